@@ -1,0 +1,44 @@
+# `make demo` and `make test` each do all set-up by themselves, on a machine with Python 3.11 and make.
+#
+#   TORCH_INDEX   index to take torch and torchvision from, for example PyTorch's CPU-only wheels:
+#                 make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+#   VENV          the virtual environment (default .venv)
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.geoforest-installed
+
+.PHONY: demo test fast lint format clean
+
+demo: $(STAMP)
+	$(BIN)/geoforest demo --out demo-out
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+fast: $(STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) demo-out build dist *.egg-info
+
+# torch and torchvision first and together: their builds have to match.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "geoforest needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) torch torchvision,-c constraints.txt torch torchvision)
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),-c constraints-cpu.txt,-c constraints.txt) -e ".[train,dev]"
+	@touch $@

@@ -1,0 +1,35 @@
+"""Forest maps you can trust from Sentinel-2 scenes.
+
+The public names load what they need on first use, so that ``import geoforest`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from geoforest.models.registry import load_model
+    from geoforest.pipeline import MapResult, map_scene
+    from geoforest.stored import vectorize
+
+__all__ = ["MapResult", "__version__", "load_model", "map_scene", "vectorize"]
+
+_WHERE = {
+    "MapResult": "geoforest.pipeline",
+    "load_model": "geoforest.models.registry",
+    "map_scene": "geoforest.pipeline",
+    "vectorize": "geoforest.stored",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module 'geoforest' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,75 @@
+"""What several commands share: progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
+MinAreaHa = Annotated[
+    float, typer.Option(help="Minimum mapping unit for patches and holes, ha; 0 keeps all.")
+]
+MaxVertices = Annotated[
+    int, typer.Option(help="Patches with more vertices are written in parts; 0 never cuts.")
+]
+
+
+@contextmanager
+def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show windows/s and time left; stay quiet when stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            rate = task.finished_speed or task.speed
+            unit = " windows/s" if task.fields.get("rated") else ""
+            return Text(f"{rate:.1f}{unit}" if rate and unit else "")
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        # The rate of a job is steady; a long memory gives a steady estimate.
+        speed_estimate_period=600,
+    ) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(
+                    f"{title}: {stage}", total=total, completed=done, rated=stage == "predict"
+                )
+            bars.update(tasks[stage], completed=done, total=total)
+
+        yield update
+
+
+def say(text: str) -> None:
+    """Print a line for people, on stderr, so that stdout stays clean for pipes."""
+    print(text, file=sys.stderr)
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout."""
+    print(json.dumps(value))

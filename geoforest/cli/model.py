@@ -1,0 +1,100 @@
+"""``geoforest model``: look at bundles, and bring foreign weights into one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoforest.cli._shared import AsJson, print_json
+
+app = typer.Typer(help="Show and import model bundles.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_command(as_json: AsJson = False) -> None:
+    """List the models that need no path.
+
+    **Example:** `geoforest model list`
+    """
+    from geoforest.models.registry import BUNDLED, open_model
+
+    bundle = open_model(BUNDLED)
+    if as_json:
+        print_json([{"reference": BUNDLED, "model": bundle.model_id}])
+    else:
+        print(f"{BUNDLED}\t{bundle.model_id}\t{', '.join(bundle.card.bands)}")
+
+
+@app.command("show")
+def show_command(
+    reference: Annotated[str, typer.Argument(help="`bundled`, a folder or a .zip.")] = "bundled",
+    as_json: AsJson = False,
+) -> None:
+    """Show the card of a model.
+
+    **Example:** `geoforest model show bundled`
+    """
+    from geoforest.models.registry import open_model
+
+    bundle = open_model(reference)
+    card = bundle.card
+    if as_json:
+        print_json({"model": bundle.model_id, **card.model_dump(mode="json")})
+        return
+    skipped = {"threshold_curve", "training", "versions", "metrics"}
+    print(f"model: {bundle.model_id}")
+    for name, value in card.model_dump(mode="json", exclude=skipped).items():
+        print(f"{name}: {value}")
+    for name, number in card.metrics.items():
+        print(f"metrics.{name}: {number:.4f}")
+
+
+@app.command("import", no_args_is_help=True)
+def import_command(
+    weights: Annotated[Path, typer.Argument(help="State dict: .pt, .pth or .safetensors.")],
+    out: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="smp encoder; read from `{encoder}_batch{b}_lr{lr}_weights.pt`."),
+    ] = None,
+    bands: Annotated[str, typer.Option(help="Band order of the input.")] = "B04,B03,B02,B08",
+    mean: Annotated[str | None, typer.Option(help="Training mean a band, DN x 10000.")] = None,
+    std: Annotated[str | None, typer.Option(help="Training deviation a band.")] = None,
+    threshold: Annotated[float, typer.Option(help="Of best F1 on validation.")] = 0.5,
+    window: Annotated[int, typer.Option(help="Pixels the network reads.")] = 512,
+    name: Annotated[str | None, typer.Option(help="Of the model; the file's stem.")] = None,
+    training_data: Annotated[str, typer.Option(help="What it was trained on.")] = "not stated",
+    license_: Annotated[str, typer.Option("--license", help="Of the weights.")] = "not stated",
+) -> None:
+    """Turn a U-Net state dict into a bundle, once, without running code from it.
+
+    **Example:** `geoforest model import se_resnet50_batch4_lr1.0e-04_weights.pt --out amazon
+    --mean 622.59,683.14,436.69,2951.97 --std 541.08,368.43,342.26,633.47 --threshold 0.35`
+    """
+    from geoforest.errors import InputError
+    from geoforest.models.importer import import_weights
+
+    def floats(text: str | None, option: str) -> list[float]:
+        if text is None:
+            raise InputError(f"{option} is wanted: the weights do not say how to normalise")
+        try:
+            return [float(part) for part in text.split(",")]
+        except ValueError as error:
+            raise InputError(f"{option} {text!r}: numbers with commas between") from error
+
+    bundle = import_weights(
+        weights,
+        out,
+        encoder=encoder,
+        bands=[band.strip() for band in bands.split(",")],
+        mean=floats(mean, "--mean"),
+        std=floats(std, "--std"),
+        threshold=threshold,
+        window=window,
+        name=name,
+        training_data=training_data,
+        weights_license=license_,
+    )
+    print(f"{bundle.path}: {bundle.model_id}")

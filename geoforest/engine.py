@@ -1,0 +1,166 @@
+"""Dask: shards in, receipts out. One path for a laptop and for a cluster.
+
+A shard is one task. It asks for half of a worker's ``GPU`` resource, so that two shards are on a
+worker at once, one reading or writing while the other predicts. Prediction runs in a thread of
+its own, one per worker: nothing is predicted twice at a time, and the kernels' thread pool is
+always called from the same thread.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import dask
+from distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed, get_worker
+
+from geoforest.errors import GeoforestError
+from geoforest.grid import Shard
+from geoforest.io.shards import Receipt, ShardStore
+from geoforest.job import Job, PredictShard, run_shard, shard_predictor
+from geoforest.types import Array, StoredProbability, Valid
+
+_PLUGIN = "geoforest-job"
+# Shards a worker has at a time, and shards a worker may have in flight: enough to keep it busy,
+# few enough that the scheduler never holds more than this, however large the mosaic.
+_SHARDS_AT_ONCE = 2
+_IN_FLIGHT = 4
+
+
+@dataclass
+class Outcome:
+    """What became of the shards: a receipt, or a reason."""
+
+    receipts: dict[str, Receipt] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def run_shards(
+    job: Job,
+    shards: Sequence[Shard],
+    store: ShardStore,
+    *,
+    on_receipt: Callable[[Receipt], None] = lambda receipt: None,
+    retries: int = 1,
+) -> Outcome:
+    """Run shards on Dask and collect their receipts.
+
+    Parameters
+    ----------
+    job
+        Sent to each worker once.
+    shards
+        In the order they are to be taken.
+    store
+        Where workers commit their shards.
+    on_receipt
+        Called in this process as each shard finishes.
+    retries
+        Further tries of a shard that failed.
+
+    Returns
+    -------
+    Outcome
+        A shard that failed for good does not stop the others.
+    """
+    outcome = Outcome()
+    if not shards:
+        return outcome
+    with _local_client() as client:
+        client.register_plugin(_JobPlugin(job, store))
+        workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
+        waiting = iter(shards)
+
+        def submit() -> Future | None:
+            shard = next(waiting, None)
+            if shard is None:
+                return None
+            return client.submit(
+                _shard_task,
+                shard,
+                key=shard.name,
+                resources={"GPU": 1 / _SHARDS_AT_ONCE},
+                retries=retries,
+                pure=False,
+            )
+
+        first = [future for _ in range(_IN_FLIGHT * workers) if (future := submit()) is not None]
+        running = as_completed(first)
+        for future in running:
+            if future.status == "finished":
+                receipt = future.result()
+                outcome.receipts[receipt.shard] = receipt
+                on_receipt(receipt)
+            else:
+                outcome.failures[future.key] = _reason(future)
+            future.release()
+            if (following := submit()) is not None:
+                running.add(following)
+    return outcome
+
+
+class _JobPlugin(WorkerPlugin):
+    """Holds the job, the model and the prediction thread of a worker."""
+
+    name = _PLUGIN
+
+    def __init__(self, job: Job, store: ShardStore) -> None:
+        self.job, self.store = job, store
+
+    def setup(self, worker: object) -> None:
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="geoforest-predict")
+        predictor = self.thread.submit(self.job.load_predictor, self.job).result()
+        self.predict: PredictShard = shard_predictor(self.job, predictor)
+
+    def teardown(self, worker: object) -> None:
+        self.thread.shutdown()
+
+    def run(self, shard: Shard) -> Receipt:
+        def in_thread(
+            dn: Array, valid: Valid, wanted: Valid
+        ) -> tuple[StoredProbability, int, float]:
+            return self.thread.submit(self.predict, dn, valid, wanted).result()
+
+        return run_shard(self.job, shard, in_thread, self.store)
+
+
+def _shard_task(shard: Shard) -> Receipt:
+    plugin: _JobPlugin = get_worker().plugins[_PLUGIN]
+    return plugin.run(shard)
+
+
+def _reason(future: Future) -> str:
+    error = future.exception()
+    if isinstance(error, GeoforestError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def _local_client() -> Iterator[Client]:
+    """One worker inside this process."""
+    quiet = {
+        # A shard holds a worker's event loop for seconds at a time by design.
+        "distributed.admin.tick.limit": "1h",
+        # Memory is bounded by the size of a shard; results are a few hundred bytes.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.worker.memory.terminate": False,
+    }
+    with (
+        dask.config.set(quiet),
+        LocalCluster(
+            n_workers=1,
+            processes=False,
+            threads_per_worker=_SHARDS_AT_ONCE,
+            resources={"GPU": 1},
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client

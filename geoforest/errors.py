@@ -1,0 +1,43 @@
+"""One family of errors. Each message says which file, what was found, and what was wanted."""
+
+from __future__ import annotations
+
+
+class GeoforestError(Exception):
+    """Base of every error that geoforest raises on purpose. The command line exits with 1."""
+
+    exit_code = 1
+
+
+class InputError(GeoforestError, ValueError):
+    """The user gave something that cannot be used. The command line exits with 2."""
+
+    exit_code = 2
+
+
+class SceneError(InputError):
+    """A scene cannot be read as asked: missing, not a raster, wrong bands, grid or CRS."""
+
+
+class BundleError(InputError):
+    """A model bundle is missing, damaged, of another version, or not safe to load."""
+
+
+class OutputError(InputError):
+    """The output folder cannot be used: not writable, locked, or holding another job."""
+
+
+class DataError(InputError):
+    """Labelled chips cannot be used: unpaired files, wrong shapes, strange codes."""
+
+
+class ReadError(GeoforestError):
+    """A pixel block of a scene turned out unreadable after the job had begun."""
+
+
+class IncompleteError(GeoforestError):
+    """Some shards failed for good. Those that finished are kept for the next run."""
+
+
+class GeoforestWarning(UserWarning):
+    """Something the user should know about, although the job goes on."""

@@ -1,0 +1,212 @@
+"""Windows, cores, halo and shards: pure arithmetic on pixel rectangles.
+
+Cores tile the scene exactly once, so stitching is a paste. A window is its core plus the halo;
+beyond the scene's edge it is filled by reflection of scene coordinates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.types import Shape
+
+
+@dataclass(frozen=True)
+class Window:
+    """A pixel rectangle of a scene.
+
+    Examples
+    --------
+    >>> Window(2, 3, height=4, width=5).slices
+    (slice(2, 6, None), slice(3, 8, None))
+    """
+
+    row_off: int
+    col_off: int
+    height: int
+    width: int
+
+    @property
+    def shape(self) -> Shape:
+        """``(rows, cols)``."""
+        return self.height, self.width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Row and column slices into an array of the scene."""
+        return (
+            slice(self.row_off, self.row_off + self.height),
+            slice(self.col_off, self.col_off + self.width),
+        )
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A square of cores: the unit of work, of commit and of resume.
+
+    Attributes
+    ----------
+    row, col
+        Position in the lattice of shards.
+    extent
+        The scene pixels this shard owns. Shards tile the scene exactly once.
+    """
+
+    row: int
+    col: int
+    extent: Window
+
+    @property
+    def name(self) -> str:
+        """Stable name, sorted in row order."""
+        return f"r{self.row:05d}_c{self.col:05d}"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a scene is cut. All sizes in pixels.
+
+    Attributes
+    ----------
+    shape
+        ``(rows, cols)`` of the scene.
+    window
+        Side of the square the network reads, halo included.
+    halo
+        Context ring that is read and not kept.
+    shard_cores
+        Cores along the side of a shard.
+
+    Examples
+    --------
+    >>> grid = Grid((1000, 500), window=512, halo=32, shard_cores=2)
+    >>> grid.core, grid.lattice, grid.shard_lattice
+    (448, (3, 2), (2, 1))
+    >>> [shard.extent.shape for shard in grid.shards()]
+    [(896, 500), (104, 500)]
+    """
+
+    shape: Shape
+    window: int = 512
+    halo: int = 32
+    shard_cores: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1:
+            raise ValueError(f"a scene needs at least one pixel, got shape {self.shape}")
+        if self.halo < 0 or self.core < 1:
+            raise ValueError(f"halo {self.halo} leaves no core in a window of {self.window}")
+        if self.shard_cores < 1:
+            raise ValueError(f"a shard needs at least one core, got {self.shard_cores}")
+
+    @property
+    def core(self) -> int:
+        """Side of the part of a window that is kept."""
+        return self.window - 2 * self.halo
+
+    @property
+    def lattice(self) -> Shape:
+        """Cores down and across the scene."""
+        return _ceil_div(self.shape[0], self.core), _ceil_div(self.shape[1], self.core)
+
+    @property
+    def shard_lattice(self) -> Shape:
+        """Shards down and across the scene."""
+        rows, cols = self.lattice
+        return _ceil_div(rows, self.shard_cores), _ceil_div(cols, self.shard_cores)
+
+    def shards(self) -> Iterator[Shard]:
+        """All shards in row order, so that neighbours share decoded blocks."""
+        rows, cols = self.shard_lattice
+        side = self.core * self.shard_cores
+        for row in range(rows):
+            for col in range(cols):
+                yield Shard(row, col, _clipped(row * side, col * side, side, self.shape))
+
+    def cores(self, extent: Window) -> Iterator[Window]:
+        """Cores of a shard, clipped to the scene, in row order and in scene coordinates."""
+        for row in range(extent.row_off, extent.row_off + extent.height, self.core):
+            for col in range(extent.col_off, extent.col_off + extent.width, self.core):
+                yield _clipped(row, col, self.core, self.shape)
+
+    def support(self, extent: Window) -> Support:
+        """Scene pixels that the windows of a shard read."""
+        rows = self._indices(extent.row_off, extent.height, self.shape[0])
+        cols = self._indices(extent.col_off, extent.width, self.shape[1])
+        return Support(rows, cols)
+
+    def _indices(self, start: int, length: int, size: int) -> NDArray[np.intp]:
+        kept = _ceil_div(length, self.core) * self.core
+        return reflect(np.arange(start - self.halo, start + kept + self.halo), size)
+
+
+@dataclass(frozen=True, eq=False)
+class Support:
+    """Row and column indices that whole windows of a shard need, reflected at the scene's edge."""
+
+    rows: NDArray[np.intp]
+    cols: NDArray[np.intp]
+
+    @property
+    def window(self) -> Window:
+        """Smallest rectangle of the scene holding every index: what has to be read."""
+        row, col = int(self.rows.min()), int(self.cols.min())
+        return Window(row, col, int(self.rows.max()) - row + 1, int(self.cols.max()) - col + 1)
+
+    def expand(self, block: NDArray[np.generic]) -> NDArray[np.generic]:
+        """Fill the ring beyond the scene.
+
+        Parameters
+        ----------
+        block
+            ``(..., row, col)``, the pixels of :attr:`window`.
+
+        Returns
+        -------
+        numpy.ndarray
+            ``(..., len(rows), len(cols))``, same dtype; whole windows lie in it at multiples of
+            the core.
+        """
+        window = self.window
+        rows, cols = self.rows - window.row_off, self.cols - window.col_off
+        if _is_range(rows) and _is_range(cols):
+            return block
+        return block[..., rows[:, np.newaxis], cols[np.newaxis, :]]
+
+
+def reflect(indices: NDArray[np.intp], size: int) -> NDArray[np.intp]:
+    """Bring indices into ``0 .. size - 1`` by reflection at the centre of the edge pixels.
+
+    Examples
+    --------
+    >>> reflect(np.arange(-3, 7), 4).tolist()
+    [3, 2, 1, 0, 1, 2, 3, 2, 1, 0]
+    >>> reflect(np.arange(-2, 3), 1).tolist()
+    [0, 0, 0, 0, 0]
+    """
+    if size == 1:
+        return np.zeros_like(indices)
+    period = 2 * (size - 1)
+    folded = np.abs(indices) % period
+    return np.minimum(folded, period - folded)
+
+
+def shard_cores(shard_px: int, core: int) -> int:
+    """Cores along a shard's side: the wanted pixels, rounded up to whole cores."""
+    return max(1, _ceil_div(shard_px, core))
+
+
+def _clipped(row: int, col: int, side: int, shape: Shape) -> Window:
+    return Window(row, col, min(side, shape[0] - row), min(side, shape[1] - col))
+
+
+def _is_range(indices: NDArray[np.intp]) -> bool:
+    return bool((np.diff(indices) == 1).all())
+
+
+def _ceil_div(number: int, divisor: int) -> int:
+    return -(-number // divisor)

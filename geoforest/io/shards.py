@@ -1,0 +1,199 @@
+"""The shard store: finished shards as files that prove themselves, behind an exclusive lock."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.io import MemoryFile
+
+from geoforest.errors import OutputError
+from geoforest.grid import Shard
+from geoforest.reflectance import BandStatistics
+from geoforest.types import NO_OBSERVATION, StoredProbability
+
+WORK_NAME: Final = ".geoforest-work"
+JOB_NAME: Final = "job.json"
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished shard reports; everything a summary needs, and no pixels.
+
+    Attributes
+    ----------
+    shard
+        Its name.
+    n_windows
+        Windows predicted.
+    inside_px
+        Pixels inside the area of interest (all pixels where there is none).
+    histogram
+        Pixels of each stored value, 256 entries.
+    statistics
+        Of the stored numbers, over observed pixels inside the area of interest.
+    seconds
+        By stage: read, predict, write.
+    """
+
+    shard: str
+    n_windows: int
+    inside_px: int
+    histogram: list[int]
+    statistics: BandStatistics = field(default_factory=BandStatistics)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Compact JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Receipt:
+        """Read what :meth:`to_json` wrote."""
+        raw = json.loads(text)
+        return cls(**{**raw, "statistics": BandStatistics(**raw["statistics"])})
+
+
+@dataclass(frozen=True)
+class ShardStore:
+    """A work folder holding one file per finished shard.
+
+    Shards are small GeoTIFFs of stored probability; the tags hold the job fingerprint, the
+    receipt and a checksum over all three. The object is only a path, so it travels to workers.
+    """
+
+    folder: Path
+    fingerprint: str
+
+    def path(self, shard: Shard) -> Path:
+        """Where a shard is, or will be."""
+        return self.folder / "shards" / f"{shard.name}.tif"
+
+    def write(
+        self,
+        shard: Shard,
+        stored: StoredProbability,
+        receipt: Receipt,
+        *,
+        crs: CRS,
+        transform: Affine,
+    ) -> None:
+        """Commit a shard: written under another name, flushed, then renamed.
+
+        ``crs`` and ``transform`` are the scene's; they place the shard on a map, so that an
+        unfinished run can be looked at.
+        """
+        text = receipt.to_json()
+        tags = {
+            "FINGERPRINT": self.fingerprint,
+            "RECEIPT": text,
+            "CHECKSUM": self._checksum(shard, stored, text),
+        }
+        with MemoryFile() as memory:
+            with memory.open(
+                driver="GTiff",
+                height=stored.shape[0],
+                width=stored.shape[1],
+                count=1,
+                dtype="uint8",
+                nodata=NO_OBSERVATION,
+                compress="deflate",
+                zlevel=1,
+                crs=crs,
+                transform=transform
+                * Affine.translation(shard.extent.col_off, shard.extent.row_off),
+            ) as target:
+                target.write(stored, 1)
+                target.update_tags(**tags)
+            write_durably(self.path(shard), memory.read())
+
+    def load(self, shard: Shard) -> tuple[StoredProbability, Receipt] | None:
+        """Pixels and receipt of a finished shard; None when it is absent or not to be trusted."""
+        path = self.path(shard)
+        if not path.exists():
+            return None
+        try:
+            with rasterio.open(path) as source:
+                stored, tags = source.read(1), source.tags()
+            receipt = Receipt.from_json(tags["RECEIPT"])
+        except (rasterio.RasterioIOError, KeyError, ValueError, TypeError):
+            return None
+        if (
+            stored.shape != shard.extent.shape
+            or tags.get("FINGERPRINT") != self.fingerprint
+            or tags.get("CHECKSUM") != self._checksum(shard, stored, tags["RECEIPT"])
+        ):
+            return None
+        return stored, receipt
+
+    def _checksum(self, shard: Shard, stored: StoredProbability, receipt: str) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.fingerprint, repr(shard), receipt):
+            digest.update(part.encode())
+            digest.update(b"\0")
+        digest.update(np.ascontiguousarray(stored).data)
+        return digest.hexdigest()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the work folder for one run; the operating system frees it if the process dies.
+
+        Raises
+        ------
+        OutputError
+            When another run holds it.
+        """
+        (self.folder / "shards").mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputError(
+                    f"{self.folder}: another geoforest run is writing here; wait for it, "
+                    "or choose another --out"
+                ) from error
+            if not (self.folder / "lock").exists():
+                raise OutputError(f"{self.folder}: another run has just finished here; run again")
+            yield
+
+    def recorded(self) -> dict[str, Any] | None:
+        """Read the job that the folder was made for, or None."""
+        return read_json(self.folder / JOB_NAME)
+
+    def record(self, document: dict[str, Any]) -> None:
+        """Write the job the folder belongs to."""
+        write_durably(self.folder / JOB_NAME, json.dumps(document, indent=2).encode())
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object from a file; None when the file is absent or holds something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or none, even after a power cut."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,266 @@
+"""A job: everything that decides the pixels of a map, its fingerprint, and one shard's work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from geoforest.config import MapSettings
+from geoforest.errors import InputError
+from geoforest.grid import Grid, Shard, shard_cores
+from geoforest.io.aoi import AreaOfInterest, read_aoi
+from geoforest.io.geotiff import read
+from geoforest.io.open import open_scene
+from geoforest.io.shards import Receipt, ShardStore
+from geoforest.models.bundle import Bundle
+from geoforest.predict import Predictor, predict_shard
+from geoforest.reflectance import BandStatistics
+from geoforest.scene import Scene
+from geoforest.types import Array, StoredProbability, Valid
+
+FORMAT_VERSION: Final = 1
+_BATCH_SIZE = {"cpu": 1, "cuda": 8}
+
+PredictShard = Callable[[Array, Valid, Valid], tuple[StoredProbability, int, float]]
+"""``(dn, valid, wanted)`` to stored probability, windows predicted, and seconds of doing so."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What computes: resolved once per job, and used by every worker and every resume.
+
+    Attributes
+    ----------
+    device
+        ``cpu``, ``cuda`` or ``cuda:1``. Which CUDA device it is changes no result.
+    precision
+        ``float32``, or ``float16`` for autocast on CUDA.
+    threads
+        Threads of a worker's CPU kernels.
+    batch_size
+        Windows a call.
+    """
+
+    device: str
+    precision: str
+    threads: int
+    batch_size: int
+
+
+def load_torch_predictor(job: Job) -> Predictor:
+    """Load the reference predictor of a job's bundle, on its device."""
+    from geoforest.models.torch_runtime import TorchPredictor
+
+    return TorchPredictor(job.bundle, device=job.runtime.device, threads=job.runtime.threads)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene to be mapped with one model. Small, and travels to workers."""
+
+    scene: Scene
+    grid: Grid
+    bundle: Bundle
+    runtime: Runtime
+    aoi: AreaOfInterest | None = None
+    load_predictor: Callable[[Job], Predictor] = load_torch_predictor
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that changes a pixel of the stored probability."""
+        card = self.bundle.card
+        return {
+            "format_version": FORMAT_VERSION,
+            "model": {
+                "weights_sha256": self.bundle.sha256,
+                "architecture": card.architecture,
+                "encoder": card.encoder,
+                "bands": list(card.bands),
+                "mean": list(card.mean),
+                "std": list(card.std),
+                "reflectance_scale": card.reflectance_scale,
+            },
+            "files": [list(stamp) for stamp in self.scene.files],
+            "bands": [
+                [band.name, band.path, band.index, _plain(band.nodata), band.mask_index]
+                for band in self.scene.bands
+            ],
+            "scale": list(self.scene.scale),
+            "offset": list(self.scene.offset),
+            "zero_is_nodata": self.scene.zero_is_nodata,
+            "aoi": self.aoi.digest if self.aoi else None,
+            "window": self.grid.window,
+            "halo": self.grid.halo,
+            "batch_size": self.runtime.batch_size,
+            "runtime": [
+                f"{self.load_predictor.__module__}.{self.load_predictor.__qualname__}",
+                self.runtime.device.partition(":")[0],
+                self.runtime.precision,
+            ],
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of :attr:`identity`."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    def plan(self) -> list[Shard]:
+        """List the shards of the scene in row order, those beside the area of interest left out."""
+        return [shard for shard in self.grid.shards() if self.inside(shard).any()]
+
+    def inside(self, shard: Shard) -> Valid:
+        """Pixels of a shard inside the area of interest; all where there is none."""
+        if self.aoi is None:
+            return np.ones(shard.extent.shape, np.bool_)
+        return self.aoi.inside(self.grid, shard.extent)
+
+
+def make_job(
+    path: str | Path,
+    settings: MapSettings,
+    bundle: Bundle,
+    load_predictor: Callable[[Job], Predictor] = load_torch_predictor,
+) -> Job:
+    """Open the scene and resolve every choice that the settings leave open.
+
+    Parameters
+    ----------
+    path
+        The scene.
+    settings
+        What the user asked for.
+    bundle
+        The opened model.
+    load_predictor
+        Called once per worker; a module-level function, so that it travels.
+
+    Raises
+    ------
+    InputError
+        When the scene, the area of interest or the settings cannot be used.
+    """
+    scene = open_scene(
+        path,
+        wanted=bundle.card.bands,
+        bands=settings.bands,
+        scale=settings.scale,
+        offset=settings.offset,
+        nodata=settings.nodata,
+        scene_id=settings.scene_id,
+    )
+    window = settings.window or bundle.card.window
+    if 2 * settings.halo >= window:
+        raise InputError(f"--halo {settings.halo} leaves no core in a window of {window}")
+    core = window - 2 * settings.halo
+    return Job(
+        scene=scene,
+        grid=Grid(scene.shape, window, settings.halo, shard_cores(settings.shard, core)),
+        bundle=bundle,
+        runtime=_resolve_runtime(settings),
+        aoi=read_aoi(settings.aoi, scene) if settings.aoi else None,
+        load_predictor=load_predictor,
+    )
+
+
+def with_recorded_threads(job: Job, threads: int) -> Job:
+    """Give the same job with the thread count that an earlier run resolved."""
+    return replace(job, runtime=replace(job.runtime, threads=threads))
+
+
+def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) -> Receipt:
+    """Read, predict and commit one shard: the one task of the engine.
+
+    Parameters
+    ----------
+    job
+        What to do.
+    shard
+        Which part of the scene.
+    predict
+        Called once, with raw numbers; see :func:`shard_predictor`.
+    store
+        Where the result is committed.
+
+    Raises
+    ------
+    ReadError
+        When pixels of the scene cannot be decoded.
+    """
+    start = time.perf_counter()
+    inside = job.inside(shard)
+    support = job.grid.support(shard.extent)
+    dn, valid = read(job.scene, support.window)
+    seen = _cut(valid, shard, support.window) & inside
+    statistics = BandStatistics.of(_cut(dn, shard, support.window), seen)
+    dn, valid = support.expand(dn), support.expand(valid)
+    seconds = {"read": time.perf_counter() - start}
+    stored, n_windows, seconds["predict"] = predict(dn, valid, seen)
+    receipt = Receipt(
+        shard=shard.name,
+        n_windows=n_windows,
+        inside_px=int(inside.sum()),
+        histogram=np.bincount(stored.ravel(), minlength=256).tolist(),
+        statistics=statistics,
+        seconds=seconds,
+    )
+    start = time.perf_counter()
+    store.write(shard, stored, receipt, crs=job.scene.crs, transform=job.scene.transform)
+    # The receipt is part of the file: the seconds of writing it cannot be.
+    return replace(receipt, seconds={**seconds, "write": time.perf_counter() - start})
+
+
+def shard_predictor(job: Job, predictor: Predictor) -> PredictShard:
+    """Bind a predictor to a job's windows, halo, batch size, scale and offset."""
+
+    def predict(dn: Array, valid: Valid, wanted: Valid) -> tuple[StoredProbability, int, float]:
+        start = time.perf_counter()
+        stored, n_windows = predict_shard(
+            predictor,
+            dn,
+            valid,
+            wanted,
+            window=job.grid.window,
+            halo=job.grid.halo,
+            batch_size=job.runtime.batch_size,
+            scale=job.scene.scale,
+            offset=job.scene.offset,
+        )
+        # Timed here, because a caller may wait for the prediction thread.
+        return stored, n_windows, time.perf_counter() - start
+
+    return predict
+
+
+def _resolve_runtime(settings: MapSettings) -> Runtime:
+    device = settings.device
+    if device == "auto":
+        from geoforest.models.torch_runtime import best_device
+
+        device = best_device()
+    kind = device.partition(":")[0]
+    return Runtime(
+        device=device,
+        precision="float16" if kind == "cuda" else "float32",
+        threads=len(os.sched_getaffinity(0)),
+        batch_size=settings.batch_size or _BATCH_SIZE.get(kind, 1),
+    )
+
+
+def _cut(array: Array, shard: Shard, window: Any) -> Array:
+    row = shard.extent.row_off - window.row_off
+    col = shard.extent.col_off - window.col_off
+    return array[..., row : row + shard.extent.height, col : col + shard.extent.width]
+
+
+def _plain(value: float | None) -> float | str | None:
+    # NaN is not equal to itself and no JSON number.
+    return "nan" if value is not None and np.isnan(value) else value

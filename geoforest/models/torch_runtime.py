@@ -1,0 +1,167 @@
+"""The reference runtime: PyTorch, on the CPU or a CUDA device, through one code path."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from geoforest.errors import BundleError, InputError
+from geoforest.models.unet import build_unet
+from geoforest.reflectance import fold_normalisation
+
+if TYPE_CHECKING:
+    from geoforest.models.bundle import Bundle, ModelCard
+    from geoforest.predict import Factor
+    from geoforest.types import Array, Valid
+
+
+class TorchPredictor:
+    """Forest probabilities of raw windows; see :class:`geoforest.predict.Predictor`.
+
+    Parameters
+    ----------
+    bundle
+        The opened model bundle.
+    device
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
+    threads
+        Threads of the CPU kernels; 0 leaves torch's own choice. Fixed for a job, because another
+        number may sum in another order.
+    autocast
+        Lower-precision dtype for the network, or None for float32. By default float16 on CUDA
+        and none on the CPU.
+
+    Raises
+    ------
+    BundleError
+        When the weights do not fit the architecture on the card.
+    InputError
+        When the device is not there.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: str = "cpu",
+        threads: int = 0,
+        autocast: torch.dtype | None = None,
+    ) -> None:
+        self.card: ModelCard = bundle.card
+        self.model_id = bundle.model_id
+        self.device = _checked_device(device)
+        self._threads = threads
+        self._autocast = autocast
+        if autocast is None and self.device.type == "cuda":
+            self._autocast = torch.float16
+        if self.device.type == "cpu":
+            _keep_freed_memory()
+        network = build_unet(self.card.encoder, self.card.in_channels)
+        try:
+            network.load_state_dict(bundle.state_dict())
+        except RuntimeError as error:
+            first = str(error).splitlines()[1:2] or [str(error)]
+            raise BundleError(
+                f"{bundle.path}: weights do not fit Unet({self.card.encoder!r}, "
+                f"in_channels={self.card.in_channels}): {first[0].strip()[:200]}"
+            ) from error
+        self._network = network.float().eval().to(self.device, memory_format=torch.channels_last)
+
+    def __call__(
+        self,
+        dn: Array,
+        scale: Factor = 1e-4,
+        offset: Factor = 0.0,
+        valid: Valid | None = None,
+    ) -> NDArray[np.float32]:
+        """Probabilities of a batch of windows.
+
+        Parameters
+        ----------
+        dn
+            ``(n, band, row, col)``, bands in the card's order, any numeric dtype; rows and
+            columns multiples of 32.
+        scale, offset
+            Reflectance is ``dn * scale + offset``; scalars or one per band.
+        valid
+            bool ``(n, row, col)``; pixels that are not valid enter as the training mean.
+
+        Returns
+        -------
+        numpy.ndarray
+            float32 ``(n, row, col)``, 0 to 1.
+        """
+        if dn.ndim != 4 or dn.shape[1] != self.card.in_channels:
+            raise InputError(
+                f"array of shape {dn.shape}: (n, {self.card.in_channels}, row, col) was wanted, "
+                f"bands {', '.join(self.card.bands)}"
+            )
+        if self._threads and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        gain, bias = fold_normalisation(
+            mean=self.card.mean,
+            std=self.card.std,
+            reflectance_scale=self.card.reflectance_scale,
+            scale=scale,
+            offset=offset,
+        )
+        with torch.inference_mode():
+            # Only the stored integers cross the bus; the arithmetic is on the device.
+            batch = self._to_device(dn).to(torch.float32)
+            batch = batch.contiguous(memory_format=torch.channels_last)
+            batch.mul_(self._column(gain)).add_(self._column(bias))
+            if valid is not None:
+                # Zero after normalisation is the training mean. NaN times zero is NaN: fill.
+                batch.masked_fill_(~self._to_device(valid)[:, None], 0.0)
+            with torch.autocast(
+                self.device.type, dtype=self._autocast, enabled=self._autocast is not None
+            ):
+                logits = self._network(batch)
+            probability = torch.sigmoid(logits[:, 0].float()).cpu()
+        return probability.numpy()
+
+    def _to_device(self, array: Array) -> torch.Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
+
+    def _column(self, values: NDArray[np.float32]) -> torch.Tensor:
+        return torch.from_numpy(values).to(self.device)[None, :, None, None]
+
+
+def best_device() -> str:
+    """``"cuda"`` where torch finds a device, else ``"cpu"``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _checked_device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r}: not a device that torch knows") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {name!r}: torch finds no CUDA device; use cpu")
+    return device
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Let glibc keep big freed buffers for the next batch.
+
+    By default every activation above 32 MB is mapped afresh for each batch and its pages are
+    zeroed by the kernel again, which costs a third of the speed.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    m_trim_threshold, m_mmap_max = -1, -4  # from glibc's malloc.h
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):  # not with musl
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)

@@ -1,0 +1,249 @@
+"""From stored probability to the files a user opens: rasters, polygons, report."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rasterio
+
+from geoforest import __version__
+from geoforest.area import PixelTable
+from geoforest.config import MapSettings
+from geoforest.errors import ReadError
+from geoforest.grid import Window
+from geoforest.io.cog import write_mask, write_probability
+from geoforest.io.geopackage import write_geopackage
+from geoforest.job import Job
+from geoforest.polygons import Polygons, vectorize
+from geoforest.prediction import Prediction, Progress
+from geoforest.stitch import mask_from_probability
+from geoforest.timing import Clock
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask
+from geoforest.workspace import (
+    MASK_NAME,
+    POLYGONS_NAME,
+    PROBABILITY_NAME,
+    REPORT_NAME,
+    SUMMARY_NAME,
+    Workspace,
+)
+
+if TYPE_CHECKING:
+    from geoforest.report.summary import Summary
+
+# Rows read and written at a time: a multiple of the COG's blocks.
+_STRIP_ROWS = 1024
+
+
+_CODES = (OTHER, FOREST, NO_OBSERVATION)
+
+
+@dataclass
+class MaskTotals:
+    """Pixels and hectares of each mask code."""
+
+    pixels: dict[int, int] = field(default_factory=lambda: dict.fromkeys(_CODES, 0))
+    hectares: dict[int, float] = field(default_factory=lambda: dict.fromkeys(_CODES, 0.0))
+
+    def add(self, mask: Mask, area_m2: Array) -> None:
+        """Count a piece of the mask in, with the ground area of each of its pixels."""
+        flat = mask.ravel()
+        pixels = np.bincount(flat, minlength=256)
+        area = np.bincount(flat, weights=area_m2.ravel(), minlength=256)
+        for code in _CODES:
+            self.pixels[code] += int(pixels[code])
+            self.hectares[code] += float(area[code]) / 1e4
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was made of the stored probability.
+
+    Attributes
+    ----------
+    threshold
+        The one that was applied.
+    totals
+        Of the mask.
+    polygons
+        None when none were asked for.
+    probability
+        The stored-probability raster, staged or finished earlier.
+    mask
+        The mask raster, staged.
+    """
+
+    threshold: float
+    totals: MaskTotals
+    polygons: Polygons | None
+    probability: Path
+    mask: Path
+
+
+def make(
+    job: Job,
+    workspace: Workspace,
+    settings: MapSettings,
+    prediction: Prediction,
+    clock: Clock,
+    progress: Progress,
+) -> Made:
+    """Stage the rasters and polygons of a predicted scene.
+
+    Returns
+    -------
+    Made
+    """
+    threshold = settings.threshold
+    if threshold is None:
+        threshold = job.bundle.card.threshold
+    progress("rasters", 0, 2)
+    with clock.stage("probability"):
+        probability = _stage_probability(job, workspace, prediction)
+    progress("rasters", 1, 2)
+    totals = MaskTotals()
+    mask = workspace.staging / MASK_NAME
+    with clock.stage("mask"):
+        scene = job.scene
+        table = PixelTable.build(scene.transform, scene.crs, scene.shape)
+        write_mask(
+            mask,
+            _masked(probability, threshold, table, totals),
+            shape=scene.shape,
+            crs=scene.crs,
+            transform=scene.transform,
+            tags=_tags(job, "forest_mask", THRESHOLD=repr(threshold)),
+        )
+    progress("rasters", 2, 2)
+    polygons = None
+    if "polygons" in settings.products:
+        progress("polygons", 0, 1)
+        with clock.stage("polygons"):
+            polygons = vectorize(
+                _read_whole(mask),
+                transform=job.scene.transform,
+                crs=job.scene.crs,
+                probability=_read_whole(probability),
+                min_area_ha=settings.min_area_ha,
+                max_vertices=settings.max_vertices,
+                attributes={
+                    "scene_id": job.scene.scene_id,
+                    "acquired": job.scene.acquired,
+                    "model": job.bundle.model_id,
+                    "threshold": threshold,
+                },
+            )
+            write_geopackage(polygons.frame, workspace.staging / POLYGONS_NAME)
+        progress("polygons", 1, 1)
+    return Made(threshold, totals, polygons, probability, mask)
+
+
+def finish(
+    job: Job,
+    workspace: Workspace,
+    settings: MapSettings,
+    prediction: Prediction,
+    made: Made,
+    summary: Summary,
+) -> None:
+    """Write the texts, drop what was not asked for, and publish all of it in one step."""
+    from geoforest.io.stac import write_item
+    from geoforest.report.html import write_report
+
+    staging = workspace.staging
+    (staging / SUMMARY_NAME).write_text(summary.to_json(), encoding="utf-8")
+    if "report" in settings.products:
+        write_report(staging / REPORT_NAME, job, made, summary)
+    if "mask" not in settings.products:
+        made.mask.unlink()
+        Path(f"{made.mask}.aux.xml").unlink()
+    if "probability" not in settings.products:
+        (staging / PROBABILITY_NAME).unlink(missing_ok=True)
+    write_item(staging, job, made)
+    workspace.publish(
+        {
+            "fingerprint": job.fingerprint,
+            "geoforest": __version__,
+            "created": summary.created,
+            "scene_id": job.scene.scene_id,
+            "model": job.bundle.model_id,
+            "threshold": made.threshold,
+            "settings": settings.model_dump(mode="json"),
+            "runtime": vars(job.runtime),
+            "identity": job.identity,
+            "prediction": prediction.facts(),
+        }
+    )
+
+
+def _stage_probability(job: Job, workspace: Workspace, prediction: Prediction) -> Path:
+    target = workspace.staging / PROBABILITY_NAME
+    if prediction.finished is not None:
+        try:
+            os.link(prediction.finished, target)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(prediction.finished, target)
+        return target
+    scene = job.scene
+    write_probability(
+        target,
+        _stored_blocks(job, workspace),
+        shape=scene.shape,
+        crs=scene.crs,
+        transform=scene.transform,
+        tags=_tags(job, "forest_probability", MODEL_THRESHOLD=repr(job.bundle.card.threshold)),
+    )
+    return target
+
+
+def _stored_blocks(job: Job, workspace: Workspace) -> Iterator[tuple[Window, Array]]:
+    planned = {shard.name for shard in job.plan()}
+    for shard in job.grid.shards():
+        if shard.name not in planned:
+            yield shard.extent, np.full(shard.extent.shape, NO_OBSERVATION, np.uint8)
+            continue
+        loaded = workspace.store.load(shard)
+        if loaded is None:
+            raise ReadError(
+                f"{workspace.store.path(shard)}: a finished shard has been damaged or removed; "
+                "the same command makes it again"
+            )
+        yield shard.extent, loaded[0]
+
+
+def _masked(
+    probability: Path, threshold: float, table: PixelTable, totals: MaskTotals
+) -> Iterator[tuple[Window, Mask]]:
+    with rasterio.open(probability) as source:
+        rows, cols = source.shape
+        for row in range(0, rows, _STRIP_ROWS):
+            window = Window(row, 0, min(_STRIP_ROWS, rows - row), cols)
+            mask = mask_from_probability(source.read(1, window=window.slices), threshold)
+            totals.add(mask, table.area_m2(*window.slices))
+            yield window, mask
+
+
+def _read_whole(path: Path) -> Array:
+    with rasterio.open(path) as source:
+        values: Array = source.read(1)
+    return values
+
+
+def _tags(job: Job, product: str, **more: str) -> Mapping[str, str]:
+    """Metadata of a raster: nothing that differs between two runs of one job."""
+    tags = {
+        "GEOFOREST_PRODUCT": product,
+        "SCENE_ID": job.scene.scene_id,
+        "MODEL": job.bundle.model_id,
+        "TIFFTAG_SOFTWARE": f"geoforest {__version__}",
+        **more,
+    }
+    if job.scene.acquired is not None:
+        tags["ACQUIRED"] = job.scene.acquired.isoformat()
+    return tags

@@ -1,0 +1,172 @@
+"""Digital numbers, reflectance and validity: scale, offset, normalisation, distribution guard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.types import Array, Valid
+
+# Further from the training mean than this many training standard deviations is worth a word.
+_MAX_SHIFT = 2.0
+# And so is a spread this many times smaller than the training spread.
+_MIN_SPREAD = 0.1
+
+
+def observed(dn: Array, *, nodata: Sequence[float | None], zero_is_nodata: bool = False) -> Valid:
+    """Where every band has a value: not nodata and finite.
+
+    Parameters
+    ----------
+    dn
+        ``(band, row, col)``, stored values, before any scale or offset.
+    nodata
+        One value a band, or None.
+    zero_is_nodata
+        Treat 0 in *all* bands as unobserved: for integer data without any tag.
+
+    Returns
+    -------
+    numpy.ndarray
+        bool ``(row, col)``.
+
+    Examples
+    --------
+    >>> dn = np.array([[[1, 0, 5]], [[2, 0, 0]]], np.uint16)
+    >>> observed(dn, nodata=[None, None], zero_is_nodata=True).tolist()
+    [[True, False, True]]
+    >>> observed(dn, nodata=[0, 0]).tolist()
+    [[True, False, False]]
+    """
+    valid = np.ones(dn.shape[1:], np.bool_)
+    for band, value in zip(dn, nodata, strict=True):
+        if np.issubdtype(dn.dtype, np.floating):
+            valid &= np.isfinite(band)
+        if value is not None and not np.isnan(value):
+            valid &= band != value
+    if zero_is_nodata:
+        valid &= (dn != 0).any(axis=0)
+    return valid
+
+
+def fold_normalisation(
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    reflectance_scale: float,
+    scale: float | Sequence[float],
+    offset: float | Sequence[float],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Fold scale, offset and normalisation into one multiply-add a band.
+
+    ``(dn * scale + offset - mean * reflectance_scale) / (std * reflectance_scale)`` becomes
+    ``dn * gain + bias``.
+
+    Returns
+    -------
+    gain, bias : numpy.ndarray
+        float32 ``(band,)``, computed in float64.
+
+    Examples
+    --------
+    >>> gain, bias = fold_normalisation(
+    ...     mean=[600.0], std=[200.0], reflectance_scale=1e-4, scale=1e-4, offset=0.0)
+    >>> float(1000 * gain[0] + bias[0])
+    2.0
+    """
+    divisor = np.asarray(std, np.float64) * reflectance_scale
+    centre = np.asarray(mean, np.float64) * reflectance_scale
+    gain = np.broadcast_to(np.asarray(scale, np.float64), divisor.shape) / divisor
+    bias = (np.broadcast_to(np.asarray(offset, np.float64), divisor.shape) - centre) / divisor
+    return gain.astype(np.float32), bias.astype(np.float32)
+
+
+@dataclass
+class BandStatistics:
+    """Running count, sum and sum of squares a band, in stored units, float64.
+
+    Examples
+    --------
+    >>> a = BandStatistics.of(np.array([[[1, 3]]]), np.array([[True, True]]))
+    >>> a += BandStatistics.of(np.array([[[8]]]), np.array([[False]]))
+    >>> a.count, a.mean.tolist(), a.std.tolist()
+    (2, [2.0], [1.0])
+    """
+
+    count: int = 0
+    sums: list[float] = field(default_factory=list)
+    squares: list[float] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, dn: Array, valid: Valid) -> BandStatistics:
+        """Statistics of ``dn`` ``(band, row, col)`` where ``valid`` ``(row, col)``."""
+        sums, squares = [], []
+        for band in dn:
+            values = band[valid].astype(np.float64)
+            sums.append(float(values.sum()))
+            squares.append(float(values @ values))
+        return cls(int(valid.sum()), sums, squares)
+
+    def __iadd__(self, other: BandStatistics) -> BandStatistics:
+        if not self.sums:
+            self.sums, self.squares = [0.0] * len(other.sums), [0.0] * len(other.sums)
+        self.count += other.count
+        self.sums = [a + b for a, b in zip(self.sums, other.sums, strict=True)]
+        self.squares = [a + b for a, b in zip(self.squares, other.squares, strict=True)]
+        return self
+
+    @property
+    def mean(self) -> NDArray[np.float64]:
+        """Mean a band; zeros when nothing was counted."""
+        return np.asarray(self.sums) / max(self.count, 1)
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """Population standard deviation a band."""
+        variance = np.asarray(self.squares) / max(self.count, 1) - self.mean**2
+        return np.sqrt(np.maximum(variance, 0.0))
+
+
+def distribution_warning(
+    statistics: BandStatistics,
+    *,
+    bands: Sequence[str],
+    mean: Sequence[float],
+    std: Sequence[float],
+    reflectance_scale: float,
+    scale: float | Sequence[float],
+    offset: float | Sequence[float],
+) -> str | None:
+    """One sentence when a scene lies far from the model's training distribution, else None.
+
+    A band is far when its mean reflectance is more than two training standard deviations from
+    the training mean, or its spread is less than a tenth of the training spread.
+    """
+    if statistics.count < 2:
+        return None
+    gain, bias = fold_normalisation(
+        mean=mean, std=std, reflectance_scale=reflectance_scale, scale=scale, offset=offset
+    )
+    shift = statistics.mean * gain + bias
+    spread = statistics.std * np.abs(gain)
+    far = (np.abs(shift) > _MAX_SHIFT) | (spread < _MIN_SPREAD)
+    if not far.any():
+        return None
+    reflectance = statistics.mean * scale + offset
+    trained = np.asarray(mean) * reflectance_scale
+    figures = ", ".join(
+        f"{band} mean reflectance {found:.4f} (training {wanted:.4f}, {z:+.1f} sd)"
+        for band, found, wanted, z in zip(bands, reflectance, trained, shift, strict=True)
+    )
+    return f"values are far from the model's training data: {figures}{_likely_cause(shift, spread)}"
+
+
+def _likely_cause(shift: NDArray[np.floating], spread: NDArray[np.floating]) -> str:
+    if (spread < _MIN_SPREAD / 10).all():
+        return "; is this 0..1 reflectance read as x 10000 (then give --scale 1)?"
+    if (shift > 0).all():
+        return "; is the +1000 offset of processing baseline 04.00 still in (then --offset -0.1)?"
+    return ""

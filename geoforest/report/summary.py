@@ -1,0 +1,146 @@
+"""``summary.json``: the numbers of a map, and of the run that made it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from geoforest import __version__
+from geoforest.reflectance import distribution_warning
+from geoforest.timing import Clock, peak_memory_mb
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER
+
+if TYPE_CHECKING:
+    from geoforest.config import MapSettings
+    from geoforest.job import Job
+    from geoforest.prediction import Prediction
+    from geoforest.products import Made
+
+FOREST_LABEL = "forest cover (model)"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Content of ``summary.json``. Areas are true ground area in hectares.
+
+    Attributes
+    ----------
+    forest_percent
+        Of the observed area; None where nothing was observed.
+    observed_percent
+        Observed pixels, of those inside the area of interest.
+    polygons
+        None, or the accounting: polygon_px = mask_px - dropped_px + filled_px.
+    seconds
+        Wall seconds a stage; ``read``, ``predict`` and ``write`` are summed over shards, which
+        overlap, inside ``shards``.
+    """
+
+    geoforest: str
+    created: str
+    scene_id: str
+    acquired: str | None
+    crs: str
+    shape: tuple[int, int]
+    model: str
+    threshold: float
+    label: str
+    pixels: dict[str, int]
+    hectares: dict[str, float]
+    forest_percent: float | None
+    observed_percent: float
+    min_area_ha: float
+    polygons: dict[str, int] | None
+    windows: int
+    shards: int
+    reused_shards: int
+    windows_per_second: float | None
+    seconds: dict[str, float]
+    peak_memory_mb: float
+    runtime: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """Indented JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+
+def summarise(
+    job: Job, settings: MapSettings, prediction: Prediction, made: Made, clock: Clock
+) -> Summary:
+    """Put the numbers of a finished job together."""
+    pixels, hectares = made.totals.pixels, made.totals.hectares
+    observed_px = pixels[FOREST] + pixels[OTHER]
+    observed_ha = hectares[FOREST] + hectares[OTHER]
+    seconds = {**clock.seconds, **prediction.seconds, "total": clock.total()}
+    # End to end over reading, predicting and committing; a resumed run has no rate of its own.
+    wall = clock.seconds["shards"] if not prediction.reused_shards else 0.0
+    warnings, notes = _remarks(job, prediction, observed_px)
+    return Summary(
+        geoforest=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        scene_id=job.scene.scene_id,
+        acquired=job.scene.acquired.isoformat() if job.scene.acquired else None,
+        crs=job.scene.crs.to_string(),
+        shape=job.scene.shape,
+        model=job.bundle.model_id,
+        threshold=made.threshold,
+        label=FOREST_LABEL,
+        pixels={
+            "forest": pixels[FOREST],
+            "other": pixels[OTHER],
+            "no_observation": pixels[NO_OBSERVATION],
+            "inside_aoi": prediction.inside_px,
+        },
+        hectares={
+            "forest": round(hectares[FOREST], 4),
+            "other": round(hectares[OTHER], 4),
+            "observed": round(observed_ha, 4),
+        },
+        forest_percent=round(100 * hectares[FOREST] / observed_ha, 3) if observed_px else None,
+        observed_percent=round(100 * observed_px / max(prediction.inside_px, 1), 3),
+        min_area_ha=settings.min_area_ha,
+        polygons=made.polygons.accounting() if made.polygons else None,
+        windows=prediction.n_windows,
+        shards=prediction.n_shards,
+        reused_shards=prediction.reused_shards,
+        windows_per_second=round(prediction.n_windows / wall, 3) if wall else None,
+        seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
+        peak_memory_mb=round(peak_memory_mb(), 1),
+        runtime=vars(job.runtime),
+        warnings=warnings,
+        notes=notes,
+    )
+
+
+def _remarks(job: Job, prediction: Prediction, observed_px: int) -> tuple[list[str], list[str]]:
+    card = job.bundle.card
+    warnings, notes = [], list(job.scene.notes)
+    far = distribution_warning(
+        prediction.statistics,
+        bands=card.bands,
+        mean=card.mean,
+        std=card.std,
+        reflectance_scale=card.reflectance_scale,
+        scale=job.scene.scale,
+        offset=job.scene.offset,
+    )
+    if far:
+        warnings.append(f"{job.scene.scene_id}: {far}")
+    if not observed_px:
+        notes.append(
+            f"{job.scene.scene_id}: no pixel was observed: the mask is 255 everywhere and there "
+            "are no polygons"
+        )
+    if job.scene.acquired is None:
+        notes.append(
+            f"{job.scene.scene_id}: the time of acquisition is not known, so no STAC item is made"
+        )
+    return warnings, notes

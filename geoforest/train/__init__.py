@@ -1,0 +1,1 @@
+"""The model's life: labelled chips, training, threshold, metrics."""

@@ -1,0 +1,37 @@
+"""Words and codes shared by every part of geoforest.
+
+Arrays are ``(band, row, col)``, shapes ``(rows, cols)``, bounds ``(left, bottom, right, top)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+OTHER: Final = 0
+"""Mask code of an observed pixel that is not forest."""
+
+FOREST: Final = 1
+"""Mask code of an observed forest pixel."""
+
+NO_OBSERVATION: Final = 255
+"""Code of a pixel nobody saw, in the mask and in the stored probability alike."""
+
+PROBABILITY_STEPS: Final = 250
+"""Stored probability is ``round(p * 250)``: a step of 0.004."""
+
+Shape: TypeAlias = tuple[int, int]
+"""``(rows, cols)``."""
+
+Mask: TypeAlias = NDArray[np.uint8]
+"""``(row, col)``, values :data:`OTHER`, :data:`FOREST`, :data:`NO_OBSERVATION`."""
+
+StoredProbability: TypeAlias = NDArray[np.uint8]
+"""``(row, col)``, values 0 to 250, or :data:`NO_OBSERVATION`."""
+
+Valid: TypeAlias = NDArray[np.bool_]
+"""``(row, col)`` or ``(n, row, col)``, True where observed."""
+
+Array: TypeAlias = NDArray[Any]

@@ -1,0 +1,187 @@
+"""The output folder of one job: refused, locked, staged, and published in one step."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from geoforest.errors import OutputError
+from geoforest.io.shards import JOB_NAME, WORK_NAME, ShardStore, read_json, write_durably
+
+MASK_NAME: Final = "forest_mask.tif"
+PROBABILITY_NAME: Final = "forest_probability.tif"
+POLYGONS_NAME: Final = "forest.gpkg"
+SUMMARY_NAME: Final = "summary.json"
+REPORT_NAME: Final = "report.html"
+_MARKS = (MASK_NAME, PROBABILITY_NAME, POLYGONS_NAME, SUMMARY_NAME, REPORT_NAME)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a job works and where its products go.
+
+    Attributes
+    ----------
+    folder
+        Of the products, ``OUT/<scene id>``.
+    store
+        Finished shards, in a work folder beside the products.
+    """
+
+    folder: Path
+    store: ShardStore
+
+    @property
+    def staging(self) -> Path:
+        """Products are made here, on the file system of their target."""
+        return self.store.folder / "products"
+
+    def finished_job(self) -> dict[str, Any] | None:
+        """``job.json`` of an earlier run of this job whose stored probability is untouched."""
+        document = read_json(self.folder / JOB_NAME)
+        if document is None or document.get("fingerprint") != self.store.fingerprint:
+            return None
+        recorded = document.get("outputs", {}).get(PROBABILITY_NAME)
+        path = self.folder / PROBABILITY_NAME
+        if recorded is None or not path.is_file() or file_sha256(path) != recorded["sha256"]:
+            return None
+        return document
+
+    def publish(self, document: dict[str, Any]) -> None:
+        """Replace the products by the staged ones; ``job.json`` goes last and says it is done."""
+        staged = sorted(item for item in self.staging.iterdir() if item.is_file())
+        outputs = {
+            item.name: {"sha256": file_sha256(item), "bytes": item.stat().st_size}
+            for item in staged
+        }
+        for item in staged:
+            _flush(item)
+        # From here until job.json is back, the folder does not look complete.
+        (self.folder / JOB_NAME).unlink(missing_ok=True)
+        for name in {item.name for item in self.folder.iterdir() if item.is_file()}:
+            if name in _MARKS and name not in outputs:
+                (self.folder / name).unlink()
+        for item in staged:
+            item.replace(self.folder / item.name)
+        text = json.dumps({**document, "outputs": outputs}, indent=2) + "\n"
+        write_durably(self.folder / JOB_NAME, text.encode())
+
+
+@contextmanager
+def open_workspace(
+    folder: Path, fingerprint: str, identity: dict[str, Any], *, overwrite: bool, keep_work: bool
+) -> Iterator[Workspace]:
+    """Claim an output folder for a job.
+
+    Parameters
+    ----------
+    folder
+        Made if it is not there.
+    fingerprint, identity
+        Of the job; what differs from an earlier job is named.
+    overwrite
+        Replace the outputs or the unfinished work of another job.
+    keep_work
+        Keep the shard store after success.
+
+    Raises
+    ------
+    OutputError
+        When the folder is not writable, is in use, or holds another job.
+    """
+    _refuse_other_job(folder, fingerprint, identity, overwrite=overwrite)
+    store = ShardStore(folder / WORK_NAME, fingerprint)
+    made = _make_folders(store.folder)
+    try:
+        with store.locked():
+            workspace = Workspace(folder, store)
+            try:
+                _prepare(workspace, {"fingerprint": fingerprint, "identity": identity})
+                yield workspace
+            except BaseException:
+                # Finished shards are for the next run; without any there is nothing to keep.
+                if not any((store.folder / "shards").glob("*.tif")):
+                    shutil.rmtree(store.folder, ignore_errors=True)
+                raise
+            shutil.rmtree(workspace.staging)
+            if not keep_work:
+                shutil.rmtree(store.folder)
+    finally:
+        for path in made:
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+
+
+def _prepare(workspace: Workspace, document: dict[str, Any]) -> None:
+    store = workspace.store
+    recorded = store.recorded()
+    if recorded is None or recorded.get("fingerprint") != store.fingerprint:
+        shutil.rmtree(store.folder / "shards", ignore_errors=True)
+        (store.folder / "shards").mkdir()
+        store.record(document)
+    shutil.rmtree(workspace.staging, ignore_errors=True)
+    workspace.staging.mkdir()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _refuse_other_job(
+    folder: Path, fingerprint: str, identity: dict[str, Any], *, overwrite: bool
+) -> None:
+    if overwrite or not folder.is_dir():
+        return
+    work = read_json(folder / WORK_NAME / JOB_NAME)
+    done = read_json(folder / JOB_NAME)
+    for document, what in ((done, "outputs"), (work, "unfinished work")):
+        if document is not None and document.get("fingerprint") != fingerprint:
+            raise OutputError(
+                f"{folder}: holds {what} of another job{_difference(document, identity)}; "
+                "choose another --out, or --overwrite to replace it"
+            )
+    foreign = [name for name in _MARKS if (folder / name).exists()]
+    if foreign and done is None and work is None:
+        raise OutputError(
+            f"{folder}: holds {foreign[0]} without a job.json; choose another --out, "
+            "or --overwrite to replace it"
+        )
+
+
+def _difference(document: dict[str, Any], identity: dict[str, Any]) -> str:
+    before = document.get("identity", {})
+    names = [name for name in identity if before.get(name) != identity[name]]
+    return f" (other {', '.join(names)})" if names else ""
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        (folder / "shards").mkdir(parents=True, exist_ok=True)
+        probe = folder / "lock"
+        probe.touch()
+    except OSError as error:
+        for path in missing:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+        raise OutputError(
+            f"{folder.parent}: cannot be written to ({error.strerror or error})"
+        ) from error
+    return missing
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

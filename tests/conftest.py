@@ -1,0 +1,47 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from geoforest.models.bundle import Bundle, save_bundle
+from geoforest.models.unet import build_unet
+from tests import synthetic
+
+DATA = Path(os.environ.get("GEOFOREST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    no_data = pytest.mark.skip(reason=f"real data is not at {DATA} (set GEOFOREST_DATA)")
+    no_cuda = pytest.mark.skip(reason="torch finds no CUDA device")
+    for item in items:
+        if item.get_closest_marker("real_data") and not DATA.is_dir():
+            item.add_marker(no_data)
+        if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+            item.add_marker(no_cuda)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    return DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A four-band U-Net with random weights: enough for everything but its opinion."""
+    torch.manual_seed(0)
+    network = build_unet("mobilenet_v2", 4)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    return save_bundle(folder, network.state_dict(), synthetic.card())
+
+
+@pytest.fixture
+def scene_path(tmp_path: Path) -> Path:
+    """A 150 x 190 px scene with a nodata wedge in its corner."""
+    dn = synthetic.digital_numbers((150, 190))
+    dn[:, :40, :30] = 0
+    return synthetic.write_raster(tmp_path / "scene.tif", dn, nodata=0)
