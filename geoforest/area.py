@@ -165,7 +165,8 @@ class _Ground:
         return area, np.hypot(east_col, north_col), np.hypot(east_row, north_row)
 
     def _lonlat(self, rows: Floats, cols: Floats) -> tuple[Floats, Floats]:
-        x, y = self._transform * (cols, rows)
+        x = self._transform.c + self._transform.a * cols
+        y = self._transform.f + self._transform.e * rows
         lon, lat = self._to_lonlat.transform(x, y)
         return lon * self._unit, lat * self._unit
 

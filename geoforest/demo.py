@@ -6,13 +6,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas
 import rasterio
 
+from geoforest.io.open import open_scene
 from geoforest.io.shards import write_durably
 from geoforest.pipeline import MapResult, map_scene
 from geoforest.prediction import Progress
-from geoforest.report.html import folder_quicklook
-from geoforest.synthetic import make_scene, write_scene
+from geoforest.report.html import scene_quicklook
+from geoforest.synthetic import BANDS, make_scene, write_scene
 from geoforest.train.metrics import Counts
 
 SCENE_NAME = "synthetic-rondonia"
@@ -63,5 +65,11 @@ def run_demo(
     with rasterio.open(result.mask) as source:
         agreement = Counts.of(scene.truth, source.read(1)).scores()
     quicklook = out / "quicklook.png"
-    write_durably(quicklook, folder_quicklook(path, result))
+    picture = scene_quicklook(
+        open_scene(path, wanted=BANDS),
+        result.probability,
+        result.mask,
+        geopandas.read_file(result.polygons),
+    )
+    write_durably(quicklook, picture)
     return Demo(result, agreement, quicklook, seconds)

@@ -128,8 +128,9 @@ class _JobPlugin(WorkerPlugin):
 
 
 def _shard_task(shard: Shard) -> Receipt:
-    plugin: _JobPlugin = get_worker().plugins[_PLUGIN]
-    return plugin.run(shard)
+    plugin = get_worker().plugins[_PLUGIN]
+    receipt: Receipt = plugin.run(shard)  # type: ignore[attr-defined]
+    return receipt
 
 
 def _reason(future: Future) -> str:

@@ -201,7 +201,7 @@ def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) 
     dn, valid = read(job.scene, support.window)
     seen = _cut(valid, shard, support.window) & inside
     statistics = BandStatistics.of(_cut(dn, shard, support.window), seen)
-    dn, valid = support.expand(dn), support.expand(valid)
+    dn, valid = support.expand(dn), support.expand(valid).astype(np.bool_, copy=False)
     seconds = {"read": time.perf_counter() - start}
     stored, n_windows, seconds["predict"] = predict(dn, valid, seen)
     receipt = Receipt(

@@ -67,16 +67,15 @@ class MapResult:
         import rioxarray
         import xarray
 
-        variables = {}
-        if self.mask.exists():
-            variables["mask"] = rioxarray.open_rasterio(self.mask, chunks=True)
-        if self.probability.exists():
-            variables["probability"] = rioxarray.open_rasterio(
-                self.probability, chunks=True, mask_and_scale=True
-            )
-        return xarray.Dataset(
-            {name: da.squeeze("band", drop=True) for name, da in variables.items()}
-        )
+        variables: dict[str, Any] = {}
+        for path, name, scaled in (
+            (self.mask, "mask", False),
+            (self.probability, "probability", True),
+        ):
+            if path.exists():
+                raster: Any = rioxarray.open_rasterio(path, chunks=True, mask_and_scale=scaled)
+                variables[name] = raster.squeeze("band", drop=True)
+        return xarray.Dataset(variables)
 
 
 def map_scene(

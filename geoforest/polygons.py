@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -151,7 +152,7 @@ def _fill_holes(labels: Labels, rings: Rings, mask: Mask, mmu_px: int) -> tuple[
     """Fill holes below the minimum mapping unit, in ``labels`` in place and in the rings."""
     areas = np.abs(rings.signed_areas())
     filled = ~rings.is_exterior & (areas < mmu_px)
-    for ring in np.flatnonzero(filled):
+    for ring in np.flatnonzero(filled).tolist():
         filled[ring] = not _encloses_unobserved(rings, ring, mask)
     if not filled.any():
         return rings, 0
@@ -159,7 +160,7 @@ def _fill_holes(labels: Labels, rings: Rings, mask: Mask, mmu_px: int) -> tuple[
     rasterize(
         (
             ({"type": "Polygon", "coordinates": [_ring(rings, ring).tolist()]}, label_of[ring])
-            for ring in np.flatnonzero(filled)
+            for ring in np.flatnonzero(filled).tolist()
         ),
         out=labels,
     )
@@ -215,8 +216,10 @@ def _cut_giants(
 
 
 def _cut_cells(shape: tuple[int, int], transform: Affine) -> Iterator[tuple[slice, slice]]:
-    """Cells of the product grid: its lines lie on the first pixel edge at or after each
-    multiple of 1024 pixel sizes in CRS coordinates, wherever the scene begins.
+    """Cells of the product grid.
+
+    Its lines lie on the first pixel edge at or after each multiple of 1024 pixel sizes in CRS
+    coordinates, wherever the scene begins.
     """
     rows, cols = shape
     # An edge that floating point puts a hair past a multiple is at it.
@@ -235,7 +238,7 @@ def _cut_cells(shape: tuple[int, int], transform: Affine) -> Iterator[tuple[slic
 def _intervals(edges: NDArray[np.float64], size: int) -> list[slice]:
     inner = edges[(edges > 0) & (edges < size)].astype(int)
     bounds = [0, *sorted(set(inner.tolist())), size]
-    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [slice(a, b) for a, b in pairwise(bounds)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +61,7 @@ def mask_from_probability(stored: StoredProbability, threshold: float) -> Mask:
     table = np.full(256, OTHER, np.uint8)
     table[threshold_step(threshold) :] = FOREST
     table[PROBABILITY_STEPS + 1 :] = NO_OBSERVATION
-    return cast(Mask, table[stored])
+    return table[stored]
 
 
 def paste_core(

@@ -63,7 +63,7 @@ class Rings:
         ).astype(np.int64)
 
     def without(self, dropped: NDArray[np.bool_]) -> Rings:
-        """The same polygons without some of their rings."""
+        """Give the same polygons without some of their rings."""
         keep = ~dropped
         lengths = np.diff(self.ring_ends)
         counts = np.bincount(self.polygon_of_ring[keep], minlength=len(self.labels))
@@ -75,7 +75,7 @@ class Rings:
         )
 
     def select(self, polygons: NDArray[np.bool_]) -> Rings:
-        """Some of the polygons."""
+        """Give some of the polygons."""
         rings = polygons[self.polygon_of_ring]
         lengths = np.diff(self.ring_ends)
         return Rings(
@@ -86,7 +86,7 @@ class Rings:
         )
 
     def joined(self, other: Rings) -> Rings:
-        """These polygons, then the others."""
+        """Give these polygons, then the others."""
         return Rings(
             np.concatenate([self.points, other.points]),
             np.concatenate([self.ring_ends, other.ring_ends[1:] + self.ring_ends[-1]]),

@@ -71,7 +71,8 @@ class TorchPredictor:
                 f"{bundle.path}: weights do not fit Unet({self.card.encoder!r}, "
                 f"in_channels={self.card.in_channels}): {first[0].strip()[:200]}"
             ) from error
-        self._network = network.float().eval().to(self.device, memory_format=torch.channels_last)
+        network = network.to(self.device).to(memory_format=torch.channels_last)
+        self._network = network.float().eval()
 
     def __call__(
         self,

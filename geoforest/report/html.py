@@ -10,55 +10,60 @@ from typing import TYPE_CHECKING
 import jinja2
 import numpy as np
 import rasterio
-from geoforest.report.figures import quicklook
 from rasterio.enums import Resampling
 
 from geoforest.io.geotiff import read_decimated
+from geoforest.report.figures import quicklook
 from geoforest.types import Array
 
 if TYPE_CHECKING:
+    import geopandas
+
     from geoforest.job import Job
     from geoforest.products import Made
     from geoforest.report.summary import Summary
+    from geoforest.scene import Scene
 
 _QUICKLOOK_PX = 800
 
 
 def write_report(path: Path, job: Job, made: Made, summary: Summary) -> None:
     """Render the report with a quicklook inside it; no network is needed to read it."""
-    picture = base64.b64encode(scene_quicklook(job, made)).decode()
+    frame = made.polygons.frame if made.polygons else None
+    png = scene_quicklook(job.scene, made.probability, made.mask, frame)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(
         (files("geoforest") / "report" / "report.html").read_text(encoding="utf-8")
     )
     path.write_text(
-        template.render(summary=summary, card=job.bundle.card, picture=picture), encoding="utf-8"
+        template.render(
+            summary=summary, card=job.bundle.card, picture=base64.b64encode(png).decode()
+        ),
+        encoding="utf-8",
     )
 
 
-def scene_quicklook(job: Job, made: Made) -> bytes:
+def scene_quicklook(
+    scene: Scene, probability: Path, mask: Path, polygons: geopandas.GeoDataFrame | None
+) -> bytes:
     """PNG of scene, probability, mask and polygons, decimated to a page's size."""
     import geopandas
 
-    dn, valid = read_decimated(job.scene, _QUICKLOOK_PX)
-    frame = (
-        made.polygons.frame
-        if made.polygons
-        else geopandas.GeoDataFrame(geometry=[], crs=job.scene.crs)
-    )
-    names = [band.name for band in job.scene.bands]
-    rgb = tuple(names.index(name) for name in ("B04", "B03", "B02") if name in names)
-    scale = np.asarray(job.scene.scale)[:, None, None]
-    offset = np.asarray(job.scene.offset)[:, None, None]
+    dn, valid = read_decimated(scene, _QUICKLOOK_PX)
+    names = [band.name for band in scene.bands]
+    rgb = [names.index(name) for name in ("B04", "B03", "B02") if name in names]
+    scale = np.asarray(scene.scale)[:, None, None]
+    offset = np.asarray(scene.offset)[:, None, None]
     return quicklook(
         dn * scale + offset,
         valid,
-        probability=_decimated(made.probability),
-        mask=_decimated(made.mask),
-        polygons=frame,
-        bounds=job.scene.bounds,
-        title=job.scene.scene_id,
+        probability=_decimated(probability),
+        mask=_decimated(mask),
+        polygons=geopandas.GeoDataFrame(geometry=[]) if polygons is None else polygons,
+        bounds=scene.bounds,
+        title=scene.scene_id,
         rgb=rgb if len(rgb) == 3 else (0, 0, 0),
+        metres=scene.crs.is_projected,
     )
 
 

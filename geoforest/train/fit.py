@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +53,7 @@ def train(
     name: str | None = None,
     window: int = 512,
     scale: float = 1e-4,
-    about: dict[str, str] | None = None,
+    about: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> ModelCard:
     """Train a U-Net, choose its threshold, judge it on validation, and save it as a bundle.
@@ -136,6 +136,7 @@ def train(
         },
     )
     card = ModelCard(
+        **(about or {}),
         name=name or Path(out).name,
         encoder=encoder,
         in_channels=len(bands),
@@ -170,7 +171,6 @@ def train(
             "precision": precision,
             "history": history,
         },
-        **(about or {}),
     )
     state_dict = network.state_dict()
     if half:
@@ -232,7 +232,10 @@ def _load_initial(
                 f"ImageNet weights of {encoder} cannot be fetched ({type(error).__name__}); "
                 "give a .safetensors file, or none"
             ) from error
-        network.encoder.load_state_dict(pretrained.encoder.state_dict())
+        network.load_state_dict(
+            {f"encoder.{key}": value for key, value in pretrained.encoder.state_dict().items()},
+            strict=False,
+        )
         return
     from safetensors import SafetensorError
     from safetensors.torch import load_file

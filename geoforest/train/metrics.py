@@ -86,7 +86,7 @@ class ProbabilityHistogram:
             counts += np.bincount(stored[seen], minlength=PROBABILITY_STEPS + 1)
 
     def at(self, step: int) -> Counts:
-        """Counts of the mask ``stored >= step``."""
+        """Give the counts of the mask ``stored >= step``."""
         tp, fp = int(self.forest[step:].sum()), int(self.other[step:].sum())
         return Counts(tp, fp, int(self.forest.sum()) - tp, int(self.other.sum()) - fp)
 

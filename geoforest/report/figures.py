@@ -1,0 +1,168 @@
+"""Pictures for people: scene, probability, mask and polygons side by side. Arrays only."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from geoforest.types import (
+    FOREST,
+    NO_OBSERVATION,
+    OTHER,
+    PROBABILITY_STEPS,
+    Array,
+    Mask,
+    StoredProbability,
+    Valid,
+)
+
+if TYPE_CHECKING:
+    import geopandas
+    from matplotlib.axes import Axes
+
+_COLOURS = {OTHER: "#e4d5b7", FOREST: "#1b7837", NO_OBSERVATION: "#9a9a9a"}
+_NAMES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}
+_NO_DATA_GREY = 0.6
+_SIDE_INCHES = 12.0
+# Above this, outlines of single polygons are no longer visible in a picture of this size.
+_MAX_VERTICES = 2_000_000
+
+
+def quicklook(
+    reflectance: NDArray[np.floating],
+    valid: Valid,
+    *,
+    probability: StoredProbability,
+    mask: Mask,
+    polygons: geopandas.GeoDataFrame,
+    bounds: tuple[float, float, float, float],
+    title: str = "",
+    rgb: Sequence[int] = (0, 1, 2),
+    metres: bool = True,
+) -> bytes:
+    """Draw four panels of a map.
+
+    Parameters
+    ----------
+    reflectance
+        ``(band, row, col)``, decimated to a picture's size.
+    valid
+        ``(row, col)`` of ``reflectance``, True where observed.
+    probability, mask
+        Stored probability and mask codes, decimated.
+    polygons
+        In the CRS of ``bounds``; may be empty.
+    bounds
+        ``(left, bottom, right, top)`` of the whole scene.
+    title
+        Above the panels.
+    rgb
+        Positions of red, green and blue.
+    metres
+        Whether the CRS counts metres, so that a scale bar can be drawn.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    figure = Figure(figsize=(_SIDE_INCHES, _SIDE_INCHES), dpi=130, layout="constrained")
+    FigureCanvasAgg(figure)
+    scene, chance, classes, outlines = figure.subplots(2, 2).flat
+    left, bottom, right, top = bounds
+    extent = (left, right, bottom, top)
+    picture = _true_colour(reflectance[list(rgb)], valid)
+    for axes, name in zip(
+        (scene, chance, classes, outlines),
+        ("scene", "forest probability", "forest mask", "forest polygons"),
+        strict=True,
+    ):
+        axes.set(title=name, xlim=(left, right), ylim=(bottom, top), aspect="equal")
+        axes.set(xticks=[], yticks=[], facecolor=_COLOURS[NO_OBSERVATION])
+    scene.imshow(picture, extent=extent, interpolation="nearest")
+    shown = np.ma.masked_equal(probability, NO_OBSERVATION) / PROBABILITY_STEPS
+    ramp = chance.imshow(
+        shown, extent=extent, vmin=0, vmax=1, cmap="viridis", interpolation="nearest"
+    )
+    figure.colorbar(ramp, ax=chance, shrink=0.6, label="probability of forest")
+    codes = np.searchsorted(list(_COLOURS), mask)
+    colours = ListedColormap(list(_COLOURS.values()))
+    classes.imshow(codes, extent=extent, vmin=0, vmax=2, cmap=colours, interpolation="nearest")
+    classes.legend(
+        handles=[
+            Patch(facecolor=_COLOURS[code], edgecolor="black", label=name)
+            for code, name in _NAMES.items()
+        ],
+        loc="lower left",
+    )
+    outlines.imshow(picture, extent=extent, interpolation="nearest", alpha=0.75)
+    _draw_polygons(outlines, polygons)
+    if metres:
+        _draw_scale_bar(scene, bounds)
+    if title:
+        figure.suptitle(title)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def _true_colour(reflectance: Array, valid: Valid) -> NDArray[np.float64]:
+    """Stretch the 1st to 98th percentile over all three bands, with a gamma for dark forest."""
+    picture = np.full((*valid.shape, 3), _NO_DATA_GREY)
+    if not valid.any():
+        return picture
+    values = np.moveaxis(reflectance, 0, -1)[valid].astype(np.float64)
+    low, high = np.nanpercentile(values, [1, 98])
+    stretched = np.clip((values - low) / max(high - low, 1e-9), 0, 1) ** (1 / 1.6)
+    picture[valid] = np.nan_to_num(stretched)
+    return picture
+
+
+def _draw_polygons(axes: Axes, polygons: geopandas.GeoDataFrame) -> None:
+    import shapely
+
+    if polygons.empty:
+        return
+    geometries = polygons.geometry.to_numpy()
+    if shapely.get_num_coordinates(geometries).sum() > _MAX_VERTICES:
+        left, right = axes.get_xlim()
+        geometries = shapely.simplify(geometries, (right - left) / 2000, preserve_topology=False)
+    rings = shapely.get_rings(geometries)
+    axes.add_collection(
+        PolyCollection(
+            [shapely.get_coordinates(ring) for ring in rings],
+            facecolors="none",
+            edgecolors="#ffd92f",
+            linewidths=0.6,
+        )
+    )
+
+
+def _draw_scale_bar(axes: Axes, bounds: tuple[float, float, float, float]) -> None:
+    left, bottom, right, top = bounds
+    width = right - left
+    wanted = width / 4
+    power = 10 ** np.floor(np.log10(wanted))
+    length = power * max(step for step in (1, 2, 5) if step * power <= wanted)
+    y = bottom + 0.05 * (top - bottom)
+    x = left + 0.05 * width
+    label = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
+    axes.plot([x, x + length], [y, y], color="white", linewidth=5, solid_capstyle="butt")
+    axes.plot([x, x + length], [y, y], color="black", linewidth=2.5, solid_capstyle="butt")
+    axes.annotate(
+        label,
+        (x + length / 2, y),
+        xytext=(0, 5),
+        textcoords="offset points",
+        ha="center",
+        bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
+    )
