@@ -9,6 +9,7 @@ from pathlib import Path
 import geopandas
 import rasterio
 
+from geoforest.io.geopackage import LAYER
 from geoforest.io.open import open_scene
 from geoforest.io.shards import write_durably
 from geoforest.pipeline import MapResult, map_scene
@@ -69,7 +70,7 @@ def run_demo(
         open_scene(path, wanted=BANDS),
         result.probability,
         result.mask,
-        geopandas.read_file(result.polygons),
+        geopandas.read_file(result.polygons, layer=LAYER),
     )
     write_durably(quicklook, picture)
     return Demo(result, agreement, quicklook, seconds)

@@ -73,7 +73,9 @@ class MapResult:
             (self.probability, "probability", True),
         ):
             if path.exists():
-                raster: Any = rioxarray.open_rasterio(path, chunks=True, mask_and_scale=scaled)
+                raster: Any = rioxarray.open_rasterio(
+                    path, chunks={"x": 2048, "y": 2048}, mask_and_scale=scaled
+                )
                 variables[name] = raster.squeeze("band", drop=True)
         return xarray.Dataset(variables)
 

@@ -81,8 +81,8 @@ class Scene:
     def bounds(self) -> tuple[float, float, float, float]:
         """``(left, bottom, right, top)`` in the CRS."""
         rows, cols = self.shape
-        left, top = self.transform * (0, 0)
-        right, bottom = self.transform * (cols, rows)
+        left, top = self.transform @ (0, 0)
+        right, bottom = self.transform @ (cols, rows)
         return left, bottom, right, top
 
 

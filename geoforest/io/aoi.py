@@ -53,9 +53,9 @@ class AreaOfInterest:
         return inside
 
     def _burn(self, core: Window) -> Valid:
-        origin = self.transform * Affine.translation(core.col_off, core.row_off)
-        left, top = origin * (0, 0)
-        right, bottom = origin * (core.width, core.height)
+        origin = self.transform @ Affine.translation(core.col_off, core.row_off)
+        left, top = origin @ (0, 0)
+        right, bottom = origin @ (core.width, core.height)
         if not shapely.intersects(self.geometry, shapely.box(left, bottom, right, top)):
             return np.zeros(core.shape, np.bool_)
         burned: Valid = geometry_mask(

@@ -123,8 +123,13 @@ def check_not_truncated(source: rasterio.DatasetReader) -> None:
         if name == source.name:
             _check_blocks(source, path)
         else:
-            with rasterio.open(path) as part:
-                _check_blocks(part, path)
+            try:
+                with rasterio.open(path) as part:
+                    _check_blocks(part, path)
+            except RasterioIOError as error:
+                raise SceneError(
+                    f"{path}: cannot be read, and {source.name} needs it ({error})"
+                ) from error
 
 
 def _check_blocks(source: rasterio.DatasetReader, path: Path) -> None:

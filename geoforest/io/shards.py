@@ -112,7 +112,7 @@ class ShardStore:
                 zlevel=1,
                 crs=crs,
                 transform=transform
-                * Affine.translation(shard.extent.col_off, shard.extent.row_off),
+                @ Affine.translation(shard.extent.col_off, shard.extent.row_off),
             ) as target:
                 target.write(stored, 1)
                 target.update_tags(**tags)

@@ -62,14 +62,19 @@ class TorchPredictor:
             self._autocast = torch.float16
         if self.device.type == "cpu":
             _keep_freed_memory()
-        network = build_unet(self.card.encoder, self.card.in_channels)
+        network = build_unet(
+            self.card.encoder,
+            self.card.in_channels,
+            self.card.architecture,  # type: ignore[arg-type]  # checked there
+        )
         try:
             network.load_state_dict(bundle.state_dict())
         except RuntimeError as error:
             first = str(error).splitlines()[1:2] or [str(error)]
             raise BundleError(
-                f"{bundle.path}: weights do not fit Unet({self.card.encoder!r}, "
-                f"in_channels={self.card.in_channels}): {first[0].strip()[:200]}"
+                f"{bundle.path}: weights do not fit {self.card.architecture} of "
+                f"{self.card.encoder!r} with {self.card.in_channels} channels: "
+                f"{first[0].strip()[:200]}"
             ) from error
         network = network.to(self.device).to(memory_format=torch.channels_last)
         self._network = network.float().eval()

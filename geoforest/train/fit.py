@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from geoforest import __version__
 from geoforest.errors import InputError, OutputError
 from geoforest.models.bundle import Bundle, ModelCard, ThresholdPoint, save_bundle
-from geoforest.models.unet import build_unet
+from geoforest.models.unet import Architecture, build_unet
 from geoforest.train.chips import Augmentation, Chip, ChipDataset, channel_statistics, read_split
 from geoforest.train.evaluate import probability_histogram
 from geoforest.train.metrics import DEFINITION, ProbabilityHistogram
@@ -34,6 +34,7 @@ def train(
     data: str | Path,
     out: str | Path,
     *,
+    architecture: Architecture = "Unet",
     encoder: str = "resnet50",
     encoder_weights: str | None = "imagenet",
     bands: Sequence[str] = ("B04", "B03", "B02", "B08"),
@@ -64,6 +65,8 @@ def train(
         Folder with ``train`` and ``validation``, each with ``images`` and ``masks``.
     out
         Bundle folder to make.
+    architecture
+        See :func:`geoforest.models.unet.build_unet`.
     encoder, encoder_weights
         An smp encoder; ``imagenet`` fetches its weights from their hub, a path names a
         ``.safetensors`` file with weights of the whole network or of its encoder, None is random.
@@ -113,7 +116,7 @@ def train(
     import pytorch_lightning as pl
 
     pl.seed_everything(seed, workers=True, verbose=False)
-    network = build_unet(encoder, len(bands))
+    network = build_unet(encoder, len(bands), architecture)
     _load_initial(network, encoder, encoder_weights, len(bands))
     history = _fit(
         network,
@@ -138,6 +141,7 @@ def train(
     card = ModelCard(
         **(about or {}),
         name=name or Path(out).name,
+        architecture=architecture,
         encoder=encoder,
         in_channels=len(bands),
         bands=tuple(bands),

@@ -1,0 +1,245 @@
+"""Bundles round-trip, and nothing unsafe or damaged is loaded."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from geoforest.errors import BundleError, InputError, OutputError
+from geoforest.models.bundle import load_bundle, save_bundle
+from geoforest.models.importer import import_weights
+from geoforest.models.registry import load_model, open_model
+from geoforest.models.torch_runtime import TorchPredictor
+from geoforest.models.unet import build_unet
+from tests import synthetic
+
+
+@pytest.fixture
+def copy(tiny_bundle, tmp_path) -> Path:
+    return Path(shutil.copytree(tiny_bundle.path, tmp_path / "copy"))
+
+
+def zipped(folder: Path, target: Path) -> Path:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    return target
+
+
+class Bomb:
+    def __reduce__(self):
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_round_trip_of_folder_and_zip(tiny_bundle, tmp_path):
+    archive = load_bundle(zipped(tiny_bundle.path, tmp_path / "tiny.zip"))
+    assert archive.card == tiny_bundle.card
+    assert archive.model_id == tiny_bundle.model_id
+    first, second = archive.state_dict(), tiny_bundle.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_save_replaces_a_bundle_and_nothing_else(tiny_bundle, tmp_path):
+    folder = tmp_path / "model"
+    save_bundle(folder, {"a": torch.zeros(2)}, synthetic.card())
+    save_bundle(folder, {"a": torch.ones(2)}, synthetic.card())
+    assert load_bundle(folder).state_dict()["a"].tolist() == [1, 1]
+    (tmp_path / "precious").mkdir()
+    with pytest.raises(OutputError, match="no model bundle"):
+        save_bundle(tmp_path / "precious", {}, synthetic.card())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "precious"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda f: (f / "model.json").unlink(), "model.json is missing"),
+        (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda f: (f / "model.json").write_text("{"), "is no JSON"),
+        (lambda f: (f / "model.json").write_text("[]"), "format version None"),
+        (lambda f: edit(f, format_version=2), "format version 2, this geoforest reads 1"),
+        (lambda f: edit(f, std=[1, 2, 3, 0]), "std must be positive"),
+        (lambda f: edit(f, std=[1, 2, 3]), "one entry per input channel"),
+        (lambda f: edit(f, surprise=1), "surprise"),
+        (lambda f: edit(f, architecture="Transformer"), "not known"),
+        (lambda f: edit(f, encoder="none_such"), "not known to segmentation-models-pytorch"),
+        (lambda f: edit(f, encoder="resnet18"), "weights do not fit"),
+        (lambda f: truncate(f / "model.safetensors"), "is truncated"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 100), "no safetensors file"),
+        (lambda f: (f / "model.safetensors").write_bytes(pickle.dumps(Bomb())), "pickle"),
+        (lambda f: (f / "weights.pt").write_bytes(pickle.dumps(Bomb())), "a pickle, which could"),
+        (lambda f: torch.save({}, f / "model.safetensors"), "pickle in disguise"),
+    ],
+)
+def test_damaged_and_unsafe_bundles_are_refused(copy, damage, message):
+    damage(copy)
+    with pytest.raises(BundleError, match=message) as caught:
+        TorchPredictor(load_bundle(copy))
+    assert "\n" not in str(caught.value)
+    assert not Path("exploded").exists()
+
+
+def edit(folder: Path, **changes: object) -> None:
+    card = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**card, **changes}))
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_changed_weights_are_noticed(copy):
+    bundle = load_bundle(copy)
+    path = copy / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(BundleError, match="changed while it was in use"):
+        bundle.state_dict()
+
+
+def test_zip_is_read_by_name_and_never_extracted(tiny_bundle, tmp_path):
+    path = zipped(tiny_bundle.path, tmp_path / "evil.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("../outside.txt", "gotcha")
+    load_bundle(path)
+    assert not (tmp_path.parent / "outside.txt").exists()
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Bomb()))
+    with pytest.raises(BundleError, match="a pickle"):
+        load_bundle(path)
+
+
+def test_truncated_zip(tiny_bundle, tmp_path):
+    path = zipped(tiny_bundle.path, tmp_path / "cut.zip")
+    truncate(path)
+    with pytest.raises(BundleError):
+        load_bundle(path)
+
+
+def test_references(tiny_bundle, tmp_path):
+    assert open_model(str(tiny_bundle.path)).card.name == "tiny"
+    with pytest.raises(BundleError, match="no such model bundle"):
+        open_model(str(tmp_path / "nothing"))
+    with pytest.raises(BundleError, match="not supported yet"):
+        open_model("wandb:entity/project/name:alias")
+
+
+class TestPredictor:
+    def test_scale_and_offset_are_applied_once(self, tiny_bundle):
+        predictor = load_model(tiny_bundle.path, device="cpu")
+        dn = synthetic.digital_numbers((64, 64))[None]
+        plain = predictor(dn)
+        assert plain.dtype == np.float32
+        assert plain.shape == (1, 64, 64)
+        shifted = predictor(dn + 1000, offset=-0.1)
+        unit = predictor((dn / 10_000).astype(np.float32), scale=1.0)
+        per_band = predictor(dn, scale=[1e-4] * 4, offset=[0.0] * 4)
+        assert np.abs(shifted - plain).max() < 1e-4
+        assert np.abs(unit - plain).max() < 1e-4
+        assert (per_band == plain).all()
+
+    def test_agrees_with_the_network_on_normalised_input(self, tiny_bundle):
+        dn = synthetic.digital_numbers((64, 64))[None]
+        card = tiny_bundle.card
+        normalised = (dn - np.array(card.mean)[:, None, None]) / np.array(card.std)[:, None, None]
+        network = build_unet(card.encoder, 4).eval()
+        network.load_state_dict(tiny_bundle.state_dict())
+        with torch.inference_mode():
+            expected = torch.sigmoid(network(torch.from_numpy(normalised).float()))[:, 0].numpy()
+        assert np.abs(TorchPredictor(tiny_bundle)(dn) - expected).max() < 1e-5
+
+    @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+    def test_unobserved_pixels_enter_as_the_training_mean(self, tiny_bundle, dtype):
+        predictor = TorchPredictor(tiny_bundle)
+        dn = synthetic.digital_numbers((64, 64)).astype("float32")
+        valid = np.ones((64, 64), bool)
+        valid[:, :20] = False
+        filled = np.where(valid, dn, np.array(tiny_bundle.card.mean, "float32")[:, None, None])
+        spoiled = np.where(valid, dn, np.nan if dtype == "float32" else 77).astype(dtype)
+        expected = predictor(filled.astype(dtype)[None])
+        got = predictor(spoiled[None], valid=valid[None])
+        # Integer types cannot hold the mean exactly.
+        assert np.abs(got - expected).max() < 5e-3
+
+    def test_a_window_does_not_depend_on_its_batch(self, tiny_bundle):
+        predictor = TorchPredictor(tiny_bundle)
+        dn = np.stack([synthetic.digital_numbers((64, 64), seed) for seed in range(3)])
+        batch = predictor(dn)
+        turned = predictor(dn[[2, 0, 1]])
+        assert (turned == batch[[2, 0, 1]]).all()
+
+    def test_autocast_goes_the_same_way(self, tiny_bundle):
+        dn = synthetic.digital_numbers((64, 64))[None]
+        exact = TorchPredictor(tiny_bundle)(dn)
+        half = TorchPredictor(tiny_bundle, autocast=torch.bfloat16)(dn)
+        assert not (half == exact).all()
+        assert np.abs(half - exact).max() < 0.05
+
+    @pytest.mark.cuda
+    def test_cuda_agrees(self, tiny_bundle):
+        dn = synthetic.digital_numbers((64, 64))[None]
+        exact = TorchPredictor(tiny_bundle)(dn)
+        assert np.abs(TorchPredictor(tiny_bundle, device="cuda")(dn) - exact).max() < 0.02
+
+    def test_wrong_input(self, tiny_bundle):
+        predictor = TorchPredictor(tiny_bundle)
+        with pytest.raises(InputError, match=r"\(n, 4, row, col\) was wanted"):
+            predictor(np.zeros((1, 3, 64, 64), np.uint16))
+        with pytest.raises(InputError, match="not a device"):
+            TorchPredictor(tiny_bundle, device="abacus")
+
+
+class TestImport:
+    numbers = {"bands": list(synthetic.BANDS), "mean": [1.0, 2, 3, 4], "std": [1.0, 2, 3, 4]}  # noqa: RUF012
+
+    def test_published_state_dict(self, tmp_path):
+        network = build_unet("mobilenet_v2", 4)
+        path = tmp_path / "mobilenet_v2_batch4_lr1.0e-04_weights.pt"
+        torch.save(network.state_dict(), path)
+        bundle = import_weights(path, tmp_path / "out", threshold=0.35, **self.numbers)
+        assert bundle.card.encoder == "mobilenet_v2"
+        assert bundle.card.threshold == 0.35
+        assert bundle.card.training["batch_size"] == 4
+        assert bundle.card.training["learning_rate"] == 1e-4
+        assert all(
+            torch.equal(value, network.state_dict()[key])
+            for key, value in bundle.state_dict().items()
+        )
+
+    def test_code_in_a_pickle_is_not_run(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        path = tmp_path / "weights.pt"
+        torch.save({"a": Bomb()}, path)
+        with pytest.raises(BundleError, match="could run code"):
+            import_weights(path, tmp_path / "out", encoder="resnet18", **self.numbers)
+        assert not (tmp_path / "exploded").exists()
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize(
+        ("content", "encoder", "error", "message"),
+        [
+            ({"a": torch.zeros(1)}, None, InputError, "does not tell the encoder"),
+            ({"a": torch.zeros(1)}, "resnet18", BundleError, "does not fit"),
+            ({"a": 3}, "resnet18", BundleError, "plain state dict was wanted"),
+        ],
+    )
+    def test_refused(self, tmp_path, content, encoder, error, message):
+        path = tmp_path / "weights.pt"
+        torch.save(content, path)
+        with pytest.raises(error, match=message):
+            import_weights(path, tmp_path / "out", encoder=encoder, **self.numbers)
+
+    def test_damaged(self, tmp_path):
+        path = tmp_path / "weights.pt"
+        path.write_bytes(b"nonsense")
+        with pytest.raises(BundleError, match=r"weights\.pt"):
+            import_weights(path, tmp_path / "out", encoder="resnet18", **self.numbers)
