@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
+from geoforest import __version__
 from geoforest.cli import demo, map_, model, train, vectorize
 from geoforest.errors import GeoforestError
 
 app = typer.Typer(
     name="geoforest",
-    help="Forest maps you can trust from Sentinel-2 scenes.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -22,10 +23,31 @@ for command in (demo, map_, vectorize, train):
 app.add_typer(model.app, name="model")
 
 
-def main() -> None:
-    """Entry point: errors that geoforest raises on purpose become one sentence."""
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"geoforest {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+        ),
+    ] = False,
+) -> None:
+    """Forest maps you can trust from Sentinel-2 scenes."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: errors that geoforest raises on purpose become one sentence.
+
+    ``arguments`` replaces those of the process. Ends with :class:`SystemExit`.
+    """
     try:
-        app()
+        app(arguments, prog_name="geoforest")
     except GeoforestError as error:
         print(f"geoforest: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

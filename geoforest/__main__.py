@@ -1,0 +1,5 @@
+"""``python -m geoforest``."""
+
+from geoforest.cli import main
+
+main()

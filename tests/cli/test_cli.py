@@ -1,0 +1,259 @@
+"""The command line: help, success, and each user mistake as one sentence with its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pytest
+import rasterio
+import shapely
+import torch
+
+from geoforest import __version__
+from geoforest.cli import main
+from tests import synthetic
+
+COMMANDS = ["demo", "map", "vectorize", "train", "model list", "model show", "model import"]
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def geoforest(capsys):
+    """Run the command in this process, where torch is loaded already."""
+
+    def run(*arguments: object) -> Done:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Done(ended.value.code or 0, captured.out, captured.err)
+
+    return run
+
+
+def in_a_process(*arguments: object, code: str = "from geoforest.cli import main; main()") -> Done:
+    """Run the command as a user does."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def mapped(scene_path, tiny_bundle, tmp_path):
+    arguments = ["map", scene_path, "--out", tmp_path / "out", "--model", tiny_bundle.path]
+    return [*arguments, "--halo", 8, "--shard", 96]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example(geoforest, command):
+    done = geoforest(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "Example:" in done.stdout
+    assert f"geoforest {command}" in done.stdout
+
+
+def test_start_up_imports_nothing_heavy():
+    heavy = "torch rasterio numpy geopandas dask pydantic rich.progress matplotlib"
+    code = (
+        "import sys, geoforest.cli; "
+        f"print([name for name in '{heavy}'.split() if name in sys.modules])"
+    )
+    assert in_a_process(code=code).stdout.strip() == "[]"
+
+
+def test_version_and_completion(geoforest):
+    assert geoforest("--version").stdout.strip() == f"geoforest {__version__}"
+    script = Path(sys.executable).with_name("geoforest")
+    done = subprocess.run(
+        [script],
+        env={**os.environ, "_GEOFOREST_COMPLETE": "complete_bash", "COMP_WORDS": "geoforest v",
+             "COMP_CWORD": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["vectorize"]
+
+
+def test_map_and_its_json(geoforest, mapped, tmp_path):
+    done = geoforest(*mapped, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    written = json.loads((tmp_path / "out" / "scene" / "summary.json").read_text())
+    assert {key: told[key] for key in written} == written
+    assert told["folder"] == str(tmp_path / "out" / "scene")
+    assert "\r" not in done.stderr  # no progress bar without a terminal
+
+
+def test_map_for_people(geoforest, mapped):
+    done = geoforest(*mapped)
+    assert done.returncode == 0, done.stderr
+    assert "ha forest cover (model)" in done.stdout
+    assert "16 windows in" in done.stdout
+
+
+def test_dry_run_writes_nothing(geoforest, mapped, tmp_path):
+    done = geoforest(*mapped, "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert (plan["windows"], plan["shards"], plan["window"]) == (16, 4, 64)
+    assert plan["seconds"] > 0
+    assert plan["disk_mb"] > 0
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_scenes_a_bad_one_does_not_stop_the_others(geoforest, mapped, tmp_path):
+    bad = tmp_path / "bad.tif"
+    bad.write_text("no raster")
+    arguments = [mapped[0], bad, *mapped[1:]]
+    done = geoforest(*arguments)
+    assert done.returncode == 2
+    assert "bad.tif: not a raster" in done.stderr
+    assert (tmp_path / "out" / "scene" / "job.json").exists()
+    assert not (tmp_path / "out" / "bad").exists()
+
+
+def test_vectorize_needs_no_torch(geoforest, mapped, tmp_path):
+    assert geoforest(*mapped, "--threshold", 0.45).returncode == 0
+    folder = tmp_path / "out" / "scene"
+    code = (
+        "import sys\n"
+        "class NoTorch:\n"
+        "    def find_spec(self, name, *args):\n"
+        "        if name.split('.')[0] == 'torch': raise ImportError('torch')\n"
+        "sys.meta_path.insert(0, NoTorch())\n"
+        "from geoforest.cli import main\n"
+        "main()\n"
+    )
+    for raster in ("forest_probability.tif", "forest_mask.tif"):
+        out = tmp_path / f"{raster}.gpkg"
+        options = ["--threshold", "0.45"] if "probability" in raster else []
+        done = in_a_process("vectorize", folder / raster, "--out", out, *options, code=code)
+        assert done.returncode == 0, done.stderr
+    ours = (folder / "forest.gpkg").read_bytes()
+    assert (tmp_path / "forest_probability.tif.gpkg").read_bytes() == ours
+    frame = geopandas.read_file(tmp_path / "forest_mask.tif.gpkg", layer="forest_cover")
+    assert frame["mean_probability"].isna().all()
+    assert (frame["threshold"] == 0.45).all()
+
+
+def test_model_show_and_import(geoforest, tiny_bundle, tmp_path):
+    shown = geoforest("model", "show", tiny_bundle.path, "--json")
+    assert json.loads(shown.stdout)["model"] == tiny_bundle.model_id
+    assert "encoder: mobilenet_v2" in geoforest("model", "show", tiny_bundle.path).stdout
+    weights = tmp_path / "mobilenet_v2_batch4_lr1.0e-04_weights.pt"
+    torch.save(tiny_bundle.state_dict(), weights)
+    numbers = ["--mean", "1,2,3,4", "--std", "1,2,3,4"]
+    done = geoforest("model", "import", weights, "--out", tmp_path / "new", *numbers)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "new" / "model.safetensors").exists()
+
+
+class TestMistakes:
+    """Exit code 2, one sentence on stderr, and nothing left behind."""
+
+    def refused(self, done: Done, sentence: str) -> None:
+        assert done.returncode == 2, done.stderr
+        assert sentence in done.stderr
+        assert done.stderr.startswith("geoforest: ")
+        assert done.stderr.count("\n") == 1
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+
+    @pytest.mark.parametrize(
+        ("options", "sentence"),
+        [
+            (["--threshold", 1.5], "threshold = 1.5: Input should be less than or equal to 1"),
+            (["--halo", 40], "--halo 40 leaves no core in a window of 64"),
+            (["--window", 100], "window = 100: Input should be a multiple of 32"),
+            (["--bands", "1,2"], "--bands gives 2 band numbers, the model needs 4"),
+            (["--bands", "1,x"], "--bands '1,x': numbers with commas between were wanted"),
+            (["--products", "mask,soup"], "soup"),
+            (["--scale", "1,2"], "--scale gives 2 numbers"),
+            (["--device", "abacus"], "device 'abacus': not a device"),
+            (["--aoi", "none.gpkg"], "none.gpkg: no such file (--aoi)"),
+            (["--model", "nowhere"], "nowhere: no such model bundle"),
+            (["--min-area-ha", -1], "min_area_ha = -1"),
+        ],
+    )
+    def test_options(self, geoforest, mapped, tmp_path, options, sentence):
+        self.refused(geoforest(*mapped, *options), sentence)
+        assert not (tmp_path / "out").exists()
+
+    def test_missing_scene(self, geoforest, tmp_path, tiny_bundle):
+        options = ["--out", tmp_path / "out", "--model", tiny_bundle.path]
+        done = geoforest("map", tmp_path / "none.tif", *options)
+        self.refused(done, "none.tif: no such file or folder")
+        assert not (tmp_path / "out").exists()
+
+    def test_damaged_bundle_leaves_nothing(self, geoforest, mapped, tmp_path, tiny_bundle):
+        import shutil
+
+        copy = Path(shutil.copytree(tiny_bundle.path, tmp_path / "copy"))
+        card = json.loads((copy / "model.json").read_text())
+        (copy / "model.json").write_text(json.dumps({**card, "encoder": "resnet18"}))
+        done = geoforest(*mapped, "--model", copy)
+        self.refused(done, "weights do not fit")
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+    def test_folder_that_cannot_be_written(self, geoforest, mapped):
+        arguments = [*mapped]
+        arguments[arguments.index("--out") + 1] = "/proc/geoforest"
+        self.refused(geoforest(*arguments), "/proc/geoforest/scene: cannot be written to")
+
+    def test_outputs_of_another_job(self, geoforest, mapped):
+        assert geoforest(*mapped).returncode == 0
+        self.refused(geoforest(*mapped, "--halo", 4), "holds outputs of another job (other halo)")
+
+    def test_scene_twice(self, geoforest, mapped, scene_path):
+        self.refused(geoforest(mapped[0], scene_path, *mapped[1:]), "'scene' is there twice")
+
+    def test_aoi_beside_the_scene(self, geoforest, mapped, tmp_path):
+        aoi = tmp_path / "aoi.geojson"
+        geopandas.GeoSeries([shapely.box(10, 50, 11, 51)], crs=4326).to_file(aoi)
+        self.refused(geoforest(*mapped, "--aoi", aoi), "does not touch scene scene")
+
+    def test_aoi_without_polygons(self, geoforest, mapped, tmp_path):
+        aoi = tmp_path / "aoi.geojson"
+        geopandas.GeoSeries.from_xy([10], [50], crs=4326).to_file(aoi)
+        self.refused(geoforest(*mapped, "--aoi", aoi), "holds no polygon")
+
+    @pytest.mark.parametrize(
+        ("values", "options", "sentence"),
+        [
+            (np.array([[0, 1, 7]], np.uint8), [], "value 7; a mask of 0, 1 and 255"),
+            (np.array([[0, 1]], np.uint8), ["--threshold", 0.5], "is a mask"),
+            (np.array([[0, 1]], np.float32), [], "one of uint8 was wanted"),
+        ],
+    )
+    def test_rasters_that_are_no_mask(self, geoforest, tmp_path, values, options, sentence):
+        path = synthetic.write_raster(tmp_path / "a.tif", values[None], descriptions=None)
+        out = tmp_path / "a.gpkg"
+        self.refused(geoforest("vectorize", path, "--out", out, *options), sentence)
+        assert not out.exists()
+
+    def test_unknown_threshold(self, geoforest, tmp_path):
+        values = np.array([[[0, 250, 255]]], np.uint8)
+        path = synthetic.write_raster(tmp_path / "a.tif", values, descriptions=None)
+        with rasterio.open(path, "r+") as target:
+            target.scales = (0.004,)
+        out = tmp_path / "a.gpkg"
+        self.refused(geoforest("vectorize", path, "--out", out), "no threshold is recorded")
