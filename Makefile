@@ -39,6 +39,6 @@ $(STAMP): pyproject.toml constraints.txt
 	  { echo "geoforest needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX) torch torchvision,-c constraints.txt torch torchvision)
-	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),-c constraints-cpu.txt,-c constraints.txt) -e ".[train,dev]"
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch torchvision
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[train,dev]"
 	@touch $@
