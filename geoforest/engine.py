@@ -129,8 +129,14 @@ class _JobPlugin(WorkerPlugin):
 
 def _shard_task(shard: Shard) -> Receipt:
     plugin = get_worker().plugins[_PLUGIN]
-    receipt: Receipt = plugin.run(shard)  # type: ignore[attr-defined]
-    return receipt
+    try:
+        receipt: Receipt = plugin.run(shard)  # type: ignore[attr-defined]
+        return receipt
+    except GeoforestError as error:
+        # Causes such as GDAL's errors do not travel to the scheduler, and would take the sentence
+        # with them; it is made to stand alone.
+        told = type(error)(*error.args)
+    raise told
 
 
 def _reason(future: Future) -> str:

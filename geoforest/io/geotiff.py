@@ -104,7 +104,7 @@ def _read_file(
     except RasterioIOError as error:
         raise ReadError(
             f"{path}: rows {place.row_off} to {place.row_off + place.height}, columns "
-            f"{place.col_off} to {place.col_off + place.width} cannot be read ({error})"
+            f"{place.col_off} to {place.col_off + place.width} cannot be read ({error.__cause__ or error})"
         ) from error
 
 
