@@ -28,6 +28,7 @@ _PLUGIN = "geoforest-job"
 # few enough that the scheduler never holds more than this, however large the mosaic.
 _SHARDS_AT_ONCE = 2
 _IN_FLIGHT = 4
+_LOOPBACK = "127.0.0.1:0"
 
 
 @dataclass
@@ -165,7 +166,9 @@ def _local_client() -> Iterator[Client]:
             processes=False,
             threads_per_worker=_SHARDS_AT_ONCE,
             resources={"GPU": 1},
-            dashboard_address=None,
+            # Dask serves its state over HTTP: on this machine only, on whatever port is free.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": _LOOPBACK},
+            worker_dashboard_address=_LOOPBACK,
             silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster) as client,
