@@ -17,6 +17,7 @@ import pyproj
 from affine import Affine
 from numpy.typing import NDArray
 
+from geoforest.errors import InputError
 from geoforest.types import Shape
 
 _NODE_STEP_PX = 256
@@ -59,9 +60,13 @@ class PixelTable:
 
         Raises
         ------
-        ValueError
-            When the grid leaves the domain of its CRS.
+        InputError
+            When the grid is empty, turned or upside down, when it leaves the domain of its CRS,
+            or when the CRS has no ellipsoid.
         """
+        t = transform
+        if t.b or t.d or t.a <= 0 or t.e >= 0 or min(shape) < 1:
+            raise InputError(f"grid of shape {shape}, {t!r}: a filled north-up grid was wanted")
         to_ground = _Ground(transform, pyproj.CRS.from_user_input(crs))
         centre = np.array([shape[0] / 2]), np.array([shape[1] / 2])
         _, width, height = to_ground(*np.meshgrid(*centre, indexing="ij"))
@@ -69,8 +74,6 @@ class PixelTable:
         step = min(max(step, 1.0), _NODE_STEP_PX)
         rows, cols = (np.linspace(0, side, max(2, math.ceil(side / step) + 1)) for side in shape)
         area, width, height = to_ground(*np.meshgrid(rows, cols, indexing="ij"))
-        if not np.isfinite(area).all():
-            raise ValueError(f"the grid leaves the domain of its CRS {crs}")
         return cls(rows, cols, area, width, height)
 
     def area_m2(self, rows: slice, cols: slice) -> Floats:
@@ -86,6 +89,18 @@ class PixelTable:
         """Ground area of a pixel at the centre of the grid, m2."""
         at = self._points(self.area, np.array([self.rows[-1] / 2]), np.array([self.cols[-1] / 2]))
         return float(at[0])
+
+    def minimum_mapping_unit_px(self, min_area_ha: float) -> int:
+        """Fewest pixels that reach an area, by the pixel at the centre; 0 keeps all.
+
+        Examples
+        --------
+        >>> utm = Affine(10, 0, 500_000, 0, -10, 8_900_000)
+        >>> PixelTable.build(utm, "EPSG:32720", (100, 100)).minimum_mapping_unit_px(0.5)
+        50
+        """
+        # The rounding forgives the last bits of an exact ratio.
+        return math.ceil(round(min_area_ha * 1e4 / self.pixel_area_m2(), 9))
 
     def lengths_m(self, rows: Floats, cols: Floats) -> Floats:
         """Ground length of each segment of a line through pixel coordinates, m.
@@ -119,26 +134,15 @@ class PixelTable:
         return upper * (1 - down) + lower * down
 
 
-def minimum_mapping_unit_px(min_area_ha: float, pixel_area_m2: float) -> int:
-    """Fewest pixels that reach the minimum mapping unit; 0 keeps all.
-
-    Examples
-    --------
-    >>> minimum_mapping_unit_px(0.5, 100.0), minimum_mapping_unit_px(0.5, 99.9)
-    (50, 51)
-    """
-    # The rounding forgives the last bits of an exact ratio.
-    return math.ceil(round(min_area_ha * 1e4 / pixel_area_m2, 9))
-
-
 class _Ground:
     """From pixel positions to ground area, width and height of the pixel there."""
 
     def __init__(self, transform: Affine, crs: pyproj.CRS) -> None:
         geodetic = crs.geodetic_crs
         if geodetic is None or crs.ellipsoid is None:
-            raise ValueError(f"CRS {crs.name!r} has no ellipsoid; areas cannot be computed")
+            raise InputError(f"CRS {crs.name!r}: one with an ellipsoid was wanted, for areas")
         self._transform = transform
+        self._name = crs.name
         self._to_lonlat = pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
         self._unit = geodetic.axis_info[0].unit_conversion_factor  # radians
         self._a = crs.ellipsoid.semi_major_metre
@@ -168,6 +172,11 @@ class _Ground:
         x = self._transform.c + self._transform.a * cols
         y = self._transform.f + self._transform.e * rows
         lon, lat = self._to_lonlat.transform(x, y)
+        if not (np.isfinite(lon) & np.isfinite(lat)).all():
+            raise InputError(
+                f"grid at {self._transform!r}: it leaves the domain of its CRS {self._name!r}; one "
+                "inside was wanted"
+            )
         return lon * self._unit, lat * self._unit
 
 

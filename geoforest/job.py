@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from geoforest.area import PixelTable
 from geoforest.config import MapSettings
 from geoforest.errors import InputError
 from geoforest.grid import Grid, Shard, shard_cores
@@ -157,6 +158,8 @@ def make_job(
         nodata=settings.nodata,
         scene_id=settings.scene_id,
     )
+    # Areas come last, but a grid without them is better refused before the hours of prediction.
+    PixelTable.build(scene.transform, scene.crs, scene.shape)
     window = settings.window or bundle.card.window
     if 2 * settings.halo >= window:
         raise InputError(f"--halo {settings.halo} leaves no core in a window of {window}")

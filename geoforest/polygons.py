@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -19,7 +18,9 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 from scipy import ndimage
 
-from geoforest.area import PixelTable, minimum_mapping_unit_px
+from geoforest.area import PixelTable
+from geoforest.errors import InputError
+from geoforest.parts import split_giants
 from geoforest.tracing import Rings, trace
 from geoforest.types import FOREST, NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability
 
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
 
 Labels = NDArray[np.int32]
 
-# Cut lines of the product grid are this many pixels apart.
-CUT_PX: Final = 1024
+# Work goes by strips, rings and points at a time: whole-scene copies in float64 take gigabytes.
 _STRIP_ROWS = 512
+_BATCH_RINGS = 20_000
+_BATCH_POINTS = 500_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,16 +101,22 @@ def vectorize(
         ``area_ha``, ``patch_area_ha`` and ``perimeter_m`` (true ground), ``n_pixels``,
         ``mean_probability`` (0 to 1, NaN without probability), the attributes, ``geometry``
         (Polygon, exterior counter-clockwise). Ordered by patch_id, then by first pixel.
+
+    Raises
+    ------
+    InputError
+        When the mask is not a filled two-dimensional uint8 array, when the probability has
+        another shape or lacks a value where the mask has one, or for a grid that
+        :meth:`geoforest.area.PixelTable.build` refuses.
     """
+    _check(mask, probability)
     table = PixelTable.build(transform, crs, mask.shape)
-    mmu_px = minimum_mapping_unit_px(min_area_ha, table.pixel_area_m2())
+    mmu_px = table.minimum_mapping_unit_px(min_area_ha)
     labels, mask_px, dropped_px = _label(mask, mmu_px)
     first = _first_pixels(labels)
     rings = trace(labels, labels > 0)
     rings, filled_px = _fill_holes(labels, rings, mask, mmu_px)
-    patch_of = np.arange(len(first))
-    if max_vertices:
-        rings, patch_of = _cut_giants(labels, rings, max_vertices, transform)
+    rings, patch_of = _cut_giants(labels, rings, len(first), max_vertices, transform)
     sums = _sums(labels, len(patch_of), probability, table)
     frame = _frame(rings, patch_of, first, sums, table, transform, crs, attributes or {})
     return Polygons(
@@ -122,8 +130,31 @@ def vectorize(
     )
 
 
+def _check(mask: Mask, probability: StoredProbability | None) -> None:
+    if mask.ndim != 2 or mask.dtype != np.uint8 or not mask.size:
+        raise InputError(
+            f"mask: shape {mask.shape} of {mask.dtype}; a filled (row, col) of uint8 was wanted"
+        )
+    if probability is None:
+        return
+    if probability.shape != mask.shape or probability.dtype != np.uint8:
+        raise InputError(
+            f"probability: shape {probability.shape} of {probability.dtype}; {mask.shape} of "
+            "uint8, as the mask, was wanted"
+        )
+    # The code 255 counted as a probability would spoil the mean without a sign.
+    lacking = (probability > PROBABILITY_STEPS) & (mask != NO_OBSERVATION)
+    if lacking.any():
+        row, col = (int(place) for place in np.unravel_index(lacking.argmax(), mask.shape))
+        raise InputError(
+            f"probability: {probability[row, col]} at row {row}, column {col}, where the mask is "
+            f"{mask[row, col]}; 0 to {PROBABILITY_STEPS} was wanted wherever the mask is not "
+            f"{NO_OBSERVATION}"
+        )
+
+
 def _label(mask: Mask, mmu_px: int) -> tuple[Labels, int, int]:
-    """Labels of the patches that reach the minimum mapping unit; 0 elsewhere."""
+    """Labels of the patches that reach the minimum mapping unit, 1 and up; 0 elsewhere."""
     labels = np.empty(mask.shape, np.int32)
     n_labels = ndimage.label(mask == FOREST, output=labels)
     pixels = np.zeros(n_labels + 1, np.int64)
@@ -131,7 +162,9 @@ def _label(mask: Mask, mmu_px: int) -> tuple[Labels, int, int]:
         pixels += np.bincount(labels[strip].ravel(), minlength=n_labels + 1)
     pixels[0] = 0
     dropped = pixels < mmu_px
-    kept = np.where(dropped, 0, np.arange(n_labels + 1)).astype(np.int32)
+    dropped[0] = True
+    # Numbered anew without gaps: specks by the million would lengthen every table.
+    kept = np.where(dropped, 0, np.cumsum(~dropped)).astype(np.int32)
     for strip in _strips(labels):
         labels[strip] = kept[labels[strip]]
     return labels, int(pixels.sum()), int(pixels[dropped].sum())
@@ -157,35 +190,33 @@ def _fill_holes(labels: Labels, rings: Rings, mask: Mask, mmu_px: int) -> tuple[
     if not filled.any():
         return rings, 0
     label_of = rings.labels[rings.polygon_of_ring]
-    rasterize(
-        (
-            ({"type": "Polygon", "coordinates": [_ring(rings, ring).tolist()]}, label_of[ring])
-            for ring in np.flatnonzero(filled).tolist()
-        ),
-        out=labels,
-    )
+    chosen = np.flatnonzero(filled)
+    for start in range(0, len(chosen), _BATCH_RINGS):
+        batch = chosen[start : start + _BATCH_RINGS].tolist()
+        rasterize(((_as_polygon(rings, ring), label_of[ring]) for ring in batch), out=labels)
     return rings.without(filled), int(areas[filled].sum())
 
 
 def _encloses_unobserved(rings: Rings, ring: int, mask: Mask) -> bool:
-    points = _ring(rings, ring)
+    points = rings.points[rings.ring_ends[ring] : rings.ring_ends[ring + 1]]
     (left, top), (right, bottom) = points.min(axis=0).astype(int), points.max(axis=0).astype(int)
     unobserved = mask[top:bottom, left:right] == NO_OBSERVATION
     if not unobserved.any():
         return False
-    shape = {"type": "Polygon", "coordinates": [(points - (left, top)).tolist()]}
+    shape = _as_polygon(rings, ring, left, top)
     inside = rasterize([shape], out_shape=unobserved.shape, dtype=np.uint8)
     return bool((unobserved & (inside == 1)).any())
 
 
-def _ring(rings: Rings, ring: int) -> NDArray[np.float64]:
-    return rings.points[rings.ring_ends[ring] : rings.ring_ends[ring + 1]]
+def _as_polygon(rings: Rings, ring: int, left: int = 0, top: int = 0) -> dict[str, Any]:
+    points = rings.points[rings.ring_ends[ring] : rings.ring_ends[ring + 1]]
+    return {"type": "Polygon", "coordinates": [(points - (left, top)).tolist()]}
 
 
 def _cut_giants(
-    labels: Labels, rings: Rings, max_vertices: int, transform: Affine
+    labels: Labels, rings: Rings, n_labels: int, max_vertices: int, transform: Affine
 ) -> tuple[Rings, NDArray[np.int64]]:
-    """Give each part of a giant patch a label of its own, in place, and trace the parts.
+    """Cut patches with too many vertices, in ``labels`` in place and in the rings.
 
     Returns
     -------
@@ -194,51 +225,14 @@ def _cut_giants(
     patch_of
         Label of the patch that each label belongs to.
     """
-    n_labels = int(labels.max()) + 1
     giant = rings.vertices() > max_vertices
-    if not giant.any():
+    if not max_vertices or not giant.any():
         return rings, np.arange(n_labels)
     is_giant = np.zeros(n_labels, np.bool_)
     is_giant[rings.labels[giant]] = True
-    patch_of = [np.arange(n_labels)]
-    next_label = n_labels
-    for cell in _cut_cells(labels.shape, transform):
-        within = labels[cell]
-        for patch in np.unique(within):
-            # Labels given here are above those of patches, so a part is never cut again.
-            if patch < n_labels and is_giant[patch]:
-                parts, n_parts = ndimage.label(within == patch)
-                within[parts > 0] = parts[parts > 0] + (next_label - 1)
-                patch_of.append(np.full(n_parts, patch))
-                next_label += n_parts
-    parts_rings = trace(labels, labels >= n_labels)
-    return rings.select(~giant).joined(parts_rings), np.concatenate(patch_of)
-
-
-def _cut_cells(shape: tuple[int, int], transform: Affine) -> Iterator[tuple[slice, slice]]:
-    """Cells of the product grid.
-
-    Its lines lie on the first pixel edge at or after each multiple of 1024 pixel sizes in CRS
-    coordinates, wherever the scene begins.
-    """
-    rows, cols = shape
-    # An edge that floating point puts a hair past a multiple is at it.
-    hair = 1e-6
-    left = transform.c / transform.a
-    k = np.arange(np.floor(left / CUT_PX), np.ceil((left + cols) / CUT_PX) + 1)
-    col_edges = np.ceil(k * CUT_PX - left - hair)
-    top = transform.f / -transform.e
-    k = np.arange(np.floor((top - rows) / CUT_PX) - 1, np.ceil(top / CUT_PX) + 1)
-    row_edges = np.floor(top - k * CUT_PX + hair)
-    for row in _intervals(row_edges, rows):
-        for col in _intervals(col_edges, cols):
-            yield row, col
-
-
-def _intervals(edges: NDArray[np.float64], size: int) -> list[slice]:
-    inner = edges[(edges > 0) & (edges < size)].astype(int)
-    bounds = [0, *sorted(set(inner.tolist())), size]
-    return [slice(a, b) for a, b in pairwise(bounds)]
+    patch_of = split_giants(labels, is_giant, transform)
+    parts = trace(labels, labels >= n_labels)
+    return rings.select(~giant).joined(parts), patch_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,7 +302,11 @@ def _frame(
 def _perimeters(rings: Rings, table: PixelTable) -> NDArray[np.float64]:
     if not len(rings.labels):
         return np.zeros(0)
-    lengths = np.append(table.lengths_m(rings.points[:, 1], rings.points[:, 0]), 0.0)
+    lengths = np.zeros(len(rings.points))
+    for start in range(0, len(lengths) - 1, _BATCH_POINTS):
+        # The last point of a batch is the first of the next: no edge is lost between them.
+        points = rings.points[start : start + _BATCH_POINTS + 1]
+        lengths[start : start + len(points) - 1] = table.lengths_m(points[:, 1], points[:, 0])
     # From the end of one ring to the start of the next there is no edge.
     lengths[rings.ring_ends[1:] - 1] = 0.0
     starts = rings.ring_ends[rings.polygon_ends[:-1]]
@@ -317,20 +315,19 @@ def _perimeters(rings: Rings, table: PixelTable) -> NDArray[np.float64]:
 
 def _geometries(rings: Rings, transform: Affine) -> NDArray[np.object_]:
     """Polygons in CRS coordinates, exterior counter-clockwise, holes clockwise."""
-    # Rows grow downwards: a negative area in pixels is counter-clockwise on the map.
-    counter_clockwise = rings.signed_areas() < 0
-    points = rings.points.copy()
-    for ring in np.flatnonzero(counter_clockwise != rings.is_exterior):
-        place = slice(rings.ring_ends[ring], rings.ring_ends[ring + 1])
-        points[place] = points[place][::-1]
-    x = points[:, 0] * transform.a + transform.c
-    y = points[:, 1] * transform.e + transform.f
     if not len(rings.labels):
         return np.zeros(0, np.object_)
+    # Rows grow downwards: a negative area in pixels is counter-clockwise on the map.
+    wrong_way = (rings.signed_areas() < 0) != rings.is_exterior
+    starts, lengths = rings.ring_ends[:-1], np.diff(rings.ring_ends)
+    order = np.arange(len(rings.points))
+    turned = np.repeat(wrong_way, lengths)
+    # Within a ring from a to b (excluded), the point at i changes places with a + b - 1 - i.
+    mirror = np.repeat(2 * starts + lengths - 1, lengths)
+    order[turned] = mirror[turned] - order[turned]
+    coordinates = rings.points[order] * (transform.a, transform.e) + (transform.c, transform.f)
     geometries: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON,
-        np.column_stack([x, y]),
-        (rings.ring_ends, rings.polygon_ends),
+        shapely.GeometryType.POLYGON, coordinates, (rings.ring_ends, rings.polygon_ends)
     )
     return geometries
 

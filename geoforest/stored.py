@@ -150,7 +150,9 @@ def _chosen_threshold(path: Path, given: float | None, recorded: str | None) -> 
 
 def _strange(values: Array, allowed: Any) -> int | None:
     """First value that is neither allowed nor 255."""
-    counts = np.bincount(values.ravel(), minlength=256)
+    counts = np.zeros(256, np.int64)
+    for row in values:  # of the whole at once, bincount would make a copy eight times the size
+        counts += np.bincount(row, minlength=256)
     counts[[*allowed, NO_OBSERVATION]] = 0
     found = np.flatnonzero(counts)
     return int(found[0]) if found.size else None

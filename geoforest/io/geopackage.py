@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 LAYER: Final = "forest_cover"
 # A file's bytes must not depend on when it was written.
 _PINNED_TIME = "2000-01-01T00:00:00.000Z"
+_WRITE_ERRORS = (
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+    pyogrio.errors.FeatureError,
+)
 
+# As QGIS makes it.
 _STYLE_TABLE = """
 CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
@@ -34,12 +40,19 @@ CREATE TABLE layer_styles (
     description TEXT,
     owner TEXT(30),
     ui TEXT(30),
-    update_time DATETIME DEFAULT CURRENT_TIMESTAMP
+    update_time DATETIME DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ','now'))
 )
 """
 
 
-def write_geopackage(frame: geopandas.GeoDataFrame, path: str | Path, layer: str = LAYER) -> None:
+def write_geopackage(
+    frame: geopandas.GeoDataFrame,
+    path: str | Path,
+    *,
+    layer: str = LAYER,
+    style_qml: str | None = None,
+    description: str = "",
+) -> None:
     """Write polygons with an embedded default style; identical input gives identical bytes.
 
     Parameters
@@ -50,28 +63,39 @@ def write_geopackage(frame: geopandas.GeoDataFrame, path: str | Path, layer: str
         Target; an existing file is replaced in one step.
     layer
         Name of the layer.
+    style_qml
+        QGIS style that becomes the layer's default; by default the one of the package.
+    description
+        Text about the layer, stored with it.
 
     Raises
     ------
     OutputError
-        When the folder cannot be written to.
+        When the file cannot be written. The old file, if there was one, is untouched.
     """
     path = Path(path)
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}.gpkg")
+    if style_qml is None:
+        style = files("geoforest") / "styles" / "forest_cover.qml"
+        style_qml = style.read_text(encoding="utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(frame, partial, layer)
+        _write_layer(frame, partial, layer, description)
+        with closing(sqlite3.connect(partial)) as database, database:
+            _add_style(database, layer, style_qml)
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
         partial.replace(path)
-    except (OSError, pyogrio.errors.DataSourceError) as error:
+    except (OSError, sqlite3.Error, *_WRITE_ERRORS) as error:
         raise OutputError(f"{path}: cannot be written ({error})") from error
     finally:
         for left_over in (partial, Path(f"{partial}-journal"), Path(f"{partial}-wal")):
-            left_over.unlink(missing_ok=True)
+            # A failure here must not hide the one that is on its way.
+            with suppress(OSError):
+                left_over.unlink(missing_ok=True)
 
 
-def _write(frame: geopandas.GeoDataFrame, path: Path, layer: str) -> None:
+def _write_layer(frame: geopandas.GeoDataFrame, path: Path, layer: str, description: str) -> None:
     previous = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _PINNED_TIME})
     try:
@@ -82,16 +106,13 @@ def _write(frame: geopandas.GeoDataFrame, path: Path, layer: str) -> None:
             driver="GPKG",
             geometry_type="Polygon",
             SPATIAL_INDEX="YES",
-            layer_metadata={"IDENTIFIER": "forest cover (model)"},
+            layer_options={"IDENTIFIER": "forest cover (model)", "DESCRIPTION": description},
         )
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": previous})
-    with closing(sqlite3.connect(path)) as database, database:
-        _add_style(database, layer)
 
 
-def _add_style(database: sqlite3.Connection, layer: str) -> None:
-    qml = (files("geoforest") / "styles" / "forest_cover.qml").read_text(encoding="utf-8")
+def _add_style(database: sqlite3.Connection, layer: str, qml: str) -> None:
     geometry = database.execute(
         "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer,)
     ).fetchone()[0]

@@ -102,9 +102,10 @@ def _read_file(
                     case alpha, _:
                         valid &= source.read(alpha, window=place, out_shape=shape) > 0
     except RasterioIOError as error:
+        reason = error.__cause__ or error
         raise ReadError(
             f"{path}: rows {place.row_off} to {place.row_off + place.height}, columns "
-            f"{place.col_off} to {place.col_off + place.width} cannot be read ({error.__cause__ or error})"
+            f"{place.col_off} to {place.col_off + place.width} cannot be read ({reason})"
         ) from error
 
 

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from geoforest.errors import OutputError
@@ -124,8 +126,11 @@ class ShardStore:
         if not path.exists():
             return None
         try:
-            with rasterio.open(path) as source:
-                stored, tags = source.read(1), source.tags()
+            with warnings.catch_warnings():
+                # Damage may hit the georeference: the checksum is what counts.
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(path) as source:
+                    stored, tags = source.read(1), source.tags()
             receipt = Receipt.from_json(tags["RECEIPT"])
         except (rasterio.RasterioIOError, KeyError, ValueError, TypeError):
             return None

@@ -1,0 +1,471 @@
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from unittest import mock
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from rasterio.features import rasterize
+
+from geoforest import parts, polygons
+from geoforest.area import PixelTable
+from geoforest.errors import InputError
+from geoforest.polygons import Polygons, vectorize
+
+CRS = "EPSG:32720"
+# Lines of the product grid run through column 7 and row 9, an eighth of a pixel off the corner.
+TRANSFORM = Affine(10, 0, 30 * 10_240 - 68.75, 0, -10, 800 * 10_240 + 91.25)
+ATTRIBUTES = {
+    "scene_id": "S2A_x",
+    "acquired": datetime(2024, 7, 1, 14, 30, tzinfo=UTC),
+    "model": "starter",
+    "threshold": 0.5,
+}
+COLUMNS = ["patch_id", "area_ha", "patch_area_ha", "perimeter_m", "n_pixels", "mean_probability"]
+
+SHAPES = {
+    "one pixel": "#",
+    "one other pixel": ".",
+    "one unseen pixel": "?",
+    "row": "##.#?#..###",
+    "diagonals": """
+        #..#
+        .##.
+        .##.
+        #..#""",
+    "checkerboard": """
+        #.#.#.
+        .#.#.#
+        #.#.#.
+        .#.#.#""",
+    "holes that touch at a corner": """
+        #####
+        #.###
+        ##.##
+        ###.#
+        #####""",
+    "hole that touches the outside at a corner": """
+        .####
+        #.###
+        #####
+        #####""",
+    "pinched outline": """
+        ###..
+        #.#..
+        ##.##
+        ..#.#
+        ..###""",
+    "rings in rings": """
+        #########
+        #.......#
+        #.#####.#
+        #.#...#.#
+        #.#.#.#.#
+        #.#...#.#
+        #.#####.#
+        #.......#
+        #########""",
+    "spiral": """
+        #########
+        ........#
+        #######.#
+        #.....#.#
+        #.###.#.#
+        #.#...#.#
+        #.#####.#
+        #.......#
+        #########""",
+    "unseen hole and unseen island": """
+        ###########
+        #.#?#...###
+        #.###.?.###
+        #####...###
+        ###########""",
+    "unseen beside a hole, in its bounding box": """
+        #######
+        #.###.#
+        #.#?#.#
+        #.###.#
+        #.....#
+        #######""",
+    "unseen inside an island": """
+        #######
+        #.....#
+        #.###.#
+        #.#?#.#
+        #.###.#
+        #.....#
+        #######""",
+}
+
+
+def drawn(text: str) -> np.ndarray:
+    codes = {".": 0, "#": 1, "?": 255}
+    return np.array([[codes[c] for c in line] for line in text.split()], np.uint8)
+
+
+# The oracle: the rules pixel by pixel, slow, obvious, and sharing nothing with the package.
+
+Pixel = tuple[int, int]
+
+
+@dataclass
+class Cleaned:
+    """Pixels of each kept patch after filling, by patch_id, and the counts."""
+
+    patches: dict[int, set[Pixel]]
+    dropped_px: int
+    filled_px: int
+
+
+def components(pixels: set[Pixel]) -> list[set[Pixel]]:
+    """4-connected components, by flood fill."""
+    left, found = set(pixels), []
+    while left:
+        todo = [left.pop()]
+        one = set(todo)
+        while todo:
+            row, col = todo.pop()
+            for near in ((row - 1, col), (row + 1, col), (row, col - 1), (row, col + 1)):
+                if near in left:
+                    left.remove(near)
+                    one.add(near)
+                    todo.append(near)
+        found.append(one)
+    return found
+
+
+def clean(mask: np.ndarray, mmu_px: int) -> Cleaned:
+    """Drop patches, then fill holes, below the minimum mapping unit."""
+    rows, cols = mask.shape
+    # A frame of one pixel around the scene is what lies outside.
+    plane = {(row, col) for row in range(-1, rows + 1) for col in range(-1, cols + 1)}
+    forest = {(int(row), int(col)) for row, col in np.argwhere(mask == 1)}
+    result = Cleaned({}, 0, 0)
+    for patch in components(forest):
+        if len(patch) < mmu_px:
+            result.dropped_px += len(patch)
+            continue
+        row, col = min(patch)
+        filled = set(patch)
+        for hole in components(plane - patch):
+            unobserved = (-1, -1) not in hole and any(mask[pixel] == 255 for pixel in hole)
+            if (-1, -1) not in hole and len(hole) < mmu_px and not unobserved:
+                filled |= hole
+        # Dropped islands in a filled hole are forest of the mask that comes back as filled.
+        result.filled_px += len(filled) - len(patch)
+        result.patches[row * cols + col] = filled
+    return result
+
+
+def vertices(pixels: set[Pixel]) -> int:
+    """Corners of the outline: of the four pixels at a grid point, an odd number, or two across."""
+    counts: dict[Pixel, list[Pixel]] = defaultdict(list)
+    for row, col in pixels:
+        for down in (0, 1):
+            for right in (0, 1):
+                counts[row + down, col + right].append((down, right))
+    total = 0
+    for around in counts.values():
+        if len(around) in (1, 3):
+            total += 1
+        elif len(around) == 2 and all(a != b for a, b in zip(*around, strict=True)):
+            total += 2
+    return total
+
+
+def split(pixels: set[Pixel], cell_of: dict[Pixel, Pixel]) -> list[set[Pixel]]:
+    """Connected pieces within single cells, by first pixel."""
+    cells: dict[Pixel, set[Pixel]] = defaultdict(set)
+    for pixel in pixels:
+        cells[cell_of[pixel]].add(pixel)
+    return sorted((part for cell in cells.values() for part in components(cell)), key=min)
+
+
+@st.composite
+def masks(draw: st.DrawFn) -> np.ndarray:
+    """Noise at several densities and grains; sometimes a checkerboard beneath."""
+    rows, cols = draw(st.integers(1, 22)), draw(st.integers(1, 22))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    grain = draw(st.sampled_from([1, 1, 2, 3]))
+    coarse = rng.random((rows // grain + 1, cols // grain + 1)) < draw(st.floats(0.2, 0.9))
+    mask = np.kron(coarse, np.ones((grain, grain)))[:rows, :cols].astype(np.uint8)
+    if draw(st.booleans()):
+        flip = rng.random(mask.shape) < draw(st.floats(0, 0.2))
+        mask = np.where(flip, 1 - mask, mask).astype(np.uint8)
+    if draw(st.integers(0, 5)) == 0:
+        board = (np.indices(mask.shape).sum(axis=0) % 2).astype(np.uint8)
+        mask = np.where(rng.random(mask.shape) < 0.9, board, mask).astype(np.uint8)
+    mask[rng.random(mask.shape) < draw(st.sampled_from([0, 0.01, 0.05, 0.3]))] = 255
+    return mask
+
+
+def hectares(mask: np.ndarray, mmu_px: int, transform: Affine = TRANSFORM, crs: str = CRS) -> float:
+    """A minimum mapping unit that comes to so many pixels."""
+    pixel = PixelTable.build(transform, crs, mask.shape).pixel_area_m2()
+    return max(mmu_px - 0.5, 0) * pixel / 1e4
+
+
+def run(mask: np.ndarray, mmu_px: int = 0, max_vertices: int = 0, **options: object) -> Polygons:
+    return vectorize(
+        mask,
+        transform=TRANSFORM,
+        crs=CRS,
+        min_area_ha=hectares(mask, mmu_px),
+        max_vertices=max_vertices,
+        **options,
+    )
+
+
+def pixels_of(geometry: shapely.Polygon, shape: tuple[int, int]) -> set[Pixel]:
+    burnt = rasterize([geometry], out_shape=shape, transform=TRANSFORM, dtype=np.uint8)
+    return {(int(row), int(col)) for row, col in np.argwhere(burnt)}
+
+
+def cells(shape: tuple[int, int], cut_px: int) -> dict[Pixel, Pixel]:
+    """Cell of the product grid of each pixel, from its left and lower edge in centimetres."""
+    left, top, size = round(TRANSFORM.c * 100), round(TRANSFORM.f * 100), 1000
+    return {
+        (row, col): (
+            (top - (row + 1) * size) // (cut_px * size),
+            (left + col * size) // (cut_px * size),
+        )
+        for row in range(shape[0])
+        for col in range(shape[1])
+    }
+
+
+def check_geometry(geometry: shapely.Polygon, n_pixels: int) -> None:
+    assert geometry.geom_type == "Polygon"
+    assert shapely.is_valid(geometry), shapely.is_valid_reason(geometry)
+    assert geometry.area == pytest.approx(n_pixels * 100)
+    assert geometry.exterior.is_ccw
+    assert not any(ring.is_ccw for ring in geometry.interiors)
+    for ring in (geometry.exterior, *geometry.interiors):
+        points = np.array(ring.coords)
+        corners = np.rint((points - (TRANSFORM.c, TRANSFORM.f)) / (10, -10))
+        exact = corners * (TRANSFORM.a, TRANSFORM.e) + (TRANSFORM.c, TRANSFORM.f)
+        assert np.array_equal(points, exact)
+        steps = np.diff(corners, axis=0)
+        along_x, along_y = steps[:, 0] != 0, steps[:, 1] != 0
+        # Each edge has one direction and the next has the other: no repeated, no collinear point.
+        assert (along_x ^ along_y).all()
+        assert (along_x != np.roll(along_x, 1)).all()
+
+
+def check(mask: np.ndarray, mmu_px: int, max_vertices: int, cut_px: int) -> None:
+    with mock.patch.object(parts, "CUT_PX", cut_px):
+        result = run(mask, mmu_px, max_vertices)
+    expected = clean(mask, mmu_px)
+    cell_of = cells(mask.shape, cut_px)
+    features = []
+    for patch_id, patch in sorted(expected.patches.items()):
+        giant = max_vertices and vertices(patch) > max_vertices
+        pieces = split(patch, cell_of) if giant else [patch]
+        features += [(patch_id, piece) for piece in pieces]
+    frame = result.frame
+    assert frame["patch_id"].tolist() == [patch_id for patch_id, _ in features]
+    for geometry, (_, piece) in zip(frame.geometry, features, strict=True):
+        assert pixels_of(geometry, mask.shape) == piece
+        check_geometry(geometry, len(piece))
+    assert frame["n_pixels"].tolist() == [len(piece) for _, piece in features]
+    assert result.accounting() == {
+        "mask_px": int((mask == 1).sum()),
+        "dropped_px": expected.dropped_px,
+        "filled_px": expected.filled_px,
+        "polygon_px": sum(len(patch) for patch in expected.patches.values()),
+        "patches": len(expected.patches),
+        "parts": len(features),
+    }
+    assert result.polygon_px == result.mask_px - result.dropped_px + result.filled_px
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("mmu_px", [0, 2, 12, 60])
+@pytest.mark.parametrize("max_vertices", [0, 4])
+def test_drawn_masks_agree_with_the_oracle(name, mmu_px, max_vertices):
+    check(drawn(SHAPES[name]), mmu_px, max_vertices, cut_px=1024)
+
+
+@settings(max_examples=400, deadline=None)
+@given(masks(), st.integers(0, 30), st.sampled_from([0, 4, 12, 40]), st.sampled_from([3, 5, 1024]))
+@example(np.ones((1, 1), np.uint8), 1, 4, 1024)
+@example(np.ones((1, 20), np.uint8), 1, 3, 5)
+@example(np.ones((20, 1), np.uint8), 1, 3, 5)
+def test_random_masks_agree_with_the_oracle(mask, mmu_px, max_vertices, cut_px):
+    check(mask, mmu_px, max_vertices, cut_px)
+
+
+@settings(max_examples=25, deadline=None)
+@given(masks(), st.integers(0, 12))
+def test_results_do_not_depend_on_strips_and_batches(mask, mmu_px):
+    whole = run(mask, mmu_px, 12)
+    with (
+        mock.patch.object(polygons, "_STRIP_ROWS", 3),
+        mock.patch.object(polygons, "_BATCH_RINGS", 2),
+        mock.patch.object(polygons, "_BATCH_POINTS", 5),
+    ):
+        cut = run(mask, mmu_px, 12)
+    assert whole.accounting() == cut.accounting()
+    pd.testing.assert_frame_equal(pd.DataFrame(whole.frame), pd.DataFrame(cut.frame), rtol=1e-12)
+
+
+def test_the_worked_example_of_holes():
+    """Four holes of one patch: one filled, one with unseen inside, one unseen, one too big."""
+    mask = drawn(SHAPES["unseen hole and unseen island"])
+    result = run(mask, mmu_px=5)
+    assert result.filled_px == 2
+    assert len(result.frame.geometry[0].interiors) == 2
+    island = drawn(SHAPES["unseen inside an island"])
+    island = np.pad(island, 1, constant_values=1)
+    assert run(island, mmu_px=26).filled_px == 0
+    island[island == 255] = 0
+    result = run(island, mmu_px=26)
+    # The island of 8 is dropped first; then it comes back within the hole of 25.
+    assert (result.mask_px, result.dropped_px, result.filled_px) == (64, 8, 25)
+    assert result.polygon_px == 81
+
+
+def test_parts_are_cut_at_the_first_pixel_edge_at_or_after_a_multiple():
+    result = run(np.ones((12, 12), np.uint8), max_vertices=3)
+    assert result.patches == 1
+    assert result.parts == 4
+    bounds = result.frame.bounds
+    # 30 * 10240 lies 68.75 m east of the scene's edge: the first edge at or after it is 70 m.
+    assert bounds["minx"].tolist() == [TRANSFORM.c, TRANSFORM.c + 70] * 2
+    # 800 * 10240 lies 91.25 m south of the upper edge: the first edge at or above it is 90 m.
+    assert bounds["miny"].tolist() == [TRANSFORM.f - 90] * 2 + [TRANSFORM.f - 120] * 2
+    assert result.frame["n_pixels"].tolist() == [63, 45, 21, 15]
+    assert result.frame["patch_id"].tolist() == [0] * 4
+
+
+def test_cut_lines_stay_in_place_when_the_scene_moves():
+    lines = []
+    for rows, cols in ((0, 0), (137, 999)):
+        origin = TRANSFORM @ Affine.translation(cols, rows)
+        grid = list(parts.grid_cells((2100 - rows, 2300 - cols), origin))
+        lines.append(
+            {(row.start + rows, col.start + cols) for row, col in grid if row.start and col.start}
+        )
+    assert lines[0] == {(row, col) for row in (9, 1033, 2057) for col in (7, 1031, 2055)}
+    assert lines[1] == {(row, col) for row, col in lines[0] if row > 137 and col > 999}
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e-11, -1e-11])
+def test_rounding_moves_no_cut_line(offset):
+    left, top = 0.1024 * 5 - 0.0010 + offset, 0.1024 * 7 + 0.0020 + offset
+    transform = Affine(0.0001, 0, left, 0, -0.0001, top)
+    cut = list(parts.grid_cells((30, 30), transform))
+    assert {cols.start for _, cols in cut} == {0, 10}
+    assert {rows.start for rows, _ in cut} == {0, 20}
+
+
+def test_areas_add_up_over_parts_patches_and_pixels():
+    rng = np.random.default_rng(3)
+    mask = (rng.random((40, 50)) < 0.7).astype(np.uint8)
+    frame = run(mask, 0, 12).frame
+    pixel_ha = (
+        PixelTable.build(TRANSFORM, CRS, mask.shape).area_m2(slice(0, 40), slice(0, 50)) / 1e4
+    )
+    for geometry, area in zip(frame.geometry, frame["area_ha"], strict=True):
+        own = sum(pixel_ha[pixel] for pixel in pixels_of(geometry, mask.shape))
+        assert area == pytest.approx(own, rel=1e-12)
+    assert frame["area_ha"].sum() == pytest.approx(pixel_ha[mask == 1].sum(), rel=1e-12)
+    whole = frame.groupby("patch_id")["area_ha"].transform("sum")
+    assert np.allclose(frame["patch_area_ha"], whole, rtol=1e-12)
+    assert (frame["patch_area_ha"] > frame["area_ha"]).any()
+
+
+def test_the_perimeter_counts_all_rings_on_the_ground():
+    mask = drawn(SHAPES["unseen hole and unseen island"])
+    frame = run(mask).frame
+    table = PixelTable.build(TRANSFORM, CRS, mask.shape)
+    widths, heights = table.width.mean(), table.height.mean()
+    # Across: outline 2 x 11, holes 2, 2, 6; down: outline 2 x 5, holes 4, 2, 6.
+    assert frame["perimeter_m"][0] == pytest.approx(32 * widths + 22 * heights, rel=1e-6)
+    assert frame["perimeter_m"][0] != pytest.approx(540, rel=1e-5)
+
+
+def test_mean_probability_is_over_the_pixels_of_the_feature():
+    mask = drawn("""
+        ##..##
+        #.#.##
+        ###...""")
+    probability = np.where(mask == 1, 200, 50).astype(np.uint8)
+    probability[0, 4] = 250
+    kept = run(mask, probability=probability).frame["mean_probability"]
+    assert kept.tolist() == pytest.approx([0.8, 0.85], abs=1e-12)
+    filled = run(mask, 2, probability=probability).frame["mean_probability"]
+    assert filled.tolist() == pytest.approx([(7 * 0.8 + 0.2) / 8, 0.85], abs=1e-12)
+    assert run(mask).frame["mean_probability"].isna().all()
+
+
+@pytest.mark.parametrize("attributes", [None, ATTRIBUTES, {**ATTRIBUTES, "acquired": None}])
+def test_no_forest_gives_an_empty_frame_of_the_same_kind(attributes):
+    full = run(np.ones((4, 5), np.uint8), attributes=attributes).frame
+    for mask in (np.zeros((4, 5), np.uint8), np.full((4, 5), 255, np.uint8)):
+        empty = run(mask, 0, 4, attributes=attributes)
+        assert empty.frame.empty
+        assert isinstance(empty.frame, geopandas.GeoDataFrame)
+        assert empty.frame.dtypes.to_dict() == full.dtypes.to_dict()
+        assert list(empty.frame.columns) == list(full.columns)
+        assert empty.frame.crs == full.crs == CRS
+        assert set(empty.accounting().values()) == {0}
+
+
+def test_columns_are_in_order_and_typed():
+    frame = run(np.ones((2, 2), np.uint8), attributes=ATTRIBUTES).frame
+    assert list(frame.columns) == [*COLUMNS, *ATTRIBUTES, "geometry"]
+    assert [str(kind) for kind in frame.dtypes[:6]] == [
+        "int64",
+        *["float64"] * 3,
+        "int64",
+        "float64",
+    ]
+    assert frame["acquired"].dtype == "datetime64[ms, UTC]"
+    assert frame["acquired"][0] == ATTRIBUTES["acquired"]
+    assert frame.iloc[0][["scene_id", "model", "threshold"]].tolist() == ["S2A_x", "starter", 0.5]
+
+
+def test_degrees_give_exact_corners_and_true_hectares():
+    transform = Affine(0.0000898315, 0, -60.12345678, 0, -0.0000898315, 60.00012345)
+    mask = drawn("""
+        ####.
+        #..#.
+        ####.""")
+    frame = vectorize(mask, transform=transform, crs="EPSG:4326", min_area_ha=0).frame
+    corners = {tuple(transform @ (col, row)) for row in range(4) for col in range(6)}
+    assert set(map(tuple, shapely.get_coordinates(frame.geometry[0]))) <= corners
+    assert frame["area_ha"][0] == pytest.approx(10 * 100 * 0.5 / 1e4, rel=0.01)
+
+
+def test_the_argument_is_left_as_it_is():
+    mask = drawn(SHAPES["rings in rings"])
+    before = mask.copy()
+    mask.flags.writeable = False
+    run(mask, 20, 4)
+    assert np.array_equal(mask, before)
+
+
+@pytest.mark.parametrize(
+    ("mask", "probability", "wanted"),
+    [
+        (np.ones((2, 2), np.int32), None, "uint8"),
+        (np.ones(4, np.uint8), None, "row, col"),
+        (np.ones((0, 2), np.uint8), None, "filled"),
+        (np.ones((2, 2), np.uint8), np.ones((2, 3), np.uint8), "as the mask"),
+        (np.ones((2, 2), np.uint8), np.ones((2, 2)), "as the mask"),
+        (np.ones((2, 2), np.uint8), np.full((2, 2), 255, np.uint8), "255 at row 0, column 0"),
+    ],
+)
+def test_arrays_that_cannot_be_meant_are_refused(mask, probability, wanted):
+    with pytest.raises(InputError, match=wanted):
+        vectorize(mask, transform=TRANSFORM, crs=CRS, probability=probability)
