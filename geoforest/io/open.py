@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import rasterio
@@ -184,7 +185,7 @@ def _describe(
             scale=scale,
             offset=offset,
             zero_is_nodata=zero_is_nodata,
-            acquired=sensing_time(path.stem) or sensing_time(path.resolve().parent.name),
+            acquired=_acquired(path, first),
             files=_stamps(opened.values()),
             notes=notes,
         )
@@ -245,6 +246,18 @@ def _with_validity(
         mask_index = 0
     tag = source.nodatavals[band.index - 1]
     return replace(band, nodata=tag if nodata is None else nodata, mask_index=mask_index)
+
+
+def _acquired(path: Path, source: rasterio.DatasetReader) -> datetime | None:
+    """Time in the product's name, else the one in GDAL's metadata domain for it."""
+    named = sensing_time(path.stem) or sensing_time(path.resolve().parent.name)
+    if named is not None:
+        return named
+    text = source.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", "")
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _stamps(opened: Iterable[rasterio.DatasetReader]) -> tuple[tuple[str, int, int], ...]:

@@ -1,0 +1,203 @@
+"""Training on generated chips: it learns, it repeats itself, and it refuses bad data."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from geoforest.errors import DataError, InputError, OutputError
+from geoforest.models.bundle import load_bundle
+from geoforest.models.torch_runtime import TorchPredictor
+from geoforest.models.unet import UnetFullResolution, build_unet
+from geoforest.stitch import mask_from_probability, quantise
+from geoforest.train.chips import ChipDataset, channel_statistics, read_split
+from geoforest.train.fit import train
+from geoforest.train.metrics import Counts
+from tests import synthetic
+
+# Lightning's own, on every start.
+pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*deprecated")
+SHORT = {"encoder": "resnet18", "encoder_weights": None, "epochs": 1, "batch_size": 4}
+
+
+def write_chips(folder: Path, n_chips: dict[str, int], *, bands: int = 4) -> Path:
+    for number, (split, count) in enumerate(n_chips.items()):
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+        for index in range(count):
+            dn = synthetic.digital_numbers((64, 64), seed=100 * number + index)[:bands]
+            mask = (dn[:1] < 550).astype("uint8")
+            synthetic.write_raster(
+                folder / split / "images" / f"{index}.tif", dn, descriptions=None
+            )
+            synthetic.write_raster(
+                folder / split / "masks" / f"{index}.tif", mask, descriptions=None
+            )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_chips(tmp_path_factory.mktemp("chips"), {"train": 8, "validation": 3})
+
+
+@pytest.mark.slow
+def test_it_learns_and_says_what_it_learnt(data, tmp_path):
+    card = train(
+        data,
+        tmp_path / "model",
+        encoder="resnet18",
+        encoder_weights=None,
+        architecture="UnetFullResolution",
+        epochs=12,
+        batch_size=4,
+        learning_rate=2e-3,
+        schedule="one-cycle",
+        loss="dice+bce",
+        averaging=0.8,
+        patience=0,
+        half=True,
+    )
+    assert card.metrics["validation_f1"] > 0.93
+    assert len(card.training["history"]) == 12
+    bundle = load_bundle(tmp_path / "model")
+    assert bundle.state_dict()["skip.0.weight"].dtype == torch.float16
+    counts = Counts()
+    for chip in read_split(data, "validation", n_bands=4):
+        stored = quantise(TorchPredictor(bundle)(chip.dn[None])[0], chip.valid)
+        counts += Counts.of(chip.mask, mask_from_probability(stored, card.threshold))
+    assert counts.scores()["f1"] == card.metrics["validation_f1"]
+    chips = read_split(data, "train", n_bands=4)
+    pixels = np.concatenate([chip.dn.reshape(4, -1) for chip in chips], axis=1).astype(float)
+    assert card.mean == pytest.approx(pixels.mean(axis=1))
+    assert card.std == pytest.approx(pixels.std(axis=1))
+
+
+def test_one_seed_gives_one_model(data, tmp_path):
+    first, second, other = (
+        train(data, tmp_path / name, **SHORT, seed=seed, augmentation="strong")
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    hashes = [load_bundle(tmp_path / name).sha256 for name in "abc"]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert first.metrics == second.metrics != other.metrics
+
+
+def test_a_frozen_encoder_keeps_its_weights(data, tmp_path):
+    torch.manual_seed(5)
+    initial = build_unet("resnet18", 4).state_dict()
+    weights = tmp_path / "initial.safetensors"
+    save_file(initial, weights)
+    options = {**SHORT, "encoder_weights": str(weights), "learning_rate": 1e-2}
+    train(data, tmp_path / "frozen", **options, freeze_encoder=True)
+    trained = load_bundle(tmp_path / "frozen").state_dict()
+    moved = {
+        key
+        for key, value in trained.items()
+        if not torch.equal(value, initial[key]) and "running" not in key and "num_" not in key
+    }
+    assert moved
+    assert not any(key.startswith("encoder.") for key in moved)
+
+
+def test_training_stops_early_and_keeps_the_best_epoch(data, tmp_path):
+    # A rate this high cannot improve for long.
+    card = train(data, tmp_path / "m", **{**SHORT, "epochs": 30}, learning_rate=0.3, patience=2)
+    losses = [epoch["val_loss"] for epoch in card.training["history"]]
+    assert len(losses) < 30
+    assert len(losses) - 1 - int(np.argmin(losses)) == 2
+
+
+def test_three_bands(tmp_path):
+    data = write_chips(tmp_path / "rgb", {"train": 4, "validation": 2}, bands=3)
+    card = train(data, tmp_path / "m", **SHORT, bands=("B04", "B03", "B02"))
+    assert card.in_channels == 3
+    assert TorchPredictor(load_bundle(tmp_path / "m"))(np.ones((1, 3, 64, 64), np.uint8)).shape
+
+
+def test_the_full_resolution_network_sees_single_pixels():
+    torch.manual_seed(0)
+    network = UnetFullResolution("resnet18", 4).eval()
+    image = torch.zeros(1, 4, 64, 64)
+    changed = image.clone()
+    changed[0, :, 33, 35] = 1
+    with torch.inference_mode():
+        assert network(image).shape == (1, 1, 64, 64)
+        skipped = (network.skip(changed) - network.skip(image)).abs().sum(dim=1)[0]
+    rows, cols = torch.nonzero(skipped, as_tuple=True)
+    assert (rows.min(), rows.max(), cols.min(), cols.max()) == (31, 35, 33, 37)
+
+
+def test_augmentation_keeps_image_and_mask_together(data):
+    chips = read_split(data, "train", n_bands=4)
+    statistics = channel_statistics(chips)
+    torch.manual_seed(0)
+    for augmentation in ("d4", "strong"):
+        dataset = ChipDataset(
+            chips, mean=statistics.mean, std=statistics.std, augmentation=augmentation
+        )
+        seen = [dataset[0] for _ in range(12)]
+        plain = dataset._chips[0].mask
+        assert any(not torch.equal(mask, torch.from_numpy(plain)) for _, mask in seen)
+        for image, mask in seen:
+            # Forest is dark in red, whichever way the chip is turned.
+            red = image[0]
+            assert red[mask == 1].mean() < red[mask == 0].mean() - 1
+
+
+def test_unknown_and_unobserved_pixels_are_left_out(data, tmp_path):
+    copy = Path(shutil.copytree(data, tmp_path / "copy"))
+    image, mask = (copy / "train" / kind / "0.tif" for kind in ("images", "masks"))
+    dn = synthetic.digital_numbers((64, 64), seed=0)
+    dn[:, :10] = 0
+    synthetic.write_raster(image, dn, descriptions=None, nodata=0)
+    codes = (dn[:1] < 550).astype("uint8")
+    codes[:, 20:30] = 255
+    synthetic.write_raster(mask, codes, descriptions=None)
+    chip = read_split(copy, "train", n_bands=4)[0]
+    assert (chip.valid.all(axis=1) == ~np.isin(np.arange(64), [*range(10), *range(20, 30)])).all()
+    dataset = ChipDataset([chip], mean=np.full(4, 9.0), std=np.ones(4))
+    assert (dataset[0][0][:, ~torch.from_numpy(chip.valid)] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: (t / "masks" / "3.tif").unlink(), r"images/3\.tif: image without mask"),
+        (lambda t: (t / "images" / "3.tif").unlink(), r"masks/3\.tif: mask without image"),
+        (lambda t: shutil.rmtree(t / "masks"), r"masks: no such folder"),
+        (lambda t: (t / "images" / "3.tif").write_text("x"), r"images/3\.tif: not a raster"),
+        (lambda t: rewrite(t / "masks" / "3.tif", 1, 64, 7), r"masks/3\.tif: code 7"),
+        (lambda t: rewrite(t / "masks" / "3.tif", 1, 32, 1), r"masks/3\.tif: shape \(1, 32, 32\)"),
+        (lambda t: rewrite(t / "images" / "3.tif", 3, 64, 9), r"images/3\.tif: 3 bands, 4 were"),
+        (lambda t: rewrite(t / "images" / "3.tif", 4, 64, 9), r"types uint16, uint8"),
+    ],
+)
+def test_bad_data_is_named(data, tmp_path, spoil, message):
+    copy = Path(shutil.copytree(data, tmp_path / "copy"))
+    spoil(copy / "train")
+    with pytest.raises(DataError, match=message):
+        train(copy, tmp_path / "model", **SHORT)
+    assert not (tmp_path / "model").exists()
+
+
+def rewrite(path: Path, bands: int, side: int, value: int) -> None:
+    values = np.full((bands, side, side), value, np.uint8)
+    synthetic.write_raster(path, values, descriptions=None)
+
+
+def test_other_mistakes(data, tmp_path):
+    with pytest.raises(InputError, match=r"none\.safetensors: not a safetensors file"):
+        train(data, tmp_path / "m", **{**SHORT, "encoder_weights": "none.safetensors"})
+    save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
+    options = {**SHORT, "encoder_weights": str(tmp_path / "foreign.safetensors")}
+    with pytest.raises(InputError, match="holds no weights of"):
+        train(data, tmp_path / "m", **options)
+    (tmp_path / "full").mkdir()
+    with pytest.raises(OutputError, match="no model bundle"):
+        train(data, tmp_path / "full", **SHORT)
