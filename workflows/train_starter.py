@@ -2,15 +2,21 @@
 
 Initial weights are a U-Net that DLR trained to find clouds in four-band Sentinel-2 scenes, from
 the PyPI package ukis-csmask (Apache-2.0): an encoder that has seen red, green, blue and near
-infrared at 10 m. All of it is then trained on DATA. Needs ``pip install geoforest[starter]``.
+infrared at 10 m. All of it is then trained on DATA, in two stages. The first, with flips and
+turns, learns what forest looks like. The second turns chips about the diagonal only, and so
+learns where the labels put its edge: in this set they lie about half a pixel up and left of their
+images. Needs ``pip install geoforest[starter]``; on two CPU cores it takes about 45 minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
+from importlib.metadata import files as package_files
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,9 +24,28 @@ import torch
 from onnx import numpy_helper
 from safetensors.torch import save_file
 
+from geoforest.models.bundle import ModelCard
 from geoforest.train.fit import train
 
 ENCODER = "efficientnet-b4"
+STAGES: tuple[dict[str, Any], ...] = (
+    {
+        "epochs": 30,
+        "learning_rate": 6e-4,
+        "weight_decay": 0.01,
+        "augmentation": "strong",
+        "averaging": 0.99,
+        "seed": 20,
+    },
+    {
+        "epochs": 14,
+        "learning_rate": 4e-4,
+        "weight_decay": 0.02,
+        "augmentation": "transpose",
+        "averaging": 0.99,
+        "seed": 22,
+    },
+)
 # The package's bands are blue, green, red, near infrared.
 BAND_ORDER = [2, 1, 0, 3]
 
@@ -30,13 +55,23 @@ ABOUT = {
         "broadleaf and coniferous tree cover of S2GLC 2017; a subset of the 2021 Preligens "
         "land-cover challenge. The labels come without a stated licence."
     ),
-    "license": "MIT for the weights; begun from ukis-csmask 1.0.0 (Apache-2.0)",
+    "license": (
+        "Apache-2.0 (LICENSE.txt beside this file): weights changed from those of ukis-csmask "
+        "1.0.0, German Aerospace Center (DLR), Apache-2.0. The training labels state no licence."
+    ),
     "notes": (
         "A starter, not an Amazon product: it was trained on European labels of unstated licence, "
         "to make the tool usable out of the box. Train on labels of your own region before you "
-        "trust its hectares. Threshold and metrics are of the 54 validation chips, in one pass, "
-        "without test-time augmentation; the best NDVI threshold with a green cut, chosen on the "
-        "same chips, has F1 0.852."
+        "trust its hectares: in a scene of Thailand and Laos it finds only part of the tree cover, "
+        "and it finds next to nothing of a mangrove coast in Borneo. Epoch, threshold and metrics "
+        "are all of the same 54 validation chips, in one pass, without test-time augmentation; the "
+        "best NDVI threshold with a green cut, chosen on the same chips, has F1 0.852. Nine errors "
+        "in ten lie within two pixels of a forest edge. The labels of this set lie about half a "
+        "pixel (5 m) up and left of their images, and this model has learnt that: so does its "
+        "mask. Tried before, F1 on the same chips: a plain U-Net 0.910; with the skip connection "
+        "at full resolution and flips and turns, which keep the mask centred, 0.918 (0.922 once "
+        "the labels' offset is taken out); the same with the offset taken out in training, 0.917 "
+        "(0.923)."
     ),
 }
 
@@ -56,39 +91,59 @@ def initial_weights(path: Path) -> None:
     save_file(weights, path)
 
 
+def copy_license(bundle: Path) -> None:
+    """Put the licence of the initial weights beside those made from them, as it demands."""
+    (license_file,) = (
+        file for file in package_files("ukis-csmask") or [] if file.name == "LICENSE"
+    )
+    shutil.copyfile(license_file.locate(), bundle / "LICENSE.txt")
+
+
+def train_stage(data: Path, out: Path, start: Path, stage: dict[str, Any]) -> ModelCard:
+    """Train all weights from those in ``start`` on."""
+    return train(
+        data,
+        out,
+        architecture="UnetFullResolution",
+        encoder=ENCODER,
+        encoder_weights=str(start),
+        batch_size=8,
+        schedule="one-cycle",
+        loss="dice+bce",
+        patience=0,
+        precision="bf16-mixed",
+        half=True,
+        name="geoforest-starter",
+        about=ABOUT,
+        progress=True,
+        **stage,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, help="folder with train/ and validation/")
     parser.add_argument("--out", type=Path, required=True, help="bundle folder to make")
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--first-stage", type=Path, help="bundle of the first stage, if at hand")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        start = Path(folder) / "ukis-csmask-1.0.0.safetensors"
-        initial_weights(start)
-        card = train(
-            arguments.data,
-            arguments.out,
-            architecture="UnetFullResolution",
-            encoder=ENCODER,
-            encoder_weights=str(start),
-            epochs=arguments.epochs,
-            batch_size=8,
-            learning_rate=6e-4,
-            schedule="one-cycle",
-            loss="dice+bce",
-            augmentation="d4",
-            patience=0,
-            averaging=0.99,
-            precision="bf16-mixed",
-            half=True,
-            seed=20,
-            name="geoforest-starter",
-            about=ABOUT,
-            progress=True,
-        )
+        first = arguments.first_stage
+        if first is None:
+            first = Path(folder) / "first-stage"
+            start = Path(folder) / "ukis-csmask-1.0.0.safetensors"
+            initial_weights(start)
+            report(train_stage(arguments.data, first, start, STAGES[0]))
+        # The card names the file.
+        weights = Path(folder) / "geoforest-starter-first-stage.safetensors"
+        shutil.copyfile(first / "model.safetensors", weights)
+        report(train_stage(arguments.data, arguments.out, weights, STAGES[1]))
+        copy_license(arguments.out)
+
+
+def report(card: ModelCard) -> None:
     for name, value in card.metrics.items():
         print(f"{name} {value:.4f}")
-    print(f"threshold {card.threshold:g}")
+    print(f"threshold {card.threshold:g}", flush=True)
 
 
 if __name__ == "__main__":

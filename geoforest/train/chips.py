@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import rasterio
 import torch
-import torch.nn.functional as F  # noqa: N812  (torch's own idiom)
 from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from torch.utils.data import Dataset
@@ -19,7 +18,8 @@ from geoforest.errors import DataError
 from geoforest.reflectance import BandStatistics, observed
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
-Augmentation = Literal["none", "d4", "strong"]
+Augmentation = Literal["none", "d4", "strong", "transpose"]
+_MIXING = ("strong", "transpose")
 _CODES = (OTHER, FOREST, NO_OBSERVATION)
 _SUFFIXES = {".tif", ".tiff"}
 
@@ -140,7 +140,11 @@ class ChipDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     mean, std
         In stored units, one a band.
     augmentation
-        ``none``; ``d4``: flips and quarter turns; ``strong``: also zoom and gain.
+        ``none``; ``d4``: flips and quarter turns; ``strong``: also changes of brightness, and
+        rectangles of other chips (which must have the same shape); ``transpose``: as ``strong``,
+        but turned about the main diagonal only. Flips and turns blur labels that all lie a
+        fraction of a pixel off their images to the same side, because they turn the offset too;
+        in a transpose it keeps its side.
 
     Notes
     -----
@@ -165,15 +169,24 @@ class ChipDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return len(self._chips)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        image, mask = self._augmented(index)
+        if self._augmentation in _MIXING and torch.rand(()) < 0.5:
+            other = self._augmented(int(torch.randint(len(self._chips), ())))
+            image, mask = _paste(image, mask, *other)
+        return image, mask
+
+    def _augmented(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         chip = self._chips[index]
         # As in prediction: what was not observed enters as the training mean.
         dn = torch.where(
             torch.from_numpy(chip.valid), torch.from_numpy(chip.dn.astype(np.float32)), self._mean
         )
         mask = torch.from_numpy(chip.mask)
-        if self._augmentation == "strong":
-            dn, mask = _zoom(_gain(dn), mask)
-        if self._augmentation != "none":
+        if self._augmentation in _MIXING:
+            dn = _gain(dn)
+        if self._augmentation == "transpose":
+            dn, mask = _transpose(dn, mask)
+        elif self._augmentation != "none":
             dn, mask = _d4(dn, mask)
         return (dn - self._mean) / self._std, mask
 
@@ -184,22 +197,29 @@ def _d4(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     return (image.flip(-1), mask.flip(-1)) if flip else (image, mask)
 
 
+def _transpose(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if torch.rand(()) < 0.5:
+        return image.transpose(-2, -1), mask.transpose(-2, -1)
+    return image, mask
+
+
 def _gain(image: torch.Tensor) -> torch.Tensor:
     """Brightness of the whole chip and of each band: haze, season, view angle."""
-    whole, each = torch.randn(()) * 0.08, torch.randn(len(image), 1, 1) * 0.04
+    whole, each = torch.randn(()) * 0.10, torch.randn(len(image), 1, 1) * 0.06
     return image * torch.exp(whole + each)
 
 
-def _zoom(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut a random square of 3/4 to all of the chip and enlarge it to the chip's size."""
-    if torch.rand(()) < 0.5:
-        return image, mask
+def _paste(
+    image: torch.Tensor, mask: torch.Tensor, other: torch.Tensor, other_mask: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Put a random rectangle of another chip in its place here (CutMix, Yun et al. 2019).
+
+    Pixels stay as they were measured; zooming would blur the edges of forest.
+    """
     rows, cols = mask.shape
-    share = 0.75 + 0.25 * float(torch.rand(()))
-    height, width = int(rows * share), int(cols * share)
+    height, width = (int(n * (0.25 + 0.5 * float(torch.rand(())))) for n in (rows, cols))
     top = int(torch.randint(rows - height + 1, ()))
     left = int(torch.randint(cols - width + 1, ()))
-    place = (..., slice(top, top + height), slice(left, left + width))
-    larger = F.interpolate(image[place][None], size=(rows, cols), mode="bilinear")[0]
-    codes = F.interpolate(mask[place][None, None].float(), size=(rows, cols), mode="nearest")
-    return larger, codes[0, 0].to(mask.dtype)
+    inside = torch.zeros(rows, cols, dtype=torch.bool)
+    inside[top : top + height, left : left + width] = True
+    return torch.where(inside, other, image), torch.where(inside, other_mask, mask)

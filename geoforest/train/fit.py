@@ -16,9 +16,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from geoforest import __version__
-from geoforest.errors import InputError, OutputError
+from geoforest.errors import DataError, InputError, OutputError
 from geoforest.models.bundle import Bundle, ModelCard, ThresholdPoint, save_bundle
 from geoforest.models.unet import Architecture, build_unet
+from geoforest.reflectance import BandStatistics
 from geoforest.train.chips import Augmentation, Chip, ChipDataset, channel_statistics, read_split
 from geoforest.train.evaluate import probability_histogram
 from geoforest.train.metrics import DEFINITION, ProbabilityHistogram
@@ -113,6 +114,7 @@ def train(
         split: read_split(data, split, n_bands=len(bands)) for split in ("train", "validation")
     }
     statistics = channel_statistics(chips["train"])
+    _check_usable(data, chips, bands, statistics)
     import pytorch_lightning as pl
 
     pl.seed_everything(seed, workers=True, verbose=False)
@@ -121,6 +123,7 @@ def train(
     history = _fit(
         network,
         chips,
+        work=Path(out),
         mean=statistics.mean,
         std=statistics.std,
         epochs=epochs,
@@ -206,6 +209,29 @@ def judge(bundle: Bundle, chips: Sequence[Chip], *, scale: float = 1e-4) -> Bund
     return save_bundle(bundle.path, bundle.state_dict(), card)
 
 
+def _check_usable(
+    data: str | Path,
+    chips: Mapping[str, Sequence[Chip]],
+    bands: Sequence[str],
+    statistics: BandStatistics,
+) -> None:
+    """Find what would only fail after hours: shapes that make no batch, nothing to learn from."""
+    for split, items in chips.items():
+        shapes = sorted({chip.mask.shape for chip in items})
+        if len(shapes) > 1:
+            odd = next(chip.name for chip in items if chip.mask.shape == shapes[1])
+            raise DataError(
+                f"{Path(data) / split}: chips of several shapes ({shapes[0]}, and {shapes[1]} as "
+                f"{odd}); one was wanted"
+            )
+        if not any(chip.valid.any() for chip in items):
+            raise DataError(f"{Path(data) / split}/masks: not one labelled pixel (all are 255)")
+    for band, mean, spread in zip(bands, statistics.mean, statistics.std, strict=True):
+        # A constant has a spread of rounding errors only.
+        if not spread > 1e-6 * abs(mean):
+            raise DataError(f"{Path(data)}/train/images: band {band} has one value everywhere")
+
+
 def _curve(histogram: ProbabilityHistogram) -> list[ThresholdPoint]:
     points = []
     for step in range(_CURVE_STEP, PROBABILITY_STEPS + 1, _CURVE_STEP):
@@ -263,6 +289,7 @@ def _fit(
     network: torch.nn.Module,
     chips: dict[str, list[Chip]],
     *,
+    work: Path,
     mean: np.ndarray,
     std: np.ndarray,
     epochs: int,
@@ -274,7 +301,10 @@ def _fit(
     progress: bool,
     module: dict[str, Any],
 ) -> list[dict[str, float]]:
-    """Train ``network`` in place and leave the best epoch's weights in it."""
+    """Train ``network`` in place and leave the best epoch's weights in it.
+
+    Checkpoints, four times the weights in size, live in a temporary folder beside ``work``.
+    """
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 
@@ -296,8 +326,11 @@ def _fit(
         for split, items in chips.items()
     }
     history = LossHistory()
-    with tempfile.TemporaryDirectory(prefix="geoforest-train-") as folder:
-        best = ModelCheckpoint(folder, monitor="val_loss", save_top_k=1, save_weights_only=True)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{work.name}.training-", dir=work.parent) as folder:
+        # Whole checkpoints, not weights alone: only there does Lightning put the averaged weights,
+        # whose validation loss is the one monitored, in place of the current ones.
+        best = ModelCheckpoint(folder, monitor="val_loss", save_top_k=1)
         callbacks: list[pl.Callback] = [history, best]
         if patience:
             callbacks.append(EarlyStopping("val_loss", patience=patience))
@@ -307,8 +340,6 @@ def _fit(
         with warnings.catch_warnings():
             # Chips are in memory: more loader processes would only copy them.
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
-            # EMA's weights are the ones wanted, which its callback puts in place.
-            warnings.filterwarnings("ignore", ".*ModelCheckpoint.*save_weights_only.*")
             trainer = pl.Trainer(
                 max_epochs=epochs,
                 accelerator="auto",
