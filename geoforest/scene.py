@@ -21,7 +21,7 @@ class BandSource:
     name
         Sentinel-2 name, such as ``B04``.
     path
-        Anything GDAL opens.
+        Anything GDAL opens; absolute.
     index
         1-based band number in ``path``.
     nodata
@@ -58,6 +58,8 @@ class Scene:
         True for integer data without any nodata tag or mask: 0 in all bands is unobserved.
     acquired
         Time of acquisition, UTC, when known.
+    processing_level
+        ``L1C`` or ``L2A``, when known.
     files
         ``(name, size, modification time in ns)`` of every file that GDAL lists for the input.
     notes
@@ -74,6 +76,7 @@ class Scene:
     offset: tuple[float, ...]
     zero_is_nodata: bool = False
     acquired: datetime | None = None
+    processing_level: str | None = None
     files: tuple[tuple[str, int, int], ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
 
@@ -98,6 +101,7 @@ _COMMON_NAMES = {
 }
 _BAND_NAME = re.compile(r"(?:^|[^A-Z0-9])B(?:AND)?[ _-]?0?([1-9]|1[0-2]|8A)(?=$|[^A-Z0-9])")
 _COMMON_NAME = re.compile(r"(?:^|[^A-Z0-9])(" + "|".join(_COMMON_NAMES) + r")(?=$|[^A-Z0-9])")
+_LEVEL = re.compile(r"(?:^|_)MSI(L1C|L2A)(?=_|\.|$)")
 _SENSING_TIME = re.compile(r"(?:^|_)(20\d{6}T\d{6})(?=_|\.|$)")
 
 
@@ -137,3 +141,17 @@ def sensing_time(product_id: str) -> datetime | None:
         return datetime.strptime(found.group(1), "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def processing_level(product_id: str) -> str | None:
+    """Find the processing level that a Sentinel-2 product id names, or None.
+
+    Examples
+    --------
+    >>> processing_level("S2B_MSIL2A_20200223T032739_N9999_R018_T48QUE_20230924T183543")
+    'L2A'
+    >>> processing_level("mosaic") is None
+    True
+    """
+    found = _LEVEL.search(product_id)
+    return found.group(1) if found else None

@@ -44,15 +44,18 @@ class Workspace:
         return self.store.folder / "products"
 
     def finished_job(self) -> dict[str, Any] | None:
-        """``job.json`` of an earlier run of this job whose stored probability is untouched."""
-        document = read_json(self.folder / JOB_NAME)
-        if document is None or document.get("fingerprint") != self.store.fingerprint:
-            return None
-        recorded = document.get("outputs", {}).get(PROBABILITY_NAME)
+        """``job.json`` of an earlier run of this job whose stored probability is untouched.
+
+        A run that was killed while it published has left it in the work folder.
+        """
         path = self.folder / PROBABILITY_NAME
-        if recorded is None or not path.is_file() or file_sha256(path) != recorded["sha256"]:
-            return None
-        return document
+        for document in (read_json(self.folder / JOB_NAME), self.store.recorded()):
+            if document is None or document.get("fingerprint") != self.store.fingerprint:
+                continue
+            recorded = document.get("outputs", {}).get(PROBABILITY_NAME)
+            if recorded and path.is_file() and file_sha256(path) == recorded["sha256"]:
+                return document
+        return None
 
     def publish(self, document: dict[str, Any]) -> None:
         """Replace the products by the staged ones; ``job.json`` goes last and says it is done."""
@@ -63,15 +66,17 @@ class Workspace:
         }
         for item in staged:
             _flush(item)
-        # From here until job.json is back, the folder does not look complete.
+        document = {**document, "outputs": outputs}
+        # From here until job.json is back, the folder does not look complete; a copy of it in the
+        # work folder keeps the prediction usable.
+        self.store.record(document)
         (self.folder / JOB_NAME).unlink(missing_ok=True)
         for name in {item.name for item in self.folder.iterdir() if item.is_file()}:
-            if name in _MARKS and name not in outputs:
+            if name in (*_MARKS, f"{MASK_NAME}.aux.xml") and name not in outputs:
                 (self.folder / name).unlink()
         for item in staged:
             item.replace(self.folder / item.name)
-        text = json.dumps({**document, "outputs": outputs}, indent=2) + "\n"
-        write_durably(self.folder / JOB_NAME, text.encode())
+        write_durably(self.folder / JOB_NAME, (json.dumps(document, indent=2) + "\n").encode())
 
 
 @contextmanager
@@ -106,8 +111,10 @@ def open_workspace(
                 _prepare(workspace, {"fingerprint": fingerprint, "identity": identity})
                 yield workspace
             except BaseException:
-                # Finished shards are for the next run; without any there is nothing to keep.
-                if not any((store.folder / "shards").glob("*.tif")):
+                # Finished shards are for the next run, and so is what it must know of products
+                # that were being published; without either there is nothing to keep.
+                published = "outputs" in (store.recorded() or {})
+                if not published and not any((store.folder / "shards").glob("*.tif")):
                     shutil.rmtree(store.folder, ignore_errors=True)
                 raise
             shutil.rmtree(workspace.staging)

@@ -16,6 +16,7 @@ import pystac
 import pytest
 import rasterio
 import rasterio.features
+from affine import Affine
 from rio_cogeo.cogeo import cog_validate
 
 import geoforest
@@ -242,24 +243,47 @@ def test_area_of_interest_limits_the_work(tmp_path, tiny_bundle):
     assert made[0].summary["observed_percent"] == 100
 
 
-def test_another_threshold_needs_no_prediction(scene_path, tmp_path, tiny_bundle):
-    first = run(scene_path, tmp_path / "out", tiny_bundle)
-    probability = first.probability.read_bytes()
-
+def run_without_model(scene: Path, out: Path, bundle, **settings) -> geoforest.MapResult:
     def refuse(job):
         raise AssertionError("the model was loaded again")
 
     refuse.__module__, refuse.__qualname__ = (
         load_local_predictor.__module__, load_local_predictor.__qualname__
     )  # fmt: skip
-    second = geoforest.map_scene(
-        scene_path,
-        tmp_path / "out",
-        load_predictor=refuse,
-        model=str(tiny_bundle.path),
-        halo=8,
-        threshold=0.8,
+    return geoforest.map_scene(
+        scene, out, load_predictor=refuse, model=str(bundle.path), halo=8, **settings
     )
+
+
+@pytest.mark.parametrize("killed_before", ["forest.gpkg", "forest_mask.tif", "job.json"])
+def test_a_run_killed_while_publishing_loses_no_prediction(
+    scene_path, tmp_path, tiny_bundle, monkeypatch, killed_before
+):
+    """``job.json`` is away while the products are replaced: a copy of it must do."""
+    folder = run(scene_path, tmp_path / "out", tiny_bundle).folder
+    replace = Path.replace
+
+    def killed(self, target):
+        if Path(target) == folder / killed_before:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_without_model(scene_path, tmp_path / "out", tiny_bundle, threshold=0.8)
+    monkeypatch.undo()
+    assert not (folder / "job.json").exists()
+    result = run_without_model(scene_path, tmp_path / "out", tiny_bundle, threshold=0.8)
+    fresh = run(scene_path, tmp_path / "fresh", tiny_bundle, threshold=0.8, min_area_ha=0.5)
+    assert products(result) == products(fresh)
+    assert not (folder / ".geoforest-work").exists()
+
+
+def test_another_threshold_needs_no_prediction(scene_path, tmp_path, tiny_bundle):
+    first = run(scene_path, tmp_path / "out", tiny_bundle)
+    probability = first.probability.read_bytes()
+
+    second = run_without_model(scene_path, tmp_path / "out", tiny_bundle, threshold=0.8)
     assert second.probability.read_bytes() == probability
     stored = read(second.probability)
     assert (read(second.mask) == mask_from_probability(stored, 0.8)).all()
@@ -389,3 +413,25 @@ def test_far_values_are_reported(tmp_path, tiny_bundle):
     scene = synthetic.write_raster(tmp_path / "unit.tif", unit)
     (warning,) = run(scene, tmp_path / "out", tiny_bundle).summary["warnings"]
     assert "--scale 1" in warning
+
+
+def test_a_scene_the_model_was_not_trained_for_is_reported(tmp_path, tiny_bundle):
+    dn = synthetic.digital_numbers((70, 70))
+    scene = synthetic.write_raster(
+        tmp_path / "S2A_MSIL1C_20200801T142741_N0209_R053_T20LMR_20200801T160000.tif",
+        dn,
+        nodata=0,
+        transform=Affine(60, 0, 500_000, 0, -60, 8_900_000),
+    )
+    gsd, level = run(scene, tmp_path / "out", tiny_bundle).summary["warnings"]
+    assert "pixels are 60.0 m on the ground, the model was trained at 10 m" in gsd
+    assert "processing level is L1C, the model was trained on L2A" in level
+
+
+def test_the_job_is_the_same_from_whatever_folder_it_is_started(
+    scene_path, tmp_path, tiny_bundle, monkeypatch
+):
+    run(scene_path, tmp_path / "out", tiny_bundle)
+    monkeypatch.chdir(tmp_path)
+    result = run_without_model(Path("scene.tif"), Path("out"), tiny_bundle)
+    assert result.summary["reused_shards"] == 4

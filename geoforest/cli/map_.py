@@ -22,7 +22,7 @@ def map_command(
     scenes: Annotated[
         list[Path], typer.Argument(metavar="SCENE...", help="Raster(s), or folder(s) of bands.")
     ],
-    out: Annotated[Path, typer.Option(help="Products go to OUT/<scene id>.")],
+    out: Annotated[Path, typer.Option(help="Products go to OUT/SCENE_ID/.")],
     model: Annotated[str, typer.Option(help="`bundled`, a bundle folder or a .zip.")] = "bundled",
     threshold: Annotated[
         float | None, typer.Option(help="Forest at or above; the model's own by default.")

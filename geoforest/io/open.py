@@ -16,7 +16,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from geoforest.errors import SceneError
 from geoforest.io.geotiff import check_not_truncated
 from geoforest.predict import Factor
-from geoforest.scene import BandSource, Scene, band_name, sensing_time
+from geoforest.scene import BandSource, Scene, band_name, processing_level, sensing_time
 
 _DTYPES = ("uint8", "uint16", "int16", "float32")
 _BAND_FILES = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
@@ -186,6 +186,7 @@ def _describe(
             offset=offset,
             zero_is_nodata=zero_is_nodata,
             acquired=_acquired(path, first),
+            processing_level=next(filter(None, map(processing_level, _product_ids(path))), None),
             files=_stamps(opened.values()),
             notes=notes,
         )
@@ -245,14 +246,26 @@ def _with_validity(
     elif MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         mask_index = 0
     tag = source.nodatavals[band.index - 1]
-    return replace(band, nodata=tag if nodata is None else nodata, mask_index=mask_index)
+    return replace(
+        band,
+        # The job is the same, and workers find the file, from whatever folder they were started.
+        path=str(Path(band.path).absolute()),
+        nodata=tag if nodata is None else nodata,
+        mask_index=mask_index,
+    )
+
+
+def _product_ids(path: Path) -> tuple[str, str]:
+    """Where a product's id may stand: the name of the scene, or of the folder it lies in."""
+    absolute = path.absolute()
+    return absolute.stem, absolute.parent.name
 
 
 def _acquired(path: Path, source: rasterio.DatasetReader) -> datetime | None:
     """Time in the product's name, else the one in GDAL's metadata domain for it."""
-    named = sensing_time(path.stem) or sensing_time(path.resolve().parent.name)
-    if named is not None:
-        return named
+    for named in map(sensing_time, _product_ids(path)):
+        if named is not None:
+            return named
     text = source.tags(ns="IMAGERY").get("ACQUISITIONDATETIME", "")
     try:
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
@@ -261,12 +274,9 @@ def _acquired(path: Path, source: rasterio.DatasetReader) -> datetime | None:
 
 
 def _stamps(opened: Iterable[rasterio.DatasetReader]) -> tuple[tuple[str, int, int], ...]:
-    names = {name for source in opened for name in source.files}
-    stamps = []
-    for name in sorted(names):
-        status = Path(name).stat()
-        stamps.append((name, status.st_size, status.st_mtime_ns))
-    return tuple(stamps)
+    paths = sorted({Path(name).absolute() for source in opened for name in source.files})
+    status = {path: path.stat() for path in paths}
+    return tuple((str(path), status[path].st_size, status[path].st_mtime_ns) for path in paths)
 
 
 def _per_band(value: Factor, name: str, wanted: Sequence[str]) -> tuple[float, ...]:

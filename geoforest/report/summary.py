@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from geoforest import __version__
+from geoforest.area import PixelTable
 from geoforest.reflectance import distribution_warning
 from geoforest.timing import Clock, peak_memory_mb
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from geoforest.products import Made
 
 FOREST_LABEL = "forest cover (model)"
+# Texture and shape of tree cover look alike to a network within this ratio of pixel sizes.
+_GSD_TOLERANCE = 1.25
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,24 @@ def summarise(
     )
 
 
+def _mismatches(job: Job) -> list[str]:
+    """Tell where the scene is not what the model was trained on."""
+    scene, card = job.scene, job.bundle.card
+    sentences = []
+    table = PixelTable.build(scene.transform, scene.crs, scene.shape)
+    gsd_m = math.sqrt(table.pixel_area_m2())
+    if max(gsd_m / card.gsd_m, card.gsd_m / gsd_m) > _GSD_TOLERANCE:
+        sentences.append(
+            f"pixels are {gsd_m:.1f} m on the ground, the model was trained at {card.gsd_m:g} m"
+        )
+    if scene.processing_level not in {None, card.processing_level}:
+        sentences.append(
+            f"processing level is {scene.processing_level}, the model was trained on "
+            f"{card.processing_level}"
+        )
+    return sentences
+
+
 def _remarks(job: Job, prediction: Prediction, observed_px: int) -> tuple[list[str], list[str]]:
     card = job.bundle.card
     warnings, notes = [], list(job.scene.notes)
@@ -134,6 +156,7 @@ def _remarks(job: Job, prediction: Prediction, observed_px: int) -> tuple[list[s
     )
     if far:
         warnings.append(f"{job.scene.scene_id}: {far}")
+    warnings += [f"{job.scene.scene_id}: {sentence}" for sentence in _mismatches(job)]
     if not observed_px:
         notes.append(
             f"{job.scene.scene_id}: no pixel was observed: the mask is 255 everywhere and there "
