@@ -35,6 +35,10 @@ class ReadError(GeoforestError):
     """A pixel block of a scene turned out unreadable after the job had begun."""
 
 
+class WriteError(GeoforestError):
+    """A product could not be written whole: a full disk, a lost file system."""
+
+
 class IncompleteError(GeoforestError):
     """Some shards failed for good. Those that finished are kept for the next run."""
 

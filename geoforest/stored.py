@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from geoforest.errors import InputError
+from geoforest.errors import InputError, OutputError
 from geoforest.polygons import Polygons
 from geoforest.polygons import vectorize as vectorize_array
 from geoforest.stitch import mask_from_probability
@@ -54,6 +55,10 @@ def vectorize(
     ------
     InputError
         When the raster is neither, or has no CRS or a rotated grid.
+    OutputError
+        When ``out`` lies where nothing can be written.
+    WriteError
+        When it cannot be written whole.
     """
     return vectorize_raster(
         raster, out, threshold=threshold, min_area_ha=min_area_ha, max_vertices=max_vertices
@@ -71,6 +76,8 @@ def vectorize_raster(
     """As :func:`vectorize`, with the accounting of pixels beside the polygons."""
     from geoforest.io.geopackage import write_geopackage
 
+    if out is not None:
+        _check_writable(Path(out))
     if min_area_ha < 0 or max_vertices < 0:
         raise InputError("--min-area-ha and --max-vertices cannot be negative")
     stored = _read(Path(raster), threshold)
@@ -86,6 +93,13 @@ def vectorize_raster(
     if out is not None:
         write_geopackage(polygons.frame, Path(out))
     return polygons
+
+
+def _check_writable(out: Path) -> None:
+    """Find before the work what would only fail after it."""
+    present = next(path for path in out.absolute().parents if path.exists())
+    if out.is_dir() or not present.is_dir() or not os.access(present, os.W_OK):
+        raise OutputError(f"{out}: cannot be written ({present} is no folder one can write to)")
 
 
 @dataclass(frozen=True)

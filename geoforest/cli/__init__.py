@@ -51,6 +51,10 @@ def main(arguments: list[str] | None = None) -> None:
     except GeoforestError as error:
         print(f"geoforest: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk or a lost file system, wherever it is met.
+        print(f"geoforest: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print(
             "geoforest: interrupted; finished shards are kept, and the same command goes on "

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from xml.sax.saxutils import escape
 
+import numpy as np
 import rasterio
 import rasterio.shutil
 from affine import Affine
+from numpy.typing import NDArray
+from rasterio._err import CPLE_BaseError  # GDAL's own errors, which rasterio.shutil lets through
 from rasterio.crs import CRS
+from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
+from geoforest.errors import WriteError
 from geoforest.grid import Window
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array, Shape
 
@@ -41,6 +46,11 @@ def write_mask(
         The grid.
     tags
         Metadata of the file.
+
+    Raises
+    ------
+    WriteError
+        When the file cannot be written, or does not read back as it was meant to be.
     """
     _write(path, blocks, shape, crs, transform, tags, resampling="MODE", colours=COLOURS)
     names = "".join(
@@ -84,6 +94,7 @@ def _write(
     scale: float | None = None,
 ) -> None:
     flat = path.with_name(f".{path.name}.flat.tif")
+    expected = np.zeros(256, np.int64)
     try:
         with rasterio.open(
             flat,
@@ -106,6 +117,7 @@ def _write(
             for window, values in blocks:
                 place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
                 target.write(values, 1, window=place)
+                expected += _counts(values)
             if colours is not None:
                 target.write_colormap(1, colours)
             if scale is not None:
@@ -120,6 +132,23 @@ def _write(
             OVERVIEW_RESAMPLING=resampling,
             BIGTIFF="IF_SAFER",
         )
+        # GDAL may flush a block long after it took it, and then tells nobody that it failed.
+        if not np.array_equal(sum(map(_counts, _strips(path))), expected):
+            raise WriteError(f"{path}: does not read back as it was written")
+    except (OSError, RasterioError, CPLE_BaseError) as error:
+        raise WriteError(f"{path}: cannot be written ({error})") from error
     finally:
         flat.unlink(missing_ok=True)
         Path(f"{flat}.aux.xml").unlink(missing_ok=True)
+
+
+def _strips(path: Path) -> Iterator[Array]:
+    with rasterio.open(path) as source:
+        for row in range(0, source.height, _BLOCK_PX):
+            height = min(_BLOCK_PX, source.height - row)
+            yield source.read(1, window=RasterioWindow(0, row, source.width, height))
+
+
+def _counts(values: Array) -> NDArray[np.int64]:
+    """Count the pixels of each of 256 values."""
+    return np.bincount(values.ravel(), minlength=256)

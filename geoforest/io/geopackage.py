@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyogrio
 
-from geoforest.errors import OutputError
+from geoforest.errors import WriteError
 
 if TYPE_CHECKING:
     import geopandas
@@ -70,7 +70,7 @@ def write_geopackage(
 
     Raises
     ------
-    OutputError
+    WriteError
         When the file cannot be written. The old file, if there was one, is untouched.
     """
     path = Path(path)
@@ -87,7 +87,7 @@ def write_geopackage(
             os.fsync(handle.fileno())
         partial.replace(path)
     except (OSError, sqlite3.Error, *_WRITE_ERRORS) as error:
-        raise OutputError(f"{path}: cannot be written ({error})") from error
+        raise WriteError(f"{path}: cannot be written ({error})") from error
     finally:
         for left_over in (partial, Path(f"{partial}-journal"), Path(f"{partial}-wal")):
             # A failure here must not hide the one that is on its way.

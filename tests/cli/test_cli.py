@@ -58,7 +58,7 @@ def in_a_process(*arguments: object, code: str = "from geoforest.cli import main
 @pytest.fixture
 def mapped(scene_path, tiny_bundle, tmp_path):
     arguments = ["map", scene_path, "--out", tmp_path / "out", "--model", tiny_bundle.path]
-    return [*arguments, "--halo", 8, "--shard", 96]
+    return [*arguments, "--halo", 8, "--shard", 192]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -257,3 +257,42 @@ class TestMistakes:
             target.scales = (0.004,)
         out = tmp_path / "a.gpkg"
         self.refused(geoforest("vectorize", path, "--out", out), "no threshold is recorded")
+
+    def test_polygons_into_a_file_instead_of_a_folder(self, geoforest, tmp_path):
+        values = np.array([[0, 1]], np.uint8)
+        path = synthetic.write_raster(tmp_path / "a.tif", values[None], descriptions=None)
+        done = geoforest("vectorize", path, "--out", path / "a.gpkg")
+        self.refused(done, "a.gpkg: cannot be written")
+
+
+# Files may not grow beyond a limit, as on a full disk: the kernel answers the same way.
+LIMITED = """
+import resource, sys
+limit = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+from geoforest.cli import main
+main()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [5_000, 20_000, 90_000])
+def test_a_full_disk_is_one_sentence_and_loses_nothing(geoforest, tmp_path, tiny_bundle, limit):
+    dn = np.pad(synthetic.digital_numbers((200, 200)), ((0, 0), (0, 600), (0, 600)))
+    scene = synthetic.write_raster(tmp_path / "scene.tif", dn, nodata=0)
+    options = ["--model", tiny_bundle.path, "--shard", 96, "--halo", 8, "--min-area-ha", 0]
+    options += ["--threshold", 0.4]
+    failed = in_a_process(limit, "map", scene, "--out", tmp_path / "out", *options, code=LIMITED)
+    assert failed.returncode == 1, failed.stderr
+    # Before it, libtiff may have a line of its own.
+    assert failed.stderr.splitlines()[-1].startswith("geoforest: ")
+    assert "Traceback" not in failed.stderr
+    folder = tmp_path / "out" / "scene"
+    assert {path.name for path in folder.iterdir()} == {".geoforest-work"}
+    assert geoforest("map", scene, "--out", tmp_path / "out", *options).returncode == 0
+    assert geoforest("map", scene, "--out", tmp_path / "whole", *options).returncode == 0
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["reused_shards"] > 0
+    for name in ("forest_mask.tif", "forest_probability.tif", "forest.gpkg"):
+        whole = tmp_path / "whole" / "scene" / name
+        assert (folder / name).read_bytes() == whole.read_bytes()

@@ -14,7 +14,7 @@ import pytest
 from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
 
-from geoforest.errors import OutputError
+from geoforest.errors import WriteError
 from geoforest.io import geopackage
 from geoforest.io.geopackage import write_geopackage
 from geoforest.polygons import vectorize
@@ -183,15 +183,15 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, s
         raise error
 
     monkeypatch.setattr(geopackage, stage, fail)
-    with pytest.raises(OutputError, match=r"forest\.gpkg: cannot be written \(disk full\)"):
+    with pytest.raises(WriteError, match=r"forest\.gpkg: cannot be written \(disk full\)"):
         write_geopackage(frame(), path)
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["forest.gpkg"]
 
 
-def test_a_folder_that_is_a_file_is_an_output_error(tmp_path):
+def test_a_folder_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "taken").write_text("x")
-    with pytest.raises(OutputError, match="taken"):
+    with pytest.raises(WriteError, match="taken"):
         write_geopackage(frame(), tmp_path / "taken" / "forest.gpkg")
 
 
