@@ -106,6 +106,8 @@ def _write_layer(frame: geopandas.GeoDataFrame, path: Path, layer: str, descript
             driver="GPKG",
             geometry_type="Polygon",
             SPATIAL_INDEX="YES",
+            # Nothing newer is used, and QGIS of 2021 warns of what is.
+            dataset_options={"VERSION": "1.2"},
             layer_options={"IDENTIFIER": "forest cover (model)", "DESCRIPTION": description},
         )
     finally:
