@@ -6,7 +6,8 @@ infrared at 10 m. All of it is then trained on DATA, in two stages. The first, w
 turns, learns what forest looks like; the second turns chips about the diagonal only, and so
 learns where the labels put its edge: in this set they lie about half a pixel up and left of their
 images. Both change brightness and paste rectangles of other chips, so that it is not lost in
-other light and other landscapes. Needs ``pip install geoforest[starter]``; on two CPU cores it takes about 45 minutes.
+other light and other landscapes. Needs ``pip install geoforest[starter]``; on two CPU cores it
+takes about 45 minutes.
 """
 
 from __future__ import annotations
