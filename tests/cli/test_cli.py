@@ -58,7 +58,7 @@ def in_a_process(*arguments: object, code: str = "from geoforest.cli import main
 @pytest.fixture
 def mapped(scene_path, tiny_bundle, tmp_path):
     arguments = ["map", scene_path, "--out", tmp_path / "out", "--model", tiny_bundle.path]
-    return [*arguments, "--halo", 8, "--shard", 192]
+    return [*arguments, "--halo", 8, "--shard", 96]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -280,7 +280,7 @@ main()
 def test_a_full_disk_is_one_sentence_and_loses_nothing(geoforest, tmp_path, tiny_bundle, limit):
     dn = np.pad(synthetic.digital_numbers((200, 200)), ((0, 0), (0, 600), (0, 600)))
     scene = synthetic.write_raster(tmp_path / "scene.tif", dn, nodata=0)
-    options = ["--model", tiny_bundle.path, "--shard", 96, "--halo", 8, "--min-area-ha", 0]
+    options = ["--model", tiny_bundle.path, "--shard", 192, "--halo", 8, "--min-area-ha", 0]
     options += ["--threshold", 0.4]
     failed = in_a_process(limit, "map", scene, "--out", tmp_path / "out", *options, code=LIMITED)
     assert failed.returncode == 1, failed.stderr
