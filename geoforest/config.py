@@ -1,14 +1,46 @@
-"""Settings of a map job, checked once at the edge. Inside, functions take plain arguments."""
+"""Settings of a job, to map or to train, checked once at the edge of the program."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from geoforest.errors import InputError
 
 Product = Literal["mask", "probability", "polygons", "report"]
 ALL_PRODUCTS: tuple[Product, ...] = ("mask", "probability", "polygons", "report")
+
+Architecture = Literal["Unet", "UnetFullResolution"]
+Augmentation = Literal["none", "d4", "strong", "transpose"]
+EncoderNorm = Literal["update", "frozen"]
+Loss = Literal["dice", "dice+bce"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Schedule = Literal["constant", "cosine", "one-cycle"]
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+Encoder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=100)]
+"""Name of an encoder in smp. Names with a colon or a slash would fetch from hubs and folders."""
+
+Factors = Annotated[
+    tuple[float, ...], BeforeValidator(lambda v: (v,) if isinstance(v, int | float) else v)
+]
+"""One number for all bands, or one a band; a number alone will do."""
+
+
+def _as_products(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) else value
 
 
 class MapSettings(BaseModel):
@@ -17,22 +49,30 @@ class MapSettings(BaseModel):
     Each field is an option of ``geoforest map`` and a keyword of ``geoforest.map_scene``.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: str = Field(default="bundled", description="`bundled`, a bundle folder or a .zip")
+    model: Annotated[str, BeforeValidator(str)] = Field(
+        default="bundled", description="reference of a model bundle"
+    )
     bands: tuple[int, ...] | None = Field(
         default=None, description="1-based band numbers, in the order of the model's bands"
     )
-    scale: tuple[float, ...] = Field(default=(1e-4,), description="reflectance = DN * scale + ...")
-    offset: tuple[float, ...] = Field(default=(0.0,), description="... + offset")
-    nodata: float | None = Field(default=None, description="replaces the file's nodata value")
+    scale: Factors = Field(
+        default=(1e-4,), min_length=1, description="reflectance = DN * scale + ..."
+    )
+    offset: Factors = Field(default=(0.0,), min_length=1, description="... + offset")
+    nodata: Annotated[float, Field(allow_inf_nan=True)] | None = Field(
+        default=None, description="replaces the file's nodata value"
+    )
     aoi: Path | None = Field(default=None, description="vector file that limits the work")
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="probability at or above which a pixel is forest"
     )
     min_area_ha: float = Field(default=0.5, ge=0, description="minimum mapping unit; 0 keeps all")
     max_vertices: int = Field(default=100_000, ge=0, description="0 never cuts a patch")
-    products: frozenset[Product] = frozenset(ALL_PRODUCTS)
+    products: Annotated[frozenset[Product], BeforeValidator(_as_products)] = Field(
+        default=frozenset(ALL_PRODUCTS), min_length=1
+    )
     scene_id: str | None = None
     window: int | None = Field(default=None, ge=32, le=8192, multiple_of=32)
     halo: int = Field(default=32, ge=0)
@@ -42,10 +82,94 @@ class MapSettings(BaseModel):
     overwrite: bool = False
     keep_work: bool = False
 
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            raise ValueError("not a device; auto, cpu, cuda or cuda:1 was wanted")
+        return value
+
     @model_validator(mode="after")
-    def _halo_leaves_a_core(self) -> MapSettings:
+    def _fits_together(self) -> MapSettings:
         if self.window is not None and 2 * self.halo >= self.window:
             raise ValueError(f"halo {self.halo} leaves no core in a window of {self.window}")
-        if not self.products:
-            raise ValueError("at least one product is wanted")
+        if 0 in self.scale:
+            raise ValueError("a scale of 0 leaves nothing to see")
         return self
+
+
+class TrainSettings(BaseModel):
+    """How a U-Net is to be trained. Unknown names are refused.
+
+    Each field is an option of ``geoforest train``, a keyword of ``geoforest.train.fit.train``, and
+    a parameter that a sweep may vary.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    architecture: Architecture = Field(
+        default="Unet", description="`Unet`, or `UnetFullResolution` with a skip from the image"
+    )
+    encoder: Encoder = Field(default="resnet50", description="any encoder of smp")
+    encoder_weights: str | None = Field(
+        default="imagenet", description="`imagenet` from smp's hub, a .safetensors file, or none"
+    )
+    bands: tuple[str, ...] = Field(
+        default=("B04", "B03", "B02", "B08"), min_length=1, description="of the chips, in order"
+    )
+    epochs: int = Field(default=60, ge=1, description="at most")
+    batch_size: int = Field(default=8, ge=1, description="chips a step and device")
+    accumulate: int = Field(default=1, ge=1, description="steps whose gradients are added up")
+    learning_rate: float = Field(default=1e-4, gt=0, description="of AdamW")
+    weight_decay: float = Field(default=0.01, ge=0, description="of AdamW")
+    schedule: Schedule = Field(default="constant", description="of the learning rate")
+    loss: Loss = Field(default="dice", description="both take logits")
+    augmentation: Augmentation = Field(default="d4", description="d4: flips and quarter turns")
+    freeze_encoder: bool = Field(default=False, description="train the decoder only")
+    encoder_bn: EncoderNorm = Field(
+        default="update", description="batch-norm statistics of the encoder: update or frozen"
+    )
+    patience: int = Field(
+        default=5, ge=0, description="epochs without a lower validation loss; 0 never stops"
+    )
+    averaging: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="decay, a step, of an exponential moving average of the weights"
+    )
+    precision: Precision = Field(default="32-true", description="of the arithmetic")
+    half: bool = Field(default=False, description="store weights as float16")
+    deterministic: bool = Field(
+        default=False, description="refuse CUDA kernels whose result varies between runs"
+    )
+    devices: int = Field(default=1, ge=1, description="GPUs")
+    workers: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="processes that load chips; by default a few on a GPU, none on a CPU, whose "
+        "cores have enough to do; no weight depends on them",
+    )
+    seed: int = Field(default=0, ge=0, description="of weights, order and augmentation")
+    window: int = Field(default=512, ge=32, multiple_of=32, description="of the card, pixels")
+    scale: float = Field(default=1e-4, gt=0, description="reflectance = DN * scale")
+
+    @field_validator("encoder_weights")
+    @classmethod
+    def _none_is_a_word(cls, value: str | None) -> str | None:
+        # So that a configuration file and the command line can say it.
+        return None if value == "none" else value
+
+
+def checked(kind: type[Settings], settings: dict[str, Any]) -> Settings:
+    """Make settings of plain keywords.
+
+    Raises
+    ------
+    InputError
+        With the first setting that cannot be used.
+    """
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            reason = f"{first['loc'][0]} = {first.get('input')!r}: {reason}"
+        raise InputError(reason) from error

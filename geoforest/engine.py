@@ -9,18 +9,22 @@ always called from the same thread.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import dask
+import numpy as np
 from distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed, get_worker
+from numpy.typing import NDArray
 
-from geoforest.errors import GeoforestError
+from geoforest.errors import GeoforestError, IncompleteError
 from geoforest.grid import Shard
 from geoforest.io.shards import Receipt, ShardStore
 from geoforest.job import Job, PredictShard, run_shard, shard_predictor
+from geoforest.predict import Factor, Predictor
 from geoforest.types import Array, StoredProbability, Valid
 
 _PLUGIN = "geoforest-job"
@@ -70,7 +74,7 @@ def run_shards(
     outcome = Outcome()
     if not shards:
         return outcome
-    with _local_client() as client:
+    with _local_client() as client, _stopping():
         client.register_plugin(_JobPlugin(job, store))
         workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
         waiting = iter(shards)
@@ -103,6 +107,34 @@ def run_shards(
     return outcome
 
 
+_stop = threading.Event()
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Let an interrupted run end after the window at hand, and not after the shards at hand."""
+    _stop.clear()
+    try:
+        yield
+    except BaseException:
+        _stop.set()
+        raise
+
+
+class _Stoppable:
+    """A predictor that gives up once the run is interrupted."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+
+    def __call__(
+        self, dn: Array, scale: Factor = 1e-4, offset: Factor = 0.0, valid: Valid | None = None
+    ) -> NDArray[np.float32]:
+        if _stop.is_set():
+            raise IncompleteError("interrupted")
+        return self._predictor(dn, scale=scale, offset=offset, valid=valid)
+
+
 class _JobPlugin(WorkerPlugin):
     """Holds the job, the model and the prediction thread of a worker."""
 
@@ -114,7 +146,7 @@ class _JobPlugin(WorkerPlugin):
     def setup(self, worker: object) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="geoforest-predict")
         predictor = self.thread.submit(self.job.load_predictor, self.job).result()
-        self.predict: PredictShard = shard_predictor(self.job, predictor)
+        self.predict: PredictShard = shard_predictor(self.job, _Stoppable(predictor))
 
     def teardown(self, worker: object) -> None:
         self.thread.shutdown()

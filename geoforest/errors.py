@@ -39,6 +39,10 @@ class WriteError(GeoforestError):
     """A product could not be written whole: a full disk, a lost file system."""
 
 
+class FetchError(GeoforestError):
+    """A download failed. What was received is kept, and the same command goes on from there."""
+
+
 class IncompleteError(GeoforestError):
     """Some shards failed for good. Those that finished are kept for the next run."""
 

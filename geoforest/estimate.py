@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from geoforest.config import MapSettings, checked
 from geoforest.job import make_job
 from geoforest.models.registry import open_model
-from geoforest.pipeline import checked_settings
 
 _TRIALS = 3
 
@@ -28,10 +28,10 @@ def estimate(scene: str | Path, settings: dict[str, Any]) -> dict[str, Any]:
     InputError
         As for :func:`geoforest.map_scene`.
     """
-    chosen = checked_settings(settings)
+    chosen = checked(MapSettings, settings)
     job = make_job(scene, chosen, open_model(chosen.model))
     shards = job.plan()
-    windows = sum(1 for shard in shards for _ in job.grid.cores(shard.extent))
+    windows = sum(job.windows(shard) for shard in shards)
     predictor = job.load_predictor(job)
     dn = np.zeros(
         (job.runtime.batch_size, len(job.scene.bands), job.grid.window, job.grid.window),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from geoforest.io.aoi import AreaOfInterest, read_aoi
 from geoforest.io.geotiff import read
 from geoforest.io.open import open_scene
 from geoforest.io.shards import Receipt, ShardStore
+from geoforest.machine import keep_freed_memory, usable_cores
 from geoforest.models.bundle import Bundle
 from geoforest.predict import Predictor, predict_shard
 from geoforest.reflectance import BandStatistics
@@ -61,6 +61,8 @@ def load_torch_predictor(job: Job) -> Predictor:
     """Load the reference predictor of a job's bundle, on its device."""
     from geoforest.models.torch_runtime import TorchPredictor
 
+    if job.runtime.device == "cpu":
+        keep_freed_memory()
     return TorchPredictor(job.bundle, device=job.runtime.device, threads=job.runtime.threads)
 
 
@@ -89,6 +91,7 @@ class Job:
                 "mean": list(card.mean),
                 "std": list(card.std),
                 "reflectance_scale": card.reflectance_scale,
+                "temperature": card.temperature,
             },
             "files": [list(stamp) for stamp in self.scene.files],
             "bands": [
@@ -117,6 +120,11 @@ class Job:
     def plan(self) -> list[Shard]:
         """List the shards of the scene in row order, those beside the area of interest left out."""
         return [shard for shard in self.grid.shards() if self.inside(shard).any()]
+
+    def windows(self, shard: Shard) -> int:
+        """Count the windows of a shard that the area of interest touches."""
+        cores = self.grid.cores(shard.extent)
+        return sum(self.aoi is None or self.aoi.touches(core) for core in cores)
 
     def inside(self, shard: Shard) -> Valid:
         """Pixels of a shard inside the area of interest; all where there is none."""
@@ -253,7 +261,7 @@ def _resolve_runtime(settings: MapSettings) -> Runtime:
     return Runtime(
         device=device,
         precision="float16" if kind == "cuda" else "float32",
-        threads=len(os.sched_getaffinity(0)),
+        threads=usable_cores(),
         batch_size=settings.batch_size or _BATCH_SIZE.get(kind, 1),
     )
 

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from geoforest import products
-from geoforest.config import MapSettings
-from geoforest.errors import InputError
+from geoforest.config import MapSettings, checked
+from geoforest.errors import OutputError
 from geoforest.job import Job, load_torch_predictor, make_job
 from geoforest.models.registry import open_model
 from geoforest.predict import Predictor
-from geoforest.prediction import Progress, predict_scene
+from geoforest.prediction import Progress, predict_scene, resumed
 from geoforest.report.summary import summarise
 from geoforest.timing import Clock
 from geoforest.workspace import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, open_workspace
@@ -123,10 +121,12 @@ def map_scene(
     >>> result.open().mask.plot()  # doctest: +SKIP
     """
     clock = Clock()
-    chosen = checked_settings(settings)
+    chosen = checked(MapSettings, settings)
     bundle = open_model(chosen.model)
     job = make_job(scene, chosen, bundle, load_predictor)
     folder = Path(out) / job.scene.scene_id
+    if folder.resolve() == Path(scene).resolve():
+        raise OutputError(f"{folder}: is the scene itself; choose another --out")
     with open_workspace(
         folder,
         job.fingerprint,
@@ -134,25 +134,11 @@ def map_scene(
         overwrite=chosen.overwrite,
         keep_work=chosen.keep_work,
     ) as workspace:
+        job = resumed(job, workspace)
+        chosen = products.with_earlier(chosen, workspace)
         with clock.stage("shards"):
             prediction = predict_scene(job, workspace, progress)
         made = products.make(job, workspace, chosen, prediction, clock, progress)
         summary = summarise(job, chosen, prediction, made, clock)
         products.finish(job, workspace, chosen, prediction, made, summary)
     return MapResult(folder, summary.to_dict())
-
-
-def checked_settings(settings: dict[str, Any]) -> MapSettings:
-    """Make settings of plain keywords.
-
-    Raises
-    ------
-    InputError
-        With the first setting that cannot be used.
-    """
-    try:
-        return MapSettings.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "settings"
-        raise InputError(f"{name} = {first.get('input')!r}: {first['msg']}") from error

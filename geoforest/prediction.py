@@ -12,7 +12,7 @@ from geoforest.grid import Shard
 from geoforest.io.shards import Receipt
 from geoforest.job import Job, with_recorded_threads
 from geoforest.reflectance import BandStatistics
-from geoforest.workspace import PROBABILITY_NAME, Workspace
+from geoforest.workspace import Workspace
 
 Progress = Callable[[str, int, int], None]
 """Called with a stage, the windows or steps done, and how many there are."""
@@ -76,16 +76,20 @@ class Prediction:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
 
 
+def resumed(job: Job, workspace: Workspace) -> Job:
+    """Give the job with the thread count that an earlier run resolved."""
+    threads = (workspace.store.recorded() or {}).get("threads")
+    return with_recorded_threads(job, threads) if threads else job
+
+
 def predict_scene(job: Job, workspace: Workspace, progress: Progress) -> Prediction:
     """Bring every shard of a job into the store, or find the finished raster of an earlier run."""
     from geoforest.engine import run_shards
 
     prediction = Prediction()
-    if (finished := workspace.finished_job()) is not None:
-        return Prediction.from_facts(finished["prediction"], workspace.folder / PROBABILITY_NAME)
-    recorded = workspace.store.recorded() or {}
-    if threads := recorded.get("threads"):
-        job = with_recorded_threads(job, threads)
+    finished, earlier = workspace.finished_probability(), workspace.earlier_run()
+    if finished is not None and earlier is not None:
+        return Prediction.from_facts(earlier["prediction"], finished)
     workspace.store.record(
         {"fingerprint": job.fingerprint, "identity": job.identity, "threads": job.runtime.threads}
     )

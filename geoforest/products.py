@@ -14,7 +14,7 @@ import rasterio
 
 from geoforest import __version__
 from geoforest.area import PixelTable
-from geoforest.config import MapSettings
+from geoforest.config import MapSettings, Product
 from geoforest.errors import ReadError
 from geoforest.grid import Window
 from geoforest.io.cog import write_mask, write_probability
@@ -41,6 +41,12 @@ if TYPE_CHECKING:
 _STRIP_ROWS = 1024
 
 
+_NAMES: dict[Product, str] = {
+    "mask": MASK_NAME,
+    "probability": PROBABILITY_NAME,
+    "polygons": POLYGONS_NAME,
+    "report": REPORT_NAME,
+}
 _CODES = (OTHER, FOREST, NO_OBSERVATION)
 
 
@@ -84,6 +90,16 @@ class Made:
     polygons: Polygons | None
     probability: Path
     mask: Path
+
+
+def with_earlier(settings: MapSettings, workspace: Workspace) -> MapSettings:
+    """Ask for the products that an earlier run of the same job left, too.
+
+    They are made anew, so that all files in a folder agree, and none is lost by asking for others.
+    """
+    outputs = (workspace.earlier_run() or {}).get("outputs", {})
+    earlier = {product for product, name in _NAMES.items() if name in outputs}
+    return settings.model_copy(update={"products": settings.products | earlier})
 
 
 def make(
@@ -184,22 +200,27 @@ def finish(
 
 def _stage_probability(job: Job, workspace: Workspace, prediction: Prediction) -> Path:
     target = workspace.staging / PROBABILITY_NAME
-    if prediction.finished is not None:
+    tags = _tags(job, "forest_probability", MODEL_THRESHOLD=repr(job.bundle.card.threshold))
+    if prediction.finished is None:
+        blocks = _stored_blocks(job, workspace)
+    elif _has_tags(prediction.finished, tags):
         try:
             os.link(prediction.finished, target)
         except OSError:  # a file system without hard links
             shutil.copyfile(prediction.finished, target)
         return target
+    else:  # the model has got another name or threshold since, and no other weights
+        blocks = _strips(prediction.finished)
     scene = job.scene
     write_probability(
-        target,
-        _stored_blocks(job, workspace),
-        shape=scene.shape,
-        crs=scene.crs,
-        transform=scene.transform,
-        tags=_tags(job, "forest_probability", MODEL_THRESHOLD=repr(job.bundle.card.threshold)),
+        target, blocks, shape=scene.shape, crs=scene.crs, transform=scene.transform, tags=tags
     )
     return target
+
+
+def _has_tags(path: Path, tags: Mapping[str, str]) -> bool:
+    with rasterio.open(path) as source:
+        return source.tags().items() >= tags.items()
 
 
 def _stored_blocks(job: Job, workspace: Workspace) -> Iterator[tuple[Window, Array]]:
@@ -217,16 +238,21 @@ def _stored_blocks(job: Job, workspace: Workspace) -> Iterator[tuple[Window, Arr
         yield shard.extent, loaded[0]
 
 
-def _masked(
-    probability: Path, threshold: float, table: PixelTable, totals: MaskTotals
-) -> Iterator[tuple[Window, Mask]]:
-    with rasterio.open(probability) as source:
+def _strips(path: Path) -> Iterator[tuple[Window, Array]]:
+    with rasterio.open(path) as source:
         rows, cols = source.shape
         for row in range(0, rows, _STRIP_ROWS):
             window = Window(row, 0, min(_STRIP_ROWS, rows - row), cols)
-            mask = mask_from_probability(source.read(1, window=window.slices), threshold)
-            totals.add(mask, table.area_m2(*window.slices))
-            yield window, mask
+            yield window, source.read(1, window=window.slices)
+
+
+def _masked(
+    probability: Path, threshold: float, table: PixelTable, totals: MaskTotals
+) -> Iterator[tuple[Window, Mask]]:
+    for window, stored in _strips(probability):
+        mask = mask_from_probability(stored, threshold)
+        totals.add(mask, table.area_m2(*window.slices))
+        yield window, mask
 
 
 def _read_whole(path: Path) -> Array:

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from geoforest.types import Array, Valid
 
+# No instrument measures such a number: it is some tool's way to write "nothing" without a tag.
+_MAX_MAGNITUDE = 1e20
 # Further from the training mean than this many training standard deviations is worth a word.
 _MAX_SHIFT = 2.0
 # And so is a spread this many times smaller than the training spread.
@@ -17,7 +19,7 @@ _MIN_SPREAD = 0.1
 
 
 def observed(dn: Array, *, nodata: Sequence[float | None], zero_is_nodata: bool = False) -> Valid:
-    """Where every band has a value: not nodata and finite.
+    """Where every band has a value: not nodata, finite, and of a magnitude below 1e20.
 
     Parameters
     ----------
@@ -44,12 +46,28 @@ def observed(dn: Array, *, nodata: Sequence[float | None], zero_is_nodata: bool 
     valid = np.ones(dn.shape[1:], np.bool_)
     for band, value in zip(dn, nodata, strict=True):
         if np.issubdtype(dn.dtype, np.floating):
-            valid &= np.isfinite(band)
+            valid &= np.abs(band) < _MAX_MAGNITUDE  # not so for NaN
         if value is not None and not np.isnan(value):
             valid &= band != value
     if zero_is_nodata:
         valid &= (dn != 0).any(axis=0)
     return valid
+
+
+def ndvi(red: Array, nir: Array) -> NDArray[np.float64]:
+    """Normalised difference vegetation index, -1 to 1; NaN where both bands are 0.
+
+    ``(nir - red) / (nir + red)``, Rouse et al. 1974. Any common factor of the bands cancels; an
+    offset does not.
+
+    Examples
+    --------
+    >>> ndvi(np.array([500, 0]), np.array([3000, 0])).round(3).tolist()
+    [0.714, nan]
+    """
+    red, nir = red.astype(np.float64), nir.astype(np.float64)
+    total = nir + red
+    return np.divide(nir - red, total, out=np.full(red.shape, np.nan), where=total != 0)
 
 
 def fold_normalisation(

@@ -114,14 +114,27 @@ def band_name(text: str) -> str | None:
     ('B08', 'B04', 'B08')
     >>> band_name("Band 3 (green)"), band_name("B8A"), band_name("cloud_mask")
     ('B03', 'B8A', None)
+
+    A number in some other order than Sentinel-2's tells nothing.
+
+    >>> band_name("Band 4 (NIR)") is None
+    True
     """
     upper = text.upper()
+    numbered = named = None
     if found := _BAND_NAME.search(upper):
         number = found.group(1)
-        return "B8A" if number == "8A" else f"B{int(number):02d}"
+        numbered = "B8A" if number == "8A" else f"B{int(number):02d}"
     if found := _COMMON_NAME.search(upper):
-        return _COMMON_NAMES[found.group(1)]
-    return None
+        named = _COMMON_NAMES[found.group(1)]
+    if numbered and named and not _agree(numbered, named):
+        return None
+    return numbered or named
+
+
+def _agree(numbered: str, named: str) -> bool:
+    # B8A is a near infrared band, too.
+    return numbered == named or {numbered, named} == {"B08", "B8A"}
 
 
 def sensing_time(product_id: str) -> datetime | None:

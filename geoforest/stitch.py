@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from geoforest.errors import GeoforestError
 from geoforest.types import (
     FOREST,
     NO_OBSERVATION,
@@ -28,13 +29,22 @@ def quantise(probability: NDArray[np.floating], observed: Valid) -> StoredProbab
     observed
         Same shape, True where the pixel was seen.
 
+    Raises
+    ------
+    GeoforestError
+        When an observed probability is not a number: it must never pass for "no forest".
+
     Examples
     --------
     >>> quantise(np.array([0.0, 0.5, 1.0, 0.3]), np.array([True, True, True, False])).tolist()
     [0, 125, 250, 255]
     """
-    stored = np.rint(probability * np.float32(PROBABILITY_STEPS))
-    return np.where(observed, stored, NO_OBSERVATION).astype(np.uint8)
+    stored = np.where(
+        observed, np.rint(probability * np.float32(PROBABILITY_STEPS)), NO_OBSERVATION
+    )
+    if np.isnan(stored).any():
+        raise GeoforestError("the model gave a probability that is no number: its weights are bad")
+    return stored.astype(np.uint8)
 
 
 def threshold_step(threshold: float) -> int:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 
 from geoforest.errors import InputError, OutputError
+from geoforest.io.geopackage import LAYER, layers, write_geopackage
 from geoforest.polygons import Polygons
 from geoforest.polygons import vectorize as vectorize_array
 from geoforest.stitch import mask_from_probability
@@ -20,6 +23,8 @@ from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Ar
 
 if TYPE_CHECKING:
     import geopandas
+
+_Value = TypeVar("_Value")
 
 
 def vectorize(
@@ -74,12 +79,11 @@ def vectorize_raster(
     max_vertices: int = 100_000,
 ) -> Polygons:
     """As :func:`vectorize`, with the accounting of pixels beside the polygons."""
-    from geoforest.io.geopackage import write_geopackage
-
     if out is not None:
-        _check_writable(Path(out))
-    if min_area_ha < 0 or max_vertices < 0:
-        raise InputError("--min-area-ha and --max-vertices cannot be negative")
+        _check_target(Path(out), Path(raster))
+    for name, value in (("--min-area-ha", min_area_ha), ("--max-vertices", max_vertices)):
+        if not (math.isfinite(value) and value >= 0):
+            raise InputError(f"{name} {value}: 0 or more was wanted")
     stored = _read(Path(raster), threshold)
     polygons = vectorize_array(
         stored.mask,
@@ -95,11 +99,19 @@ def vectorize_raster(
     return polygons
 
 
-def _check_writable(out: Path) -> None:
-    """Find before the work what would only fail after it."""
-    present = next(path for path in out.absolute().parents if path.exists())
-    if out.is_dir() or not present.is_dir() or not os.access(present, os.W_OK):
-        raise OutputError(f"{out}: cannot be written ({present} is no folder one can write to)")
+def _check_target(out: Path, raster: Path) -> None:
+    """Find before the work what would only fail, or destroy something, after it."""
+    if out.suffix.lower() != ".gpkg":
+        raise OutputError(f"{out}: a GeoPackage, whose name ends in .gpkg, was wanted")
+    if out.exists():
+        if not out.is_file() or out.samefile(raster) or layers(out) != [LAYER]:
+            raise OutputError(
+                f"{out}: exists and is no GeoPackage of the one layer {LAYER}; choose another name"
+            )
+    else:
+        present = next(path for path in out.absolute().parents if path.exists())
+        if not present.is_dir() or not os.access(present, os.W_OK):
+            raise OutputError(f"{out}: cannot be written ({present} is no folder to write to)")
 
 
 @dataclass(frozen=True)
@@ -123,11 +135,11 @@ def _read(path: Path, threshold: float | None) -> _Stored:
         raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
     attributes: dict[str, Any] = {
         "scene_id": tags.get("SCENE_ID", path.stem),
-        "acquired": datetime.fromisoformat(tags["ACQUIRED"]) if "ACQUIRED" in tags else None,
+        "acquired": _parsed(datetime.fromisoformat, tags.get("ACQUIRED")),
         "model": tags.get("MODEL", ""),
     }
     if abs(scale - 1 / PROBABILITY_STEPS) < 1e-9:
-        chosen = _chosen_threshold(path, threshold, tags.get("MODEL_THRESHOLD"))
+        chosen = _chosen_threshold(path, threshold, _parsed(float, tags.get("MODEL_THRESHOLD")))
         if (strange := _strange(values, range(PROBABILITY_STEPS + 1))) is not None:
             raise InputError(f"{path}: stored probability {strange}; 0 to 250 or 255 was wanted")
         mask = mask_from_probability(values, chosen)
@@ -139,8 +151,17 @@ def _read(path: Path, threshold: float | None) -> _Stored:
             f"{path}: value {strange}; a mask of 0, 1 and 255, or a probability with scale "
             f"{1 / PROBABILITY_STEPS:g}, was wanted"
         )
-    recorded = float(tags["THRESHOLD"]) if "THRESHOLD" in tags else float("nan")
-    return _Stored(values, None, transform, crs, {**attributes, "threshold": recorded})
+    recorded = _parsed(float, tags.get("THRESHOLD"))
+    attributes["threshold"] = math.nan if recorded is None else recorded
+    return _Stored(values, None, transform, crs, attributes)
+
+
+def _parsed(kind: Callable[[str], _Value], text: str | None) -> _Value | None:
+    """Value of a tag; None where another program wrote something else there."""
+    try:
+        return None if text is None else kind(text)
+    except ValueError:
+        return None
 
 
 def _check(source: rasterio.DatasetReader, path: Path) -> None:
@@ -153,11 +174,11 @@ def _check(source: rasterio.DatasetReader, path: Path) -> None:
         raise InputError(f"{path}: a north-up raster with a CRS was wanted")
 
 
-def _chosen_threshold(path: Path, given: float | None, recorded: str | None) -> float:
-    if given is None and recorded is None:
+def _chosen_threshold(path: Path, given: float | None, recorded: float | None) -> float:
+    chosen = recorded if given is None else given
+    if chosen is None:
         raise InputError(f"{path}: no threshold is recorded in it; give --threshold")
-    chosen = float(recorded) if given is None and recorded is not None else given
-    if chosen is None or not 0 <= chosen <= 1:
+    if not 0 <= chosen <= 1:
         raise InputError(f"threshold {chosen}: 0 to 1 was wanted")
     return chosen
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from geoforest.errors import OutputError
+from geoforest.io.geopackage import journals
 from geoforest.io.shards import JOB_NAME, WORK_NAME, ShardStore, read_json, write_durably
 
 MASK_NAME: Final = "forest_mask.tif"
@@ -20,7 +21,14 @@ PROBABILITY_NAME: Final = "forest_probability.tif"
 POLYGONS_NAME: Final = "forest.gpkg"
 SUMMARY_NAME: Final = "summary.json"
 REPORT_NAME: Final = "report.html"
-_MARKS = (MASK_NAME, PROBABILITY_NAME, POLYGONS_NAME, SUMMARY_NAME, REPORT_NAME)
+_MARKS = (
+    MASK_NAME,
+    f"{MASK_NAME}.aux.xml",
+    PROBABILITY_NAME,
+    POLYGONS_NAME,
+    SUMMARY_NAME,
+    REPORT_NAME,
+)
 
 
 @dataclass(frozen=True)
@@ -43,18 +51,24 @@ class Workspace:
         """Products are made here, on the file system of their target."""
         return self.store.folder / "products"
 
-    def finished_job(self) -> dict[str, Any] | None:
-        """``job.json`` of an earlier run of this job whose stored probability is untouched.
+    def earlier_run(self) -> dict[str, Any] | None:
+        """``job.json`` of an earlier run of this very job, or None.
 
         A run that was killed while it published has left it in the work folder.
         """
-        path = self.folder / PROBABILITY_NAME
         for document in (read_json(self.folder / JOB_NAME), self.store.recorded()):
             if document is None or document.get("fingerprint") != self.store.fingerprint:
                 continue
-            recorded = document.get("outputs", {}).get(PROBABILITY_NAME)
-            if recorded and path.is_file() and file_sha256(path) == recorded["sha256"]:
+            if isinstance(document.get("outputs"), dict):
                 return document
+        return None
+
+    def finished_probability(self) -> Path | None:
+        """Find the stored probability of an earlier run, where it is there and untouched."""
+        recorded = (self.earlier_run() or {}).get("outputs", {}).get(PROBABILITY_NAME)
+        path = self.folder / PROBABILITY_NAME
+        if recorded and path.is_file() and file_sha256(path) == recorded["sha256"]:
+            return path
         return None
 
     def publish(self, document: dict[str, Any]) -> None:
@@ -70,13 +84,20 @@ class Workspace:
         # From here until job.json is back, the folder does not look complete; a copy of it in the
         # work folder keeps the prediction usable.
         self.store.record(document)
+        stale = self._files_before() - outputs.keys()
         (self.folder / JOB_NAME).unlink(missing_ok=True)
-        for name in {item.name for item in self.folder.iterdir() if item.is_file()}:
-            if name in (*_MARKS, f"{MASK_NAME}.aux.xml") and name not in outputs:
-                (self.folder / name).unlink()
+        for path in [self.folder / name for name in stale] + journals(self.folder / POLYGONS_NAME):
+            path.unlink(missing_ok=True)
         for item in staged:
             item.replace(self.folder / item.name)
         write_durably(self.folder / JOB_NAME, (json.dumps(document, indent=2) + "\n").encode())
+
+    def _files_before(self) -> set[str]:
+        """Names of the products that lie in the folder, of whatever job."""
+        recorded = (read_json(self.folder / JOB_NAME) or {}).get("outputs")
+        names = {*_MARKS, *(recorded if isinstance(recorded, dict) else ())}
+        # A name in a file is not trusted to stay in the folder.
+        return {name for name in names if name == Path(name).name}
 
 
 @contextmanager

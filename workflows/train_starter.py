@@ -26,7 +26,8 @@ import torch
 from onnx import numpy_helper
 from safetensors.torch import save_file
 
-from geoforest.models.bundle import ModelCard, load_bundle, save_bundle
+from geoforest.io.shards import write_durably
+from geoforest.models.bundle import CARD_NAME, ModelCard, load_bundle
 from geoforest.train.fit import train
 
 ENCODER = "efficientnet-b4"
@@ -101,7 +102,7 @@ def finish(bundle: Path, first: ModelCard) -> None:
     history = {"seed": first.seed, "metrics": first.metrics, **first.training}
     training = {**opened.card.training, "first_stage": history}
     card = opened.card.model_copy(update={**ABOUT, "training": training})
-    save_bundle(bundle, opened.state_dict(), card)
+    write_durably(bundle / CARD_NAME, (card.model_dump_json(indent=2) + "\n").encode())
     copy_license(bundle)
 
 
@@ -129,7 +130,7 @@ def train_stage(data: Path, out: Path, start: Path, stage: dict[str, Any]) -> Mo
         half=True,
         name="geoforest-starter",
         about=ABOUT,
-        progress=True,
+        on_epoch=lambda epoch: print(epoch, flush=True),
         **stage,
     )
 

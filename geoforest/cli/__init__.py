@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geoforest import __version__
-from geoforest.cli import demo, map_, model, train, vectorize
+from geoforest.cli import data, demo, evaluate, map_, model, sweep, train, vectorize
 from geoforest.errors import GeoforestError
 
 app = typer.Typer(
@@ -18,9 +18,13 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, map_, vectorize, train):
+for command in (demo, map_, vectorize, train, sweep, evaluate):
     command.register(app)
 app.add_typer(model.app, name="model")
+app.add_typer(data.app, name="data")
+
+
+_INTERRUPTED = 130
 
 
 def _show_version(wanted: bool) -> None:
@@ -55,9 +59,12 @@ def main(arguments: list[str] | None = None) -> None:
         # A full disk or a lost file system, wherever it is met.
         print(f"geoforest: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except SystemExit as ended:
+        # What typer makes of Ctrl-C.
+        if ended.code != _INTERRUPTED:
+            raise
         print(
-            "geoforest: interrupted; finished shards are kept, and the same command goes on "
+            "geoforest: interrupted; what was finished is kept, and the same command goes on "
             "from there",
             file=sys.stderr,
         )

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 def map_command(
     scenes: Annotated[
-        list[Path], typer.Argument(metavar="SCENE...", help="Raster(s), or folder(s) of bands.")
+        list[str], typer.Argument(metavar="SCENE...", help="Raster(s), or folder(s) of bands.")
     ],
     out: Annotated[Path, typer.Option(help="Products go to OUT/SCENE_ID/.")],
     model: Annotated[str, typer.Option(help="`bundled`, a bundle folder or a .zip.")] = "bundled",
@@ -112,10 +112,10 @@ def map_command(
         raise typer.Exit(worst.exit_code)
 
 
-def _map(scene: Path, out: Path, settings: dict[str, Any], *, as_json: bool) -> None:
+def _map(scene: str, out: Path, settings: dict[str, Any], *, as_json: bool) -> None:
     from geoforest.pipeline import map_scene
 
-    with progress_bar(scene.name) as progress:
+    with progress_bar(Path(scene).name) as progress:
         result = map_scene(scene, out, progress=progress, **settings)
     for warning in result.summary["warnings"]:
         say(f"warning: {warning}")
@@ -147,7 +147,7 @@ def describe(result: MapResult) -> str:
     return "\n".join(lines)
 
 
-def _dry_run(scene: Path, settings: dict[str, Any], *, as_json: bool) -> None:
+def _dry_run(scene: str, settings: dict[str, Any], *, as_json: bool) -> None:
     from geoforest.estimate import estimate
 
     plan = estimate(scene, settings)
@@ -163,8 +163,9 @@ def _dry_run(scene: Path, settings: dict[str, Any], *, as_json: bool) -> None:
     )
 
 
-def _identity(scene: Path) -> str:
-    return scene.resolve().name if scene.is_dir() else scene.stem
+def _identity(scene: str) -> str:
+    path = Path(scene)
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _numbers(text: str, kind: type[int] | type[float], option: str) -> tuple[Any, ...]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -17,7 +19,9 @@ from geoforest.grid import Grid, Window
 from geoforest.scene import Scene
 from geoforest.types import Valid
 
-# A straight edge in one CRS is a curve in another: vertices this far apart, in pixels, follow it.
+if TYPE_CHECKING:
+    import geopandas
+
 _DENSIFY_PX = 50
 
 
@@ -52,14 +56,21 @@ class AreaOfInterest:
             inside[rows, cols] = self._burn(core)
         return inside
 
-    def _burn(self, core: Window) -> Valid:
-        origin = self.transform @ Affine.translation(core.col_off, core.row_off)
+    def touches(self, core: Window) -> bool:
+        """Whether any of a core lies inside."""
+        origin = self._origin(core)
         left, top = origin @ (0, 0)
         right, bottom = origin @ (core.width, core.height)
-        if not shapely.intersects(self.geometry, shapely.box(left, bottom, right, top)):
+        return bool(shapely.intersects(self.geometry, shapely.box(left, bottom, right, top)))
+
+    def _origin(self, core: Window) -> Affine:
+        return self.transform @ Affine.translation(core.col_off, core.row_off)
+
+    def _burn(self, core: Window) -> Valid:
+        if not self.touches(core):
             return np.zeros(core.shape, np.bool_)
         burned: Valid = geometry_mask(
-            [self.geometry], out_shape=core.shape, transform=origin, invert=True
+            [self.geometry], out_shape=core.shape, transform=self._origin(core), invert=True
         )
         return burned
 
@@ -72,34 +83,15 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
     InputError
         When the file is no vector file, has no CRS or no polygon, or lies beside the scene.
     """
-    import geopandas
-    import pyogrio
-
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file (--aoi)")
     try:
-        frame = geopandas.read_file(path)
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
-        raise InputError(f"{path}: not a vector file that GDAL can open ({error})") from error
-    if "geometry" not in frame or frame.crs is None:
-        raise InputError(f"{path}: has no geometries with a CRS (--aoi wants polygons)")
-    polygons = frame.geometry[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
-    polygons = polygons[~polygons.is_empty]
-    if polygons.empty:
-        raise InputError(f"{path}: holds no polygon (--aoi wants polygons)")
-    digest = hashlib.sha256(
-        f"{frame.crs.to_wkt()}".encode() + b"".join(polygons.to_wkb())
-    ).hexdigest()
-    if frame.crs != scene.crs:
-        step = abs(scene.transform.a) * _DENSIFY_PX
-        # In units of the file's CRS: the extent shared out over the length in pixels.
-        if frame.crs.is_geographic and not scene.crs.is_geographic:
-            step /= 111_320
-        elif scene.crs.is_geographic and not frame.crs.is_geographic:
-            step *= 111_320
-        polygons = polygons.segmentize(step).to_crs(scene.crs)
-    geometry = polygons.make_valid().union_all()
+        frame = _read_polygons(path)
+        digest = hashlib.sha256(frame.crs.to_wkt().encode() + b"".join(frame.to_wkb())).hexdigest()
+        geometry = _in_crs_of(frame.make_valid(), scene).make_valid().union_all()
+    except shapely.errors.ShapelyError as error:
+        raise InputError(f"{path}: holds geometries that are none ({error})") from error
     if not shapely.intersects(geometry, shapely.box(*scene.bounds)):
         raise InputError(
             f"{path}: does not touch scene {scene.scene_id}, whose bounds are "
@@ -107,3 +99,47 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
         )
     shapely.prepare(geometry)
     return AreaOfInterest(geometry, scene.transform, digest)
+
+
+def _read_polygons(path: Path) -> geopandas.GeoSeries:
+    import geopandas
+    import pyogrio
+
+    try:
+        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
+        frame = geopandas.read_file(path, layer=layers[0]) if layers else None
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
+        raise InputError(f"{path}: not a vector file that GDAL can open ({error})") from error
+    if frame is None or "geometry" not in frame or frame.crs is None:
+        raise InputError(f"{path}: has no geometries with a CRS (--aoi wants polygons)")
+    polygons = frame.geometry[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
+    polygons = polygons[~polygons.is_empty]
+    if polygons.empty:
+        raise InputError(f"{path}: holds no polygon (--aoi wants polygons)")
+    return polygons
+
+
+def _in_crs_of(polygons: geopandas.GeoSeries, scene: Scene) -> geopandas.GeoSeries:
+    """Bring polygons to the scene's CRS, less what lies far from the scene.
+
+    Half a world does not fit into the domain of most projections.
+    """
+    import geopandas
+
+    if polygons.crs == scene.crs:
+        return polygons
+    outline = shapely.segmentize(shapely.box(*scene.bounds), _step(scene.bounds, 64))
+    there = geopandas.GeoSeries([outline], crs=scene.crs).to_crs(polygons.crs).total_bounds
+    if not np.isfinite(there).all():
+        return polygons.to_crs(scene.crs)
+    margin = 0.1 * max(there[2] - there[0], there[3] - there[1])
+    around = there + np.array([-margin, -margin, margin, margin])
+    near = polygons.intersection(shapely.box(*around))
+    # A straight edge in one CRS is a curve in another: vertices a few dozen pixels apart follow it.
+    n_vertices = max(scene.shape) / _DENSIFY_PX + 64
+    return near.segmentize(_step(tuple(around), n_vertices)).to_crs(scene.crs)
+
+
+def _step(bounds: Sequence[float], parts: float) -> float:
+    left, bottom, right, top = bounds
+    return max(right - left, top - bottom) / parts

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
-from contextlib import closing, suppress
+import tempfile
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -75,24 +77,54 @@ def write_geopackage(
     """
     path = Path(path)
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}.gpkg")
+    elsewhere: AbstractContextManager[str | None] = nullcontext()
+    if "!" in str(path.absolute()):
+        elsewhere = tempfile.TemporaryDirectory()
     if style_qml is None:
         style = files("geoforest") / "styles" / "forest_cover.qml"
         style_qml = style.read_text(encoding="utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_layer(frame, partial, layer, description)
+        with elsewhere as folder:
+            # pyogrio takes what follows an exclamation mark for a path into an archive.
+            made = Path(folder) / "made.gpkg" if folder else partial
+            _write_layer(frame, made, layer, description)
+            if made != partial:
+                shutil.copyfile(made, partial)
         with closing(sqlite3.connect(partial)) as database, database:
             _add_style(database, layer, style_qml)
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
+        # The journal of a program that had the old file open belongs to the old file.
+        for journal in journals(path):
+            journal.unlink(missing_ok=True)
         partial.replace(path)
     except (OSError, sqlite3.Error, *_WRITE_ERRORS) as error:
         raise WriteError(f"{path}: cannot be written ({error})") from error
     finally:
-        for left_over in (partial, Path(f"{partial}-journal"), Path(f"{partial}-wal")):
+        for left_over in (partial, *journals(partial)):
             # A failure here must not hide the one that is on its way.
             with suppress(OSError):
                 left_over.unlink(missing_ok=True)
+
+
+def journals(path: Path) -> list[Path]:
+    """Name the files that SQLite keeps beside a database while it is in use."""
+    return [Path(f"{path}{suffix}") for suffix in ("-journal", "-wal", "-shm")]
+
+
+def layers(path: str | Path) -> list[str]:
+    """Names of the vector layers of a GeoPackage; none where it is no such file."""
+    try:
+        with closing(
+            sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
+        ) as database:
+            rows = database.execute(
+                "SELECT table_name FROM gpkg_contents WHERE data_type = 'features'"
+            )
+            return sorted(name for (name,) in rows)
+    except sqlite3.Error:
+        return []
 
 
 def _write_layer(frame: geopandas.GeoDataFrame, path: Path, layer: str, description: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.errors import RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 
 from geoforest.errors import ReadError, SceneError
@@ -22,6 +24,10 @@ GDAL_OPTIONS = {
     # Decoding is shared out by shards; more threads here would only fight the network for cores.
     "GDAL_NUM_THREADS": 1,
 }
+
+
+_TIFFS = {".tif", ".tiff"}
+_RASTERS = _TIFFS | {".vrt"}
 
 
 def read(scene: Scene, window: Window) -> tuple[Array, Valid]:
@@ -109,28 +115,64 @@ def _read_file(
         ) from error
 
 
-def check_not_truncated(source: rasterio.DatasetReader) -> None:
-    """Refuse a local TIFF whose block offsets point beyond the end of a file.
+def is_virtual(path: str) -> bool:
+    """Whether a path is one of GDAL's own, such as into an archive."""
+    return path.startswith("/vsi")
+
+
+def absolute(path: str) -> str:
+    """Give a path that means the same from whatever folder it is used in."""
+    # Not through pathlib, which takes /vsizip//a.zip and /vsizip/a.zip for the same.
+    return path if is_virtual(path) else str(Path(path).absolute())
+
+
+def files_behind(paths: Iterable[str]) -> list[str]:
+    """All files that rasters are read from, those behind virtual rasters included, by name.
+
+    Raises
+    ------
+    SceneError
+        When a file is missing or no raster, naming the one that needs it.
+    """
+    found: set[str] = set()
+    waiting = [(absolute(path), path) for path in paths]
+    while waiting:
+        path, needed_by = waiting.pop()
+        if path in found:
+            continue
+        if not (is_virtual(path) or Path(path).is_file()):
+            raise SceneError(f"{path}: no such file, and {needed_by} needs it")
+        found.add(path)
+        if Path(path).suffix.lower() not in _RASTERS:
+            continue
+        try:
+            # GDAL names the files of one level: a VRT of VRTs does not tell what is below them.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                with rasterio.open(path) as source:
+                    waiting += [(absolute(name), path) for name in source.files]
+        except RasterioIOError as error:
+            raise SceneError(
+                f"{path}: cannot be read, and {needed_by} needs it ({error})"
+            ) from error
+    return sorted(found)
+
+
+def check_not_truncated(file: str) -> None:
+    """Refuse a local TIFF whose block offsets point beyond the end of the file.
 
     Raises
     ------
     SceneError
         Naming the file, its size and the size its blocks want.
     """
-    for name in source.files:
-        path = Path(name)
-        if path.suffix.lower() not in {".tif", ".tiff"} or not path.is_file():
-            continue
-        if name == source.name:
+    path = Path(file)
+    if path.suffix.lower() not in _TIFFS or not path.is_file():
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path) as source:
             _check_blocks(source, path)
-        else:
-            try:
-                with rasterio.open(path) as part:
-                    _check_blocks(part, path)
-            except RasterioIOError as error:
-                raise SceneError(
-                    f"{path}: cannot be read, and {source.name} needs it ({error})"
-                ) from error
 
 
 def _check_blocks(source: rasterio.DatasetReader, path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,11 +15,15 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from geoforest.errors import SceneError
-from geoforest.io.geotiff import check_not_truncated
+from geoforest.io.geotiff import absolute, check_not_truncated, files_behind, is_virtual
 from geoforest.predict import Factor
 from geoforest.scene import BandSource, Scene, band_name, processing_level, sensing_time
 
 _DTYPES = ("uint8", "uint16", "int16", "float32")
+# Such as the STAC item of a scene, <scene id>.json, would take.
+_RESERVED = {"job", "summary"}
+# With a suffix and a prefix it must stay a file name.
+_MAX_SCENE_ID_BYTES = 200
 _BAND_FILES = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
 
 
@@ -54,12 +59,15 @@ def open_scene(
     SceneError
         With the file, what was found and what was wanted.
     """
-    path = Path(path)
+    location = os.fspath(path)
+    path = Path(location)
+    _check_name(path)
     folder = path.is_dir()
-    sources = _band_files(path, wanted) if folder else _raster_bands(path, wanted, bands)
+    if folder and bands is not None:
+        raise SceneError(f"{path}: is a folder of bands, which --bands does not apply to")
+    sources = _band_files(path, wanted) if folder else _raster_bands(location, wanted, bands)
     identity = scene_id or (path.resolve().name if folder else path.stem)
-    if identity in {"", ".", ".."} or "/" in identity or "\\" in identity or "\0" in identity:
-        raise SceneError(f"{path}: scene id {identity!r} cannot name a folder; give --scene-id")
+    _check_scene_id(path, identity)
     return _describe(
         path,
         identity,
@@ -70,9 +78,28 @@ def open_scene(
     )
 
 
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise SceneError(f"{str(path)!r}: its name is no valid text; rename it") from error
+
+
+def _check_scene_id(path: Path, scene_id: str) -> None:
+    reason = None
+    if scene_id in {"", ".", ".."} or "/" in scene_id or "\\" in scene_id:
+        reason = "cannot name a folder"
+    elif not scene_id.isprintable() or len(scene_id.encode()) > _MAX_SCENE_ID_BYTES:
+        reason = f"is not printable, or has more than {_MAX_SCENE_ID_BYTES} bytes"
+    elif scene_id in _RESERVED:
+        reason = "is the name of another file of the outputs"
+    if reason:
+        raise SceneError(f"{path}: scene id {scene_id!r} {reason}; give --scene-id")
+
+
 @contextmanager
-def _opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
-    if not Path(path).exists():
+def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
+    if not (is_virtual(path) or Path(path).exists()):
         raise SceneError(f"{path}: no such file or folder")
     with ExitStack() as stack, warnings.catch_warnings():
         # A missing georeference gets a sentence of its own further on.
@@ -85,7 +112,7 @@ def _opened(path: str | Path) -> Iterator[rasterio.DatasetReader]:
 
 
 def _raster_bands(
-    path: Path, wanted: Sequence[str], bands: Sequence[int] | None
+    path: str, wanted: Sequence[str], bands: Sequence[int] | None
 ) -> list[BandSource]:
     with _opened(path) as source:
         names = [band_name(text or "") for text in source.descriptions]
@@ -101,13 +128,11 @@ def _raster_bands(
                 raise SceneError(
                     f"{path}: --bands asks for band {index}, the file has {source.count}"
                 )
-        return [
-            BandSource(name, str(path), index) for name, index in zip(wanted, bands, strict=True)
-        ]
+        return [BandSource(name, path, index) for name, index in zip(wanted, bands, strict=True)]
 
 
 def _bands_by_description(
-    path: Path, names: Sequence[str | None], wanted: Sequence[str]
+    path: str, names: Sequence[str | None], wanted: Sequence[str]
 ) -> list[int]:
     missing = [name for name in wanted if name not in names]
     if missing:
@@ -127,7 +152,12 @@ def _band_files(folder: Path, wanted: Sequence[str]) -> list[BandSource]:
     candidates: dict[str, list[Path]] = {name: [] for name in wanted}
     for item in sorted(folder.iterdir()):
         name = band_name(item.stem)
-        if item.suffix.lower() in _BAND_FILES and name in candidates:
+        # Hidden files, such as macOS leaves beside those it copies, are no bands.
+        if (
+            not item.name.startswith(".")
+            and item.suffix.lower() in _BAND_FILES
+            and name in candidates
+        ):
             candidates[name].append(item)
     for name, files in candidates.items():
         if not files:
@@ -141,7 +171,7 @@ def _band_files(folder: Path, wanted: Sequence[str]) -> list[BandSource]:
                 f"{', '.join(file.name for file in files)}; one was wanted"
             )
     for files in candidates.values():
-        with _opened(files[0]) as source:
+        with _opened(str(files[0])) as source:
             if source.count != 1:
                 raise SceneError(f"{files[0]}: has {source.count} bands, one was wanted")
     return [BandSource(name, str(files[0]), 1) for name, files in candidates.items()]
@@ -163,7 +193,9 @@ def _describe(
         first = opened[sources[0].path]
         for source in opened.values():
             _check_grid(source, first)
-            check_not_truncated(source)
+        files = files_behind(opened)
+        for file in files:
+            check_not_truncated(file)
         for band in sources:
             _check_dtype(opened[band.path], band, first.dtypes[sources[0].index - 1])
         bands = tuple(_with_validity(band, opened[band.path], sources, nodata) for band in sources)
@@ -187,7 +219,7 @@ def _describe(
             zero_is_nodata=zero_is_nodata,
             acquired=_acquired(path, first),
             processing_level=next(filter(None, map(processing_level, _product_ids(path))), None),
-            files=_stamps(opened.values()),
+            files=tuple(map(_stamp, files)),
             notes=notes,
         )
 
@@ -209,8 +241,10 @@ def _check_grid(source: rasterio.DatasetReader, first: rasterio.DatasetReader) -
 
 
 def _grid_text(source: rasterio.DatasetReader) -> str:
+    t = source.transform
     return (
-        f"{source.height} x {source.width} px of {source.res[0]:g}, {source.crs.to_string()[:40]}"
+        f"{source.height} x {source.width} px of {t.a!r} x {-t.e!r} from ({t.c!r}, {t.f!r}), "
+        f"{source.crs.to_string()[:40]}"
     )
 
 
@@ -249,7 +283,7 @@ def _with_validity(
     return replace(
         band,
         # The job is the same, and workers find the file, from whatever folder they were started.
-        path=str(Path(band.path).absolute()),
+        path=absolute(band.path),
         nodata=tag if nodata is None else nodata,
         mask_index=mask_index,
     )
@@ -273,10 +307,18 @@ def _acquired(path: Path, source: rasterio.DatasetReader) -> datetime | None:
         return None
 
 
-def _stamps(opened: Iterable[rasterio.DatasetReader]) -> tuple[tuple[str, int, int], ...]:
-    paths = sorted({Path(name).absolute() for source in opened for name in source.files})
-    status = {path: path.stat() for path in paths}
-    return tuple((str(path), status[path].st_size, status[path].st_mtime_ns) for path in paths)
+def _stamp(file: str) -> tuple[str, int, int]:
+    """Name, size and time of a file, or of the archive on disk that holds it."""
+    real = Path(file)
+    if is_virtual(file):
+        # /vsizip//data/scenes.zip/a.tif lies in /data/scenes.zip.
+        inside = Path(file.split("/", 2)[2])
+        archives = [path for path in (inside, *inside.parents) if path.is_file()]
+        if not archives:
+            return file, -1, -1
+        real = archives[0]
+    status = real.stat()
+    return file, status.st_size, status.st_mtime_ns
 
 
 def _per_band(value: Factor, name: str, wanted: Sequence[str]) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,8 +19,8 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
-from geoforest.errors import OutputError
 from geoforest.grid import Shard
+from geoforest.io.lock import exclusive_lock
 from geoforest.reflectance import BandStatistics
 from geoforest.types import NO_OBSERVATION, StoredProbability
 
@@ -160,16 +159,7 @@ class ShardStore:
             When another run holds it.
         """
         (self.folder / "shards").mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise OutputError(
-                    f"{self.folder}: another geoforest run is writing here; wait for it, "
-                    "or choose another --out"
-                ) from error
-            if not (self.folder / "lock").exists():
-                raise OutputError(f"{self.folder}: another run has just finished here; run again")
+        with exclusive_lock(self.folder):
             yield
 
     def recorded(self) -> dict[str, Any] | None:

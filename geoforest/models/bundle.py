@@ -7,16 +7,22 @@ refused, whatever its name.
 from __future__ import annotations
 
 import hashlib
+import json
+import lzma
 import os
-import shutil
 import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from geoforest.errors import BundleError, OutputError
+from geoforest.config import Encoder
+from geoforest.errors import BundleError
+from geoforest.io.atomic import new_folder
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +34,10 @@ _PICKLE_SUFFIXES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 # A U-Net with a large encoder has 150 M parameters: 600 MB in fp32.
 _MAX_WEIGHTS_BYTES = 4 << 30
 _MAX_CARD_BYTES = 16 << 20
+# As safetensors itself.
+_PREFIX_BYTES = 8
+_MAX_HEADER_BYTES = 100_000_000
+_CHUNK_BYTES = 1 << 20
 
 
 class ThresholdPoint(BaseModel):
@@ -45,15 +55,16 @@ class ModelCard(BaseModel):
     """What a reader of a map must know of the model behind it.
 
     ``mean`` and ``std`` are in units of ``reflectance_scale``: with the default 1e-4, a mean of
-    622.59 is a reflectance of 0.062259.
+    622.59 is a reflectance of 0.062259. Logits are divided by ``temperature`` before they become
+    probabilities, and ``threshold`` is one of these.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     format_version: int = FORMAT_VERSION
     name: str = Field(min_length=1, max_length=200)
     architecture: str = "Unet"
-    encoder: str
+    encoder: Encoder
     in_channels: int = Field(ge=1, le=64)
     bands: tuple[str, ...]
     mean: tuple[float, ...]
@@ -61,7 +72,8 @@ class ModelCard(BaseModel):
     reflectance_scale: float = Field(default=1e-4, gt=0)
     gsd_m: float = Field(default=10.0, gt=0)
     processing_level: str = "L2A"
-    window: int = Field(default=512, ge=32, multiple_of=32)
+    window: int = Field(default=512, ge=32, le=8192, multiple_of=32)
+    temperature: float = Field(default=1.0, gt=0)
     threshold: float = Field(default=0.5, ge=0, le=1)
     threshold_curve: tuple[ThresholdPoint, ...] = ()
     metrics: dict[str, float] = Field(default_factory=dict)
@@ -120,7 +132,8 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        data = _read_member(self.path, WEIGHTS_NAME, _MAX_WEIGHTS_BYTES)
+        with _opened(self.path, WEIGHTS_NAME, _MAX_WEIGHTS_BYTES) as (stream, _):
+            data = stream.read()
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise BundleError(f"{self.path}: {WEIGHTS_NAME} changed while it was in use")
         try:
@@ -143,10 +156,11 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     if not path.exists():
         raise BundleError(f"{path}: no such model bundle")
     _refuse_pickles(path)
-    card = _parse_card(path, _read_member(path, CARD_NAME, _MAX_CARD_BYTES))
-    weights = _read_member(path, WEIGHTS_NAME, _MAX_WEIGHTS_BYTES)
-    _check_safetensors_header(path, weights)
-    return Bundle(path=path, card=card, sha256=hashlib.sha256(weights).hexdigest())
+    with _opened(path, CARD_NAME, _MAX_CARD_BYTES) as (stream, _):
+        card = _parse_card(path, stream.read())
+    with _opened(path, WEIGHTS_NAME, _MAX_WEIGHTS_BYTES) as (stream, size):
+        sha256 = _checked_weights(path, stream, size)
+    return Bundle(path=path, card=card, sha256=sha256)
 
 
 def save_bundle(
@@ -166,36 +180,23 @@ def save_bundle(
     Raises
     ------
     OutputError
-        When ``path`` holds something other than a bundle.
+        When ``path`` holds something other than a bundle, or cannot be written to.
     """
     from safetensors.torch import save
 
     path = Path(path)
-    if path.exists() and not (path / CARD_NAME).is_file():
-        raise OutputError(f"{path}: exists and is no model bundle; choose another name")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    partial.mkdir()
-    try:
+    with new_folder(path, mark=CARD_NAME, what="model bundle") as folder:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
-        (partial / WEIGHTS_NAME).write_bytes(save(tensors))
-        (partial / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (folder / WEIGHTS_NAME).write_bytes(save(tensors))
+        (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return load_bundle(path)
 
 
 def _parse_card(path: Path, data: bytes) -> ModelCard:
-    import json
-
-    try:
-        raw = json.loads(data)
-    except ValueError as error:
-        raise BundleError(f"{path}: {CARD_NAME} is no JSON ({error})") from error
-    version = raw.get("format_version") if isinstance(raw, dict) else None
+    raw = _parse_json(data)
+    if raw is None:
+        raise BundleError(f"{path}: {CARD_NAME} is no JSON object")
+    version = raw.get("format_version")
     if version != FORMAT_VERSION:
         raise BundleError(
             f"{path}: bundle format version {version!r}, this geoforest reads {FORMAT_VERSION}"
@@ -208,11 +209,19 @@ def _parse_card(path: Path, data: bytes) -> ModelCard:
         raise BundleError(f"{path}: {CARD_NAME}: {where}: {first['msg']}") from error
 
 
+def _parse_json(data: bytes) -> dict[str, Any] | None:
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return raw if isinstance(raw, dict) else None
+
+
 def _refuse_pickles(path: Path) -> None:
     if path.is_dir():
         names = [item.name for item in path.iterdir()]
-    elif zipfile.is_zipfile(path) and path.suffix.lower() == ".zip":
-        with zipfile.ZipFile(path) as archive:
+    elif path.suffix.lower() == ".zip":
+        with _zip_errors(path), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     else:
         names = [path.name]
@@ -226,43 +235,91 @@ def _refuse_pickles(path: Path) -> None:
         )
 
 
-def _read_member(path: Path, name: str, limit: int) -> bytes:
-    """Bytes of one member of a folder or zip; names in a zip are matched, never extracted."""
+@contextmanager
+def _opened(path: Path, name: str, limit: int) -> Iterator[tuple[IO[bytes], int]]:
+    """Open one member of a folder or zip, and give its size; nothing is ever extracted by name."""
+    if path.is_dir():
+        member = path / name
+        if not member.exists():
+            raise BundleError(f"{path}: {name} is missing")
+        if not member.is_file():
+            raise BundleError(f"{path}: {name} is no regular file")
+        with _zip_errors(path), member.open("rb") as stream:
+            yield stream, _within(path, name, member.stat().st_size, limit)
+        return
+    with _zip_errors(path), zipfile.ZipFile(path) as archive:
+        info = archive.getinfo(_member(path, archive.namelist(), name))
+        size = _within(path, name, info.file_size, limit)
+        with archive.open(info) as stream:
+            # zipfile never inflates past the declared size, and checks it and the CRC at the end.
+            yield stream, size
+
+
+def _within(path: Path, name: str, size: int, limit: int) -> int:
+    if size > limit:
+        raise BundleError(f"{path}: {name} has more than {limit} bytes")
+    return size
+
+
+def _member(path: Path, names: list[str], wanted: str) -> str:
+    """Find a member at the top of a zip, or in the one folder there, as zipping a folder makes."""
+    if wanted in names:
+        return wanted
+    nested = [name for name in names if name.count("/") == 1 and name.endswith(f"/{wanted}")]
+    if len(nested) != 1:
+        raise BundleError(f"{path}: {wanted} is missing")
+    return nested[0]
+
+
+@contextmanager
+def _zip_errors(path: Path) -> Iterator[None]:
+    """Tell of all the ways in which reading an archive fails in one."""
     try:
-        if path.is_dir():
-            member = path / name
-            if member.stat().st_size > limit:
-                raise BundleError(f"{path}: {name} has more than {limit} bytes")
-            return member.read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            info = archive.getinfo(name)
-            if info.file_size > limit:
-                raise BundleError(f"{path}: {name} has more than {limit} bytes")
-            with archive.open(info) as stream:
-                # The declared size may lie: never inflate past it.
-                data = stream.read(info.file_size + 1)
-            if len(data) != info.file_size:
-                raise BundleError(f"{path}: {name} does not have its declared size")
-            return data
-    except (FileNotFoundError, KeyError) as error:
-        raise BundleError(f"{path}: {name} is missing") from error
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path}: {name} cannot be read ({error})") from error
+        yield
+    except (
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        RuntimeError,  # encrypted
+        NotImplementedError,  # a compression that Python lacks
+    ) as error:
+        raise BundleError(f"{path}: cannot be read ({error})") from error
 
 
-def _check_safetensors_header(path: Path, data: bytes) -> None:
-    """Find truncation and foreign formats before a job starts, without torch."""
-    import json
-
-    if data[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK"):
-        raise BundleError(f"{path}: {WEIGHTS_NAME} is a pickle in disguise and is not loaded")
-    try:
-        size = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + size])
-        end = max(v["data_offsets"][1] for k, v in header.items() if k != "__metadata__")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{path}: {WEIGHTS_NAME} is no safetensors file") from error
-    if len(data) != 8 + size + end:
+def _checked_weights(path: Path, stream: IO[bytes], size: int) -> str:
+    """Find truncation and foreign formats before a job starts, without torch; give the hash."""
+    digest = hashlib.sha256()
+    prefix = stream.read(_PREFIX_BYTES)
+    digest.update(prefix)
+    header_size = int.from_bytes(prefix, "little")
+    end = None
+    if header_size <= min(_MAX_HEADER_BYTES, size):
+        header = stream.read(header_size)
+        digest.update(header)
+        end = _end_of_tensors(header)
+    if end is None:
+        pickled = prefix[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK")
+        kind = "a pickle in disguise and is not loaded" if pickled else "no safetensors file"
+        raise BundleError(f"{path}: {WEIGHTS_NAME} is {kind}")
+    if size != _PREFIX_BYTES + header_size + end:
         raise BundleError(
-            f"{path}: {WEIGHTS_NAME} is truncated ({len(data)} of {8 + size + end} bytes)"
+            f"{path}: {WEIGHTS_NAME} is truncated "
+            f"({size} of {_PREFIX_BYTES + header_size + end} bytes)"
         )
+    while chunk := stream.read(_CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _end_of_tensors(header: bytes) -> int | None:
+    """Bytes of all tensors by a safetensors header; None when it is none."""
+    raw = _parse_json(header)
+    if raw is None:
+        return None
+    try:
+        ends = [int(raw[key]["data_offsets"][1]) for key in raw if key != "__metadata__"]
+    except (KeyError, IndexError, TypeError, ValueError):
+        return None
+    return max(ends, default=None)

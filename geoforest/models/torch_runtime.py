@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,8 +57,6 @@ class TorchPredictor:
         self._autocast = autocast
         if autocast is None and self.device.type == "cuda":
             self._autocast = torch.float16
-        if self.device.type == "cpu":
-            _keep_freed_memory()
         network = build_unet(
             self.card.encoder,
             self.card.in_channels,
@@ -129,7 +124,7 @@ class TorchPredictor:
                 self.device.type, dtype=self._autocast, enabled=self._autocast is not None
             ):
                 logits = self._network(batch)
-            probability = torch.sigmoid(logits[:, 0].float()).cpu()
+            probability = torch.sigmoid(logits[:, 0].float() / self.card.temperature).cpu()
         return probability.numpy()
 
     def _to_device(self, array: Array) -> torch.Tensor:
@@ -152,22 +147,8 @@ def _checked_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"device {name!r}: not a device that torch knows") from error
+    if device.type not in {"cpu", "cuda"}:
+        raise InputError(f"device {name!r}: cpu or cuda was wanted")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r}: torch finds no CUDA device; use cpu")
     return device
-
-
-@cache
-def _keep_freed_memory() -> None:
-    """Let glibc keep big freed buffers for the next batch.
-
-    By default every activation above 32 MB is mapped afresh for each batch and its pages are
-    zeroed by the kernel again, which costs a third of the speed.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    m_trim_threshold, m_mmap_max = -1, -4  # from glibc's malloc.h
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # not with musl
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import get_args
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
+from geoforest.config import Architecture
 from geoforest.errors import BundleError
-
-Architecture = Literal["Unet", "UnetFullResolution"]
 
 
 class UnetFullResolution(nn.Module):
@@ -46,9 +46,29 @@ class UnetFullResolution(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """``(n, in_channels, row, col)`` float32 to logits ``(n, 1, row, col)``."""
-        decoded = self.decoder(self.encoder(images))
+        return self.decode(images, self.encoder(images))
+
+    def decode(self, images: torch.Tensor, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Logits from the encoder's features of ``images``."""
+        decoded = self.decoder(features)
         logits: torch.Tensor = self.head(torch.cat([decoded, self.skip(images)], dim=1))
         return logits
+
+
+def decode(
+    network: nn.Module, images: torch.Tensor, features: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """Logits of either architecture from its encoder's features of ``images``."""
+    if isinstance(network, UnetFullResolution):
+        return network.decode(images, features)
+    head, decoder = (network.get_submodule(part) for part in ("segmentation_head", "decoder"))
+    logits: torch.Tensor = head(decoder(features))
+    return logits
+
+
+def encoder_of(network: nn.Module) -> nn.Module:
+    """Give the encoder of either architecture."""
+    return network.get_submodule("encoder")
 
 
 def build_unet(
@@ -85,9 +105,10 @@ def build_unet(
         if architecture == "UnetFullResolution":
             return UnetFullResolution(encoder, in_channels)
         return smp.Unet(encoder, encoder_weights=None, in_channels=in_channels, classes=1)
-    except (KeyError, RuntimeError) as error:
+    except Exception as error:  # smp and timm raise many kinds
         raise BundleError(
-            f"encoder {encoder!r}: not known to segmentation-models-pytorch ({error})"
+            f"encoder {encoder!r}: not known to segmentation-models-pytorch, or of no use in a U-Net "
+            f"({' '.join(str(error).split())[:300]})"
         ) from error
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,24 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from geoforest.types import (
-    FOREST,
-    NO_OBSERVATION,
-    OTHER,
-    PROBABILITY_STEPS,
-    Array,
-    Mask,
-    StoredProbability,
-    Valid,
-)
+from geoforest.picture import MASK_COLOURS, MASK_NAMES, true_colour
+from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability, Valid
 
 if TYPE_CHECKING:
     import geopandas
     from matplotlib.axes import Axes
 
-_COLOURS = {OTHER: "#e4d5b7", FOREST: "#1b7837", NO_OBSERVATION: "#9a9a9a"}
-_NAMES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}
-_NO_DATA_GREY = 0.6
 _SIDE_INCHES = 12.0
 # Above this, outlines of single polygons are no longer visible in a picture of this size.
 _MAX_VERTICES = 2_000_000
@@ -80,27 +70,27 @@ def quicklook(
     scene, chance, classes, outlines = figure.subplots(2, 2).flat
     left, bottom, right, top = bounds
     extent = (left, right, bottom, top)
-    picture = _true_colour(reflectance[list(rgb)], valid)
+    picture = true_colour(reflectance[list(rgb)], valid)
     for axes, name in zip(
         (scene, chance, classes, outlines),
         ("scene", "forest probability", "forest mask", "forest polygons"),
         strict=True,
     ):
         axes.set(title=name, xlim=(left, right), ylim=(bottom, top), aspect="equal")
-        axes.set(xticks=[], yticks=[], facecolor=_COLOURS[NO_OBSERVATION])
+        axes.set(xticks=[], yticks=[], facecolor=MASK_COLOURS[NO_OBSERVATION])
     scene.imshow(picture, extent=extent, interpolation="nearest")
     shown = np.ma.masked_equal(probability, NO_OBSERVATION) / PROBABILITY_STEPS
     ramp = chance.imshow(
         shown, extent=extent, vmin=0, vmax=1, cmap="viridis", interpolation="nearest"
     )
     figure.colorbar(ramp, ax=chance, shrink=0.6, label="probability of forest")
-    codes = np.searchsorted(list(_COLOURS), mask)
-    colours = ListedColormap(list(_COLOURS.values()))
+    codes = np.searchsorted(list(MASK_COLOURS), mask)
+    colours = ListedColormap(list(MASK_COLOURS.values()))
     classes.imshow(codes, extent=extent, vmin=0, vmax=2, cmap=colours, interpolation="nearest")
     classes.legend(
         handles=[
-            Patch(facecolor=_COLOURS[code], edgecolor="black", label=name)
-            for code, name in _NAMES.items()
+            Patch(facecolor=MASK_COLOURS[code], edgecolor="black", label=name)
+            for code, name in MASK_NAMES.items()
         ],
         loc="lower left",
     )
@@ -109,22 +99,13 @@ def quicklook(
     if metres:
         _draw_scale_bar(scene, bounds)
     if title:
-        figure.suptitle(title)
+        figure.suptitle(title, parse_math=False)
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", metadata={"Software": None})
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is shown as boxes.
+        warnings.filterwarnings("ignore", ".*[Gg]lyph.*missing")
+        figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
-
-
-def _true_colour(reflectance: Array, valid: Valid) -> NDArray[np.float64]:
-    """Stretch the 1st to 98th percentile over all three bands, with a gamma for dark forest."""
-    picture = np.full((*valid.shape, 3), _NO_DATA_GREY)
-    if not valid.any():
-        return picture
-    values = np.moveaxis(reflectance, 0, -1)[valid].astype(np.float64)
-    low, high = np.nanpercentile(values, [1, 98])
-    stretched = np.clip((values - low) / max(high - low, 1e-9), 0, 1) ** (1 / 1.6)
-    picture[valid] = np.nan_to_num(stretched)
-    return picture
 
 
 def _draw_polygons(axes: Axes, polygons: geopandas.GeoDataFrame) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from geoforest import __version__
 from geoforest.area import PixelTable
+from geoforest.machine import peak_memory_mb
 from geoforest.reflectance import distribution_warning
-from geoforest.timing import Clock, peak_memory_mb
+from geoforest.timing import Clock
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 
 if TYPE_CHECKING:

@@ -1,27 +1,28 @@
-"""Labelled chips: pairs of image and mask, checked, normalised, augmented."""
+"""Labelled chips: pairs of image and mask, read and checked."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import numpy as np
-import rasterio
-import torch
-from numpy.typing import NDArray
+from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
-from torch.utils.data import Dataset
+from rasterio.io import MemoryFile
 
 from geoforest.errors import DataError
+from geoforest.io.files import Place, open_place, read_ahead
+from geoforest.io.shards import write_durably
 from geoforest.reflectance import BandStatistics, observed
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
-Augmentation = Literal["none", "d4", "strong", "transpose"]
-_MIXING = ("strong", "transpose")
 _CODES = (OTHER, FOREST, NO_OBSERVATION)
 _SUFFIXES = {".tif", ".tiff"}
+_WANTED_CODES = "0 other, 1 forest, 255 unknown were wanted"
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +49,50 @@ class Chip:
         return self.mask != NO_OBSERVATION
 
 
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """The two files of a chip."""
+
+    image: Place
+    mask: Place
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """What the file of an image or of a mask holds.
+
+    Attributes
+    ----------
+    values
+        ``(band, row, col)``, as stored.
+    nodata
+        One value a band, or None.
+    crs
+        None when the file states none.
+    bounds
+        ``(left, bottom, right, top)`` in ``crs``.
+    """
+
+    values: Array
+    nodata: tuple[float | None, ...]
+    crs: CRS | None
+    bounds: tuple[float, float, float, float]
+
+
+class Fault(NamedTuple):
+    """Why data cannot be trained on: the file or folder, and what was found and wanted."""
+
+    where: str
+    what: str
+
+
 def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
     """Read all chips of ``data/split/{images,masks}``.
 
     Parameters
     ----------
     data
-        Folder of the set.
+        Folder of the set: a path, or a URL such as ``s3://bucket/prefix``.
     split
         ``train``, ``validation`` or ``test``.
     n_bands
@@ -69,57 +107,142 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
     ------
     DataError
         Naming the file: an image without mask or the reverse, other shapes or band counts,
-        strange codes, sides that are no multiple of 32.
+        strange codes, sides that are no multiple of 32, masks of 0 and 255 alone.
     """
-    folder = Path(data) / split
-    images, masks = (_files(folder / kind) for kind in ("images", "masks"))
-    if not images:
-        raise DataError(f"{folder}/images: no GeoTIFF chips; {folder}/{{images,masks}} were wanted")
-    for name in sorted(images.keys() ^ masks.keys()):
-        present, absent = ("image", "mask") if name in images else ("mask", "image")
-        raise DataError(f"{(images | masks)[name]}: {present} without {absent} of the same name")
-    chips = [_read_chip(images[name], masks[name], n_bands) for name in sorted(images)]
-    kinds = sorted({str(chip.dn.dtype) for chip in chips})
-    if len(kinds) > 1:
-        raise DataError(f"{folder}/images: chips of types {', '.join(kinds)}; one was wanted")
+    folder = open_place(data) / split
+    pairs, faults = find_pairs(folder)
+    _refuse(faults)
+    chips: list[Chip] = []
+    codes: set[int] = set()
+    for pair, image_data, mask_data in read_pairs(pairs):
+        image = decode(pair.image, image_data.result())
+        mask = decode(pair.mask, mask_data.result())
+        _refuse(pair_faults(pair, image, mask, n_bands=n_bands))
+        chips.append(Chip(pair.image.stem, image.values, labels(image, mask)))
+        codes |= mask_codes(mask)
+    _refuse(split_faults(folder, {str(chip.dn.dtype) for chip in chips}, codes))
     return chips
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; images/ and masks/ were wanted")
-    return {path.stem: path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES}
+def _refuse(faults: Iterable[Fault]) -> None:
+    for fault in faults:
+        raise DataError(f"{fault.where}: {fault.what}")
 
 
-def _read_chip(image: Path, label: Path, n_bands: int) -> Chip:
-    dn, nodata = _read(image)
-    mask, _ = _read(label)
-    if dn.shape[0] != n_bands:
-        raise DataError(f"{image}: {dn.shape[0]} bands, {n_bands} were wanted")
-    if mask.shape[0] != 1 or mask.shape[1:] != dn.shape[1:]:
-        raise DataError(f"{label}: shape {mask.shape}, (1, {dn.shape[1]}, {dn.shape[2]}) wanted")
-    if dn.shape[1] % 32 or dn.shape[2] % 32:
-        raise DataError(f"{image}: {dn.shape[1]} x {dn.shape[2]} px; multiples of 32 were wanted")
-    strange = np.setdiff1d(mask, _CODES)
-    if strange.size:
-        raise DataError(f"{label}: code {strange[0]}; 0 other, 1 forest, 255 unknown were wanted")
-    codes = mask[0].astype(np.uint8)
-    codes[~observed(dn, nodata=nodata)] = NO_OBSERVATION
-    return Chip(image.stem, dn, codes)
+def find_pairs(folder: Place) -> tuple[list[Pair], list[Fault]]:
+    """List the pairs in ``folder/{images,masks}`` by name, and what has no partner."""
+    faults: list[Fault] = []
+    images, masks = (_files(folder / kind, faults) for kind in ("images", "masks"))
+    if faults:
+        return [], faults
+    if not images:
+        what = f"no GeoTIFF chips; {folder}/{{images,masks}} were wanted"
+        return [], [Fault(f"{folder}/images", what)]
+    for name in sorted(images.keys() ^ masks.keys()):
+        present, absent = ("image", "mask") if name in images else ("mask", "image")
+        what = f"{present} without {absent} of the same name"
+        faults.append(Fault(str((images | masks)[name]), what))
+    names = sorted(images.keys() & masks.keys())
+    return [Pair(images[name], masks[name]) for name in names], faults
 
 
-def _read(path: Path) -> tuple[Array, tuple[float | None, ...]]:
-    import warnings
+def _files(folder: Place, faults: list[Fault]) -> dict[str, Place]:
+    """List GeoTIFFs by stem; what is wrong is added to ``faults``."""
+    children = folder.children()
+    if children is None:
+        faults.append(Fault(str(folder), "no such folder; images/ and masks/ were wanted"))
+        return {}
+    files: dict[str, Place] = {}
+    for place in children:
+        if place.suffix not in _SUFFIXES:
+            continue
+        if place.stem in files:
+            faults.append(Fault(str(place), f"has the name of {files[place.stem]}; one was wanted"))
+        files[place.stem] = place
+    return files
 
-    try:
-        with warnings.catch_warnings():
-            # Chips need no georeference.
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as source:
-                values: Array = source.read()
-                return values, source.nodatavals
-    except RasterioIOError as error:
-        raise DataError(f"{path}: not a raster that GDAL can read ({error})") from error
+
+def read_pairs(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, Future[bytes], Future[bytes]]]:
+    """Read the files of image and mask, pair by pair, some ahead of the one asked for."""
+    data = read_ahead(place for pair in pairs for place in (pair.image, pair.mask))
+    return zip(pairs, data, data, strict=True)
+
+
+def decode(place: Place, data: bytes) -> Raster:
+    """Decode a GeoTIFF.
+
+    Only what stands in the file itself counts, so that a folder and a bucket give the same.
+
+    Raises
+    ------
+    DataError
+        When ``data`` is no GeoTIFF, or is damaged.
+    """
+    if not data:
+        # For which rasterio would begin a new file.
+        raise DataError(f"{place}: not a raster that GDAL can read (it is empty)")
+    with warnings.catch_warnings(), MemoryFile(data, filename=place.name) as memory:
+        # Chips need no georeference.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            # No other driver: some open further files that the data names.
+            with memory.open(driver="GTiff") as source:
+                return Raster(source.read(), source.nodatavals, source.crs, tuple(source.bounds))
+        except RasterioIOError as error:
+            reason = str(error.__cause__ or error).replace(memory.name, place.name)
+            raise DataError(f"{place}: not a raster that GDAL can read ({reason})") from error
+
+
+def pair_faults(pair: Pair, image: Raster, mask: Raster, *, n_bands: int) -> Iterator[Fault]:
+    """Find what keeps an image and its mask from being a chip."""
+    bands, rows, cols = image.values.shape
+    if bands != n_bands:
+        yield Fault(str(pair.image), f"{bands} bands, {n_bands} were wanted")
+    if mask.values.shape != (1, rows, cols):
+        yield Fault(str(pair.mask), f"shape {mask.values.shape}, (1, {rows}, {cols}) wanted")
+    if rows % 32 or cols % 32:
+        yield Fault(str(pair.image), f"{rows} x {cols} px; multiples of 32 were wanted")
+    strange = mask_codes(mask).difference(_CODES)
+    if strange:
+        yield Fault(str(pair.mask), f"code {min(strange)}; {_WANTED_CODES}")
+
+
+def split_faults(folder: Place, dtypes: Collection[str], codes: set[int]) -> Iterator[Fault]:
+    """Find what keeps chips, each in order, from being a set.
+
+    Parameters
+    ----------
+    folder
+        Of the split.
+    dtypes
+        Of the images.
+    codes
+        In the files of the masks.
+    """
+    if len(dtypes) > 1:
+        what = f"chips of types {', '.join(sorted(dtypes))}; one was wanted"
+        yield Fault(f"{folder}/images", what)
+    if codes == {OTHER, NO_OBSERVATION}:
+        what = f"codes 0 and 255 only, so that 255 may be meant as forest; {_WANTED_CODES}"
+        yield Fault(f"{folder}/masks", what)
+
+
+def mask_codes(mask: Raster) -> set[int]:
+    """Values in the file of a mask."""
+    return set(np.unique(mask.values).tolist())
+
+
+def labels(image: Raster, mask: Raster) -> Mask:
+    """Mask codes for training: 255 also where the image was not observed.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8 ``(row, col)``.
+    """
+    codes = mask.values[0].astype(np.uint8)
+    codes[~observed(image.values, nodata=image.nodata)] = NO_OBSERVATION
+    return codes
 
 
 def channel_statistics(chips: Sequence[Chip]) -> BandStatistics:
@@ -130,96 +253,12 @@ def channel_statistics(chips: Sequence[Chip]) -> BandStatistics:
     return statistics
 
 
-class ChipDataset(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Normalised and augmented chips for a data loader.
+def write_statistics(path: str | Path, bands: Sequence[str], statistics: BandStatistics) -> None:
+    """Write a CSV of band, mean, standard deviation and count of pixels, whole or not at all.
 
-    Parameters
-    ----------
-    chips
-        Kept in memory as stored.
-    mean, std
-        In stored units, one a band.
-    augmentation
-        ``none``; ``d4``: flips and quarter turns; ``strong``: also changes of brightness, and
-        rectangles of other chips (which must have the same shape); ``transpose``: as ``strong``,
-        but turned about the main diagonal only. Flips and turns blur labels that all lie a
-        fraction of a pixel off their images to the same side, because they turn the offset too;
-        in a transpose it keeps its side.
-
-    Notes
-    -----
-    Items are ``(image, mask)``: float32 ``(band, row, col)`` and uint8 ``(row, col)``. Randomness
-    comes from torch's generator, so that one seed rules all.
+    Numbers are written so that they read back as they were.
     """
-
-    def __init__(
-        self,
-        chips: Sequence[Chip],
-        *,
-        mean: NDArray[np.float64],
-        std: NDArray[np.float64],
-        augmentation: Augmentation = "none",
-    ) -> None:
-        self._chips = chips
-        self._mean = torch.from_numpy(mean.astype(np.float32))[:, None, None]
-        self._std = torch.from_numpy(std.astype(np.float32))[:, None, None]
-        self._augmentation = augmentation
-
-    def __len__(self) -> int:
-        return len(self._chips)
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        image, mask = self._augmented(index)
-        if self._augmentation in _MIXING and torch.rand(()) < 0.5:
-            other = self._augmented(int(torch.randint(len(self._chips), ())))
-            image, mask = _paste(image, mask, *other)
-        return image, mask
-
-    def _augmented(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        chip = self._chips[index]
-        # As in prediction: what was not observed enters as the training mean.
-        dn = torch.where(
-            torch.from_numpy(chip.valid), torch.from_numpy(chip.dn.astype(np.float32)), self._mean
-        )
-        mask = torch.from_numpy(chip.mask)
-        if self._augmentation in _MIXING:
-            dn = _gain(dn)
-        if self._augmentation == "transpose":
-            dn, mask = _transpose(dn, mask)
-        elif self._augmentation != "none":
-            dn, mask = _d4(dn, mask)
-        return (dn - self._mean) / self._std, mask
-
-
-def _d4(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    turns, flip = int(torch.randint(4, ())), bool(torch.rand(()) < 0.5)
-    image, mask = image.rot90(turns, (-2, -1)), mask.rot90(turns, (-2, -1))
-    return (image.flip(-1), mask.flip(-1)) if flip else (image, mask)
-
-
-def _transpose(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    if torch.rand(()) < 0.5:
-        return image.transpose(-2, -1), mask.transpose(-2, -1)
-    return image, mask
-
-
-def _gain(image: torch.Tensor) -> torch.Tensor:
-    """Brightness of the whole chip and of each band: haze, season, view angle."""
-    whole, each = torch.randn(()) * 0.10, torch.randn(len(image), 1, 1) * 0.06
-    return image * torch.exp(whole + each)
-
-
-def _paste(
-    image: torch.Tensor, mask: torch.Tensor, other: torch.Tensor, other_mask: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put a random rectangle of another chip in its place here (CutMix, Yun et al. 2019).
-
-    Pixels stay as they were measured; zooming would blur the edges of forest.
-    """
-    rows, cols = mask.shape
-    height, width = (int(n * (0.25 + 0.5 * float(torch.rand(())))) for n in (rows, cols))
-    top = int(torch.randint(rows - height + 1, ()))
-    left = int(torch.randint(cols - width + 1, ()))
-    inside = torch.zeros(rows, cols, dtype=torch.bool)
-    inside[top : top + height, left : left + width] = True
-    return torch.where(inside, other, image), torch.where(inside, other_mask, mask)
+    rows = zip(bands, statistics.mean.tolist(), statistics.std.tolist(), strict=True)
+    lines = ["band,mean,std,count"]
+    lines += [f"{band},{mean!r},{std!r},{statistics.count}" for band, mean, std in rows]
+    write_durably(Path(path), ("\n".join(lines) + "\n").encode())

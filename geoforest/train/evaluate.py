@@ -1,19 +1,125 @@
-"""Judge a predictor on labelled chips."""
+"""Judge a predictor on labelled chips: counts of every stored probability, for every threshold."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Final
 
+import numpy as np
+
+from geoforest.models.bundle import ThresholdPoint
 from geoforest.predict import Predictor
-from geoforest.stitch import quantise
+from geoforest.stitch import quantise, threshold_step
+from geoforest.train.calibration import (
+    LogitHistogram,
+    ReliabilityBin,
+    expected_calibration_error,
+    reliability,
+)
 from geoforest.train.chips import Chip
-from geoforest.train.metrics import ProbabilityHistogram
+from geoforest.train.edges import RANGES_PX, distance_to_edge, in_range
+from geoforest.train.metrics import (
+    Counts,
+    ProbabilityHistogram,
+    per_image,
+    pooled,
+    support_weighted,
+)
+from geoforest.types import NO_OBSERVATION
+
+CURVE_THRESHOLDS: Final = (1e-6, 1e-3, *(step / 20 for step in range(1, 21)))
+"""Of the precision-recall curve: 1e-6, 1e-3, 0.05, 0.10 ... 1.00."""
 
 
-def probability_histogram(
-    predictor: Predictor, chips: Sequence[Chip], *, scale: float = 1e-4
-) -> ProbabilityHistogram:
-    """Predict each chip in one pass and count its stored probabilities.
+@dataclass(frozen=True)
+class EdgeScore:
+    """Errors among the pixels at some distance from the edge of forest in truth."""
+
+    low_px: float
+    high_px: float
+    pixels: int
+    errors: int
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """What a model said of labelled chips, apart from any threshold.
+
+    Attributes
+    ----------
+    chips
+        By name.
+    edges
+        By distance from the edge of forest, one for each of
+        :data:`geoforest.train.edges.RANGES_PX`.
+    """
+
+    chips: dict[str, ProbabilityHistogram]
+    edges: tuple[ProbabilityHistogram, ...]
+
+    @property
+    def total(self) -> ProbabilityHistogram:
+        """All chips added up."""
+        return reduce(add, self.chips.values(), ProbabilityHistogram.empty())
+
+    def best_threshold(self) -> float:
+        """Threshold of best pooled F1: for validation chips only."""
+        return self.total.best_threshold()
+
+    def counts(self, threshold: float) -> dict[str, Counts]:
+        """Count each chip's mask at a threshold."""
+        step = threshold_step(threshold)
+        return {name: histogram.at(step) for name, histogram in self.chips.items()}
+
+    def scores(self, threshold: float) -> dict[str, float]:
+        """All scores at a threshold, by the names of :data:`geoforest.train.metrics.DEFINITION`."""
+        counts = list(self.counts(threshold).values())
+        return {
+            **pooled(counts),
+            **{f"per_image_{name}": value for name, value in per_image(counts).items()},
+            **{f"weighted_{name}": value for name, value in support_weighted(counts).items()},
+            "ece": expected_calibration_error(self.reliability()),
+        }
+
+    def curve(self, thresholds: Sequence[float] = CURVE_THRESHOLDS) -> list[ThresholdPoint]:
+        """Give the precision-recall curve of the forest class, pooled."""
+        total = self.total
+        points = []
+        for threshold in thresholds:
+            scores = total.at(threshold_step(threshold)).scores()
+            points.append(
+                ThresholdPoint(
+                    threshold=threshold,
+                    precision=scores["precision"],
+                    recall=scores["recall"],
+                    f1=scores["f1"],
+                )
+            )
+        return points
+
+    def always_forest(self) -> dict[str, float]:
+        """Scores of a mask that is forest everywhere: what a model has to beat."""
+        return self.total.at(0).scores()
+
+    def reliability(self) -> list[ReliabilityBin]:
+        """Reliability of the stored probabilities, pooled."""
+        return reliability(self.total)
+
+    def by_distance(self, threshold: float) -> list[EdgeScore]:
+        """Errors by distance from the edge of forest in truth."""
+        step = threshold_step(threshold)
+        counts = [histogram.at(step) for histogram in self.edges]
+        return [
+            EdgeScore(low, high, count.pixels, count.fp + count.fn)
+            for (low, high), count in zip(RANGES_PX, counts, strict=True)
+        ]
+
+
+def evaluate(predictor: Predictor, chips: Sequence[Chip], *, scale: float = 1e-4) -> Evaluation:
+    """Predict each chip whole, in one pass, and count its stored probabilities.
 
     Parameters
     ----------
@@ -24,8 +130,29 @@ def probability_histogram(
     scale
         Reflectance is ``dn * scale``.
     """
-    histogram = ProbabilityHistogram.empty()
+    by_chip: dict[str, ProbabilityHistogram] = {}
+    edges = tuple(ProbabilityHistogram.empty() for _ in RANGES_PX)
     for chip in chips:
-        probability = predictor(chip.dn[None], scale=scale, valid=chip.valid[None])[0]
-        histogram.add(chip.mask, quantise(probability, chip.valid))
+        stored = quantise(predict_chip(predictor, chip, scale=scale), chip.valid)
+        by_chip[chip.name] = ProbabilityHistogram.empty()
+        by_chip[chip.name].add(chip.mask, stored)
+        distance = distance_to_edge(chip.mask)
+        for (low, high), histogram in zip(RANGES_PX, edges, strict=True):
+            near = in_range(distance, low, high)
+            histogram.add(np.where(near, chip.mask, NO_OBSERVATION), stored)
+    return Evaluation(by_chip, edges)
+
+
+def logit_histogram(
+    predictor: Predictor, chips: Sequence[Chip], *, scale: float = 1e-4
+) -> LogitHistogram:
+    """Predict each chip and count its logits; for fitting a temperature on validation chips."""
+    histogram = LogitHistogram()
+    for chip in chips:
+        histogram.add(chip.mask, predict_chip(predictor, chip, scale=scale))
     return histogram
+
+
+def predict_chip(predictor: Predictor, chip: Chip, *, scale: float = 1e-4) -> np.ndarray:
+    """Probability ``(row, col)`` of one chip, float32."""
+    return predictor(chip.dn[None], scale=scale, valid=chip.valid[None])[0]

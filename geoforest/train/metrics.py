@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +13,12 @@ from numpy.typing import NDArray
 from geoforest.types import FOREST, NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability
 
 DEFINITION = (
-    "pooled over all pixels of the split: counts are added up over chips, then divided once; "
-    "forest is the positive class; pixels of code 255 are left out; a ratio without a "
-    "denominator is 1 when there was nothing to find and nothing was found, else 0"
+    "forest is the positive class; pixels of code 255 are left out; a ratio without a denominator "
+    "is 1 when there was nothing to find and nothing was found, else 0. Plain names are pooled: "
+    "counts are added up over the chips of the split, then divided once. per_image_ is the mean "
+    "over chips of each chip's own score. weighted_ is the mean over the classes forest and other, "
+    "each taken as positive in its turn, weighted by its pixels in truth. mean_iou is the plain "
+    "mean of the IoU of both classes, pooled. ece is the expected calibration error"
 )
 
 
@@ -47,6 +53,20 @@ class Counts:
             self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn
         )
 
+    @property
+    def support(self) -> int:
+        """Forest pixels in truth."""
+        return self.tp + self.fn
+
+    @property
+    def pixels(self) -> int:
+        """All pixels that were counted."""
+        return self.tp + self.fp + self.fn + self.tn
+
+    def of_other(self) -> Counts:
+        """Count the same pixels with the class other as the positive one."""
+        return Counts(tp=self.tn, fp=self.fn, fn=self.fp, tn=self.tp)
+
     def scores(self) -> dict[str, float]:
         """F1, IoU, precision, recall and accuracy; see :data:`DEFINITION`."""
         tp, fp, fn, tn = self.tp, self.fp, self.fn, self.tn
@@ -74,6 +94,9 @@ class ProbabilityHistogram:
     forest: NDArray[np.int64]
     other: NDArray[np.int64]
 
+    def __add__(self, other: ProbabilityHistogram) -> ProbabilityHistogram:
+        return ProbabilityHistogram(self.forest + other.forest, self.other + other.other)
+
     @classmethod
     def empty(cls) -> ProbabilityHistogram:
         """Start from nothing."""
@@ -96,6 +119,45 @@ class ProbabilityHistogram:
         middle = PROBABILITY_STEPS / 2
         best = max(steps, key=lambda step: (self.at(step).scores()["f1"], -abs(step - middle)))
         return best / PROBABILITY_STEPS
+
+
+def pooled(chips: Sequence[Counts]) -> dict[str, float]:
+    """Scores of all chips' counts added up, with ``mean_iou``, the mean over both classes."""
+    total = reduce(add, chips, Counts())
+    ious = [counts.scores()["iou"] for counts in (total, total.of_other())]
+    return {**total.scores(), "mean_iou": sum(ious) / 2}
+
+
+def per_image(chips: Sequence[Counts]) -> dict[str, float]:
+    """Mean over chips of each chip's scores; chips without a labelled pixel are left out.
+
+    Examples
+    --------
+    >>> chips = [Counts(tp=1, fp=1), Counts(tn=2)]
+    >>> per_image(chips)["precision"], pooled(chips)["precision"]
+    (0.75, 0.5)
+    """
+    return _mean([counts.scores() for counts in chips], [float(c.pixels > 0) for c in chips])
+
+
+def support_weighted(chips: Sequence[Counts]) -> dict[str, float]:
+    """Scores of both classes, pooled over chips and weighted by their pixels in truth.
+
+    As ``average="weighted"`` of scikit-learn, and as John and Zhang (2022) print.
+    """
+    total = reduce(add, chips, Counts())
+    classes = (total, total.of_other())
+    return _mean([counts.scores() for counts in classes], [counts.support for counts in classes])
+
+
+def _mean(scores: Sequence[dict[str, float]], weights: Iterable[float]) -> dict[str, float]:
+    shares = np.asarray(list(weights), np.float64)
+    if not shares.sum():
+        return Counts().scores()
+    return {
+        name: float(np.average([score[name] for score in scores], weights=shares))
+        for name in scores[0]
+    }
 
 
 def _ratio(part: int, whole: int, empty: float = 1.0) -> float:

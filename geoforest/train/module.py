@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final
 
 import pytorch_lightning as pl
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own idiom)
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from geoforest.config import EncoderNorm, Loss, Schedule
+from geoforest.models.unet import decode, encoder_of
+from geoforest.train.augmentation import Sample
 from geoforest.types import FOREST, NO_OBSERVATION
 
-Loss = Literal["dice", "dice+bce"]
-Schedule = Literal["constant", "one-cycle"]
+# Encoder features of validation chips that are kept rather than computed anew each epoch.
+_MAX_CACHED_BYTES: Final = 4 << 30
 
 
 class SegmentationModule(pl.LightningModule):
@@ -23,13 +27,20 @@ class SegmentationModule(pl.LightningModule):
     network
         ``(n, band, row, col)`` to logits ``(n, 1, row, col)``.
     loss
-        ``dice``, or ``dice+bce``: the sum of Dice and binary cross-entropy. Both take logits.
+        ``dice``, or ``dice+bce``: the sum of Dice and binary cross-entropy. Both take logits;
+        Dice's ``smooth`` is 1e-6, over all pixels of a batch at once.
     learning_rate, weight_decay
         Of AdamW.
     schedule
-        ``constant``, or ``one-cycle`` over the whole training (Smith and Topin 2019).
+        ``constant``; ``cosine`` down to 0 over the whole training; ``one-cycle`` over the whole
+        training (Smith and Topin 2019).
     freeze_encoder
-        Train the decoder only.
+        Train the decoder only: nothing is back-propagated through the encoder.
+    encoder_bn
+        ``update``: batch-norm layers of the encoder use and update batch statistics in training,
+        even of a frozen encoder, as in the reference system. ``frozen``: they keep the statistics
+        that they came with. A frozen encoder with frozen statistics gives a validation chip the
+        same features in every epoch: they are computed once.
     """
 
     def __init__(
@@ -41,6 +52,7 @@ class SegmentationModule(pl.LightningModule):
         weight_decay: float = 0.01,
         schedule: Schedule = "constant",
         freeze_encoder: bool = False,
+        encoder_bn: EncoderNorm = "update",
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
@@ -48,26 +60,63 @@ class SegmentationModule(pl.LightningModule):
         self._learning_rate = learning_rate
         self._weight_decay = weight_decay
         self._schedule = schedule
+        self._encoder_bn = encoder_bn
         self._dice = smp.losses.DiceLoss(
             "binary", from_logits=True, smooth=1e-6, ignore_index=NO_OBSERVATION
         )
+        self._features = _FeatureCache()
+        self._features_are_constant = freeze_encoder and encoder_bn == "frozen"
         if freeze_encoder:
-            network.encoder.requires_grad_(False)
+            encoder_of(network).requires_grad_(False)
+
+    def train(self, mode: bool = True) -> SegmentationModule:
+        """Set training mode, in which a frozen batch norm stays as it is."""
+        super().train(mode)
+        if self._encoder_bn == "frozen":
+            for layer in encoder_of(self.network).modules():
+                if isinstance(layer, _BatchNorm):
+                    layer.eval()
+        return self
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, row, col)``, float32."""
         logits: torch.Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
-    def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
+    def training_step(self, batch: Sample, _: int) -> torch.Tensor:
         """Loss of a training batch."""
-        loss = self._batch_loss(batch)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(batch[0]))
+        images, masks = batch
+        loss = self.loss(self(images), masks)
+        self._log_mean("train_loss", loss, len(images))
         return loss
 
-    def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
+    def validation_step(self, batch: Sample, index: int) -> None:
         """Loss of a validation batch."""
-        self.log("val_loss", self._batch_loss(batch), batch_size=len(batch[0]))
+        images, masks = batch
+        if self._features_are_constant:
+            features = self._features.get(index)
+            if features is None:
+                encoder = encoder_of(self.network)
+                features = encoder(images.contiguous(memory_format=torch.channels_last))
+                self._features.keep(index, features)
+            logits = decode(self.network, images, features).float()
+        else:
+            logits = self(images)
+        self._log_mean("val_loss", self.loss(logits, masks), len(images))
+
+    def loss(self, logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Loss of logits ``(n, 1, row, col)``; pixels of mask code 255 do not count."""
+        loss: torch.Tensor = self._dice(logits, masks[:, None].long())
+        if self._loss == "dice+bce":
+            labelled = masks != NO_OBSERVATION
+            truth = (masks == FOREST).float()
+            entropy = F.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
+            loss = loss + (entropy * labelled).sum() / labelled.sum().clamp(min=1)
+        return loss
+
+    def _log_mean(self, name: str, loss: torch.Tensor, n_chips: int) -> None:
+        """Let Lightning take the mean over an epoch's chips, on all devices."""
+        self.log(name, loss, on_step=False, on_epoch=True, batch_size=n_chips, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW over what is trained, and the schedule."""
@@ -77,38 +126,32 @@ class SegmentationModule(pl.LightningModule):
         )
         if self._schedule == "constant":
             return optimizer
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer,
-            self._learning_rate,
-            total_steps=int(self.trainer.estimated_stepping_batches),
-            pct_start=0.15,
-        )
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        if self._schedule == "cosine":
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        else:
+            schedule = torch.optim.lr_scheduler.OneCycleLR(
+                optimizer, self._learning_rate, total_steps=steps, pct_start=0.15
+            )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def _batch_loss(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        images, masks = batch
-        logits = self(images)[:, 0]
-        loss: torch.Tensor = self._dice(logits[:, None], masks[:, None].long())
-        if self._loss == "dice+bce":
-            labelled = masks != NO_OBSERVATION
-            truth = (masks == FOREST).float()
-            entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-            loss = loss + (entropy * labelled).sum() / labelled.sum().clamp(min=1)
-        return loss
 
-
-class LossHistory(pl.Callback):
-    """Keeps the losses of each epoch, for the card."""
+class _FeatureCache:
+    """Encoder features by validation batch, up to a number of bytes; the rest is not kept."""
 
     def __init__(self) -> None:
-        self.epochs: list[dict[str, float]] = []
+        self._kept: dict[int, list[torch.Tensor]] = {}
+        self._bytes = 0
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take down an epoch; validation has been run by now."""
-        losses = {
-            name: float(trainer.callback_metrics[name]) for name in ("train_loss", "val_loss")
-        }
-        self.epochs.append({"epoch": trainer.current_epoch, **losses})
+    def get(self, index: int) -> list[torch.Tensor] | None:
+        return self._kept.get(index)
+
+    def keep(self, index: int, features: list[torch.Tensor]) -> None:
+        size = sum(feature.numel() * feature.element_size() for feature in features)
+        if self._bytes + size <= _MAX_CACHED_BYTES:
+            self._kept[index] = list(features)
+            self._bytes += size

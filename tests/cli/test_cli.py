@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,19 @@ from geoforest import __version__
 from geoforest.cli import main
 from tests import synthetic
 
-COMMANDS = ["demo", "map", "vectorize", "train", "model list", "model show", "model import"]
+COMMANDS = [
+    "demo",
+    "map",
+    "vectorize",
+    "train",
+    "sweep",
+    "evaluate",
+    "data check",
+    "data fetch amazon",
+    "model list",
+    "model show",
+    "model import",
+]
 
 
 @dataclass
@@ -187,7 +201,7 @@ class TestMistakes:
             (["--bands", "1,x"], "--bands '1,x': numbers with commas between were wanted"),
             (["--products", "mask,soup"], "soup"),
             (["--scale", "1,2"], "--scale gives 2 numbers"),
-            (["--device", "abacus"], "device 'abacus': not a device"),
+            (["--device", "abacus"], "device = 'abacus': not a device"),
             (["--aoi", "none.gpkg"], "none.gpkg: no such file (--aoi)"),
             (["--model", "nowhere"], "nowhere: no such model bundle"),
             (["--min-area-ha", -1], "min_area_ha = -1"),
@@ -296,3 +310,31 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(geoforest, tmp_path, tiny
     for name in ("forest_mask.tif", "forest_probability.tif", "forest.gpkg"):
         whole = tmp_path / "whole" / "scene" / name
         assert (folder / name).read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+def test_ctrl_c_is_one_sentence_and_keeps_what_is_done(geoforest, tmp_path, tiny_bundle):
+    scene = synthetic.write_raster(
+        tmp_path / "scene.tif", synthetic.digital_numbers((1200, 1200)), nodata=0
+    )
+    command = ["map", scene, "--out", tmp_path / "out", "--model", tiny_bundle.path]
+    command += ["--shard", 200, "--halo", 8]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "geoforest", *map(str, command)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    shards = tmp_path / "out" / "scene" / ".geoforest-work" / "shards"
+    deadline = time.monotonic() + 120
+    while not list(shards.glob("r*.tif")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert told.splitlines()[-1].startswith("geoforest: interrupted; what was finished is kept")
+    assert "Traceback" not in told
+    finished = len(list(shards.glob("r*.tif")))
+    assert 0 < finished < 49
+    done = geoforest(*command, "--json")
+    assert json.loads(done.stdout)["reused_shards"] == finished

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -26,10 +28,10 @@ def copy(tiny_bundle, tmp_path) -> Path:
     return Path(shutil.copytree(tiny_bundle.path, tmp_path / "copy"))
 
 
-def zipped(folder: Path, target: Path) -> Path:
+def zipped(folder: Path, target: Path, *, inside: str = "") -> Path:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in folder.iterdir():
-            archive.write(path, path.name)
+            archive.write(path, inside + path.name)
     return target
 
 
@@ -58,13 +60,37 @@ def test_save_replaces_a_bundle_and_nothing_else(tiny_bundle, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "precious"]
 
 
+def header(folder: Path, text: str) -> None:
+    data = len(text).to_bytes(8, "little") + text.encode()
+    (folder / "model.safetensors").write_bytes(data)
+
+
+def replace_by_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda f: (f / "model.json").unlink(), "model.json is missing"),
         (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
         (lambda f: (f / "model.json").write_text("{"), "is no JSON"),
-        (lambda f: (f / "model.json").write_text("[]"), "format version None"),
+        (lambda f: (f / "model.json").write_text("[]"), "is no JSON object"),
+        (lambda f: (f / "model.json").write_text("{}"), "format version None"),
+        (lambda f: (f / "model.json").write_text("[" * 100_000), "is no JSON object"),
+        (lambda f: edit(f, window=1 << 20), "window: Input should be less than or equal"),
+        (lambda f: edit(f, mean=[1, 2, 3, float("inf")]), "mean.3: Input should be a finite"),
+        (lambda f: edit(f, std=[1, 2, 3, float("nan")]), "std.3: Input should be a finite"),
+        (lambda f: edit(f, encoder="tu-hf-hub:evil/model"), "encoder: String should match"),
+        (lambda f: edit(f, encoder="tu-local-dir:/tmp"), "encoder: String should match"),
+        (lambda f: edit(f, encoder="tu-vit_base_patch16_224"), "not known to segmentation-models-pytorch"),
+        (lambda f: header(f, "[" * 100_000), "no safetensors file"),
+        (lambda f: header(f, '{"a": {"data_offsets": []}}'), "no safetensors file"),
+        (lambda f: header(f, '{"a": {"data_offsets": ["x", "y"]}}'), "no safetensors file"),
+        (lambda f: header(f, '{"a": 3}'), "no safetensors file"),
+        (lambda f: header(f, "{}"), "no safetensors file"),
+        (lambda f: replace_by_fifo(f / "model.safetensors"), "is no regular file"),
         (lambda f: edit(f, format_version=2), "format version 2, this geoforest reads 1"),
         (lambda f: edit(f, std=[1, 2, 3, 0]), "std must be positive"),
         (lambda f: edit(f, std=[1, 2, 3]), "one entry per input channel"),
@@ -125,12 +151,49 @@ def test_truncated_zip(tiny_bundle, tmp_path):
         load_bundle(path)
 
 
+def test_any_length_of_header_is_no_pickle(copy):
+    """The first bytes of a safetensors file are a length; they may look like anything."""
+    weights = copy / "model.safetensors"
+    data = weights.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    padded = (size & ~0xFFFF) + 0x10000 + 0x0280
+    header = data[8 : 8 + size].ljust(padded)
+    weights.write_bytes(padded.to_bytes(8, "little") + header + data[8 + size :])
+    assert weights.read_bytes()[:2] == b"\x80\x02"
+    TorchPredictor(load_bundle(copy))
+
+
+def test_a_zipped_folder_is_a_bundle(tiny_bundle, tmp_path):
+    path = zipped(tiny_bundle.path, tmp_path / "a.zip", inside="tiny/")
+    assert load_bundle(path).sha256 == tiny_bundle.sha256
+    path = zipped(tiny_bundle.path, tmp_path / "b.zip", inside="far/down/")
+    with pytest.raises(BundleError, match=r"model\.json is missing"):
+        load_bundle(path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda data: data[:-300] + bytes(100) + data[-200:],  # the central directory
+        lambda data: data[:5000] + bytes(500) + data[5500:],  # a deflate stream
+        lambda data: re.sub(
+            rb"(?s)(PK\x01\x02.{4})..", lambda m: m[1] + b"\x01\x00", data
+        ),  # encrypted
+        lambda data: data.replace(b"\x08\x00", b"\x63\x00"),  # the compression method
+        lambda data: b"",
+    ],
+)
+def test_damaged_zips_are_refused_in_a_sentence(tiny_bundle, tmp_path, spoil):
+    path = zipped(tiny_bundle.path, tmp_path / "a.zip")
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(BundleError, match=r"a\.zip"):
+        load_bundle(path).state_dict()
+
+
 def test_references(tiny_bundle, tmp_path):
     assert open_model(str(tiny_bundle.path)).card.name == "tiny"
     with pytest.raises(BundleError, match="no such model bundle"):
         open_model(str(tmp_path / "nothing"))
-    with pytest.raises(BundleError, match="not supported yet"):
-        open_model("wandb:entity/project/name:alias")
 
 
 class TestPredictor:

@@ -15,13 +15,12 @@ from geoforest.models.bundle import load_bundle
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.models.unet import UnetFullResolution, build_unet
 from geoforest.stitch import mask_from_probability, quantise
-from geoforest.train.chips import ChipDataset, channel_statistics, read_split
+from geoforest.train.augmentation import ChipDataset
+from geoforest.train.chips import channel_statistics, read_split
 from geoforest.train.fit import train
 from geoforest.train.metrics import Counts
 from tests import synthetic
 
-# Lightning's own, on every start.
-pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*deprecated")
 SHORT = {"encoder": "resnet18", "encoder_weights": None, "epochs": 1, "batch_size": 4}
 
 
@@ -90,6 +89,24 @@ def test_one_seed_gives_one_model(data, tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_loader_processes_change_no_weight(data, tmp_path):
+    for name, workers in (("none", 0), ("two", 2)):
+        train(data, tmp_path / name, **SHORT, augmentation="strong", workers=workers)
+    hashes = [load_bundle(tmp_path / name).sha256 for name in ("none", "two")]
+    assert hashes[0] == hashes[1]
+
+
+@pytest.mark.slow
+def test_several_devices_train_one_model(data, tmp_path):
+    """On a machine without GPUs they are processes, through the same path."""
+    told = []
+    options = {**SHORT, "batch_size": 2, "epochs": 2, "accumulate": 2}
+    card = train(data, tmp_path / "m", **options, devices=2, on_epoch=told.append)
+    assert [epoch["epoch"] for epoch in told] == [0, 1]
+    assert card.training["history"] == told
+    assert card.metrics["validation_f1"] >= 0
+
+
 def test_a_frozen_encoder_keeps_its_weights(data, tmp_path):
     torch.manual_seed(5)
     initial = build_unet("resnet18", 4).state_dict()
@@ -143,7 +160,7 @@ def test_augmentation_keeps_image_and_mask_together(data):
         dataset = ChipDataset(
             chips, mean=statistics.mean, std=statistics.std, augmentation=augmentation
         )
-        seen = [dataset[0] for _ in range(12)]
+        seen = [dataset[epoch, 0] for epoch in range(12)]
         plain = dataset._chips[0].mask
         assert any(not torch.equal(mask, torch.from_numpy(plain)) for _, mask in seen)
         for image, mask in seen:

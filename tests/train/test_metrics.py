@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from geoforest.stitch import mask_from_probability
-from geoforest.train.metrics import Counts, ProbabilityHistogram
+from geoforest.train.metrics import (
+    Counts,
+    ProbabilityHistogram,
+    per_image,
+    pooled,
+    support_weighted,
+)
 
 masks = arrays(np.uint8, (4, 5), elements=st.sampled_from([0, 1, 255]))
 
@@ -60,3 +66,46 @@ def test_the_histogram_judges_every_threshold_as_its_mask_would(truth, stored):
         assert histogram.at(step) == Counts.of(truth, mask)
     best = histogram.at(round(histogram.best_threshold() * 250)).scores()["f1"]
     assert best == max(histogram.at(step).scores()["f1"] for step in range(1, 251))
+
+
+def chips_of(pairs: list[tuple[np.ndarray, np.ndarray]]) -> list[Counts]:
+    return [Counts.of(truth, predicted) for truth, predicted in pairs]
+
+
+@given(pairs=st.lists(st.tuples(masks, masks), min_size=1, max_size=4))
+def test_aggregations_against_a_plain_loop(pairs):
+    counts = chips_of(pairs)
+    truth, predicted = (np.concatenate([pair[i] for pair in pairs]) for i in (0, 1))
+    total = by_hand(truth, predicted)
+    assert pooled(counts) == pytest.approx(
+        {
+            **total.scores(),
+            "mean_iou": (total.scores()["iou"] + flipped(total).scores()["iou"]) / 2,
+        }
+    )
+    labelled = [one.scores() for one in counts if one.pixels]
+    if labelled:
+        for name, value in per_image(counts).items():
+            assert value == pytest.approx(np.mean([scores[name] for scores in labelled]))
+    forest, other = total.tp + total.fn, total.tn + total.fp
+    if forest + other:
+        for name, value in support_weighted(counts).items():
+            expected = forest * total.scores()[name] + other * flipped(total).scores()[name]
+            assert value == pytest.approx(expected / (forest + other))
+
+
+def flipped(counts: Counts) -> Counts:
+    return by_hand(*(1 - np.array(side, np.int16) for side in as_pixels(counts)))
+
+
+def as_pixels(counts: Counts) -> tuple[list[int], list[int]]:
+    truth = [1] * counts.tp + [0] * counts.fp + [1] * counts.fn + [0] * counts.tn
+    predicted = [1] * counts.tp + [1] * counts.fp + [0] * counts.fn + [0] * counts.tn
+    return truth, predicted
+
+
+def test_aggregations_are_different_numbers():
+    counts = [Counts(tp=1, fp=1), Counts(tp=8, tn=8)]
+    assert pooled(counts)["precision"] == 9 / 10
+    assert per_image(counts)["precision"] == (1 / 2 + 1) / 2
+    assert support_weighted(counts)["precision"] == pytest.approx((9 * 9 / 10 + 9 * 1) / 18)

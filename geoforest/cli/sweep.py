@@ -1,0 +1,62 @@
+"""``geoforest sweep``: many trainings, the best of them promoted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geoforest.cli._shared import AsJson, print_json, say
+
+if TYPE_CHECKING:
+    from geoforest.train.sweep import Trial
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sweep", no_args_is_help=True)(sweep_command)
+
+
+def sweep_command(
+    config: Annotated[Path, typer.Argument(help="YAML, as of a Weights & Biases sweep.")],
+    data: Annotated[str, typer.Argument(help="Folder of labelled chips, local or s3://.")],
+    out: Annotated[Path, typer.Option(help="Folder for the trials, their table and figure.")],
+    registry: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Model to promote the best trial to, as `best_model`; "
+            "`folder:OUT/registry/<sweep name>` by default.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a U-Net for each set of settings; the lowest validation loss wins.
+
+    Settings with one `value` are the same for all trials. A killed sweep goes on where it was when
+    the same command is given again.
+
+    **Example:** `geoforest sweep sweep.yaml data/amazon --out sweep`
+    """
+    from geoforest.models.registry import push_model
+    from geoforest.train.sweep import best_bundle, read_sweep, run_sweep
+
+    chosen = read_sweep(config)
+    result = run_sweep(chosen, data, out, on_trial=lambda trial: say(describe(trial)))
+    target = registry or f"folder:{out}/registry/{chosen.name}"
+    promoted = push_model(best_bundle(result), target, ["best_model"])
+    if as_json:
+        trials = [{"parameters": t.parameters, "val_loss": t.value} for t in result.trials]
+        print_json({"out": str(out), "trials": trials, "best": promoted})
+        return
+    for trial in result.trials:
+        print(describe(trial))
+    print(f"best: {promoted}, alias best_model")
+
+
+def describe(trial: Trial) -> str:
+    """Tell a trial in a line."""
+    parameters = ", ".join(f"{name} {value}" for name, value in trial.parameters.items())
+    value = "failed" if trial.value is None else f"validation loss {trial.value:.4f}"
+    return f"{parameters}: {value}"

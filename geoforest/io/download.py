@@ -1,0 +1,304 @@
+"""Large files over HTTP: received in parts, over several attempts, and proved at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import IO, Any, Final, TypeVar
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from geoforest import __version__
+from geoforest.errors import FetchError, InputError, WriteError
+from geoforest.io.files import without_secrets
+from geoforest.io.space import require_space
+
+Progress = Callable[[str, int, int], None]
+_Result = TypeVar("_Result")
+
+RETRIES: Final = 6
+_BLOCK: Final = 1 << 16
+_TIMEOUT_S: Final = 30.0
+_MAX_WAIT_S: Final = 30.0
+_MAX_DOCUMENT: Final = 16 << 20
+# The server, or something between, is busy: it may answer later.
+_PASSING: Final = {408, 425, 429, 500, 502, 503, 504}
+_DIGESTS: Final = {"md5", "sha256"}
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on a server, and what its publisher says of it.
+
+    Attributes
+    ----------
+    url
+        ``http`` or ``https``.
+    size
+        In bytes, or None.
+    checksum
+        Such as ``md5:d41d8cd9...``, or None.
+    """
+
+    url: str
+    size: int | None = None
+    checksum: str | None = None
+
+    def __str__(self) -> str:
+        return without_secrets(self.url)
+
+
+class _LostError(Exception):
+    """The connection broke or the server was busy: another attempt may do."""
+
+
+class _RangeError(_LostError):
+    """The server cannot go on from where we are: the next attempt starts over."""
+
+
+class _HttpOnly(HTTPRedirectHandler):
+    """Follows redirects to ``http`` and ``https`` only; urllib would follow others too."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        if not _is_http(newurl):
+            raise HTTPError(req.full_url, code, msg, headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER: Final = build_opener(_HttpOnly)
+
+
+def fetch_json(url: str, *, retries: int = RETRIES) -> Any:
+    """Get a small JSON document.
+
+    Raises
+    ------
+    InputError
+        When ``url`` is not ``http`` or ``https``.
+    FetchError
+        When it cannot be had after ``retries`` further attempts, or is no JSON.
+    """
+
+    def attempt() -> bytes:
+        data = bytearray()
+        with _ask(url) as response:
+            for block in _blocks(response):
+                data += block
+                if len(data) > _MAX_DOCUMENT:
+                    raise FetchError(f"{without_secrets(url)}: too long for a JSON document")
+        return bytes(data)
+
+    data = _persistently(attempt, url, retries=retries, received=lambda: 0)
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise FetchError(f"{without_secrets(url)}: what comes back is not JSON") from error
+
+
+def download(
+    remote: RemoteFile,
+    partial: Path,
+    *,
+    retries: int = RETRIES,
+    progress: Progress = lambda stage, done, total: None,
+) -> None:
+    """Receive a file whole, going on from what an earlier run has left, and verify it.
+
+    Parameters
+    ----------
+    remote
+        Size and checksum are verified when they are known.
+    partial
+        Where the bytes go; beside it is kept which version of the file they are of.
+    retries
+        Attempts without a new byte before it gives up, at growing intervals.
+    progress
+        Called with ``"download"``, bytes so far and in all.
+
+    Raises
+    ------
+    InputError
+        When the URL is not ``http`` or ``https``.
+    OutputError
+        When the disk is too small.
+    FetchError
+        When the server cannot be reached, refuses, or sends something else. What was received of
+        the right file is kept.
+    WriteError
+        When the disk is full.
+    """
+    if remote.size is not None:
+        require_space(partial.parent, remote.size - _size(partial))
+    _persistently(
+        lambda: _receive(remote, partial, progress),
+        remote.url,
+        retries=retries,
+        received=lambda: _size(partial),
+    )
+    _verify(remote, partial)
+
+
+def _persistently(
+    attempt: Callable[[], _Result], url: str, *, retries: int, received: Callable[[], int]
+) -> _Result:
+    """Try until it works, or until ``retries`` attempts in a row have brought nothing new."""
+    if not _is_http(url):
+        raise InputError(f"{without_secrets(url)}: a URL of http or https was wanted")
+    failures, most = 0, received()
+    while True:
+        try:
+            return attempt()
+        except _LostError as error:
+            if received() > most:
+                failures, most = 0, received()
+            if failures == retries:
+                raise FetchError(
+                    f"{without_secrets(url)}: {error}; run the same command again later: it goes "
+                    "on from what was received"
+                ) from error
+            time.sleep(min(0.5 * 2**failures, _MAX_WAIT_S))
+            failures += 1
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        # A port that is no number is found when it is asked for.
+        scheme, host, _ = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return False
+    return scheme in {"http", "https"} and bool(host)
+
+
+def _ask(url: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
+    request = Request(url, headers={"User-Agent": f"geoforest/{__version__}", **(headers or {})})
+    try:
+        response: HTTPResponse = _OPENER.open(request, timeout=_TIMEOUT_S)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416:
+            raise _RangeError("the server does not have the rest of the file") from error
+        if error.code in _PASSING:
+            raise _LostError(f"the server answers {error.code}") from error
+        raise FetchError(f"{without_secrets(url)}: the server answers {error.code}") from error
+    except (HTTPException, OSError) as error:
+        raise _LostError(f"the server cannot be reached ({_reason(error)})") from error
+    return response
+
+
+def _blocks(response: HTTPResponse) -> Iterator[bytes]:
+    """Yield the body in blocks; one that is shorter than announced was cut."""
+    try:
+        while block := response.read1(_BLOCK):
+            yield block
+    except (HTTPException, OSError) as error:
+        raise _LostError(f"the connection was lost ({_reason(error)})") from error
+    if response.length:
+        raise _LostError(f"the connection was cut {response.length:,} bytes before the end")
+
+
+def _reason(error: Exception) -> str:
+    inner = getattr(error, "reason", error)
+    return getattr(inner, "strerror", None) or type(inner).__name__
+
+
+def _receive(remote: RemoteFile, partial: Path, progress: Progress) -> None:
+    """Ask once for what is missing, and append it."""
+    tag = _tag_file(partial).read_text() if _tag_file(partial).exists() else ""
+    have = _size(partial)
+    if not (tag or remote.checksum) or (remote.size is not None and have > remote.size):
+        # Nothing would tell whether the rest belongs to it.
+        have = 0
+    if have and have == remote.size:
+        return
+    headers = {"Range": f"bytes={have}-"} if have else {}
+    if have and tag:
+        headers["If-Range"] = tag
+    try:
+        with _ask(remote.url, headers) as response:
+            start = _start(response, have, tag)
+            _append(remote, partial, response, start, progress)
+    except _RangeError:
+        _discard(partial)
+        raise
+
+
+def _start(response: HTTPResponse, have: int, tag: str) -> int:
+    """At which byte the answer begins: 0 when the server sends the whole file."""
+    if response.status != 206:
+        return 0
+    place = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    # Some servers heed Range and not If-Range.
+    changed = bool(tag) and response.headers.get("ETag", tag) != tag
+    if place is None or int(place[1]) != have or changed:
+        raise _RangeError("the server does not send the rest of the file")
+    return have
+
+
+def _append(
+    remote: RemoteFile, partial: Path, response: HTTPResponse, start: int, progress: Progress
+) -> None:
+    total = None if response.length is None else start + response.length
+    if total is not None and remote.size not in (None, total):
+        _discard(partial)
+        raise FetchError(f"{remote}: the server has {total} bytes, {remote.size} were announced")
+    done = start
+    try:
+        with partial.open("ab" if start else "wb") as target:
+            if not start:
+                # Only now: an old part must not be taken for one of this version.
+                _remember_tag(partial, response)
+            for block in _blocks(response):
+                target.write(block)
+                # So that a killed run leaves all it has received.
+                target.flush()
+                done += len(block)
+                if remote.size is not None and done > remote.size:
+                    break
+                progress("download", done, remote.size or total or done)
+    except OSError as error:
+        raise WriteError(f"{partial}: cannot be written ({error.strerror or error})") from error
+
+
+def _remember_tag(partial: Path, response: HTTPResponse) -> None:
+    tag = response.headers.get("ETag", "")
+    # A weak tag promises no equality of bytes.
+    _tag_file(partial).write_text("" if tag.startswith("W/") else tag)
+
+
+def _verify(remote: RemoteFile, partial: Path) -> None:
+    wanted = remote.checksum or ""
+    algorithm = wanted.partition(":")[0]
+    problem = None
+    if remote.size is not None and _size(partial) != remote.size:
+        problem = f"{_size(partial)} bytes came, {remote.size} were announced"
+    elif algorithm in _DIGESTS:
+        with partial.open("rb") as handle:
+            found = f"{algorithm}:{hashlib.file_digest(handle, algorithm).hexdigest()}"
+        if found != wanted.lower():
+            problem = f"its checksum is {found}, {wanted} was announced"
+    if problem:
+        _discard(partial)
+        raise FetchError(f"{remote}: {problem}; run the same command again: it starts over")
+
+
+def _size(partial: Path) -> int:
+    return partial.stat().st_size if partial.exists() else 0
+
+
+def _tag_file(partial: Path) -> Path:
+    return partial.with_name(f"{partial.name}.etag")
+
+
+def _discard(partial: Path) -> None:
+    partial.unlink(missing_ok=True)
+    _tag_file(partial).unlink(missing_ok=True)

@@ -1,0 +1,169 @@
+"""Normalised and augmented chips, and the order in which a training sees them.
+
+Every random choice follows from the seed, the epoch and the chip's number, and from nothing else:
+not from the number of loader processes, and not from whether a training was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+
+from geoforest.config import Augmentation
+from geoforest.train.chips import Chip
+from geoforest.types import NO_OBSERVATION
+
+_MIXING = ("strong", "transpose")
+
+Sample = tuple[torch.Tensor, torch.Tensor]
+"""Image, float32 ``(band, row, col)``, and mask, uint8 ``(row, col)``."""
+
+
+class ChipDataset(Dataset[Sample]):
+    """Normalised and augmented chips for a data loader.
+
+    Parameters
+    ----------
+    chips
+        Kept in memory as stored.
+    mean, std
+        In stored units, one a band.
+    augmentation
+        ``none``; ``d4``: horizontal and vertical flips and quarter turns, all eight orientations
+        equally often; ``strong``: also changes of brightness, rectangles of other chips (which
+        must have the same shape), and swath edges beyond which nothing was observed;
+        ``transpose``: as ``strong``, but turned about the main diagonal only. Flips and turns
+        blur labels that all lie a fraction of a pixel off their images to the same side, because
+        they turn the offset too; in a transpose it keeps its side.
+    seed
+        Of all augmentation.
+
+    Notes
+    -----
+    A key is ``(epoch, index)``, as :class:`EpochSampler` gives it, or an index alone, for epoch 0.
+    """
+
+    def __init__(
+        self,
+        chips: Sequence[Chip],
+        *,
+        mean: NDArray[np.float64],
+        std: NDArray[np.float64],
+        augmentation: Augmentation = "none",
+        seed: int = 0,
+    ) -> None:
+        self._chips = chips
+        self._mean = torch.from_numpy(mean.astype(np.float32))[:, None, None]
+        self._std = torch.from_numpy(std.astype(np.float32))[:, None, None]
+        self._augmentation = augmentation
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self._chips)
+
+    def __getitem__(self, key: tuple[int, int] | int) -> Sample:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        rng = np.random.default_rng([self._seed, epoch, index])
+        image, mask = self._oriented(index, rng)
+        if self._augmentation in _MIXING:
+            if rng.random() < 0.5:
+                other = self._oriented(int(rng.integers(len(self._chips))), rng)
+                image, mask = _paste(image, mask, *other, rng)
+            if rng.random() < 0.2:
+                image, mask = _cut_swath(image, mask, rng)
+        return image, mask
+
+    def _oriented(self, index: int, rng: np.random.Generator) -> Sample:
+        chip = self._chips[index]
+        image, mask = torch.from_numpy(chip.dn.astype(np.float32)), torch.from_numpy(chip.mask)
+        if self._augmentation in _MIXING:
+            image = _gain(image, rng)
+        # As in prediction: what was not observed enters as the training mean.
+        image = torch.where(mask != NO_OBSERVATION, image, self._mean)
+        if self._augmentation == "transpose":
+            image, mask = _transpose(image, mask, rng)
+        elif self._augmentation != "none":
+            image, mask = _d4(image, mask, rng)
+        return (image - self._mean) / self._std, mask
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Keys ``(epoch, index)`` of a data set, in an order of their own each epoch.
+
+    Examples
+    --------
+    >>> sampler = EpochSampler(3, seed=0)
+    >>> sampler.set_epoch(5)
+    >>> sorted(sampler) == [(5, 0), (5, 1), (5, 2)]
+    True
+    """
+
+    def __init__(self, n_chips: int, *, seed: int) -> None:
+        self._n_chips, self._seed, self._epoch = n_chips, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of another epoch; Lightning calls this."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return self._n_chips
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng([self._seed, self._epoch])
+        return ((self._epoch, index) for index in rng.permutation(self._n_chips).tolist())
+
+
+def _d4(image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Sample:
+    turns, flip = int(rng.integers(4)), rng.random() < 0.5
+    image, mask = image.rot90(turns, (-2, -1)), mask.rot90(turns, (-2, -1))
+    return (image.flip(-1), mask.flip(-1)) if flip else (image, mask)
+
+
+def _transpose(image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Sample:
+    if rng.random() < 0.5:
+        return image.transpose(-2, -1), mask.transpose(-2, -1)
+    return image, mask
+
+
+def _gain(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Brightness of the whole chip and of each band: haze, season, view angle."""
+    exponent = rng.normal(0, 0.10) + rng.normal(0, 0.06, (len(image), 1, 1))
+    return image * torch.from_numpy(np.exp(exponent).astype(np.float32))
+
+
+def _paste(
+    image: torch.Tensor,
+    mask: torch.Tensor,
+    other: torch.Tensor,
+    other_mask: torch.Tensor,
+    rng: np.random.Generator,
+) -> Sample:
+    """Put a random rectangle of another chip in its place here (CutMix, Yun et al. 2019).
+
+    Pixels stay as they were measured; zooming would blur the edges of forest.
+    """
+    rows, cols = mask.shape
+    height, width = (int(n * rng.uniform(0.25, 0.75)) for n in (rows, cols))
+    top, left = int(rng.integers(rows - height + 1)), int(rng.integers(cols - width + 1))
+    inside = torch.zeros(rows, cols, dtype=torch.bool)
+    inside[top : top + height, left : left + width] = True
+    return torch.where(inside, other, image), torch.where(inside, other_mask, mask)
+
+
+def _cut_swath(image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Sample:
+    """Leave nothing observed on one side of a random line, as beyond the edge of a swath.
+
+    Encoders that look at a whole window at once (squeeze and excitation) would otherwise give
+    other probabilities to a window for holding an edge.
+    """
+    rows, cols = mask.shape
+    angle = rng.uniform(0, 2 * np.pi)
+    row, col = rng.uniform(0, rows), rng.uniform(0, cols)
+    down, right = np.ogrid[:rows, :cols]
+    beyond = torch.from_numpy((down - row) * np.cos(angle) + (right - col) * np.sin(angle) > 0)
+    # Normalised, the training mean is zero.
+    return image.masked_fill(beyond, 0.0), mask.masked_fill(beyond, NO_OBSERVATION)

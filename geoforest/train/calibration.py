@@ -1,0 +1,134 @@
+"""Do probabilities mean what they say: reliability, calibration error, temperature. Arrays only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+from geoforest.train.metrics import ProbabilityHistogram
+from geoforest.types import FOREST, OTHER, PROBABILITY_STEPS, Mask
+
+_N_BINS = 10
+# Beyond, float32 probabilities are 0 or 1.
+_MAX_LOGIT = 20.0
+_LOGIT_BINS = 4000
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Pixels whose probability lies in a range, and how many of them are forest."""
+
+    low: float
+    high: float
+    pixels: int
+    mean_probability: float
+    forest_share: float
+
+
+def reliability(histogram: ProbabilityHistogram) -> list[ReliabilityBin]:
+    """Ten ranges of probability of equal width; those without a pixel are left out."""
+    steps = np.arange(PROBABILITY_STEPS + 1)
+    forest, pixels = histogram.forest, histogram.forest + histogram.other
+    which = np.minimum(steps * _N_BINS // PROBABILITY_STEPS, _N_BINS - 1)
+    bins = []
+    for number in range(_N_BINS):
+        inside = which == number
+        if not (count := int(pixels[inside].sum())):
+            continue
+        bins.append(
+            ReliabilityBin(
+                low=number / _N_BINS,
+                high=(number + 1) / _N_BINS,
+                pixels=count,
+                mean_probability=float((steps * pixels)[inside].sum() / count / PROBABILITY_STEPS),
+                forest_share=float(forest[inside].sum() / count),
+            )
+        )
+    return bins
+
+
+def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
+    """Mean over pixels of the gap between probability and forest share of their bin.
+
+    Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3, for the forest class.
+
+    Examples
+    --------
+    >>> bins = [ReliabilityBin(0.0, 0.1, 30, 0.05, 0.1), ReliabilityBin(0.9, 1.0, 10, 1.0, 0.8)]
+    >>> round(expected_calibration_error(bins), 4)
+    0.0875
+    """
+    total = sum(one.pixels for one in bins)
+    gaps = sum(one.pixels * abs(one.mean_probability - one.forest_share) for one in bins)
+    return gaps / total if total else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class LogitHistogram:
+    """Pixels by logit, apart for forest and other in truth: all that a temperature looks at.
+
+    Attributes
+    ----------
+    forest, other
+        int64 ``(4000,)``, from -20 to 20.
+    """
+
+    forest: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_LOGIT_BINS, np.int64))
+    other: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_LOGIT_BINS, np.int64))
+
+    def add(self, truth: Mask, probability: NDArray[np.floating]) -> None:
+        """Count a chip in, in place; pixels of code 255 are left out."""
+        with np.errstate(divide="ignore"):
+            p = probability.astype(np.float64)
+            logit = np.clip(np.log(p) - np.log1p(-p), -_MAX_LOGIT, _MAX_LOGIT)
+        place = ((logit + _MAX_LOGIT) * (_LOGIT_BINS / (2 * _MAX_LOGIT))).astype(np.intp)
+        place = np.minimum(place, _LOGIT_BINS - 1)
+        for code, counts in ((FOREST, self.forest), (OTHER, self.other)):
+            counts += np.bincount(place[truth == code], minlength=_LOGIT_BINS)
+
+    def at(self, temperature: float) -> ProbabilityHistogram:
+        """Give the histogram of stored probability at a temperature."""
+        stored = np.rint(expit(_logits() / temperature) * PROBABILITY_STEPS).astype(np.intp)
+        minlength = PROBABILITY_STEPS + 1
+        return ProbabilityHistogram(
+            *(
+                np.bincount(stored, weights=counts, minlength=minlength).astype(np.int64)
+                for counts in (self.forest, self.other)
+            )
+        )
+
+    def negative_log_likelihood(self, temperature: float) -> float:
+        """Mean over pixels of the cross-entropy at a temperature."""
+        scaled = _logits() / temperature
+        total = self.forest @ np.logaddexp(0, -scaled) + self.other @ np.logaddexp(0, scaled)
+        return float(total / max(int(self.forest.sum() + self.other.sum()), 1))
+
+
+def fit_temperature(histogram: LogitHistogram) -> float:
+    """Temperature that logits are best divided by; 1 where none helps.
+
+    It minimises the cross-entropy (Guo et al. 2017, section 4.2), and is kept when the expected
+    calibration error falls as well.
+    """
+    if not (histogram.forest.any() and histogram.other.any()):
+        return 1.0
+    found = minimize_scalar(
+        lambda exponent: histogram.negative_log_likelihood(float(np.exp(exponent))),
+        bounds=(np.log(0.1), np.log(10.0)),
+        method="bounded",
+    )
+    temperature = round(float(np.exp(found.x)), 4)
+    before, after = (
+        expected_calibration_error(reliability(histogram.at(t))) for t in (1.0, temperature)
+    )
+    return temperature if after < before else 1.0
+
+
+def _logits() -> NDArray[np.float64]:
+    """Middle of each bin."""
+    edges = np.linspace(-_MAX_LOGIT, _MAX_LOGIT, _LOGIT_BINS + 1)
+    return (edges[:-1] + edges[1:]) / 2

@@ -1,0 +1,363 @@
+"""What is wrong with a set of labelled chips: everything that can be found, told at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import shapely
+
+from geoforest.errors import DataError
+from geoforest.io.files import Place, open_place
+from geoforest.reflectance import observed
+from geoforest.train.chips import (
+    Fault,
+    Pair,
+    Raster,
+    decode,
+    find_pairs,
+    labels,
+    mask_codes,
+    pair_faults,
+    read_pairs,
+    split_faults,
+)
+from geoforest.types import FOREST, NO_OBSERVATION, Array
+
+SPLITS: Final = ("train", "validation", "test")
+Progress = Callable[[str, int, int], None]
+
+# Reflectance of cloud and of bare metal goes beyond 1, seldom beyond 2.
+_MAX_REFLECTANCE: Final = 2.0
+_MAX_UINT16: Final = 20_000
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    level
+        ``error``: training refuses it, or its scores would not be true; ``warning``: worth a look.
+    where
+        File or folder.
+    what
+        What was found, and what was wanted.
+    """
+
+    level: Literal["error", "warning"]
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.where}: {self.what}"
+
+
+@dataclass(frozen=True)
+class SplitCount:
+    """What a split holds: chips with image and mask, and pixels of those without an error."""
+
+    chips: int
+    labelled_px: int
+    forest_px: int
+
+    @property
+    def forest_percent(self) -> float | None:
+        """Share of forest in the labelled pixels; None when there are none."""
+        return 100 * self.forest_px / self.labelled_px if self.labelled_px else None
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """Result of :func:`check_data`.
+
+    Attributes
+    ----------
+    findings
+        Split by split, then those between splits.
+    splits
+        By name, in the order train, validation, test; those that are there.
+    """
+
+    findings: list[Finding]
+    splits: dict[str, SplitCount]
+
+    @property
+    def failed(self) -> bool:
+        """Whether a finding is an error."""
+        return any(finding.level == "error" for finding in self.findings)
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """What is kept of an image when its pixels are gone.
+
+    ``inside`` are its bounds less half a pixel a side, so that neighbours do not touch.
+    """
+
+    split: str
+    where: str
+    digest: bytes
+    shape: str
+    dtype: str
+    peak: float
+    crs: str | None
+    inside: tuple[float, float, float, float]
+
+
+@dataclass(eq=False)
+class _Split:
+    """Running account of one split."""
+
+    folder: Place
+    bands: Sequence[str]
+    chips: int = 0
+    labelled_px: int = 0
+    forest_px: int = 0
+    codes: set[int] = field(default_factory=set)
+    images: list[_Image] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def fail(self, faults: Iterable[Fault]) -> bool:
+        """Add errors; True if there were any."""
+        before = len(self.findings)
+        self.findings += [Finding("error", *fault) for fault in faults]
+        return len(self.findings) > before
+
+    def warn(self, where: Place, *sentences: str) -> None:
+        self.findings += [Finding("warning", str(where), what) for what in sentences]
+
+
+def check_data(
+    data: str | Path,
+    *,
+    bands: Sequence[str] = ("B04", "B03", "B02", "B08"),
+    progress: Progress = lambda stage, done, total: None,
+) -> DataCheck:
+    """Look for everything that keeps a set from being trained on, or makes its scores untrue.
+
+    Pixels of one chip at a time are in memory; of the others a hash and a few numbers.
+
+    Parameters
+    ----------
+    data
+        Folder of the set: a path, or a URL such as ``s3://bucket/prefix``.
+    bands
+        That the images must have.
+    progress
+        Called with the split, and chips done and in all.
+
+    Returns
+    -------
+    DataCheck
+        Errors: a missing ``train`` or ``validation``; unpaired and unreadable files; counts of
+        bands, shapes, sides, types and codes that training refuses; the same image in two splits.
+        Warnings: values that look wrong; the same image twice in a split; georeferenced chips of
+        two splits that share ground (only chips of one CRS are compared); several CRS or types; a
+        mask that lies elsewhere than its image; a split without forest.
+
+    Raises
+    ------
+    DataError
+        When a folder cannot be listed: no permission, no credentials, no network.
+    """
+    root = open_place(data)
+    splits = {name: _check_split(root / name, bands, progress) for name in SPLITS}
+    images = [image for split in splits.values() for image in split.images]
+    findings = [finding for split in splits.values() for finding in split.findings]
+    findings += [*_copies(images), *_shared_ground(images), *_mixture(root, images)]
+    counts = {
+        name: SplitCount(split.chips, split.labelled_px, split.forest_px)
+        for name, split in splits.items()
+        if split.chips
+    }
+    return DataCheck(findings, counts)
+
+
+def _check_split(folder: Place, bands: Sequence[str], progress: Progress) -> _Split:
+    split = _Split(folder, bands)
+    if folder.children() is None:
+        if folder.name != "test":
+            split.fail([Fault(str(folder), "no such folder; images/ and masks/ in it were wanted")])
+        return split
+    pairs, faults = find_pairs(folder)
+    split.fail(faults)
+    for pair, image_data, mask_data in read_pairs(pairs):
+        _check_pair(split, pair, image_data, mask_data)
+        split.chips += 1
+        progress(folder.name, split.chips, len(pairs))
+    _check_whole(split)
+    return split
+
+
+def _check_pair(
+    split: _Split, pair: Pair, image_data: Future[bytes], mask_data: Future[bytes]
+) -> None:
+    image = _decoded(split, pair.image, image_data)
+    mask = _decoded(split, pair.mask, mask_data)
+    if image is not None:
+        seen = _observed(image)
+        split.images.append(_kept(split, pair, image, seen))
+        split.warn(pair.image, *_odd_values(image, seen, split.bands))
+    if mask is not None:
+        split.codes |= mask_codes(mask)
+    if image is None or mask is None:
+        return
+    if split.fail(pair_faults(pair, image, mask, n_bands=len(split.bands))):
+        return
+    if _elsewhere(image, mask):
+        split.warn(pair.mask, f"lies elsewhere on the ground than {pair.image}")
+    codes = labels(image, mask)
+    split.labelled_px += int(np.count_nonzero(codes != NO_OBSERVATION))
+    split.forest_px += int(np.count_nonzero(codes == FOREST))
+
+
+def _decoded(split: _Split, place: Place, data: Future[bytes]) -> Raster | None:
+    try:
+        return decode(place, data.result())
+    except DataError as error:
+        split.fail([Fault(str(place), str(error).removeprefix(f"{place}: "))])
+        return None
+
+
+def _kept(split: _Split, pair: Pair, image: Raster, seen: Array) -> _Image:
+    values = image.values
+    digest = hashlib.blake2b(f"{values.dtype} {values.shape}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(values).data)
+    left, bottom, right, top = image.bounds
+    _, rows, cols = values.shape
+    dx, dy = (right - left) / cols / 2, (top - bottom) / rows / 2
+    return _Image(
+        split=split.folder.name,
+        where=str(pair.image),
+        digest=digest.digest(),
+        shape=f"{rows} x {cols} px",
+        dtype=str(values.dtype),
+        peak=float(seen.max(initial=0)),
+        crs=image.crs.to_string() if image.crs else None,
+        inside=(left + dx, bottom + dy, right - dx, top - dy),
+    )
+
+
+def _observed(image: Raster) -> Array:
+    """Values ``(band, pixel)`` of the pixels that every band has."""
+    values: Array = image.values[:, observed(image.values, nodata=image.nodata)]
+    return values
+
+
+def _odd_values(image: Raster, seen: Array, bands: Sequence[str]) -> Iterator[str]:
+    values = image.values
+    if np.issubdtype(values.dtype, np.floating):
+        unknown = int(np.count_nonzero(~np.isfinite(values).all(axis=0)))
+        if unknown:
+            yield f"{unknown} px are NaN or infinite; they count as not observed"
+    if not seen.size:
+        yield "not one observed pixel"
+        return
+    if not seen.any():
+        yield "every pixel is 0"
+        return
+    lowest, highest = seen.min(axis=1), seen.max(axis=1)
+    for number in np.flatnonzero(lowest == highest):
+        name = bands[int(number)] if len(bands) == len(values) else number + 1
+        yield f"band {name} is {lowest[number]} everywhere"
+    if values.dtype == np.uint16 and highest.max() > _MAX_UINT16:
+        yield (
+            f"values up to {highest.max()}; reflectance x 10000 seldom exceeds {_MAX_UINT16}: "
+            "cloud, or a nodata value without its tag?"
+        )
+
+
+def _elsewhere(image: Raster, mask: Raster) -> bool:
+    """Whether image and mask both say where they lie, and differ by half a pixel or more."""
+    if image.crs is None or mask.crs is None:
+        return False
+    left, _, right, _ = image.bounds
+    half = (right - left) / image.values.shape[2] / 2
+    differences = np.abs(np.subtract(image.bounds, mask.bounds))
+    return image.crs != mask.crs or bool((differences >= half).any())
+
+
+def _check_whole(split: _Split) -> None:
+    shapes = _several((image.shape, image.where) for image in split.images)
+    if shapes:
+        split.fail([Fault(str(split.folder), f"chips of several shapes: {shapes}; one was wanted")])
+    dtypes = {image.dtype for image in split.images}
+    faulty = split.fail(split_faults(split.folder, dtypes, split.codes))
+    peak = max((image.peak for image in split.images if image.dtype.startswith("float")), default=0)
+    if 0 < peak <= _MAX_REFLECTANCE:
+        split.warn(
+            split.folder / "images",
+            f"values up to {peak:g}, as reflectance 0 to 1 has; digital numbers (reflectance x "
+            "10000) were wanted",
+        )
+    if split.labelled_px and not split.forest_px and not faulty:
+        split.warn(split.folder / "masks", "no forest at all")
+    if not split.labelled_px and not any(f.level == "error" for f in split.findings):
+        split.fail([Fault(f"{split.folder}/masks", "not one labelled pixel")])
+
+
+def _copies(images: Iterable[_Image]) -> Iterator[Finding]:
+    """Find images with the same pixels as an earlier one."""
+    first: dict[bytes, _Image] = {}
+    for image in images:
+        earlier = first.setdefault(image.digest, image)
+        if earlier is image:
+            continue
+        what = f"the same pixels as {earlier.where}"
+        if earlier.split == image.split:
+            yield Finding("warning", image.where, what)
+        else:
+            leak = f"{what}: {image.split} leaks into {earlier.split}"
+            yield Finding("error", image.where, leak)
+
+
+def _shared_ground(images: Sequence[_Image]) -> Iterator[Finding]:
+    """Find chips whose footprint overlaps one of an earlier split in the same CRS."""
+    placed = [image for image in images if image.crs]
+    for crs in sorted({image.crs or "" for image in placed}):
+        for number, split in enumerate(SPLITS[1:], 1):
+            group = [image for image in placed if image.crs == crs]
+            earlier = [image for image in group if image.split in SPLITS[:number]]
+            tree = shapely.STRtree([shapely.box(*image.inside) for image in earlier])
+            for image in (image for image in group if image.split == split):
+                hits = tree.query(shapely.box(*image.inside), predicate="intersects")
+                if hits.size:
+                    what = (
+                        f"its ground overlaps that of {hits.size} chip(s) of other splits, such "
+                        f"as {earlier[hits.min()].where}"
+                    )
+                    yield Finding("warning", image.where, what)
+
+
+def _mixture(root: Place, images: Iterable[_Image]) -> Iterator[Finding]:
+    """Find what should be the same throughout a set."""
+    images = list(images)
+    for kind, several in (
+        ("CRS", _several((image.crs or "none", image.where) for image in images)),
+        ("types", _several((image.dtype, image.where) for image in images)),
+    ):
+        if several:
+            yield Finding("warning", str(root), f"images of several {kind}: {several}")
+
+
+def _several(items: Iterable[tuple[str, str]]) -> str | None:
+    """Count kinds and give an example of each; None when there are not several.
+
+    Examples
+    --------
+    >>> _several([("uint8", "a"), ("uint16", "b"), ("uint8", "c")])
+    'uint8 (2, such as a), uint16 (1, such as b)'
+    """
+    kinds: dict[str, list[str]] = {}
+    for kind, where in items:
+        kinds.setdefault(kind, []).append(where)
+    if len(kinds) < 2:
+        return None
+    return ", ".join(f"{kind} ({len(where)}, such as {where[0]})" for kind, where in kinds.items())

@@ -1,0 +1,257 @@
+"""The training loop: PyTorch Lightning, with checkpoints from which a killed run goes on."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
+from torch.utils.data import DataLoader
+
+from geoforest.config import TrainSettings
+from geoforest.machine import usable_cores
+from geoforest.reflectance import BandStatistics
+from geoforest.train.augmentation import ChipDataset, EpochSampler, Sample
+from geoforest.train.chips import Chip
+from geoforest.train.module import SegmentationModule
+from geoforest.train.resume import BEST_NAME, LAST_NAME
+
+_DONE_NAME = "trained"
+_MAX_WORKERS = 8
+
+
+class Epoch(TypedDict):
+    """Losses of one epoch, mean over its batches, and the learning rate at its end."""
+
+    epoch: int
+    train_loss: float
+    val_loss: float
+    learning_rate: float
+
+
+OnEpoch = Callable[[Epoch], None]
+"""Told of each epoch as it ends; an epoch that an earlier run finished is not told again."""
+
+
+def fit(
+    network: torch.nn.Module,
+    chips: Mapping[str, Sequence[Chip]],
+    statistics: BandStatistics,
+    settings: TrainSettings,
+    folder: Path,
+    on_epoch: OnEpoch,
+) -> list[Epoch]:
+    """Train ``network`` in place and leave the weights of the best epoch in it.
+
+    Parameters
+    ----------
+    network
+        Gives logits.
+    chips
+        By split, ``train`` and ``validation``; all of one shape.
+    statistics
+        Of the training chips.
+    settings
+        How to train.
+    folder
+        For checkpoints; where one is there already, training goes on from it.
+    on_epoch
+        Told of each epoch.
+
+    Returns
+    -------
+    list of Epoch
+        All epochs, those of earlier runs included.
+    """
+    pl.seed_everything(settings.seed, workers=True, verbose=False)
+    module = SegmentationModule(
+        network,
+        loss=settings.loss,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        schedule=settings.schedule,
+        freeze_encoder=settings.freeze_encoder,
+        encoder_bn=settings.encoder_bn,
+    )
+    loaders = {split: _loader(split, items, statistics, settings) for split, items in chips.items()}
+    history = _History(settings.seed, on_epoch)
+    last, done = folder / LAST_NAME, folder / _DONE_NAME
+    trained_before = done.exists()
+    if not trained_before:
+        with _quiet():
+            trainer = _trainer(settings, folder, history)
+            with _interruptible(trainer):
+                trainer.fit(
+                    module,
+                    loaders["train"],
+                    loaders["validation"],
+                    ckpt_path=str(last) if last.exists() else None,
+                    weights_only=True,
+                )
+        # Were the run killed later on, training again would be an epoch more than patience allows.
+        done.touch()
+    # With several devices the epochs were counted in other processes: the checkpoint has them.
+    finished = torch.load(last, map_location="cpu", weights_only=True)
+    history.load_state_dict(finished["callbacks"][history.state_key])
+    if not trained_before:
+        history.tell()
+    best = torch.load(folder / BEST_NAME, map_location="cpu", weights_only=True)
+    module.load_state_dict(best["state_dict"])
+    return history.epochs
+
+
+def _loader(
+    split: str, chips: Sequence[Chip], statistics: BandStatistics, settings: TrainSettings
+) -> DataLoader[Sample]:
+    training = split == "train"
+    dataset = ChipDataset(
+        chips,
+        mean=statistics.mean,
+        std=statistics.std,
+        augmentation=settings.augmentation if training else "none",
+        seed=settings.seed,
+    )
+    workers = settings.workers
+    on_gpu = torch.cuda.is_available()
+    if workers is None:
+        workers = min(_MAX_WORKERS, usable_cores()) if on_gpu else 0
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=on_gpu,
+        batch_size=settings.batch_size,
+        sampler=EpochSampler(len(chips), seed=settings.seed) if training else None,
+        # A last batch of one chip has no batch statistics.
+        drop_last=training and len(chips) > settings.batch_size,
+    )
+
+
+def _trainer(settings: TrainSettings, folder: Path, history: _History) -> pl.Trainer:
+    callbacks: list[pl.Callback] = [history, *_checkpoints(folder)]
+    if settings.patience:
+        callbacks.append(EarlyStopping("val_loss", patience=settings.patience))
+    if settings.averaging is not None:
+        callbacks.append(EMAWeightAveraging(decay=settings.averaging))
+    return pl.Trainer(
+        max_epochs=settings.epochs,
+        accelerator="auto",
+        devices=settings.devices,
+        # Other processes than this one train on several devices: it lives on to save the model.
+        strategy="ddp_spawn" if settings.devices > 1 else "auto",
+        precision=settings.precision,
+        accumulate_grad_batches=settings.accumulate,
+        deterministic=settings.deterministic,
+        gradient_clip_val=1.0,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+    )
+
+
+def _checkpoints(folder: Path) -> list[pl.Callback]:
+    """Keep the best epoch and the last one, in this order, so that the last knows the best."""
+    # Whole checkpoints, not weights alone: only there does Lightning put the averaged weights,
+    # whose validation loss is the one monitored, in place of the current ones. At the end of an
+    # epoch, when the history has it.
+    return [
+        ModelCheckpoint(
+            folder,
+            filename=Path(name).stem,
+            monitor=monitor,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+        for name, monitor in ((BEST_NAME, "val_loss"), (LAST_NAME, None))
+    ]
+
+
+class _History(pl.Callback):
+    """Keeps the losses of each epoch, and makes each step's randomness its own.
+
+    What a network draws by chance in training, such as paths to leave out, would otherwise depend
+    on where a run was interrupted.
+    """
+
+    def __init__(self, seed: int, on_epoch: OnEpoch) -> None:
+        self.epochs: list[Epoch] = []
+        self._seed = seed
+        self._on_epoch: OnEpoch | None = on_epoch
+        self._told = 0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        step = trainer.fit_loop.total_batch_idx
+        torch.manual_seed(int(np.random.SeedSequence([self._seed, step]).generate_state(1)[0]))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        self.epochs.append(
+            Epoch(
+                epoch=trainer.current_epoch,
+                train_loss=float(metrics["train_loss"]),
+                val_loss=float(metrics["val_loss"]),
+                learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
+            )
+        )
+        self.tell()
+
+    def tell(self) -> None:
+        """Tell of the epochs that nobody was told of."""
+        if self._on_epoch is not None:
+            for epoch in self.epochs[self._told :]:
+                self._on_epoch(epoch)
+            self._told = len(self.epochs)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epochs": [dict(epoch) for epoch in self.epochs]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.epochs = state_dict["epochs"]
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._told = len(checkpoint["callbacks"][self.state_key]["epochs"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Whoever listens does so in this process, not in those of other devices.
+        return {**self.__dict__, "_on_epoch": None}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        # How many there are is our own decision.
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        # Of Lightning's own doing.
+        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*deprecated")
+        # The checkpoints of this very training are what is wanted.
+        warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
+        yield
+
+
+@contextmanager
+def _interruptible(trainer: pl.Trainer) -> Iterator[None]:
+    """Let Ctrl-C through as what it is; Lightning ends the process and ignores further ones."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, handler)
+        print(file=sys.stderr)
+        raise KeyboardInterrupt from None

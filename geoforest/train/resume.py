@@ -1,0 +1,90 @@
+"""The work folder of a training: checkpoints that a killed run leaves for the next one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from geoforest.config import TrainSettings
+from geoforest.errors import OutputError
+from geoforest.io.lock import exclusive_lock
+from geoforest.io.shards import read_json, write_durably
+from geoforest.train.chips import Chip
+
+LAST_NAME: Final = "last.ckpt"
+BEST_NAME: Final = "best.ckpt"
+_JOB_NAME: Final = "job.json"
+
+
+def training_identity(
+    settings: TrainSettings, chips: Mapping[str, Sequence[Chip]]
+) -> dict[str, Any]:
+    """All that changes a weight: settings, initial weights, and the chips by content."""
+    weights = settings.encoder_weights
+    return {
+        "settings": settings.model_dump(mode="json", exclude={"workers"}),
+        "encoder_weights": _weights_digest(weights),
+        "chips": {split: _chips_digest(items) for split, items in chips.items()},
+    }
+
+
+@contextmanager
+def open_training(out: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
+    """Claim the work folder beside a bundle that is to be made.
+
+    Checkpoints of the same training are kept, those of another are removed. After success the
+    folder is deleted, and after a failure before the first checkpoint, too.
+
+    Parameters
+    ----------
+    out
+        The bundle.
+    identity
+        Of the training.
+
+    Raises
+    ------
+    OutputError
+        When the folder cannot be written to, or another run is training here.
+    """
+    folder = out.with_name(f".{out.name}.training")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "lock").touch()
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written to ({error.strerror or error})") from error
+    with exclusive_lock(folder):
+        if read_json(folder / _JOB_NAME) != identity:
+            for item in folder.iterdir():
+                if item.name != "lock":
+                    shutil.rmtree(item) if item.is_dir() else item.unlink()
+            write_durably(folder / _JOB_NAME, json.dumps(identity, indent=2).encode())
+        try:
+            yield folder
+        except BaseException:
+            if not (folder / LAST_NAME).exists():
+                shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+
+
+def _weights_digest(weights: str | None) -> str | None:
+    """Content of a file of weights; the name itself where it is none."""
+    if weights is None or not Path(weights).is_file():
+        return weights
+    with Path(weights).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _chips_digest(chips: Sequence[Chip]) -> str:
+    digest = hashlib.sha256()
+    for chip in chips:
+        digest.update(f"{chip.name}\0{chip.dn.shape}{chip.dn.dtype}\0".encode())
+        digest.update(chip.dn.tobytes())
+        digest.update(chip.mask.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,89 @@
+"""An evaluation on disk: its numbers, its pictures, and what becomes of it when something fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from geoforest.errors import DataError, OutputError
+from geoforest.models.bundle import load_bundle, save_bundle
+from geoforest.models.torch_runtime import TorchPredictor
+from geoforest.report.evaluation import evaluate_model
+from geoforest.train.chips import read_split
+from geoforest.train.evaluate import evaluate
+from tests.train.test_fit import write_chips
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_chips(tmp_path_factory.mktemp("chips"), {"train": 1, "validation": 5, "test": 2})
+
+
+@pytest.fixture(scope="module")
+def model(tiny_bundle, tmp_path_factory) -> Path:
+    """The tiny bundle with a history, and a threshold that its random weights straddle."""
+    path = tmp_path_factory.mktemp("models") / "judged"
+    history = [
+        {"epoch": n, "train_loss": 0.5, "val_loss": 0.4 + n, "learning_rate": 1e-4}
+        for n in range(3)
+    ]
+    card = tiny_bundle.card.model_copy(
+        update={"training": {"history": history}, "threshold": 0.44, "notes": "<b>not bold</b>"}
+    )
+    return save_bundle(path, tiny_bundle.state_dict(), card).path
+
+
+def test_numbers_and_files(data, model, tmp_path):
+    out = tmp_path / "evaluation"
+    metrics = evaluate_model(
+        model, data, out, splits=("validation", "test"), n_chips=3, device="cpu"
+    )
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    bundle = load_bundle(model)
+    for split, n_chips in (("validation", 5), ("test", 2)):
+        judged = evaluate(TorchPredictor(bundle), read_split(data, split, n_bands=4))
+        told = metrics["splits"][split]
+        assert told["threshold"] == 0.44
+        assert told["chips"] == n_chips
+        assert told["scores"] == judged.scores(0.44)
+        assert told["best_threshold"] == judged.best_threshold()
+        with (out / split / "precision_recall.csv").open() as handle:
+            curve = list(csv.DictReader(handle))
+        thresholds = [float(row["threshold"]) for row in curve]
+        assert thresholds == sorted(thresholds)
+        assert {0.44, judged.best_threshold(), 1e-6, 1.0} <= set(thresholds)
+        with (out / split / "chips.csv").open() as handle:
+            assert len(list(csv.DictReader(handle))) == n_chips
+        drawn = [path.stem for path in (out / split / "chips").iterdir()]
+        assert len(drawn) == min(3, n_chips)
+    f1 = {name: h.at(110).scores() for name, h in judged.chips.items()}
+    assert set(drawn) == set(f1)
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 * 3 + 3 + 2 + 1
+    assert "carried over" in page
+    assert "&lt;b&gt;not bold" in page
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_all_chips_and_another_threshold(data, model, tmp_path):
+    out = tmp_path / "evaluation"
+    metrics = evaluate_model(model, data, out, threshold=0.5, n_chips=None, device="cpu")
+    assert metrics["splits"]["validation"]["threshold"] == 0.5
+    assert len(list((out / "validation" / "chips").iterdir())) == 5
+    # An earlier evaluation is replaced whole.
+    evaluate_model(model, data, out, n_chips=0, device="cpu")
+    assert list((out / "validation" / "chips").iterdir()) == []
+
+
+def test_failures_leave_nothing_and_replace_nothing(data, model, tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        evaluate_model(model, data, tmp_path / "e", splits=("nowhere",), device="cpu")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(OutputError, match="is no evaluation"):
+        evaluate_model(model, data, tmp_path / "mine", device="cpu")
+    assert list((tmp_path / "mine").iterdir()) == []

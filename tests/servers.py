@@ -1,0 +1,148 @@
+"""Servers on the loopback interface, well behaved or not: HTTP with ranges, and S3."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+ACCESS_KEY, SECRET_KEY = "AKIALOOPBACKONLY", "s3cr3t/of+nobody"
+
+
+class FileServer:
+    """Serves ``files`` by path, and keeps account of it.
+
+    Attributes
+    ----------
+    files, redirects
+        Bytes, and places to go instead, by path.
+    etags
+        By path.
+    ranges, if_ranges
+        Whether it heeds ``Range``, and ``If-Range`` with it.
+    busy
+        So many requests are answered with 503 first.
+    cuts
+        The next answers end after so many bytes, though more were announced.
+    stall
+        When there is one, an answer that was cut hangs until it is set.
+    requests
+        Path, ``Range`` header and bytes sent of each request.
+    """
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.redirects: dict[str, str] = {}
+        self.etags: dict[str, str] = {}
+        self.ranges = self.if_ranges = True
+        self.busy = 0
+        self.cuts: list[int] = []
+        self.stall: Event | None = None
+        self.requests: list[tuple[str, str | None, int]] = []
+        self.url = ""
+
+    def sent(self, path: str) -> list[int]:
+        """Bytes sent of a file, by request."""
+        return [n_bytes for asked, _, n_bytes in self.requests if asked == path]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    files: FileServer
+
+    def do_GET(self) -> None:
+        server, path = self.files, self.path.partition("?")[0]
+        if server.busy:
+            server.busy -= 1
+            self._head(503, 0)
+        elif path in server.redirects:
+            self._head(302, 0, Location=server.redirects[path])
+        elif path not in server.files:
+            self._head(404, 0)
+        else:
+            self._file(path)
+
+    def _file(self, path: str) -> None:
+        server, data, etag = self.files, self.files.files[path], self.files.etags.get(path)
+        asked = self.headers.get("Range")
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges else None
+        if server.if_ranges and self.headers.get("If-Range", etag) != etag:
+            start = None
+        if start is not None and start >= len(data):
+            return self._head(416, 0, **{"Content-Range": f"bytes */{len(data)}"})
+        headers = {"ETag": etag} if etag else {}
+        if start is not None:
+            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+        body = data[start or 0 :]
+        self._head(200 if start is None else 206, len(body), **headers)
+        sent = body[: server.cuts.pop(0)] if server.cuts else body
+        server.requests.append((path, asked, len(sent)))
+        self.wfile.write(sent)
+        if len(sent) < len(body) and server.stall is not None:
+            server.stall.wait()
+        return None
+
+    def _head(self, status: int, length: int, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name is http.server's
+        """Say nothing."""
+
+
+@contextmanager
+def file_server() -> Iterator[FileServer]:
+    """Run a :class:`FileServer` on a free port."""
+    files = FileServer()
+    handler = type("Handler", (_Handler,), {"files": files})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        files.url = f"http://127.0.0.1:{server.server_port}"
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield files
+        finally:
+            if files.stall is not None:
+                files.stall.set()
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def s3_server() -> Iterator[str]:
+    """Run an S3 server on a free port and yield its address."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+def s3_bucket(environment: pytest.MonkeyPatch, address: str, bucket: str) -> Any:
+    """Set the environment up for a server, make a bucket, and return a client of boto3."""
+    import boto3
+
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
+        environment.delenv(name, raising=False)
+    environment.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    environment.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    environment.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    environment.setenv("AWS_ENDPOINT_URL", address)
+    # Neither files of the user's nor a cloud's own address may bring in other keys.
+    environment.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    environment.setenv("AWS_CONFIG_FILE", "/dev/null")
+    environment.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=bucket)
+    return client

@@ -1,0 +1,171 @@
+"""Chips from folders and buckets: the same arrays, and each fault by the name of its file."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+
+from geoforest.errors import DataError
+from geoforest.io.files import open_place
+from geoforest.reflectance import BandStatistics
+from geoforest.train.chips import (
+    Chip,
+    channel_statistics,
+    decode,
+    read_split,
+    write_statistics,
+)
+from tests import synthetic
+from tests.servers import s3_bucket, s3_server
+from tests.train.test_fit import write_chips
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def s3(address, monkeypatch) -> Any:
+    return s3_bucket(monkeypatch, address, "chips")
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return write_chips(tmp_path / "set", {"train": 3, "validation": 1})
+
+
+def upload(client: Any, data: Path) -> str:
+    prefix = data.parent.name
+    for path in data.rglob("*.tif"):
+        client.upload_file(str(path), "chips", f"{prefix}/{path.relative_to(data)}")
+    return f"s3://chips/{prefix}"
+
+
+def rewrite(path: Path, values: np.ndarray, **profile: object) -> None:
+    synthetic.write_raster(path, values, descriptions=None, **profile)
+
+
+def test_a_bucket_gives_what_its_folder_gives(data, s3):
+    rewrite(data / "train" / "images" / "0.tif", synthetic.digital_numbers((64, 64)), nodata=300)
+    here, there = (read_split(place, "train", n_bands=4) for place in (data, upload(s3, data)))
+    assert [chip.name for chip in there] == ["0", "1", "2"]
+    for ours, theirs in zip(here, there, strict=True):
+        assert (ours.dn == theirs.dn).all()
+        assert ours.dn.dtype == theirs.dn.dtype == np.uint16
+        assert (ours.mask == theirs.mask).all()
+    assert (here[0].mask == 255).any()
+
+
+def test_a_fault_in_a_bucket_has_its_url(data, s3):
+    (data / "train" / "masks" / "1.tif").unlink()
+    url = upload(s3, data)
+    with pytest.raises(DataError, match=rf"^{url}/train/images/1\.tif: image without mask"):
+        read_split(url, "train", n_bands=4)
+    with pytest.raises(DataError, match=rf"^{url}/test/images: no such folder; images/ and"):
+        read_split(url, "test", n_bands=4)
+
+
+def test_names_that_gdal_might_misread(data):
+    for kind in ("images", "masks"):
+        (data / "train" / kind / "0.tif").rename(data / "train" / kind / "a b%20#é?.TIF")
+    assert [chip.name for chip in read_split(data, "train", n_bands=4)] == ["1", "2", "a b%20#é?"]
+
+
+def test_links_and_other_files_beside_the_chips(data, tmp_path):
+    images = data / "train" / "images"
+    shutil.move(images / "0.tif", tmp_path / "elsewhere.tif")
+    (images / "0.tif").symlink_to(tmp_path / "elsewhere.tif")
+    (images / "0.tif.aux.xml").write_text("<PAMDataset/>")
+    (images / "readme.txt").write_text("chips")
+    assert len(read_split(data, "train", n_bands=4)) == 3
+
+
+def test_masks_of_0_and_255_alone_are_ambiguous(data):
+    for path in (data / "train" / "masks").glob("*.tif"):
+        rewrite(path, np.resize(np.array([0, 255], np.uint8), (1, 64, 64)))
+    message = r"train/masks: codes 0 and 255 only, so that 255 may be meant as forest; 0 other, 1"
+    with pytest.raises(DataError, match=message):
+        read_split(data, "train", n_bands=4)
+    # One mask that has 1 shows what 255 stands for.
+    rewrite(path, np.ones((1, 64, 64), np.uint8))
+    assert len(read_split(data, "train", n_bands=4)) == 3
+
+
+def test_a_split_without_forest_can_be_read(data):
+    rewrite(data / "validation" / "masks" / "0.tif", np.zeros((1, 64, 64), np.uint8))
+    assert not read_split(data, "validation", n_bands=4)[0].mask.any()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: shutil.copy(t / "images/1.tif", t / "images/1.tiff"), r"1\.tiff: has the name"),
+        (lambda t: (t / "images" / "1.tif").write_bytes(b""), r"1\.tif: not a raster .*empty"),
+        (lambda t: cut(t / "images" / "1.tif"), r"images/1\.tif: not a raster"),
+        (lambda t: as_vrt(t / "images" / "1.tif"), r"images/1\.tif: not a raster .*'1\.tif'"),
+        (lambda t: rewrite(t / "masks" / "1.tif", np.full((1, 64, 64), 2.5)), r"1\.tif: code 2\.5"),
+        (
+            lambda t: rewrite(t / "images" / "1.tif", np.ones((4, 60, 64), np.uint16)),
+            r"masks/1\.tif: shape \(1, 64, 64\), \(1, 60, 64\) wanted",
+        ),
+    ],
+)
+def test_faults_have_the_name_of_the_file(data, spoil, message):
+    spoil(data / "train")
+    with pytest.raises(DataError, match=message) as caught:
+        read_split(data, "train", n_bands=4)
+    assert "\n" not in str(caught.value)
+    assert "vsimem" not in str(caught.value)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+def as_vrt(path: Path) -> None:
+    """A file that GDAL would open, and that makes it open another one."""
+    path.rename(path.with_suffix(".source"))
+    rasterio.shutil.copy(path.with_suffix(".source"), path, driver="VRT")
+
+
+def test_georeference_is_read(data):
+    path = data / "train" / "images" / "0.tif"
+    raster = decode(open_place(path), path.read_bytes())
+    assert raster.crs == rasterio.CRS.from_string(synthetic.UTM_20S)
+    assert raster.bounds == (500_000, 8_899_360, 500_640, 8_900_000)
+
+
+def test_statistics_are_written_as_they_are(tmp_path):
+    rng = np.random.default_rng(0)
+    chips = [
+        Chip(str(n), rng.integers(0, 9000, (2, 32, 32)), rng.choice([0, 1, 255], (32, 32)))
+        for n in range(3)
+    ]
+    statistics = channel_statistics(chips)
+    path = tmp_path / "statistics.csv"
+    write_statistics(path, ("B04", "B08"), statistics)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["band", "mean", "std", "count"]
+    assert [row["band"] for row in rows] == ["B04", "B08"]
+    assert [float(row["mean"]) for row in rows] == statistics.mean.tolist()
+    assert [float(row["std"]) for row in rows] == statistics.std.tolist()
+    assert {int(row["count"]) for row in rows} == {sum(int(c.valid.sum()) for c in chips)}
+    assert [item.name for item in tmp_path.iterdir()] == ["statistics.csv"]
+
+
+def test_statistics_of_another_number_of_bands(tmp_path):
+    statistics = BandStatistics.of(np.ones((3, 1, 1)), np.array([[True]]))
+    with pytest.raises(ValueError, match="zip"):
+        write_statistics(tmp_path / "a.csv", ("B04", "B08"), statistics)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,150 @@
+"""A training that was killed ends with the weights it would have had."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from geoforest.config import TrainSettings
+from geoforest.errors import OutputError
+from geoforest.models.bundle import load_bundle
+from geoforest.train.chips import read_split
+from geoforest.train.fit import train
+from geoforest.train.resume import open_training, training_identity
+from tests.train.test_fit import write_chips
+
+# An encoder that leaves out paths by chance, averaged weights, a schedule: all have a state.
+OPTIONS = {
+    "encoder": "efficientnet-b0",
+    "encoder_weights": None,
+    "epochs": 4,
+    "batch_size": 2,
+    "learning_rate": 2e-3,
+    "schedule": "one-cycle",
+    "augmentation": "strong",
+    "averaging": 0.8,
+    "patience": 3,
+}
+SCRIPT = """
+import sys
+from geoforest.train.fit import train
+from tests.train.test_resume import OPTIONS
+train(sys.argv[1], sys.argv[2], **OPTIONS)
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_chips(tmp_path_factory.mktemp("chips"), {"train": 4, "validation": 2})
+
+
+def losses(bundle: Path) -> list[tuple[float, float]]:
+    history = load_bundle(bundle).card.training["history"]
+    return [(epoch["train_loss"], epoch["val_loss"]) for epoch in history]
+
+
+@pytest.mark.slow
+def test_killed_training_ends_with_the_same_weights(data, tmp_path):
+    train(data, tmp_path / "whole", **OPTIONS)
+    work = tmp_path / ".killed.training"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(data), str(tmp_path / "killed")],
+        cwd=Path(__file__).parents[2],
+        # Sums in another order would be other weights.
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+    )
+    deadline = time.monotonic() + 120
+    while not (work / "last.ckpt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (work / "last.ckpt").exists()
+    assert not (tmp_path / "killed").exists()
+    told: list[int] = []
+    train(data, tmp_path / "killed", **OPTIONS, on_epoch=lambda epoch: told.append(epoch["epoch"]))
+    assert told
+    assert told[0] > 0
+    assert told == list(range(told[0], 4))
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    whole, killed = (load_bundle(tmp_path / name) for name in ("whole", "killed"))
+    assert killed.sha256 == whole.sha256
+    assert killed.card.metrics == whole.card.metrics
+    assert not work.exists()
+
+
+@pytest.mark.slow
+def test_interrupted_after_training_and_before_the_bundle(data, tmp_path):
+    """Training again would be an epoch more than patience allows."""
+    options = {**OPTIONS, "encoder": "resnet18", "epochs": 8, "learning_rate": 0.3, "patience": 1}
+    card = train(data, tmp_path / "whole", **options)
+    assert len(card.training["history"]) < 8
+    # The folder is in the bundle's way only when it is to be saved.
+    out = tmp_path / "stopped"
+
+    def block(epoch):
+        out.mkdir(exist_ok=True)
+        (out / "in the way").touch()
+
+    with pytest.raises(OutputError, match="no model bundle"):
+        train(data, out, **options, on_epoch=block)
+    (out / "in the way").unlink()
+    out.rmdir()
+    told: list[int] = []
+    train(data, out, **options, on_epoch=lambda epoch: told.append(epoch["epoch"]))
+    assert told == []
+    assert losses(out) == losses(tmp_path / "whole")
+    assert load_bundle(out).sha256 == load_bundle(tmp_path / "whole").sha256
+
+
+def test_checkpoints_of_another_training_are_not_taken_up(tmp_path):
+    out = tmp_path / "model"
+
+    def interrupted(found: str | None) -> None:
+        with open_training(out, {"seed": 1}) as folder:
+            last = folder / "last.ckpt"
+            assert (last.read_text() if last.exists() else None) == found
+            last.write_text("1")
+            raise KeyboardInterrupt
+
+    for found in (None, "1"):
+        with pytest.raises(KeyboardInterrupt):
+            interrupted(found)
+    with open_training(out, {"seed": 2}) as folder:
+        assert not (folder / "last.ckpt").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_before_the_first_checkpoint(tmp_path):
+    with pytest.raises(ZeroDivisionError), open_training(tmp_path / "model", {}):
+        raise ZeroDivisionError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_trainings_of_one_model_at_once_are_refused(tmp_path):
+    with (
+        open_training(tmp_path / "model", {}),
+        pytest.raises(OutputError, match="another geoforest run"),
+        open_training(tmp_path / "model", {}),
+    ):
+        pass
+
+
+def test_the_identity_has_settings_weights_and_pixels(data, tmp_path):
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(b"1")
+    chips = {"train": read_split(data, "train", n_bands=4)}
+    first = training_identity(TrainSettings(encoder_weights=str(weights)), chips)
+    assert first == training_identity(TrainSettings(encoder_weights=str(weights)), chips)
+    assert first != training_identity(TrainSettings(encoder_weights=str(weights), seed=1), chips)
+    weights.write_bytes(b"2")
+    assert first != training_identity(TrainSettings(encoder_weights=str(weights)), chips)
+    weights.write_bytes(b"1")
+    chips["train"][0].mask[3, 3] ^= 1
+    assert first != training_identity(TrainSettings(encoder_weights=str(weights)), chips)

