@@ -43,6 +43,10 @@ class FetchError(GeoforestError):
     """A download failed. What was received is kept, and the same command goes on from there."""
 
 
+class RegistryError(GeoforestError):
+    """A model cannot be fetched or stored: no network, a refused key, a server's failure."""
+
+
 class IncompleteError(GeoforestError):
     """Some shards failed for good. Those that finished are kept for the next run."""
 

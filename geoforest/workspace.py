@@ -14,7 +14,8 @@ from typing import Any, Final
 
 from geoforest.errors import OutputError
 from geoforest.io.geopackage import journals
-from geoforest.io.shards import JOB_NAME, WORK_NAME, ShardStore, read_json, write_durably
+from geoforest.io.shards import JOB_NAME, WORK_NAME, ShardStore
+from geoforest.storage import read_json, write_durably
 
 MASK_NAME: Final = "forest_mask.tif"
 PROBABILITY_NAME: Final = "forest_probability.tif"

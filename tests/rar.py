@@ -5,12 +5,20 @@ After the technical notes of RARLAB: RAR 5.0 (https://www.rarlab.com/technote.ht
 
 from __future__ import annotations
 
+import ctypes.util
 import stat
 import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
+
+needs_libarchive = pytest.mark.skipif(
+    ctypes.util.find_library("archive") is None,
+    reason="the system library libarchive is absent (apt install libarchive13)",
+)
 
 _UNIX_5, _UNIX_4 = 1, 3
 _SYMLINK = 1

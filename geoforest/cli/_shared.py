@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
+
+from geoforest.errors import GeoforestWarning
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 MinAreaHa = Annotated[
@@ -17,6 +20,32 @@ MinAreaHa = Annotated[
 MaxVertices = Annotated[
     int, typer.Option(help="Patches with more vertices are written in parts; 0 never cuts.")
 ]
+Wandb = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ENTITY/PROJECT",
+        help="Track in Weights & Biases, too; the key is in WANDB_API_KEY.",
+    ),
+]
+
+
+def split_project(project: str) -> tuple[str | None, str]:
+    """Entity, None for that of the key, and name of ``ENTITY/PROJECT`` or ``PROJECT``."""
+    entity, _, name = project.rpartition("/")
+    return entity or None, name
+
+
+@contextmanager
+def warnings_said() -> Iterator[None]:
+    """Say our own warnings in a line each; Python would show where in the code they are."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", GeoforestWarning)
+        try:
+            yield
+        finally:
+            for warning in caught:
+                say(f"warning: {warning.message}")
 
 
 @contextmanager

@@ -23,7 +23,9 @@ def map_command(
         list[str], typer.Argument(metavar="SCENE...", help="Raster(s), or folder(s) of bands.")
     ],
     out: Annotated[Path, typer.Option(help="Products go to OUT/SCENE_ID/.")],
-    model: Annotated[str, typer.Option(help="`bundled`, a bundle folder or a .zip.")] = "bundled",
+    model: Annotated[
+        str, typer.Option(help="`bundled`, a bundle folder or .zip, or any other model reference.")
+    ] = "bundled",
     threshold: Annotated[
         float | None, typer.Option(help="Forest at or above; the model's own by default.")
     ] = None,

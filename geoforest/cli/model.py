@@ -1,35 +1,62 @@
-"""``geoforest model``: look at bundles, and bring foreign weights into one."""
+"""``geoforest model``: look at bundles, move them, and bring foreign weights into one."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json
+from geoforest.cli._shared import AsJson, print_json, warnings_said
 
-app = typer.Typer(help="Show and import model bundles.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show, import, pull and push model bundles.",
+    no_args_is_help=True,
+)
+
+Reference = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="`bundled`, a folder, a .zip, `folder:PATH/NAME`, `wandb:ENTITY/PROJECT/NAME`, each "
+        "with `:VERSION` or `:ALIAS` or none, or a URL such as `s3://BUCKET/NAME.zip`.",
+    ),
+]
 
 
 @app.command("list")
-def list_command(as_json: AsJson = False) -> None:
-    """List the models that need no path.
+def list_command(
+    registry: Annotated[
+        str | None,
+        typer.Argument(help="`folder:PATH` or `wandb:ENTITY/PROJECT`, to list its models too."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the models that need no path, and those of a registry.
 
-    **Example:** `geoforest model list`
+    **Example:** `geoforest model list folder:models`
     """
-    from geoforest.models.registry import BUNDLED, open_model
+    from geoforest.models.registry import BUNDLED, open_model, open_registry
 
+    entries = open_registry(registry).entries() if registry else []
     bundle = open_model(BUNDLED)
     if as_json:
-        print_json([{"reference": BUNDLED, "model": bundle.model_id}])
-    else:
-        print(f"{BUNDLED}\t{bundle.model_id}\t{', '.join(bundle.card.bands)}")
+        print_json(
+            [
+                {"reference": BUNDLED, "model": bundle.model_id},
+                *map(asdict, entries),
+            ]
+        )
+        return
+    print(f"{BUNDLED}\t{bundle.model_id}\t{', '.join(bundle.card.bands)}")
+    for entry in entries:
+        print(f"{entry.reference}\t{entry.model}\t{', '.join(entry.aliases)}\t{entry.created}")
 
 
 @app.command("show")
 def show_command(
-    reference: Annotated[str, typer.Argument(help="`bundled`, a folder or a .zip.")] = "bundled",
+    reference: Reference = "bundled",
     as_json: AsJson = False,
 ) -> None:
     """Show the card of a model.
@@ -98,3 +125,56 @@ def import_command(
         weights_license=license_,
     )
     print(f"{bundle.path}: {bundle.model_id}")
+
+
+@app.command("pull", no_args_is_help=True)
+def pull_command(
+    reference: Reference,
+    out: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy a model from a registry or a URL into a bundle folder.
+
+    What the reference system published as a state dict becomes a bundle.
+
+    **Example:** `geoforest model pull
+    wandb:akshaysuresh1/amazonforest_segmentation/unet_with_se_resnet50:best_model --out amazon`
+    """
+    from geoforest.models.copies import save_copy
+    from geoforest.models.registry import open_model
+
+    bundle = save_copy(open_model(reference), out)
+    if as_json:
+        print_json({"out": str(out), "model": bundle.model_id})
+    else:
+        print(f"{out}: {bundle.model_id}")
+
+
+@app.command("push", no_args_is_help=True)
+def push_command(
+    bundle: Annotated[Path, typer.Argument(help="Bundle folder or .zip.")],
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="`folder:PATH/NAME` or `wandb:ENTITY/PROJECT/NAME`, no version."
+        ),
+    ],
+    alias: Annotated[
+        list[str] | None, typer.Option(help="To be moved to this version; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Store a bundle in a registry as a new version of a model.
+
+    **Example:** `geoforest model push models/mine folder:registry/unet --alias best_model`
+    """
+    from geoforest.models.bundle import load_bundle
+    from geoforest.models.registry import push_model
+
+    opened = load_bundle(bundle)
+    with warnings_said():
+        pushed = push_model(opened, reference, alias or [])
+    if as_json:
+        print_json({"reference": pushed, "model": opened.model_id})
+    else:
+        print(f"{pushed}: {opened.model_id}")

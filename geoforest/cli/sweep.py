@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, say
+from geoforest.cli._shared import AsJson, Wandb, print_json, say, split_project, warnings_said
 
 if TYPE_CHECKING:
     from geoforest.train.sweep import Trial
@@ -30,22 +30,35 @@ def sweep_command(
             "`folder:OUT/registry/<sweep name>` by default.",
         ),
     ] = None,
+    wandb: Wandb = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a U-Net for each set of settings; the lowest validation loss wins.
 
     Settings with one `value` are the same for all trials. A killed sweep goes on where it was when
-    the same command is given again.
+    the same command is given again. With `--wandb` the server chooses the trials, and the best is
+    promoted there by default.
 
     **Example:** `geoforest sweep sweep.yaml data/amazon --out sweep`
     """
     from geoforest.models.registry import push_model
-    from geoforest.train.sweep import best_bundle, read_sweep, run_sweep
+    from geoforest.train.sweep import best_bundle, read_sweep, run_sweep, run_wandb_sweep
+
+    def on_trial(trial: Trial) -> None:
+        say(describe(trial))
 
     chosen = read_sweep(config)
-    result = run_sweep(chosen, data, out, on_trial=lambda trial: say(describe(trial)))
-    target = registry or f"folder:{out}/registry/{chosen.name}"
-    promoted = push_model(best_bundle(result), target, ["best_model"])
+    with warnings_said():
+        if wandb is None:
+            result = run_sweep(chosen, data, out, on_trial=on_trial)
+            target = f"folder:{out}/registry/{chosen.name}"
+        else:
+            entity, project = split_project(wandb)
+            result = run_wandb_sweep(
+                chosen, data, out, project=project, entity=entity, on_trial=on_trial
+            )
+            target = f"wandb:{wandb}/{chosen.name}"
+        promoted = push_model(best_bundle(result), registry or target, ["best_model"])
     if as_json:
         trials = [{"parameters": t.parameters, "val_loss": t.value} for t in result.trials]
         print_json({"out": str(out), "trials": trials, "best": promoted})

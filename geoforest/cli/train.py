@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, say
+from geoforest.cli._shared import (
+    AsJson,
+    Wandb,
+    print_json,
+    say,
+    split_project,
+    warnings_said,
+)
 
 if TYPE_CHECKING:
     from geoforest.models.bundle import ModelCard
@@ -68,6 +75,7 @@ def train_command(
         int | None, typer.Option(help="Processes that load chips; by default as the device needs.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    wandb: Wandb = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a U-Net on labelled chips and save it as a bundle.
@@ -78,34 +86,38 @@ def train_command(
     --freeze-encoder --batch-size 4`
     """
     from geoforest.train.fit import train
+    from geoforest.train.tracking import WandbTracker
 
-    card = train(
-        data,
-        out,
-        on_epoch=say_epoch,
-        encoder=encoder,
-        architecture=architecture,
-        encoder_weights=encoder_weights,
-        bands=tuple(band.strip() for band in bands.split(",")),
-        epochs=epochs,
-        batch_size=batch_size,
-        accumulate=accumulate,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        schedule=schedule,
-        loss=loss,
-        augmentation=augmentation,
-        freeze_encoder=freeze_encoder,
-        encoder_bn=encoder_bn,
-        patience=patience,
-        averaging=averaging,
-        precision=precision,
-        half=half,
-        deterministic=deterministic,
-        devices=devices,
-        workers=workers,
-        seed=seed,
-    )
+    tracker = None
+    if wandb is not None:
+        entity, project = split_project(wandb)
+        tracker = WandbTracker(project, entity=entity)
+    settings: dict[str, Any] = {
+        "encoder": encoder,
+        "architecture": architecture,
+        "encoder_weights": encoder_weights,
+        "bands": tuple(band.strip() for band in bands.split(",")),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "schedule": schedule,
+        "loss": loss,
+        "augmentation": augmentation,
+        "freeze_encoder": freeze_encoder,
+        "encoder_bn": encoder_bn,
+        "patience": patience,
+        "averaging": averaging,
+        "precision": precision,
+        "half": half,
+        "deterministic": deterministic,
+        "devices": devices,
+        "workers": workers,
+        "seed": seed,
+    }
+    with warnings_said():
+        card = train(data, out, on_epoch=say_epoch, tracker=tracker, **settings)
     if as_json:
         print_json({"out": str(out), **card.model_dump(mode="json")})
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +19,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from geoforest.grid import Shard
-from geoforest.io.lock import exclusive_lock
 from geoforest.reflectance import BandStatistics
+from geoforest.storage import exclusive_lock, read_json, write_durably
 from geoforest.types import NO_OBSERVATION, StoredProbability
 
 WORK_NAME: Final = ".geoforest-work"
@@ -169,26 +168,3 @@ class ShardStore:
     def record(self, document: dict[str, Any]) -> None:
         """Write the job the folder belongs to."""
         write_durably(self.folder / JOB_NAME, json.dumps(document, indent=2).encode())
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object from a file; None when the file is absent or holds something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees all of it or none, even after a power cut."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as handle:
-            handle.write(data)
-            handle.flush()
-            os.fsync(handle.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from geoforest.config import Encoder
 from geoforest.errors import BundleError
-from geoforest.io.atomic import new_folder
+from geoforest.storage import new_folder
 
 if TYPE_CHECKING:
     import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from geoforest.errors import BundleError, InputError
 from geoforest.models.bundle import Bundle, ModelCard, save_bundle
 from geoforest.models.unet import build_unet
 
-_PUBLISHED_NAME = re.compile(r"(?P<encoder>.+)_batch(?P<batch>\d+)_lr(?P<lr>[\d.e+-]+)_weights$")
+_PUBLISHED_NAME = re.compile(
+    r"(?P<encoder>.+)_batch(?P<batch>\d+)_lr(?P<lr>\d+(\.\d+)?(e[+-]?\d+)?)_weights"
+)
 
 
 def import_weights(
@@ -32,6 +35,8 @@ def import_weights(
     name: str | None = None,
     training_data: str = "not stated",
     weights_license: str = "not stated",
+    notes: str = "",
+    origin: Mapping[str, str] | None = None,
 ) -> Bundle:
     """Make a bundle of a U-Net's weights.
 
@@ -47,8 +52,10 @@ def import_weights(
     encoder
         Name in segmentation-models-pytorch; by default from a file name such as
         ``se_resnet50_batch4_lr1.0e-04_weights.pt``.
-    threshold, window, name, training_data, weights_license
+    threshold, window, name, training_data, weights_license, notes
         Go into the card.
+    origin
+        Where the file comes from, for the card's ``training``.
 
     Raises
     ------
@@ -58,7 +65,7 @@ def import_weights(
         When the encoder cannot be told, or the numbers do not fit the bands.
     """
     path = Path(path)
-    published = _PUBLISHED_NAME.match(path.stem)
+    published = _PUBLISHED_NAME.fullmatch(path.stem)
     if encoder is None:
         if published is None:
             raise InputError(f"{path}: its name does not tell the encoder; give --encoder")
@@ -72,7 +79,7 @@ def import_weights(
             f"{path}: does not fit Unet({encoder!r}, in_channels={len(bands)}): "
             f"{' '.join(str(error).split())[:300]}"
         ) from error
-    training: dict[str, Any] = {"imported_from": path.name}
+    training: dict[str, Any] = {"imported_from": path.name, **(origin or {})}
     if published is not None:
         training |= {
             "batch_size": int(published["batch"]),
@@ -90,6 +97,7 @@ def import_weights(
             window=window,
             training_data=training_data,
             license=weights_license,
+            notes=notes,
             versions={"geoforest": __version__, "torch": torch.__version__},
             created=datetime.now(UTC).date().isoformat(),
             training=training,

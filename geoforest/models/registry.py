@@ -1,19 +1,24 @@
-"""Where models come from: a reference is turned into an opened bundle."""
+"""Where models come from: a reference is turned into an opened bundle.
+
+The grammar of references is documented in :mod:`geoforest.models.references`.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from geoforest.errors import BundleError
+from geoforest.errors import InputError
 from geoforest.models.bundle import Bundle, load_bundle
+from geoforest.models.references import BUNDLED, Registry, split_reference
 
 if TYPE_CHECKING:
     from geoforest.models.torch_runtime import TorchPredictor
 
-BUNDLED = "bundled"
+__all__ = ["BUNDLED", "bundled_path", "load_model", "open_model", "open_registry", "push_model"]
 
 
 def bundled_path() -> Path:
@@ -22,28 +27,100 @@ def bundled_path() -> Path:
 
 
 def open_model(reference: str | os.PathLike[str] = BUNDLED) -> Bundle:
-    """Open the bundle a reference names.
+    """Open the bundle a reference names; one from elsewhere is downloaded into a cache.
 
     Parameters
     ----------
     reference
-        ``"bundled"``, or the path of a bundle folder or zip file.
+        ``"bundled"``, the path of a bundle folder or zip file, ``"folder:PATH/NAME:VERSION"``,
+        ``"wandb:ENTITY/PROJECT/NAME:VERSION"``, or a URL; see
+        :mod:`geoforest.models.references`.
 
     Raises
     ------
-    BundleError
-        When nothing usable is there.
+    InputError
+        When nothing usable is there, or the reference cannot be used.
+    RegistryError
+        When it cannot be fetched.
     """
     if isinstance(reference, str):
         if reference == BUNDLED:
             return load_bundle(bundled_path())
-        scheme, separator, _ = reference.partition(":")
-        if separator and len(scheme) > 1 and not Path(reference).exists():
-            raise BundleError(
-                f"{reference}: references of kind {scheme!r} are not supported yet; "
-                "give `bundled`, a bundle folder or a .zip"
-            )
+        if "://" in reference:
+            from geoforest.models.download import fetch_bundle
+
+            return fetch_bundle(reference)
+        named = split_reference(reference)
+        if named is not None:
+            registry, model = named
+            return open_registry(registry).open(model)
     return load_bundle(reference)
+
+
+def open_registry(reference: str) -> Registry:
+    """Open a registry of models; nothing is read yet.
+
+    Parameters
+    ----------
+    reference
+        ``"folder:PATH"`` or ``"wandb:ENTITY/PROJECT"``.
+
+    Raises
+    ------
+    InputError
+        When it is neither, or wandb is wanted and not installed.
+
+    Examples
+    --------
+    >>> registry = open_registry("folder:models")
+    >>> registry.open("unet:best_model")  # doctest: +SKIP
+    """
+    kind, _, place = reference.partition(":")
+    if kind == "folder" and place:
+        from geoforest.models.folder_registry import FolderRegistry
+
+        return FolderRegistry(place)
+    if kind == "wandb" and place:
+        from geoforest.models.wandb_registry import WandbRegistry
+
+        return WandbRegistry(place)
+    raise InputError(f"{reference}: folder:PATH or wandb:ENTITY/PROJECT was wanted")
+
+
+def push_model(
+    bundle: Bundle,
+    reference: str,
+    aliases: Sequence[str] = (),
+    metadata: Mapping[str, Any] | None = None,
+) -> str:
+    """Store a bundle in a registry as a new version of a model.
+
+    Parameters
+    ----------
+    bundle
+        A folder or a zip file.
+    reference
+        ``"folder:PATH/NAME"`` or ``"wandb:ENTITY/PROJECT/NAME"``, without a version.
+    aliases, metadata
+        See :meth:`geoforest.models.references.Registry.push`.
+
+    Returns
+    -------
+    str
+        The version's reference.
+
+    Raises
+    ------
+    InputError
+        When the reference cannot be used, or there is no key.
+    RegistryError
+        When the server cannot be reached, or refuses.
+    """
+    named = split_reference(reference)
+    if named is None:
+        raise InputError(f"{reference}: folder:PATH/NAME or wandb:ENTITY/PROJECT/NAME was wanted")
+    registry, name = named
+    return open_registry(registry).push(bundle, name, aliases, metadata)
 
 
 def load_model(
@@ -65,8 +142,10 @@ def load_model(
 
     Raises
     ------
-    BundleError
-        When nothing usable is there.
+    InputError
+        When nothing usable is there, or the reference cannot be used.
+    RegistryError
+        When it cannot be fetched.
 
     Examples
     --------

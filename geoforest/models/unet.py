@@ -107,8 +107,8 @@ def build_unet(
         return smp.Unet(encoder, encoder_weights=None, in_channels=in_channels, classes=1)
     except Exception as error:  # smp and timm raise many kinds
         raise BundleError(
-            f"encoder {encoder!r}: not known to segmentation-models-pytorch, or of no use in a U-Net "
-            f"({' '.join(str(error).split())[:300]})"
+            f"encoder {encoder!r}: not known to segmentation-models-pytorch, or of no use in a "
+            f"U-Net ({' '.join(str(error).split())[:300]})"
         ) from error
 
 

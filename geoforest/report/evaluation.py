@@ -15,11 +15,11 @@ from typing import Any, Final
 import jinja2
 
 from geoforest import __version__
-from geoforest.io.atomic import new_folder
 from geoforest.models.bundle import ModelCard
 from geoforest.models.registry import load_model
 from geoforest.predict import Predictor
 from geoforest.stitch import mask_from_probability, quantise
+from geoforest.storage import new_folder
 from geoforest.train import figures
 from geoforest.train.chips import Chip, read_split
 from geoforest.train.evaluate import CURVE_THRESHOLDS, Evaluation, evaluate, predict_chip

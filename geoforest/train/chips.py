@@ -16,8 +16,8 @@ from rasterio.io import MemoryFile
 
 from geoforest.errors import DataError
 from geoforest.io.files import Place, open_place, read_ahead
-from geoforest.io.shards import write_durably
 from geoforest.reflectance import BandStatistics, observed
+from geoforest.storage import write_durably
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
 _CODES = (OTHER, FOREST, NO_OBSERVATION)

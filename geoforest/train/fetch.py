@@ -16,8 +16,7 @@ from geoforest.errors import DataError, FetchError, OutputError
 from geoforest.io.archive import require_libarchive, unpack_rar
 from geoforest.io.download import RETRIES, Progress, RemoteFile, download, fetch_json
 from geoforest.io.files import open_place, without_secrets
-from geoforest.io.lock import exclusive_lock
-from geoforest.io.shards import read_json, write_durably
+from geoforest.storage import exclusive_lock, read_json, write_durably
 from geoforest.train.chips import find_pairs
 
 RECORD_URL: Final = "https://zenodo.org/api/records/4498086"

@@ -27,6 +27,7 @@ from geoforest.train.initial import initial_network
 from geoforest.train.loop import Epoch, OnEpoch, fit
 from geoforest.train.metrics import DEFINITION
 from geoforest.train.resume import open_training, training_identity
+from geoforest.train.tracking import NoTracker, Tracker, tracked
 
 STATISTICS_NAME = "channel_statistics.csv"
 
@@ -38,6 +39,7 @@ def train(
     name: str | None = None,
     about: Mapping[str, Any] | None = None,
     on_epoch: OnEpoch = lambda epoch: None,
+    tracker: Tracker | None = None,
     **settings: Any,
 ) -> ModelCard:
     """Train a U-Net, choose its threshold, judge it on validation, and save it as a bundle.
@@ -58,6 +60,9 @@ def train(
         ``training_data``, ``license`` and ``notes`` of the card.
     on_epoch
         Told of each epoch as it ends.
+    tracker
+        Told of settings, epochs, scores and the bundle, such as
+        :class:`geoforest.train.tracking.WandbTracker`.
     **settings
         Fields of :class:`geoforest.config.TrainSettings`, such as ``encoder``, ``batch_size``,
         ``freeze_encoder``.
@@ -87,14 +92,32 @@ def train(
     statistics = channel_statistics(chips["train"])
     _check_usable(data, chips, chosen.bands, statistics)
     network = initial_network(chosen)
-    with open_training(out, training_identity(chosen, chips)) as work:
-        history = fit(network, chips, statistics, chosen, work, on_epoch)
-        card = _card(name or out.name, chosen, chips, statistics, history, about or {})
+    name = name or out.name
+    told = tracker or NoTracker()
+
+    def tell(epoch: Epoch) -> None:
+        told.log_epoch(epoch)
+        on_epoch(epoch)
+
+    with (
+        open_training(out, training_identity(chosen, chips)) as work,
+        tracked(told, chosen.model_dump(mode="json"), name=name),
+    ):
+        history = fit(network, chips, statistics, chosen, work, tell)
+        card = _card(name, chosen, chips, statistics, history, about or {})
         bundle = save_bundle(work / "bundle", _stored(network, half=chosen.half), card)
         card = judged_card(bundle, chips["validation"], scale=chosen.scale)
-        save_bundle(out, bundle.state_dict(), card)
+        bundle = save_bundle(out, bundle.state_dict(), card)
         write_statistics(out / STATISTICS_NAME, chosen.bands, statistics)
+        # Of the best epoch, where a tracker would take the last.
+        told.log_summary({"val_loss": lowest_loss(card), **card.metrics})
+        told.log_bundle(bundle, name)
     return card
+
+
+def lowest_loss(card: ModelCard) -> float:
+    """Give the validation loss of the epoch whose weights were kept."""
+    return min(float(epoch["val_loss"]) for epoch in card.training["history"])
 
 
 def judged_card(bundle: Bundle, chips: Sequence[Chip], *, scale: float = 1e-4) -> ModelCard:

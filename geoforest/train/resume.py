@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from geoforest.config import TrainSettings
 from geoforest.errors import OutputError
-from geoforest.io.lock import exclusive_lock
-from geoforest.io.shards import read_json, write_durably
+from geoforest.storage import exclusive_lock, read_json, write_durably
 from geoforest.train.chips import Chip
 
 LAST_NAME: Final = "last.ckpt"

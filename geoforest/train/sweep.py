@@ -20,11 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from geoforest.config import TrainSettings, checked
 from geoforest.errors import GeoforestError, InputError
-from geoforest.io.lock import exclusive_lock
-from geoforest.io.shards import write_durably
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
+from geoforest.storage import exclusive_lock, write_durably
 from geoforest.train.figures import sweep_figure
-from geoforest.train.fit import train
+from geoforest.train.fit import lowest_loss, train
+from geoforest.train.tracking import Tracker
 
 if TYPE_CHECKING:
     import optuna
@@ -78,7 +78,7 @@ class SweepConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = "sweep"
+    name: str = Field(default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
     description: str = ""
     method: Literal["grid", "random", "bayes"] = "grid"
     metric: SweepMetric = SweepMetric()
@@ -187,11 +187,7 @@ def run_sweep(
     """
     import optuna
 
-    out = Path(out)
-    checked(TrainSettings, fixed)
-    if twice := sorted(fixed.keys() & config.parameters.keys()):
-        raise InputError(f"{twice[0]}: is given for all trials and varied by the sweep")
-    out.mkdir(parents=True, exist_ok=True)
+    out = _prepared(config, Path(out), fixed)
     reasons: list[str] = []
 
     def objective(trial: optuna.Trial) -> float:
@@ -218,12 +214,76 @@ def run_sweep(
     return result
 
 
-def train_trial(data: str | Path, bundle: Path, settings: Mapping[str, Any]) -> float:
+def run_wandb_sweep(
+    config: SweepConfig,
+    data: str | Path,
+    out: str | Path,
+    *,
+    project: str,
+    entity: str | None = None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+    **fixed: Any,
+) -> SweepResult:
+    """Let Weights & Biases choose the settings of each trial; train and track them here.
+
+    Parameters
+    ----------
+    config, data, out, on_trial, **fixed
+        As for :func:`run_sweep`; the study is kept by the server and not in ``out``.
+    project, entity
+        Of the sweep; the entity is by default that of the key.
+
+    Raises
+    ------
+    InputError
+        When a setting cannot be used, or there is no key.
+    RegistryError
+        When the server cannot be reached, or refuses.
+    GeoforestError
+        When no trial succeeded.
+    """
+    from geoforest.train.wandb_sweeps import sweep_with_wandb
+
+    out = _prepared(config, Path(out), fixed)
+    trials: list[Trial] = []
+
+    def train_one(chosen: dict[str, Any], tracker: Tracker) -> float:
+        parameters = {name: chosen[name] for name in config.parameters}
+        bundle = trial_folder(out, parameters)
+        value = train_trial(data, bundle, {**fixed, **parameters}, tracker)
+        trials.append(Trial(parameters, value, bundle))
+        on_trial(trials[-1])
+        return value
+
+    with exclusive_lock(out):
+        sweep_with_wandb(
+            config.model_dump(mode="json", exclude_unset=True),
+            train_one,
+            project=project,
+            entity=entity,
+            count=config.run_cap,
+        )
+        result = SweepResult(sorted(trials, key=lambda trial: trial.value or 0.0))
+        _write_tables(out, result)
+    return result
+
+
+def _prepared(config: SweepConfig, out: Path, fixed: Mapping[str, Any]) -> Path:
+    checked(TrainSettings, dict(fixed))
+    if twice := sorted(fixed.keys() & config.parameters.keys()):
+        raise InputError(f"{twice[0]}: is given for all trials and varied by the sweep")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def train_trial(
+    data: str | Path, bundle: Path, settings: Mapping[str, Any], tracker: Tracker | None = None
+) -> float:
     """Train one trial, or find it trained; its value is the lowest validation loss."""
     card = load_bundle(bundle).card if (bundle / CARD_NAME).is_file() else None
     if card is None:
-        card = train(data, bundle, **settings)
-    return min(float(epoch["val_loss"]) for epoch in card.training["history"])
+        card = train(data, bundle, tracker=tracker, **settings)
+    return lowest_loss(card)
 
 
 def trial_folder(out: Path, parameters: Mapping[str, Any]) -> Path:

@@ -12,7 +12,7 @@ import pytest
 from geoforest.cli import main
 from tests import synthetic
 from tests.cli.test_cli import Done, in_a_process
-from tests.rar import Entry, write_rar
+from tests.rar import Entry, needs_libarchive, write_rar
 from tests.servers import ACCESS_KEY, SECRET_KEY, FileServer, file_server, s3_bucket, s3_server
 from tests.train.test_chips import upload
 from tests.train.test_fetch import ARCHIVE, FOLDERS, RECORD_WHOLE, publish
@@ -146,6 +146,7 @@ def address() -> Iterator[str]:
         yield address
 
 
+@needs_libarchive
 class TestFetch:
     @pytest.fixture
     def server(self) -> Iterator[FileServer]:

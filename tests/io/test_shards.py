@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from geoforest.errors import OutputError
 from geoforest.grid import Grid
-from geoforest.io.shards import Receipt, ShardStore, write_durably
+from geoforest.io.shards import Receipt, ShardStore
 from geoforest.reflectance import BandStatistics
+from geoforest.storage import write_durably
 from tests import synthetic
 
 SHARDS = list(Grid((90, 70), window=32, halo=0, shard_cores=2).shards())

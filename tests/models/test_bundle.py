@@ -84,7 +84,10 @@ def replace_by_fifo(path: Path) -> None:
         (lambda f: edit(f, std=[1, 2, 3, float("nan")]), "std.3: Input should be a finite"),
         (lambda f: edit(f, encoder="tu-hf-hub:evil/model"), "encoder: String should match"),
         (lambda f: edit(f, encoder="tu-local-dir:/tmp"), "encoder: String should match"),
-        (lambda f: edit(f, encoder="tu-vit_base_patch16_224"), "not known to segmentation-models-pytorch"),
+        (
+            lambda f: edit(f, encoder="tu-vit_base_patch16_224"),
+            "not known to segmentation-models-pytorch",
+        ),
         (lambda f: header(f, "[" * 100_000), "no safetensors file"),
         (lambda f: header(f, '{"a": {"data_offsets": []}}'), "no safetensors file"),
         (lambda f: header(f, '{"a": {"data_offsets": ["x", "y"]}}'), "no safetensors file"),

@@ -20,13 +20,14 @@ import pytest
 
 from geoforest.errors import DataError, FetchError, GeoforestError, InputError, OutputError
 from geoforest.io.archive import Limits, unpack_rar
-from geoforest.io.lock import exclusive_lock
+from geoforest.storage import exclusive_lock
 from geoforest.train.chips import read_split
 from geoforest.train.fetch import fetch_amazon
 from tests import synthetic
-from tests.rar import Entry, write_rar
+from tests.rar import Entry, needs_libarchive, write_rar
 from tests.servers import FileServer, file_server
 
+pytestmark = needs_libarchive
 N_CHIPS = {"train": 3, "validation": 2, "test": 1}
 FOLDERS = {
     "train": ("Training/image", "Training/label"),

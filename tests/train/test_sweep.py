@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from geoforest.errors import GeoforestError, InputError, OutputError
-from geoforest.io.lock import exclusive_lock
+from geoforest.storage import exclusive_lock
 from geoforest.train.sweep import best_bundle, read_sweep, run_sweep
 from tests.train.test_fit import write_chips
 

@@ -1,0 +1,238 @@
+"""A model registry in a folder: versions that never change, and a file with their aliases.
+
+``NAME/v0`` is a bundle like any other, ``NAME/v0.json`` says when and what was pushed, and
+``NAME/aliases.json`` names versions.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from geoforest.errors import BundleError, OutputError
+from geoforest.models.bundle import Bundle, load_bundle
+from geoforest.models.copies import copy_bundle, save_copy
+from geoforest.models.references import (
+    Entry,
+    checked_aliases,
+    checked_name,
+    is_version,
+    split_model,
+)
+from geoforest.storage import read_json, write_durably
+
+ALIASES_NAME: Final = "aliases.json"
+
+
+class FolderRegistry:
+    """A :class:`~geoforest.models.references.Registry` in a folder, on this machine or a share.
+
+    Pushes wait for each other; readers never wait, and see each version whole or not at all.
+
+    Parameters
+    ----------
+    root
+        The folder; the first push makes it.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    def push(
+        self,
+        bundle: Bundle,
+        name: str,
+        aliases: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Store a bundle as a new version, move the aliases to it, and return its reference.
+
+        Parameters
+        ----------
+        bundle
+            To be stored; when a version has the same weights and card, it gets no new one.
+        name
+            Of the model.
+        aliases
+            To be moved to this version, besides ``latest``.
+        metadata
+            Kept with a new version; plain JSON.
+
+        Raises
+        ------
+        InputError
+            When a name is none.
+        BundleError
+            When the aliases that are there are damaged.
+        OutputError
+            When the folder cannot be written to.
+        """
+        moved = checked_aliases(aliases)
+        folder = self.root / checked_name(name)
+        with _locked(folder):
+            before = _aliases(folder)
+            version = _find(folder, bundle) or _add(folder, bundle, metadata or {})
+            _write_json(folder / ALIASES_NAME, {**before, **dict.fromkeys(moved, version)})
+        return self._reference(name, version)
+
+    def open(self, model: str) -> Bundle:
+        """Open a version in place.
+
+        Parameters
+        ----------
+        model
+            ``NAME`` or ``NAME:VERSION``.
+
+        Raises
+        ------
+        BundleError
+            When it is not there, or is no longer what was pushed.
+        """
+        name, version = split_model(model)
+        folder = self.root / name
+        if not is_version(version):
+            version = _aliases(folder).get(version, version)
+        if version not in _versions(folder):
+            known = ", ".join([*_versions(folder), *sorted(_aliases(folder))])
+            raise BundleError(
+                f"{self._reference(name, version)}: not there; known: {known or 'none'}"
+            )
+        bundle = load_bundle(folder / version)
+        if bundle.sha256 != _record(folder / version)["weights_sha256"]:
+            raise BundleError(f"{bundle.path}: the weights are not those that were pushed")
+        return bundle
+
+    def pull(self, model: str, out: str | os.PathLike[str]) -> Bundle:
+        """Copy a version into a bundle folder of one's own.
+
+        Raises
+        ------
+        BundleError
+            As for :meth:`open`.
+        OutputError
+            When ``out`` holds something other than a bundle.
+        """
+        return save_copy(self.open(model), out)
+
+    def entries(self) -> list[Entry]:
+        """All versions of all models, by name, oldest first.
+
+        Raises
+        ------
+        BundleError
+            When the folder is not there, or a file in it is damaged.
+        """
+        if not self.root.is_dir():
+            raise BundleError(f"{self.root}: no such model registry")
+        return [
+            self._entry(folder, version)
+            for folder in sorted(path for path in self.root.iterdir() if path.is_dir())
+            for version in _versions(folder)
+        ]
+
+    def _entry(self, folder: Path, version: str) -> Entry:
+        record = _record(folder / version)
+        aliases = sorted(name for name, target in _aliases(folder).items() if target == version)
+        return Entry(
+            reference=self._reference(folder.name, version),
+            name=folder.name,
+            version=version,
+            aliases=tuple(aliases),
+            model=record["model"],
+            created=record["created"],
+            metadata=record["metadata"],
+        )
+
+    def _reference(self, name: str, version: str) -> str:
+        return f"folder:{self.root}/{name}:{version}"
+
+
+def _find(folder: Path, bundle: Bundle) -> str | None:
+    """Version that holds this bundle already, or None."""
+    for version in _versions(folder):
+        if _record(folder / version)["weights_sha256"] == bundle.sha256:
+            there = load_bundle(folder / version)
+            if (there.sha256, there.card) == (bundle.sha256, bundle.card):
+                return version
+    return None
+
+
+def _add(folder: Path, bundle: Bundle, metadata: Mapping[str, Any]) -> str:
+    versions = _versions(folder)
+    version = f"v{int(versions[-1][1:]) + 1}" if versions else "v0"
+    partial = folder / ".partial"
+    # A push that was killed may have left it.
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        copy_bundle(bundle, partial)
+        record = {
+            "model": bundle.model_id,
+            "weights_sha256": bundle.sha256,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "metadata": dict(metadata),
+        }
+        _write_json(_record_path(folder / version), record)
+        partial.rename(folder / version)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return version
+
+
+def _versions(folder: Path) -> list[str]:
+    """Oldest first."""
+    if not folder.is_dir():
+        return []
+    names = [path.name for path in folder.iterdir() if is_version(path.name)]
+    return sorted(names, key=lambda name: int(name[1:]))
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    path = _record_path(folder)
+    record = read_json(path)
+    if record is None or not {"model", "weights_sha256", "created", "metadata"} <= record.keys():
+        raise BundleError(f"{path}: missing or damaged")
+    return record
+
+
+def _record_path(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.json")
+
+
+def _aliases(folder: Path) -> dict[str, str]:
+    path = folder / ALIASES_NAME
+    if not path.exists():
+        return {}
+    aliases = read_json(path)
+    if aliases is None or not all(
+        isinstance(version, str) and is_version(version) for version in aliases.values()
+    ):
+        raise BundleError(
+            f"{path}: damaged; the versions beside it are not: use one by its number, and push "
+            "again after deleting this file"
+        )
+    return aliases
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Wait for other pushes; the operating system frees the lock if the process dies."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / ".lock").open("w")
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written to ({error.strerror or error})") from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

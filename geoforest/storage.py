@@ -1,0 +1,100 @@
+"""Files and folders on disk that appear whole or not at all, and belong to one run at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from geoforest.errors import OutputError
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object from a file; None when the file is absent or holds something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or none, even after a power cut."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def new_folder(path: Path, *, mark: str, what: str) -> Iterator[Path]:
+    """Fill a folder under another name and put it in place at the end.
+
+    Parameters
+    ----------
+    path
+        Folder to make. One of the same kind that is there already is replaced.
+    mark
+        File name by which a folder of this kind is known.
+    what
+        The kind, for messages.
+
+    Yields
+    ------
+    pathlib.Path
+        The folder to fill.
+
+    Raises
+    ------
+    OutputError
+        When ``path`` is something of another kind, or cannot be written to.
+    """
+    if path.exists() and not (path / mark).is_file():
+        raise OutputError(f"{path}: exists and is no {what}; choose another name")
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written to ({error.strerror or error})") from error
+    try:
+        yield partial
+        if path.exists():
+            shutil.rmtree(path)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def exclusive_lock(folder: Path) -> Iterator[None]:
+    """Hold a folder, which must be there, for one run.
+
+    Raises
+    ------
+    OutputError
+        When another run holds it.
+    """
+    path = folder / "lock"
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"{folder}: another geoforest run is writing here; wait for it, "
+                "or choose another --out"
+            ) from error
+        if not path.exists():
+            raise OutputError(f"{folder}: another run has just finished here; run again")
+        yield

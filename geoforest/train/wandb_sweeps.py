@@ -1,0 +1,110 @@
+"""Sweeps that Weights & Biases drives: it chooses the settings, and trials here train with them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
+from typing import Any
+
+from geoforest.errors import GeoforestError, GeoforestWarning
+from geoforest.models.wandb_client import connect, one_sentence, silence_wandb
+from geoforest.train.tracking import Tracker, WandbTracker, tracked
+
+TrainOne = Callable[[dict[str, Any], Tracker], float]
+"""Settings of a trial, and the tracker to train with, to the lowest validation loss."""
+
+
+def sweep_with_wandb(
+    sweep: Mapping[str, Any] | str,
+    train_one: TrainOne,
+    *,
+    project: str,
+    entity: str | None = None,
+    count: int | None = None,
+) -> str:
+    """Create a sweep, or join one, and train its trials in this process until it has no more.
+
+    Parameters
+    ----------
+    sweep
+        Configuration of a new sweep, or the id of one that is there: several machines may take
+        trials of the same sweep.
+    train_one
+        Trains one trial. Its tracker has begun a run already.
+    project, entity
+        Of the sweep; the entity is by default that of the key.
+    count
+        Trials to train here, at most.
+
+    Returns
+    -------
+    str
+        Id of the sweep.
+
+    Raises
+    ------
+    InputError
+        When there is no key, or wandb is offline.
+    RegistryError
+        When the server cannot be reached, or refuses.
+    GeoforestError
+        When no trial succeeded.
+    """
+    silence_wandb()
+    import wandb
+
+    # What cannot work shows itself here at once.
+    connect("wandb sweep")
+    failures: list[Exception] = []
+    losses: list[float] = []
+
+    def trial() -> None:
+        tracker = WandbTracker(project, entity=entity)
+        try:
+            with tracked(tracker, {}, job_type="sweep"):
+                loss = train_one(tracker.parameters, tracker)
+                tracker.log_summary({"val_loss": loss})
+        except Exception as error:
+            failures.append(error)
+            if not isinstance(error, GeoforestError):
+                # A bug: wandb's agent shows where, and gives up after a few.
+                raise
+            warnings.warn(f"a trial failed: {error}", GeoforestWarning, stacklevel=2)
+        else:
+            losses.append(loss)
+
+    with _environment_kept(), redirect_stdout(sys.stderr), one_sentence("wandb sweep"):
+        os.environ["WANDB_SILENT"] = "true"
+        sweep_id = (
+            sweep
+            if isinstance(sweep, str)
+            else wandb.sweep(dict(sweep), entity=entity, project=project)
+        )
+        wandb.agent(sweep_id, trial, entity=entity, project=project, count=count)
+    if failures and not losses:
+        raise GeoforestError(f"wandb sweep {sweep_id}: no trial succeeded ({failures[0]})")
+    return sweep_id
+
+
+@contextmanager
+def _environment_kept() -> Iterator[None]:
+    """Undo what wandb's agent does to the environment."""
+    before = _settings()
+    try:
+        yield
+    finally:
+        for name in _settings():
+            del os.environ[name]
+        os.environ.update(before)
+
+
+def _settings() -> dict[str, str]:
+    """Read what the environment tells wandb, but not where wandb's own process listens."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith("WANDB_") and name != "WANDB_SERVICE"
+    }

@@ -1,0 +1,21 @@
+"""Bundles for tests that move them about and never predict with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from geoforest.models.bundle import Bundle, save_bundle
+from tests import synthetic
+
+
+def small_bundle(folder: Path, threshold: float = 0.5) -> Bundle:
+    """One weight, and a card."""
+    card = synthetic.card().model_copy(update={"threshold": threshold})
+    return save_bundle(folder, {"a": torch.zeros(1)}, card)
+
+
+def same(one: Bundle, another: Bundle) -> bool:
+    """Whether two bundles are the same model."""
+    return (one.sha256, one.card) == (another.sha256, another.card)
