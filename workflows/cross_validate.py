@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from functools import reduce
 from importlib.metadata import files as package_files
 from operator import add
 from pathlib import Path
 
 import numpy as np
+import rasterio
 import torch
 from safetensors.torch import save_file
 
@@ -78,15 +80,30 @@ def folds(names: list[str]) -> list[tuple[list[str], list[str], list[str]]]:
     return made
 
 
-def link(data: Path, folder: Path, splits: dict[str, list[str]]) -> None:
+def lay_out(data: Path, folder: Path, splits: dict[str, list[str]]) -> None:
     """Lay the chips of a fold out as a set of its own."""
+    shutil.rmtree(folder, ignore_errors=True)
     for split, names in splits.items():
         for kind in ("images", "masks"):
-            (folder / split / kind).mkdir(parents=True, exist_ok=True)
+            (folder / split / kind).mkdir(parents=True)
             for name in names:
                 target = folder / split / kind / name
-                target.unlink(missing_ok=True)
                 target.symlink_to((data / "train" / kind / name).resolve())
+        for name in names:
+            crop_mask(folder / split / "images" / name, folder / split / "masks" / name)
+
+
+def crop_mask(image: Path, mask: Path) -> None:
+    """Cut a mask to its image: one of the set is three columns wider, from the same corner."""
+    with rasterio.open(image) as source:
+        rows, cols = source.shape
+    with rasterio.open(mask) as source:
+        if source.shape == (rows, cols):
+            return
+        codes, profile = source.read(1)[:rows, :cols], source.profile
+    mask.unlink()
+    with rasterio.open(mask, "w", **{**profile, "height": rows, "width": cols}) as target:
+        target.write(codes, 1)
 
 
 def main() -> None:
@@ -101,7 +118,7 @@ def main() -> None:
     counts: list[Counts] = []
     for number, (learnt, chosen, held_out) in enumerate(folds(names)):
         fold, model = arguments.out / f"fold{number}", arguments.out / f"model{number}"
-        link(arguments.data, fold, {"train": learnt, "validation": chosen, "test": held_out})
+        lay_out(arguments.data, fold, {"train": learnt, "validation": chosen, "test": held_out})
         if not model.exists():
             train(fold, model, encoder_weights=str(weights), **SETTINGS)
         predictor = load_model(model)
