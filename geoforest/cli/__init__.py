@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geoforest import __version__
-from geoforest.cli import data, demo, evaluate, map_, model, sweep, train, vectorize
+from geoforest.cli import data, demo, evaluate, map_, model, sweep, train, vectorize, verify
 from geoforest.errors import GeoforestError
 
 app = typer.Typer(
@@ -18,7 +18,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, map_, vectorize, train, sweep, evaluate):
+for command in (demo, map_, vectorize, verify, train, sweep, evaluate):
     command.register(app)
 app.add_typer(model.app, name="model")
 app.add_typer(data.app, name="data")

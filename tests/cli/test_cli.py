@@ -26,6 +26,7 @@ COMMANDS = [
     "demo",
     "map",
     "vectorize",
+    "verify",
     "train",
     "sweep",
     "evaluate",
@@ -338,3 +339,14 @@ def test_ctrl_c_is_one_sentence_and_keeps_what_is_done(geoforest, tmp_path, tiny
     assert 0 < finished < 49
     done = geoforest(*command, "--json")
     assert json.loads(done.stdout)["reused_shards"] == finished
+
+
+def test_verify(geoforest, mapped, tmp_path):
+    assert geoforest(*mapped).returncode == 0
+    done = geoforest("verify", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}/out: complete and untouched\n")
+    (tmp_path / "out" / "scene" / "forest.gpkg").write_bytes(b"")
+    done = geoforest("verify", tmp_path / "out", "--json")
+    assert done.returncode == 1
+    assert "changed" in json.loads(done.stdout)[0]["what"]
+    assert geoforest("verify", tmp_path / "nothing").returncode == 2

@@ -1,0 +1,206 @@
+"""Whether outputs are complete and untouched, and agree with each other."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from geoforest.errors import InputError
+from geoforest.io.geopackage import LAYER
+from geoforest.io.shards import JOB_NAME, WORK_NAME
+from geoforest.stitch import mask_from_probability
+from geoforest.storage import read_json
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
+from geoforest.workspace import (
+    MASK_NAME,
+    POLYGONS_NAME,
+    PROBABILITY_NAME,
+    SUMMARY_NAME,
+    file_sha256,
+)
+
+_STRIP_ROWS: Final = 1024
+_COUNTS: Final = {FOREST: "forest", OTHER: "other", NO_OBSERVATION: "no_observation"}
+_Problems = Iterator["Problem"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it should be: which file, and what was found and wanted."""
+
+    path: Path
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+
+def verify(folder: str | Path) -> list[Problem]:
+    """Check the outputs of one map job, or of all those in a folder of maps.
+
+    Checksums, the grid and codes of the rasters, their layout, mask against probability, the
+    GeoPackage's integrity, and polygon pixels = mask pixels - dropped + filled. Pixels are read in
+    strips, so that memory does not grow with the scene.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/<scene id>``, or ``OUT``.
+
+    Returns
+    -------
+    list of Problem
+        Empty when all is well.
+
+    Raises
+    ------
+    InputError
+        When there are no outputs of geoforest in the folder.
+    """
+    folder = Path(folder)
+    return [problem for job in _jobs(folder) for problem in _verify_job(job)]
+
+
+def _jobs(folder: Path) -> list[Path]:
+    """Folders of jobs, finished or not."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    candidates = [folder, *sorted(item for item in folder.iterdir() if item.is_dir())]
+    jobs = [
+        path for path in candidates if (path / JOB_NAME).exists() or (path / WORK_NAME).is_dir()
+    ]
+    if not jobs:
+        raise InputError(f"{folder}: holds no outputs of geoforest map ({JOB_NAME} was wanted)")
+    return jobs
+
+
+def _verify_job(folder: Path) -> _Problems:
+    job = read_json(folder / JOB_NAME)
+    outputs = job.get("outputs") if job else None
+    if job is None or not isinstance(outputs, dict):
+        what = "unfinished: the same command of geoforest map goes on from what is done"
+        if (folder / JOB_NAME).exists():
+            what = f"{JOB_NAME} is damaged: nothing says what belongs here"
+        yield Problem(folder, what)
+        return
+    broken = dict(_files(folder, outputs))
+    yield from broken.values()
+    whole = {name for name in outputs if name not in broken}
+    summary = read_json(folder / SUMMARY_NAME) or {}
+    try:
+        if {MASK_NAME, PROBABILITY_NAME} & whole:
+            yield from _rasters(folder, whole, summary, float(job["threshold"]))
+        if POLYGONS_NAME in whole:
+            yield from _polygons(folder / POLYGONS_NAME, summary)
+    except (KeyError, TypeError, ValueError) as error:
+        yield Problem(folder, f"{JOB_NAME} or {SUMMARY_NAME} lacks something ({error!r})")
+
+
+def _files(folder: Path, outputs: dict[str, Any]) -> Iterator[tuple[str, Problem]]:
+    for name, recorded in outputs.items():
+        path = folder / name
+        if name != Path(name).name or not path.is_file():
+            yield name, Problem(path, f"missing, and {JOB_NAME} lists it")
+        elif file_sha256(path) != recorded.get("sha256"):
+            yield name, Problem(path, f"changed: its checksum is not the one in {JOB_NAME}")
+
+
+def _rasters(folder: Path, names: set[str], summary: dict[str, Any], threshold: float) -> _Problems:
+    paths = [folder / name for name in (MASK_NAME, PROBABILITY_NAME) if name in names]
+    for path in paths:
+        yield from _layout(path, summary)
+    counts: dict[int, int] = dict.fromkeys(_COUNTS, 0)
+    disagreeing = 0
+    for strips in zip(*map(_strips, paths), strict=True):
+        values = dict(zip((path.name for path in paths), strips, strict=True))
+        mask, stored = values.get(MASK_NAME), values.get(PROBABILITY_NAME)
+        made = None if stored is None else mask_from_probability(stored, threshold)
+        if mask is None:
+            mask = made
+        assert mask is not None
+        if made is not None:
+            disagreeing += int((mask != made).sum())
+        found = np.bincount(mask.ravel(), minlength=256)
+        counts = {code: counts[code] + int(found[code]) for code in counts}
+        if strange := int(found.sum()) - sum(int(found[code]) for code in counts):
+            yield Problem(paths[0], f"{strange} pixels of codes other than 0, 1 and 255")
+        if stored is not None and (strange := int(_strange(stored).sum())):
+            yield Problem(paths[-1], f"{strange} pixels of values other than 0 to 250 and 255")
+    if disagreeing:
+        yield Problem(
+            folder, f"mask and probability disagree in {disagreeing} pixels at {threshold:g}"
+        )
+    for code, name in _COUNTS.items():
+        if counts[code] != summary["pixels"][name]:
+            yield Problem(
+                folder / SUMMARY_NAME,
+                f"says {summary['pixels'][name]} pixels {name}, the mask has {counts[code]}",
+            )
+
+
+def _strange(stored: Array) -> Array:
+    return (stored > PROBABILITY_STEPS) & (stored != NO_OBSERVATION)
+
+
+def _layout(path: Path, summary: dict[str, Any]) -> _Problems:
+    try:
+        with rasterio.open(path) as source:
+            if source.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG":
+                yield Problem(path, "is no cloud-optimised GeoTIFF any more")
+            if list(source.shape) != list(summary["shape"]):
+                yield Problem(path, f"shape {source.shape}, {summary['shape']} was wanted")
+            if source.crs is None or source.crs.to_string() != summary["crs"]:
+                yield Problem(path, f"CRS {source.crs}, {summary['crs']} was wanted")
+    except RasterioError as error:
+        yield Problem(path, f"cannot be read ({error})")
+
+
+def _strips(path: Path) -> Iterator[Array]:
+    with rasterio.open(path) as source:
+        for row in range(0, source.height, _STRIP_ROWS):
+            height = min(_STRIP_ROWS, source.height - row)
+            yield source.read(1, window=RasterioWindow(0, row, source.width, height))
+
+
+def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
+    told = summary["polygons"]
+    if told["polygon_px"] != told["mask_px"] - told["dropped_px"] + told["filled_px"]:
+        yield Problem(path.with_name(SUMMARY_NAME), f"polygon pixels do not add up: {told}")
+    if told["mask_px"] != summary["pixels"]["forest"]:
+        yield Problem(
+            path.with_name(SUMMARY_NAME),
+            f"polygons are of {told['mask_px']} forest pixels, {summary['pixels']['forest']} were "
+            "wanted",
+        )
+    try:
+        read_only = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(read_only, uri=True)) as database:
+            found = [row[0] for row in database.execute("PRAGMA integrity_check")]
+            if found != ["ok"]:
+                yield Problem(path, f"is damaged as a database ({found[0]})")
+            parts, pixels, patches = database.execute(
+                "SELECT count(*), coalesce(sum(n_pixels), 0), count(DISTINCT patch_id) "
+                f'FROM "{LAYER}"'
+            ).fetchone()
+            indexed = database.execute(f'SELECT count(*) FROM "rtree_{LAYER}_geom"').fetchone()[0]
+            styled = database.execute("SELECT count(*) FROM layer_styles").fetchone()[0]
+    except sqlite3.Error as error:
+        yield Problem(path, f"is no GeoPackage of ours ({error})")
+        return
+    wanted = {"parts": parts, "polygon_px": pixels, "patches": patches}
+    for name, value in wanted.items():
+        if told[name] != value:
+            yield Problem(path, f"{name} is {value}, {told[name]} was wanted by {SUMMARY_NAME}")
+    if indexed != parts:
+        yield Problem(path, f"its spatial index has {indexed} of {parts} polygons")
+    if styled != 1:
+        yield Problem(path, "its default style is missing")
