@@ -34,6 +34,7 @@ def verify_command(
     if as_json:
         print_json([{"path": str(one.path), "what": one.what} for one in problems])
     else:
-        print(*problems or [f"{folder}: complete and untouched"], sep="\n")
+        lines = [str(one) for one in problems] or [f"{folder}: complete and untouched"]
+        print(*lines, sep="\n")
     if problems:
         raise typer.Exit(1)
