@@ -12,15 +12,25 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from geoforest.models.registry import load_model
-    from geoforest.pipeline import MapResult, map_scene
+    from geoforest.pipeline import MapResult, SceneFailure, map_scene, map_scenes
     from geoforest.stored import vectorize
 
-__all__ = ["MapResult", "__version__", "load_model", "map_scene", "vectorize"]
+__all__ = [
+    "MapResult",
+    "SceneFailure",
+    "__version__",
+    "load_model",
+    "map_scene",
+    "map_scenes",
+    "vectorize",
+]
 
 _WHERE = {
     "MapResult": "geoforest.pipeline",
+    "SceneFailure": "geoforest.pipeline",
     "load_model": "geoforest.models.registry",
     "map_scene": "geoforest.pipeline",
+    "map_scenes": "geoforest.pipeline",
     "vectorize": "geoforest.stored",
 }
 

@@ -43,6 +43,14 @@ def _as_products(value: Any) -> Any:
     return value.split(",") if isinstance(value, str) else value
 
 
+def _as_bytes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    from dask.utils import parse_bytes
+
+    return parse_bytes(value)
+
+
 class MapSettings(BaseModel):
     """How a scene is to be mapped. Unknown names are refused.
 
@@ -79,6 +87,12 @@ class MapSettings(BaseModel):
     shard: int = Field(default=1792, ge=1, description="pixels, rounded up to whole cores")
     batch_size: int | None = Field(default=None, ge=1, le=1024)
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 ...")
+    workers: int = Field(default=0, ge=0, description="processes here; 0: in this process")
+    scheduler: str | None = Field(default=None, description="of a Dask cluster, tcp://host:8786")
+    max_memory: Annotated[int, BeforeValidator(_as_bytes), Field(gt=0)] | None = Field(
+        default=None, description="bytes a worker may use at its peak, such as 4GB"
+    )
+    allow_gaps: bool = Field(default=False, description="255 where shards failed for good")
     overwrite: bool = False
     keep_work: bool = False
 
@@ -93,6 +107,8 @@ class MapSettings(BaseModel):
     def _fits_together(self) -> MapSettings:
         if self.window is not None and 2 * self.halo >= self.window:
             raise ValueError(f"halo {self.halo} leaves no core in a window of {self.window}")
+        if self.workers and self.scheduler:
+            raise ValueError("--workers starts processes here, and --scheduler has its own: one")
         if 0 in self.scale:
             raise ValueError("a scale of 0 leaves nothing to see")
         return self

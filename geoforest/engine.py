@@ -1,4 +1,4 @@
-"""Dask: shards in, receipts out. One path for a laptop and for a cluster.
+"""Dask: shards in, receipts out. One pool for the shards of all scenes of a run.
 
 A shard is one task. It asks for half of a worker's ``GPU`` resource, so that two shards are on a
 worker at once, one reading or writing while the other predicts. Prediction runs in a thread of
@@ -8,148 +8,284 @@ always called from the same thread.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any
 
-import dask
 import numpy as np
-from distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed import Client, Future, Worker, WorkerPlugin, get_worker
+from distributed.scheduler import KilledWorker
 from numpy.typing import NDArray
 
-from geoforest.errors import GeoforestError, IncompleteError
+from geoforest.cluster import GPU, SHARDS_AT_ONCE, Cluster, gpu_workers, remote_threads
+from geoforest.errors import GeoforestError, IncompleteError, OutputError, WriteError
 from geoforest.grid import Shard
 from geoforest.io.shards import Receipt, ShardStore
 from geoforest.job import Job, PredictShard, run_shard, shard_predictor
+from geoforest.machine import peak_memory_mb
 from geoforest.predict import Factor, Predictor
 from geoforest.types import Array, StoredProbability, Valid
 
-_PLUGIN = "geoforest-job"
-# Shards a worker has at a time, and shards a worker may have in flight: enough to keep it busy,
-# few enough that the scheduler never holds more than this, however large the mosaic.
-_SHARDS_AT_ONCE = 2
+# Shards a worker may have in flight: enough to keep it busy, few enough that the scheduler never
+# holds more than this, however large the mosaic.
 _IN_FLIGHT = 4
-_LOOPBACK = "127.0.0.1:0"
+# Tries a shard gets before it has failed for good.
+_TRIES = 2
+# How often the number of workers is asked for: clusters grow and shrink.
+_COUNT_SECONDS = 5.0
 
 
-@dataclass
-class Outcome:
-    """What became of the shards: a receipt, or a reason."""
+@dataclass(frozen=True)
+class Done:
+    """What became of a shard: a receipt, or the reason why there is none.
 
-    receipts: dict[str, Receipt] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-
-
-def run_shards(
-    job: Job,
-    shards: Sequence[Shard],
-    store: ShardStore,
-    *,
-    on_receipt: Callable[[Receipt], None] = lambda receipt: None,
-    retries: int = 1,
-) -> Outcome:
-    """Run shards on Dask and collect their receipts.
-
-    Parameters
+    Attributes
     ----------
-    job
-        Sent to each worker once.
-    shards
-        In the order they are to be taken.
-    store
-        Where workers commit their shards.
-    on_receipt
-        Called in this process as each shard finishes.
-    retries
-        Further tries of a shard that failed.
-
-    Returns
-    -------
-    Outcome
-        A shard that failed for good does not stop the others.
+    fatal
+        True when other shards of the same scene would fail alike, as on a full disk.
     """
-    outcome = Outcome()
-    if not shards:
-        return outcome
-    with _local_client() as client, _stopping():
-        client.register_plugin(_JobPlugin(job, store))
-        workers = max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-        waiting = iter(shards)
 
-        def submit() -> Future | None:
-            shard = next(waiting, None)
-            if shard is None:
-                return None
-            return client.submit(
-                _shard_task,
-                shard,
-                key=shard.name,
-                resources={"GPU": 1 / _SHARDS_AT_ONCE},
-                retries=retries,
-                pure=False,
-            )
-
-        first = [future for _ in range(_IN_FLIGHT * workers) if (future := submit()) is not None]
-        running = as_completed(first)
-        for future in running:
-            if future.status == "finished":
-                receipt = future.result()
-                outcome.receipts[receipt.shard] = receipt
-                on_receipt(receipt)
-            else:
-                outcome.failures[future.key] = _reason(future)
-            future.release()
-            if (following := submit()) is not None:
-                running.add(following)
-    return outcome
+    job: Job
+    shard: Shard
+    receipt: Receipt | None = None
+    reason: str = ""
+    fatal: bool = False
 
 
-_stop = threading.Event()
+class Pool:
+    """Feeds shards to workers, a bounded number at a time, and gives receipts back.
+
+    It is a context manager, and starts its workers when the first shard is added. Left by an
+    exception, it ends after the window at hand and not after the shards at hand.
+    """
+
+    def __init__(self, cluster: Cluster | None = None) -> None:
+        self.cluster = cluster or Cluster()
+        self._name = f"geoforest-{uuid.uuid4().hex[:12]}"
+        self._stack = ExitStack()
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Job, Shard]] = deque()
+        self._running: dict[Future, tuple[Job, Shard]] = {}
+        self._failed: Counter[tuple[str, str]] = Counter()
+        self._done: SimpleQueue[Done] = SimpleQueue()
+        self._workers = 1
+        self._counted = 0.0
+        self._closed = False
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            running = list(self._running)
+        if error is not None:
+            _stopped.add(self._name)
+        try:
+            if self._client is not None and running:
+                # A shared cluster goes on without them.
+                self._client.cancel(running, force=True)
+        except Exception:  # the scheduler may be what was lost
+            logging.getLogger(__name__).debug("shards cannot be cancelled", exc_info=True)
+        finally:
+            self._stack.close()
+            _stopped.discard(self._name)
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more shards should be added soon, so that no worker runs out of them."""
+        return len(self._waiting) < 4 * _IN_FLIGHT * self._workers
+
+    @property
+    def threads(self) -> int:
+        """Threads for the kernels of each worker."""
+        if self.cluster.scheduler is None:
+            return self.cluster.threads
+        return remote_threads(self._connected())
+
+    def add(self, job: Job, store: ShardStore, shards: Iterable[Shard]) -> None:
+        """Queue shards of a job, in the order they are to be taken.
+
+        Raises
+        ------
+        GeoforestError
+            When a worker cannot load the model or reach the work folder.
+        """
+        self._connected().register_plugin(_JobPlugin(self._name, job, store))
+        with self._lock:
+            self._waiting.extend((job, shard) for shard in shards)
+        self._fill()
+
+    def get(self) -> Done:
+        """Wait for the next shard to be done or to have failed for good.
+
+        Raises
+        ------
+        IncompleteError
+            When the connection to the scheduler is lost.
+        """
+        while True:
+            try:
+                return self._done.get(timeout=1.0)
+            except Empty:
+                if self._connected().status not in {"running", "connecting"}:
+                    raise IncompleteError(
+                        "the connection to the scheduler was lost; finished shards are kept, and "
+                        "the same command goes on from there"
+                    ) from None
+
+    def drop(self, job: Job) -> int:
+        """Give up what still waits of a job; returns how many shards that were."""
+        with self._lock:
+            before = len(self._waiting)
+            self._waiting = deque(item for item in self._waiting if item[0] is not job)
+            return before - len(self._waiting)
+
+    def forget(self, job: Job) -> None:
+        """Free what workers hold for a job of which nothing is queued or running."""
+        self._connected().unregister_worker_plugin(_job_name(self._name, job))
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = self._stack.enter_context(self.cluster.client())
+            self._client.register_plugin(_WorkerPlugin(self._name))
+            self._workers = len(gpu_workers(self._client))
+        return self._client
+
+    def _fill(self) -> None:
+        """Submit what waits, up to the bound."""
+        client = self._connected()
+        if time.monotonic() - self._counted > _COUNT_SECONDS:
+            self._counted = time.monotonic()
+            self._workers = max(1, len(client.nthreads()))
+        added = []
+        with self._lock:
+            while self._waiting and len(self._running) < _IN_FLIGHT * self._workers:
+                job, shard = self._waiting.popleft()
+                name = _job_name(self._name, job)
+                future = client.submit(
+                    _shard_task,
+                    name,
+                    shard,
+                    # A try of its own: Dask may still know the key of the one that failed.
+                    key=f"{name}-{shard.name}-{self._failed[name, shard.name]}",
+                    resources={GPU: 1 / SHARDS_AT_ONCE},
+                    pure=False,
+                )
+                self._running[future] = job, shard
+                added.append(future)
+        for future in added:
+            future.add_done_callback(self._take)
+
+    def _take(self, future: Future) -> None:
+        with self._lock:
+            job, shard = self._running.pop(future)
+            if self._closed:
+                return
+        done = _done(job, shard, future)
+        future.release()
+        if done.receipt is None and not done.fatal and self._may_try_again(job, shard):
+            with self._lock:
+                self._waiting.appendleft((job, shard))
+        else:
+            self._done.put(done)
+        self._fill()
+
+    def _may_try_again(self, job: Job, shard: Shard) -> bool:
+        tried = _job_name(self._name, job), shard.name
+        self._failed[tried] += 1
+        return self._failed[tried] < _TRIES
 
 
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Let an interrupted run end after the window at hand, and not after the shards at hand."""
-    _stop.clear()
+def _done(job: Job, shard: Shard, future: Future) -> Done:
     try:
-        yield
-    except BaseException:
-        _stop.set()
-        raise
+        return Done(job, shard, receipt=future.result())
+    except GeoforestError as error:
+        return Done(job, shard, reason=str(error), fatal=isinstance(error, WriteError))
+    except KilledWorker as error:
+        died = error.allowed_failures + 1
+        return Done(job, shard, reason=f"{died} workers died over it: killed, or out of memory")
+    except BaseException as error:  # CancelledError is no Exception
+        return Done(job, shard, reason=f"{type(error).__name__}: {error}")
+
+
+_stopped: set[str] = set()
+"""Pools of this process that were interrupted; their in-process worker looks here."""
 
 
 class _Stoppable:
     """A predictor that gives up once the run is interrupted."""
 
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
+    def __init__(self, predictor: Predictor, pool: str) -> None:
+        self._predictor, self._pool = predictor, pool
 
     def __call__(
         self, dn: Array, scale: Factor = 1e-4, offset: Factor = 0.0, valid: Valid | None = None
     ) -> NDArray[np.float32]:
-        if _stop.is_set():
+        if self._pool in _stopped:
             raise IncompleteError("interrupted")
         return self._predictor(dn, scale=scale, offset=offset, valid=valid)
 
 
-class _JobPlugin(WorkerPlugin):
-    """Holds the job, the model and the prediction thread of a worker."""
+class _WorkerPlugin(WorkerPlugin):
+    """Holds the prediction thread of a worker, and the models it has loaded."""
 
-    name = _PLUGIN
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-    def __init__(self, job: Job, store: ShardStore) -> None:
-        self.job, self.store = job, store
-
-    def setup(self, worker: object) -> None:
+    def setup(self, worker: Worker) -> None:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="geoforest-predict")
-        predictor = self.thread.submit(self.job.load_predictor, self.job).result()
-        self.predict: PredictShard = shard_predictor(self.job, _Stoppable(predictor))
+        self._predictors: dict[tuple[Any, ...], Predictor] = {}
 
-    def teardown(self, worker: object) -> None:
-        self.thread.shutdown()
+    def teardown(self, worker: Worker) -> None:
+        self.thread.shutdown(wait=False)
+
+    def predictor(self, job: Job) -> Predictor:
+        """Load a model, once; called in the prediction thread."""
+        key = (job.load_predictor, job.bundle.sha256, job.bundle.card.temperature, job.runtime)
+        if key not in self._predictors:
+            # A run has one model: another one means another run, and the old one may go.
+            self._predictors = {key: job.load_predictor(job)}
+        return self._predictors[key]
+
+
+class _JobPlugin(WorkerPlugin):
+    """Holds what a worker needs for the shards of one job."""
+
+    def __init__(self, pool: str, job: Job, store: ShardStore) -> None:
+        self.name = _job_name(pool, job)
+        self.pool, self.job, self.store = pool, job, store
+
+    async def setup(self, worker: Worker) -> None:
+        recorded = self.store.recorded() or {}
+        if recorded.get("fingerprint") != self.store.fingerprint:
+            raise OutputError(
+                f"{self.store.folder}: worker {worker.address} does not find this run's work "
+                "folder there; --out has to be on storage that all workers share"
+            )
+        shared = worker.plugins[self.pool]
+        assert isinstance(shared, _WorkerPlugin)
+        self.thread = shared.thread
+        # Not in the event loop: a worker that does not answer for so long counts as lost.
+        predictor = await asyncio.wrap_future(self.thread.submit(shared.predictor, self.job))
+        self.predict: PredictShard = shard_predictor(self.job, _Stoppable(predictor, self.pool))
 
     def run(self, shard: Shard) -> Receipt:
         def in_thread(
@@ -157,11 +293,18 @@ class _JobPlugin(WorkerPlugin):
         ) -> tuple[StoredProbability, int, float]:
             return self.thread.submit(self.predict, dn, valid, wanted).result()
 
-        return run_shard(self.job, shard, in_thread, self.store)
+        # A worker that died after it had committed a shard is no reason to predict it again.
+        kept = self.store.load(shard)
+        receipt = kept[1] if kept else run_shard(self.job, shard, in_thread, self.store)
+        return replace(receipt, peak_memory_mb=peak_memory_mb())
 
 
-def _shard_task(shard: Shard) -> Receipt:
-    plugin = get_worker().plugins[_PLUGIN]
+def _job_name(pool: str, job: Job) -> str:
+    return f"{pool}-{job.scene.scene_id}-{job.fingerprint[:12]}"
+
+
+def _shard_task(plugin_name: str, shard: Shard) -> Receipt:
+    plugin = get_worker().plugins[plugin_name]
     try:
         receipt: Receipt = plugin.run(shard)  # type: ignore[attr-defined]
         return receipt
@@ -170,39 +313,3 @@ def _shard_task(shard: Shard) -> Receipt:
         # with them; it is made to stand alone.
         told = type(error)(*error.args)
     raise told
-
-
-def _reason(future: Future) -> str:
-    error = future.exception()
-    if isinstance(error, GeoforestError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def _local_client() -> Iterator[Client]:
-    """One worker inside this process."""
-    quiet = {
-        # A shard holds a worker's event loop for seconds at a time by design.
-        "distributed.admin.tick.limit": "1h",
-        # Memory is bounded by the size of a shard; results are a few hundred bytes.
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.worker.memory.terminate": False,
-    }
-    with (
-        dask.config.set(quiet),
-        LocalCluster(
-            n_workers=1,
-            processes=False,
-            threads_per_worker=_SHARDS_AT_ONCE,
-            resources={"GPU": 1},
-            # Dask serves its state over HTTP: on this machine only, on whatever port is free.
-            scheduler_kwargs={"dashboard": False, "dashboard_address": _LOOPBACK},
-            worker_dashboard_address=_LOOPBACK,
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client

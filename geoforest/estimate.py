@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from geoforest.cluster import Cluster
 from geoforest.config import MapSettings, checked
-from geoforest.job import make_job
+from geoforest.job import make_job, resolve_runtime
 from geoforest.models.registry import open_model
 
 _TRIALS = 3
@@ -29,7 +30,8 @@ def estimate(scene: str | Path, settings: dict[str, Any]) -> dict[str, Any]:
         As for :func:`geoforest.map_scene`.
     """
     chosen = checked(MapSettings, settings)
-    job = make_job(scene, chosen, open_model(chosen.model))
+    runtime = resolve_runtime(chosen, Cluster(chosen.workers).threads)
+    job = make_job(scene, chosen, open_model(chosen.model), runtime)
     shards = job.plan()
     windows = sum(job.windows(shard) for shard in shards)
     predictor = job.load_predictor(job)

@@ -21,7 +21,7 @@ from geoforest.io.aoi import AreaOfInterest, read_aoi
 from geoforest.io.geotiff import read
 from geoforest.io.open import open_scene
 from geoforest.io.shards import Receipt, ShardStore
-from geoforest.machine import keep_freed_memory, usable_cores
+from geoforest.machine import keep_freed_memory
 from geoforest.models.bundle import Bundle
 from geoforest.predict import Predictor, predict_shard
 from geoforest.reflectance import BandStatistics
@@ -133,13 +133,38 @@ class Job:
         return self.aoi.inside(self.grid, shard.extent)
 
 
+def resolve_runtime(settings: MapSettings, threads: int) -> Runtime:
+    """Resolve what the settings leave open about the computation, once for all workers.
+
+    Parameters
+    ----------
+    settings
+        What the user asked for.
+    threads
+        For the CPU kernels of each worker.
+    """
+    device = settings.device
+    if device == "auto":
+        from geoforest.models.torch_runtime import best_device
+
+        device = best_device()
+    kind = device.partition(":")[0]
+    return Runtime(
+        device=device,
+        precision="float16" if kind == "cuda" else "float32",
+        threads=threads,
+        batch_size=settings.batch_size or _BATCH_SIZE.get(kind, 1),
+    )
+
+
 def make_job(
     path: str | Path,
     settings: MapSettings,
     bundle: Bundle,
+    runtime: Runtime,
     load_predictor: Callable[[Job], Predictor] = load_torch_predictor,
 ) -> Job:
-    """Open the scene and resolve every choice that the settings leave open.
+    """Open the scene and resolve what the settings leave open about it.
 
     Parameters
     ----------
@@ -149,6 +174,8 @@ def make_job(
         What the user asked for.
     bundle
         The opened model.
+    runtime
+        See :func:`resolve_runtime`.
     load_predictor
         Called once per worker; a module-level function, so that it travels.
 
@@ -176,7 +203,7 @@ def make_job(
         scene=scene,
         grid=Grid(scene.shape, window, settings.halo, shard_cores(settings.shard, core)),
         bundle=bundle,
-        runtime=_resolve_runtime(settings),
+        runtime=runtime,
         aoi=read_aoi(settings.aoi, scene) if settings.aoi else None,
         load_predictor=load_predictor,
     )
@@ -249,21 +276,6 @@ def shard_predictor(job: Job, predictor: Predictor) -> PredictShard:
         return stored, n_windows, time.perf_counter() - start
 
     return predict
-
-
-def _resolve_runtime(settings: MapSettings) -> Runtime:
-    device = settings.device
-    if device == "auto":
-        from geoforest.models.torch_runtime import best_device
-
-        device = best_device()
-    kind = device.partition(":")[0]
-    return Runtime(
-        device=device,
-        precision="float16" if kind == "cuda" else "float32",
-        threads=usable_cores(),
-        batch_size=settings.batch_size or _BATCH_SIZE.get(kind, 1),
-    )
 
 
 def _cut(array: Array, shard: Shard, window: Any) -> Array:

@@ -1,19 +1,24 @@
-"""The main path: a scene in, a forest map out."""
+"""The main path: scenes in, forest maps out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoforest import products
+from geoforest.cluster import Cluster
 from geoforest.config import MapSettings, checked
-from geoforest.errors import OutputError
-from geoforest.job import Job, load_torch_predictor, make_job
+from geoforest.engine import Done, Pool
+from geoforest.errors import GeoforestError, InputError, OutputError
+from geoforest.io.open import scene_name
+from geoforest.job import Job, load_torch_predictor, make_job, resolve_runtime
 from geoforest.models.registry import open_model
 from geoforest.predict import Predictor
-from geoforest.prediction import Progress, predict_scene, resumed
+from geoforest.prediction import Ledger, Progress, resumed
 from geoforest.report.summary import summarise
 from geoforest.timing import Clock
 from geoforest.workspace import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, open_workspace
@@ -78,11 +83,23 @@ class MapResult:
         return xarray.Dataset(variables)
 
 
+@dataclass(frozen=True)
+class SceneFailure:
+    """Why a scene of several has no map."""
+
+    scene: str
+    error: GeoforestError
+
+
+def _quiet(stage: str, done: int, total: int) -> None:
+    pass
+
+
 def map_scene(
     scene: str | Path,
     out: str | Path,
     *,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = _quiet,
     load_predictor: Callable[[Job], Predictor] = load_torch_predictor,
     **settings: Any,
 ) -> MapResult:
@@ -100,7 +117,7 @@ def map_scene(
         Makes the predictor on each worker; the default loads the bundle into torch.
     **settings
         Fields of :class:`geoforest.config.MapSettings`, such as ``model``, ``threshold``,
-        ``min_area_ha``, ``aoi``.
+        ``min_area_ha``, ``aoi``, ``workers``.
 
     Returns
     -------
@@ -120,25 +137,154 @@ def map_scene(
     >>> result = geoforest.map_scene("T20LMR.tif", "maps", threshold=0.4)  # doctest: +SKIP
     >>> result.open().mask.plot()  # doctest: +SKIP
     """
-    clock = Clock()
+    (result,) = map_scenes(
+        [scene], out, progress=lambda _: progress, load_predictor=load_predictor, **settings
+    )
+    if isinstance(result, SceneFailure):
+        raise result.error
+    return result
+
+
+def map_scenes(
+    scenes: Iterable[str | Path],
+    out: str | Path,
+    *,
+    progress: Callable[[str], Progress] = lambda scene_id: _quiet,
+    load_predictor: Callable[[Job], Predictor] = load_torch_predictor,
+    **settings: Any,
+) -> Iterator[MapResult | SceneFailure]:
+    """Map many scenes: their shards feed one pool of workers, which never waits for a scene's end.
+
+    Parameters
+    ----------
+    scenes, out, load_predictor, **settings
+        As for :func:`map_scene`.
+    progress
+        Called with the id of a scene that begins; gives what is told how far it is.
+
+    Yields
+    ------
+    MapResult or SceneFailure
+        In the order in which they end. A scene that fails does not stop the others.
+
+    Raises
+    ------
+    InputError
+        When the settings or the model cannot be used, or two scenes have one name.
+    """
     chosen = checked(MapSettings, settings)
+    waiting = deque(_named_once(scenes, chosen))
     bundle = open_model(chosen.model)
-    job = make_job(scene, chosen, bundle, load_predictor)
-    folder = Path(out) / job.scene.scene_id
-    if folder.resolve() == Path(scene).resolve():
-        raise OutputError(f"{folder}: is the scene itself; choose another --out")
-    with open_workspace(
-        folder,
-        job.fingerprint,
-        job.identity,
-        overwrite=chosen.overwrite,
-        keep_work=chosen.keep_work,
-    ) as workspace:
-        job = resumed(job, workspace)
-        chosen = products.with_earlier(chosen, workspace)
-        with clock.stage("shards"):
-            prediction = predict_scene(job, workspace, progress)
-        made = products.make(job, workspace, chosen, prediction, clock, progress)
-        summary = summarise(job, chosen, prediction, made, clock)
-        products.finish(job, workspace, chosen, prediction, made, summary)
-    return MapResult(folder, summary.to_dict())
+    with ExitStack() as unfinished, Pool(_cluster(chosen)) as pool:
+        runtime = resolve_runtime(chosen, pool.threads)
+        running: dict[str, _SceneRun] = {}
+        while waiting or running:
+            while waiting and pool.hungry:
+                path = waiting.popleft()
+                try:
+                    job = make_job(path, chosen, bundle, runtime, load_predictor)
+                    run = _SceneRun(path, Path(out), job, chosen, progress(job.scene.scene_id))
+                    unfinished.push(run.close)
+                    run.begin(pool)
+                except GeoforestError as error:
+                    yield SceneFailure(str(path), error)
+                    continue
+                running[run.job.fingerprint] = run
+                if run.complete:
+                    del running[run.job.fingerprint]
+                    yield run.finish()
+            if running:
+                done = pool.get()
+                run = running[done.job.fingerprint]
+                run.take(done, pool)
+                if run.complete:
+                    del running[done.job.fingerprint]
+                    pool.forget(done.job)
+                    yield run.finish()
+
+
+class _SceneRun:
+    """One scene on its way from shards to products; holds its output folder."""
+
+    def __init__(
+        self, path: str | Path, out: Path, job: Job, settings: MapSettings, progress: Progress
+    ) -> None:
+        self._path, self._progress, self._clock = path, progress, Clock()
+        folder = out / job.scene.scene_id
+        if folder.resolve() == Path(path).resolve():
+            raise OutputError(f"{folder}: is the scene itself; choose another --out")
+        self._held = ExitStack()
+        self._workspace = self._held.enter_context(
+            open_workspace(
+                folder,
+                job.fingerprint,
+                job.identity,
+                overwrite=settings.overwrite,
+                keep_work=settings.keep_work,
+            )
+        )
+        self.job = resumed(job, self._workspace)
+        self._settings = products.with_earlier(settings, self._workspace)
+        self._ledger: Ledger | None = None
+        self._earlier = self._workspace.unchanged(products.asked(self.job, self._settings))
+
+    def begin(self, pool: Pool) -> None:
+        """Find out which shards are missing, and queue them."""
+        if self._earlier is not None:
+            return
+        try:
+            self._ledger = Ledger(self.job, self._workspace, self._progress)
+            if self._ledger.missing:
+                pool.add(self.job, self._workspace.store, self._ledger.missing)
+        except GeoforestError as error:
+            self.close(type(error), error, error.__traceback__)
+            raise
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is queued or running any more."""
+        return self._ledger is None or self._ledger.complete
+
+    def take(self, done: Done, pool: Pool) -> None:
+        """Enter what became of a shard; what would fail alike is given up."""
+        assert self._ledger is not None
+        self._ledger.take(done.shard, done.receipt, done.reason)
+        if done.fatal:
+            self._ledger.give_up(pool.drop(self.job))
+
+    def finish(self) -> MapResult | SceneFailure:
+        """Make products of the finished shards and publish them."""
+        try:
+            with self._held:
+                return MapResult(self._workspace.folder, self._earlier or self._make())
+        except GeoforestError as error:
+            return SceneFailure(str(self._path), error)
+
+    def close(self, *error: Any) -> None:
+        """Let go of the output folder, and keep in it what is worth it after an error."""
+        self._held.__exit__(*error)
+
+    def _make(self) -> dict[str, Any]:
+        assert self._ledger is not None
+        job, workspace, settings, clock = self.job, self._workspace, self._settings, self._clock
+        clock.seconds["shards"] = clock.total()
+        prediction = self._ledger.close(allow_gaps=settings.allow_gaps)
+        made = products.make(job, workspace, settings, prediction, clock, self._progress)
+        summary = summarise(job, settings, prediction, made, clock)
+        products.finish(job, workspace, settings, prediction, made, summary)
+        return summary.to_dict()
+
+
+def _cluster(settings: MapSettings) -> Cluster:
+    return Cluster(settings.workers, settings.scheduler, settings.max_memory)
+
+
+def _named_once(scenes: Iterable[str | Path], settings: MapSettings) -> list[str | Path]:
+    paths = list(scenes)
+    if settings.scene_id is not None and len(paths) > 1:
+        raise InputError(f"scene id {settings.scene_id!r} for {len(paths)} scenes: it is for one")
+    names = [scene_name(path) for path in paths]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"scene id {twice[0]!r} is there twice; rename it, or use --scene-id")
+    return paths

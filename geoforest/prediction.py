@@ -1,7 +1,9 @@
-"""Every shard of a job predicted, resumed or found finished, and what they told together."""
+"""The shards of one scene: which are kept, which are missing, and what they told together."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,8 +19,10 @@ from geoforest.workspace import Workspace
 Progress = Callable[[str, int, int], None]
 """Called with a stage, the windows or steps done, and how many there are."""
 
+# How often the file that `geoforest status` reads is written.
+_NOTE_SECONDS = 1.0
 
-_FACTS = ("n_windows", "inside_px", "histogram", "statistics", "n_shards")
+_FACTS = ("n_windows", "inside_px", "histogram", "statistics", "n_shards", "gaps")
 
 
 @dataclass
@@ -39,6 +43,10 @@ class Prediction:
         By stage, summed over shards; stages of different shards overlap.
     n_shards, reused_shards
         All shards of the job, and those an earlier run had finished.
+    gaps
+        Shards that failed for good and were allowed to, with the reason.
+    peak_memory_mb
+        The highest of the processes that predicted.
     finished
         The stored-probability raster, where an earlier run had finished that too.
     """
@@ -50,6 +58,8 @@ class Prediction:
     seconds: dict[str, float] = field(default_factory=dict)
     n_shards: int = 0
     reused_shards: int = 0
+    gaps: dict[str, str] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0
     finished: Path | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -72,53 +82,126 @@ class Prediction:
         self.inside_px += receipt.inside_px
         self.histogram = [a + b for a, b in zip(self.histogram, receipt.histogram, strict=True)]
         self.statistics += receipt.statistics
+        self.peak_memory_mb = max(self.peak_memory_mb, receipt.peak_memory_mb)
         for stage, spent in receipt.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+
+class Ledger:
+    """Keeps account of a scene's shards, from what an earlier run left to the last receipt.
+
+    Attributes
+    ----------
+    prediction
+        What the finished shards told.
+    missing
+        Shards that are to be predicted, in row order.
+    failures
+        Reason by name of the shards that failed for good.
+    """
+
+    def __init__(self, job: Job, workspace: Workspace, progress: Progress) -> None:
+        self.job, self._workspace, self._progress = job, workspace, progress
+        self.prediction = Prediction()
+        self.missing: list[Shard] = []
+        self.failures: dict[str, str] = {}
+        self._left = 0
+        self._windows: dict[str, int] = {}
+        self._windows_done = self._windows_before = 0
+        self._started, self._noted = time.time(), 0.0
+        finished, earlier = workspace.finished_probability(), workspace.earlier_run()
+        # A map with gaps is not finished: its shards were kept, and the gaps are tried again.
+        if finished and earlier and not earlier["prediction"].get("gaps"):
+            self.prediction = Prediction.from_facts(earlier["prediction"], finished)
+            return
+        workspace.store.record(
+            {
+                "fingerprint": job.fingerprint,
+                "identity": job.identity,
+                "threads": job.runtime.threads,
+            }
+        )
+        for shard in job.plan():
+            self._windows[shard.name] = job.windows(shard)
+            if (kept := workspace.store.load(shard)) is None:
+                self.missing.append(shard)
+            else:
+                self.prediction.add(kept[1])
+                self.prediction.reused_shards += 1
+                self._windows_done += self._windows[shard.name]
+        self._left = len(self.missing)
+        self._windows_before = self._windows_done
+        self._tell(force=True)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is finished, has failed, or was given up."""
+        return self._left == 0
+
+    def take(self, shard: Shard, receipt: Receipt | None, reason: str) -> None:
+        """Enter what became of a shard."""
+        self._left -= 1
+        if receipt is None:
+            self.failures[shard.name] = reason
+        else:
+            self.prediction.add(receipt)
+            self._windows_done += self._windows[shard.name]
+        self._tell(force=self.complete)
+
+    def give_up(self, count: int) -> None:
+        """Leave shards that were not begun to the next run."""
+        self._left -= count
+
+    def close(self, *, allow_gaps: bool) -> Prediction:
+        """Give the prediction of the whole scene.
+
+        Raises
+        ------
+        IncompleteError
+            When shards are missing that must not be.
+        """
+        if not self.failures:
+            return self.prediction
+        scene_id, first = self.job.scene.scene_id, min(self.failures)
+        planned = len(self._windows)
+        finished = self.prediction.n_shards
+        if not allow_gaps or not finished or finished + len(self.failures) < planned:
+            raise IncompleteError(
+                f"{scene_id}: {planned - finished} of {planned} shards failed "
+                f"(first {first}: {self.failures[first]}); the others are kept, and the same "
+                "command does just the missing ones"
+            )
+        self.prediction.gaps = dict(sorted(self.failures.items()))
+        return self.prediction
+
+    def _tell(self, *, force: bool) -> None:
+        total = sum(self._windows.values())
+        self._progress("predict", self._windows_done, total)
+        now = time.time()
+        if not force and now - self._noted < _NOTE_SECONDS:
+            return
+        self._noted = now
+        self._workspace.store.note(
+            {
+                "pid": os.getpid(),
+                "started": self._started,
+                "updated": now,
+                "shards": {
+                    "planned": len(self._windows),
+                    "finished": self.prediction.n_shards,
+                    "reused": self.prediction.reused_shards,
+                },
+                "windows": {
+                    "planned": total,
+                    "finished": self._windows_done,
+                    "before": self._windows_before,
+                },
+                "failures": self.failures,
+            }
+        )
 
 
 def resumed(job: Job, workspace: Workspace) -> Job:
     """Give the job with the thread count that an earlier run resolved."""
     threads = (workspace.store.recorded() or {}).get("threads")
     return with_recorded_threads(job, threads) if threads else job
-
-
-def predict_scene(job: Job, workspace: Workspace, progress: Progress) -> Prediction:
-    """Bring every shard of a job into the store, or find the finished raster of an earlier run."""
-    from geoforest.engine import run_shards
-
-    prediction = Prediction()
-    finished, earlier = workspace.finished_probability(), workspace.earlier_run()
-    if finished is not None and earlier is not None:
-        return Prediction.from_facts(earlier["prediction"], finished)
-    workspace.store.record(
-        {"fingerprint": job.fingerprint, "identity": job.identity, "threads": job.runtime.threads}
-    )
-    shards = job.plan()
-    cores = {shard.name: sum(1 for _ in job.grid.cores(shard.extent)) for shard in shards}
-    total = sum(cores.values())
-    missing: list[Shard] = []
-    done = 0
-    for shard in shards:
-        if (kept := workspace.store.load(shard)) is None:
-            missing.append(shard)
-        else:
-            prediction.add(kept[1])
-            prediction.reused_shards += 1
-            done += cores[shard.name]
-    progress("predict", done, total)
-
-    def on_receipt(receipt: Receipt) -> None:
-        nonlocal done
-        prediction.add(receipt)
-        done += cores[receipt.shard]
-        progress("predict", done, total)
-
-    outcome = run_shards(job, missing, workspace.store, on_receipt=on_receipt)
-    if outcome.failures:
-        first = min(outcome.failures)
-        raise IncompleteError(
-            f"{job.scene.scene_id}: {len(outcome.failures)} of {len(shards)} shards failed "
-            f"(first {first}: {outcome.failures[first]}); the others are kept, and the same "
-            "command does just the missing ones"
-        )
-    return prediction

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
@@ -102,6 +102,23 @@ def with_earlier(settings: MapSettings, workspace: Workspace) -> MapSettings:
     return settings.model_copy(update={"products": settings.products | earlier})
 
 
+def asked(job: Job, settings: MapSettings) -> dict[str, Any]:
+    """All that the products depend on besides the job, as it stands in ``job.json``."""
+    return {
+        "geoforest": __version__,
+        "model": job.bundle.model_id,
+        "scene_id": job.scene.scene_id,
+        "threshold": _threshold(job, settings),
+        "min_area_ha": settings.min_area_ha,
+        "max_vertices": settings.max_vertices,
+        "products": sorted(settings.products),
+    }
+
+
+def _threshold(job: Job, settings: MapSettings) -> float:
+    return job.bundle.card.threshold if settings.threshold is None else settings.threshold
+
+
 def make(
     job: Job,
     workspace: Workspace,
@@ -116,9 +133,7 @@ def make(
     -------
     Made
     """
-    threshold = settings.threshold
-    if threshold is None:
-        threshold = job.bundle.card.threshold
+    threshold = _threshold(job, settings)
     progress("rasters", 0, 2)
     with clock.stage("probability"):
         probability = _stage_probability(job, workspace, prediction)
@@ -193,6 +208,7 @@ def finish(
             "settings": settings.model_dump(mode="json"),
             "runtime": vars(job.runtime),
             "identity": job.identity,
+            "asked": asked(job, settings),
             "prediction": prediction.facts(),
         }
     )
@@ -202,7 +218,7 @@ def _stage_probability(job: Job, workspace: Workspace, prediction: Prediction) -
     target = workspace.staging / PROBABILITY_NAME
     tags = _tags(job, "forest_probability", MODEL_THRESHOLD=repr(job.bundle.card.threshold))
     if prediction.finished is None:
-        blocks = _stored_blocks(job, workspace)
+        blocks = _stored_blocks(job, workspace, prediction.gaps)
     elif _has_tags(prediction.finished, tags):
         try:
             os.link(prediction.finished, target)
@@ -223,8 +239,10 @@ def _has_tags(path: Path, tags: Mapping[str, str]) -> bool:
         return source.tags().items() >= tags.items()
 
 
-def _stored_blocks(job: Job, workspace: Workspace) -> Iterator[tuple[Window, Array]]:
-    planned = {shard.name for shard in job.plan()}
+def _stored_blocks(
+    job: Job, workspace: Workspace, gaps: Collection[str]
+) -> Iterator[tuple[Window, Array]]:
+    planned = {shard.name for shard in job.plan()}.difference(gaps)
     for shard in job.grid.shards():
         if shard.name not in planned:
             yield shard.extent, np.full(shard.extent.shape, NO_OBSERVATION, np.uint8)

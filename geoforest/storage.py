@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,13 +89,35 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     """
     path = folder / "lock"
     with path.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not _locked(handle.fileno()):
             raise OutputError(
                 f"{folder}: another geoforest run is writing here; wait for it, "
                 "or choose another --out"
-            ) from error
+            )
         if not path.exists():
             raise OutputError(f"{folder}: another run has just finished here; run again")
         yield
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a run holds a folder. Looking takes a shared lock for an instant."""
+    try:
+        with (folder / "lock").open("rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _locked(descriptor: int) -> bool:
+    # More than one try: whoever only looks holds the lock for an instant, too.
+    for _ in range(5):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False

@@ -72,6 +72,25 @@ class Workspace:
             return path
         return None
 
+    def unchanged(self, wanted: dict[str, Any]) -> dict[str, Any] | None:
+        """Summary of an earlier run of this job that asked for the same and left it untouched.
+
+        Parameters
+        ----------
+        wanted
+            What the products depend on besides the job, as it would stand in ``job.json``.
+        """
+        document = read_json(self.folder / JOB_NAME)
+        if document is None or document.get("fingerprint") != self.store.fingerprint:
+            return None
+        if document["prediction"].get("gaps") or document.get("asked") != wanted:
+            return None
+        for name, recorded in document["outputs"].items():
+            path = self.folder / name
+            if not path.is_file() or file_sha256(path) != recorded["sha256"]:
+                return None
+        return read_json(self.folder / SUMMARY_NAME)
+
     def publish(self, document: dict[str, Any]) -> None:
         """Replace the products by the staged ones; ``job.json`` goes last and says it is done."""
         staged = sorted(item for item in self.staging.iterdir() if item.is_file())
@@ -140,7 +159,9 @@ def open_workspace(
                     shutil.rmtree(store.folder, ignore_errors=True)
                 raise
             shutil.rmtree(workspace.staging)
-            if not keep_work:
+            # The finished shards of a map with gaps are worth keeping: it can be completed.
+            gaps = ((workspace.earlier_run() or {}).get("prediction") or {}).get("gaps")
+            if not keep_work and not gaps:
                 shutil.rmtree(store.folder)
     finally:
         for path in made:

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
 import typer
 
 from geoforest import __version__
-from geoforest.cli import data, demo, evaluate, map_, model, sweep, train, vectorize, verify
+from geoforest.cli import (
+    data,
+    demo,
+    evaluate,
+    map_,
+    model,
+    status,
+    sweep,
+    train,
+    vectorize,
+    verify,
+)
 from geoforest.errors import GeoforestError
 
 app = typer.Typer(
@@ -18,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, map_, vectorize, verify, train, sweep, evaluate):
+for command in (demo, map_, status, vectorize, verify, train, sweep, evaluate):
     command.register(app)
 app.add_typer(model.app, name="model")
 app.add_typer(data.app, name="data")
@@ -50,6 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     ``arguments`` replaces those of the process. Ends with :class:`SystemExit`.
     """
+    # What stops a batch job is no worse than Ctrl-C: both end cleanly.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(arguments, prog_name="geoforest")
     except GeoforestError as error:

@@ -51,8 +51,15 @@ def warnings_said() -> Iterator[None]:
 @contextmanager
 def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
     """Show windows/s and time left; stay quiet when stderr is no terminal."""
+    with progress_bars(1) as begin:
+        yield begin(title)
+
+
+@contextmanager
+def progress_bars(count: int) -> Iterator[Callable[[str], Callable[[str, int, int], None]]]:
+    """Give a bar to each title that is begun, and with several a line over all."""
     if not sys.stderr.isatty():
-        yield lambda stage, done, total: None
+        yield lambda title: lambda stage, done, total: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -82,16 +89,26 @@ def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
         # The rate of a job is steady; a long memory gives a steady estimate.
         speed_estimate_period=600,
     ) as bars:
-        tasks: dict[str, Any] = {}
+        overall = bars.add_task("scenes begun", total=count) if count > 1 else None
 
-        def update(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(
-                    f"{title}: {stage}", total=total, completed=done, rated=stage == "predict"
-                )
-            bars.update(tasks[stage], completed=done, total=total)
+        def begin(title: str) -> Callable[[str, int, int], None]:
+            tasks: dict[str, Any] = {}
+            if overall is not None:
+                bars.advance(overall)
 
-        yield update
+            def update(stage: str, done: int, total: int) -> None:
+                if stage not in tasks:
+                    # The stages of a scene follow one another: one line a scene.
+                    for earlier in tasks.values():
+                        bars.update(earlier, visible=count == 1)
+                    tasks[stage] = bars.add_task(
+                        f"{title}: {stage}", total=total, completed=done, rated=stage == "predict"
+                    )
+                bars.update(tasks[stage], completed=done, total=total)
+
+            return update
+
+        yield begin
 
 
 def say(text: str) -> None:

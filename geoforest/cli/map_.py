@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoforest.cli._shared import AsJson, MaxVertices, MinAreaHa, print_json, progress_bar, say
+from geoforest.cli._shared import AsJson, MaxVertices, MinAreaHa, print_json, progress_bars, say
 
 if TYPE_CHECKING:
     from geoforest.pipeline import MapResult
@@ -20,7 +21,11 @@ def register(app: typer.Typer) -> None:
 
 def map_command(
     scenes: Annotated[
-        list[str], typer.Argument(metavar="SCENE...", help="Raster(s), or folder(s) of bands.")
+        list[str],
+        typer.Argument(
+            metavar="SCENE...",
+            help="Rasters, folders of bands, patterns ('in/*.tif'), or @FILE with one a line.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Products go to OUT/SCENE_ID/.")],
     model: Annotated[
@@ -55,6 +60,19 @@ def map_command(
     shard: Annotated[int, typer.Option(help="Unit of work and resume, px.")] = 1792,
     batch_size: Annotated[int | None, typer.Option(help="Windows a call.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    workers: Annotated[
+        int, typer.Option(help="Processes on this machine; 0 computes in this one.")
+    ] = 0,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a Dask cluster: tcp://host:8786.")
+    ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="BYTES", help="Of a worker at its peak, e.g. 4GB.")
+    ] = None,
+    allow_gaps: Annotated[
+        bool,
+        typer.Option("--allow-gaps", help="Finish with 255 where a part cannot be read."),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the outputs of another job.")
     ] = False,
@@ -72,8 +90,6 @@ def map_command(
 
     **Example:** `geoforest map T20LMR.tif --out maps --threshold 0.4`
     """
-    from geoforest.errors import GeoforestError, InputError
-
     settings: dict[str, Any] = {
         "model": model,
         "threshold": threshold,
@@ -91,34 +107,38 @@ def map_command(
         "shard": shard,
         "batch_size": batch_size,
         "device": device,
+        "workers": workers,
+        "scheduler": scheduler,
+        "max_memory": max_memory,
+        "allow_gaps": allow_gaps,
         "overwrite": overwrite,
         "keep_work": keep_work,
     }
-    names = [scene_id or _identity(scene) for scene in scenes]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"scene id {twice[0]!r} is there twice; rename it, or use --scene-id")
-    worst: GeoforestError | None = None
-    for scene in scenes:
-        try:
-            if dry_run:
-                _dry_run(scene, settings, as_json=as_json)
+    paths = _expanded(scenes)
+    if dry_run:
+        for path in paths:
+            _dry_run(path, settings, as_json=as_json)
+        return
+    from geoforest.pipeline import SceneFailure, map_scenes
+
+    failures = []
+    with progress_bars(len(paths)) as progress:
+        for result in map_scenes(paths, out, progress=progress, **settings):
+            if not isinstance(result, SceneFailure):
+                _tell(result, as_json=as_json)
+            elif len(paths) == 1:
+                raise result.error
             else:
-                _map(scene, out, settings, as_json=as_json)
-        except GeoforestError as error:
-            if len(scenes) == 1:
-                raise
-            say(f"geoforest: {error}")
-            worst = error if worst is None or error.exit_code < worst.exit_code else worst
-    if worst is not None:
-        raise typer.Exit(worst.exit_code)
+                failures.append(result)
+                say(f"geoforest: {result.error}")
+                if as_json:
+                    print_json({"scene": result.scene, "error": str(result.error)})
+    if failures:
+        say(f"geoforest: {len(failures)} of {len(paths)} scenes failed")
+        raise typer.Exit(min(failure.error.exit_code for failure in failures))
 
 
-def _map(scene: str, out: Path, settings: dict[str, Any], *, as_json: bool) -> None:
-    from geoforest.pipeline import map_scene
-
-    with progress_bar(Path(scene).name) as progress:
-        result = map_scene(scene, out, progress=progress, **settings)
+def _tell(result: MapResult, *, as_json: bool) -> None:
     for warning in result.summary["warnings"]:
         say(f"warning: {warning}")
     for note in result.summary["notes"]:
@@ -165,9 +185,32 @@ def _dry_run(scene: str, settings: dict[str, Any], *, as_json: bool) -> None:
     )
 
 
-def _identity(scene: str) -> str:
-    path = Path(scene)
-    return path.resolve().name if path.is_dir() else path.stem
+def _expanded(scenes: list[str]) -> list[str]:
+    """Scenes as they were given, with patterns and lists of scenes resolved."""
+    from geoforest.errors import InputError
+
+    paths: list[str] = []
+    for scene in scenes:
+        if scene.startswith("@"):
+            try:
+                lines = Path(scene[1:]).read_text(encoding="utf-8").splitlines()
+            except (OSError, UnicodeDecodeError) as error:
+                raise InputError(
+                    f"{scene[1:]}: is no list of scenes that can be read ({error})"
+                ) from error
+            named = [line.strip() for line in lines if line.strip()]
+            if not named:
+                raise InputError(f"{scene[1:]}: names no scene; one a line was wanted")
+            paths += named
+        elif glob.has_magic(scene) and not Path(scene).exists():
+            # Not Path.glob, which takes no absolute pattern.
+            found = sorted(glob.glob(scene))  # noqa: PTH207
+            if not found:
+                raise InputError(f"{scene}: nothing fits this pattern")
+            paths += found
+        else:
+            paths.append(scene)
+    return paths
 
 
 def _numbers(text: str, kind: type[int] | type[float], option: str) -> tuple[Any, ...]:

@@ -66,7 +66,7 @@ def open_scene(
     if folder and bands is not None:
         raise SceneError(f"{path}: is a folder of bands, which --bands does not apply to")
     sources = _band_files(path, wanted) if folder else _raster_bands(location, wanted, bands)
-    identity = scene_id or (path.resolve().name if folder else path.stem)
+    identity = scene_id or scene_name(path)
     _check_scene_id(path, identity)
     return _describe(
         path,
@@ -76,6 +76,12 @@ def open_scene(
         offset=_per_band(offset, "offset", wanted),
         nodata=nodata,
     )
+
+
+def scene_name(path: str | Path) -> str:
+    """Id of a scene that is given no other: the file's stem, or the folder's name."""
+    path = Path(path)
+    return path.resolve().name if path.is_dir() else path.stem
 
 
 def _check_name(path: Path) -> None:

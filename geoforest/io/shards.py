@@ -6,7 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
+from geoforest.errors import WriteError
 from geoforest.grid import Shard
 from geoforest.reflectance import BandStatistics
 from geoforest.storage import exclusive_lock, read_json, write_durably
@@ -25,6 +26,7 @@ from geoforest.types import NO_OBSERVATION, StoredProbability
 
 WORK_NAME: Final = ".geoforest-work"
 JOB_NAME: Final = "job.json"
+PROGRESS_NAME: Final = "progress.json"
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Receipt:
         Of the stored numbers, over observed pixels inside the area of interest.
     seconds
         By stage: read, predict, write.
+    peak_memory_mb
+        Resident memory of the process that did it, the highest so far.
     """
 
     shard: str
@@ -53,6 +57,7 @@ class Receipt:
     histogram: list[int]
     statistics: BandStatistics = field(default_factory=BandStatistics)
     seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0
 
     def to_json(self) -> str:
         """Compact JSON."""
@@ -93,6 +98,11 @@ class ShardStore:
 
         ``crs`` and ``transform`` are the scene's; they place the shard on a map, so that an
         unfinished run can be looked at.
+
+        Raises
+        ------
+        WriteError
+            When the disk is full, or cannot be written to any more.
         """
         text = receipt.to_json()
         tags = {
@@ -116,7 +126,12 @@ class ShardStore:
             ) as target:
                 target.write(stored, 1)
                 target.update_tags(**tags)
-            write_durably(self.path(shard), memory.read())
+            try:
+                write_durably(self.path(shard), memory.read())
+            except OSError as error:
+                raise WriteError(
+                    f"{self.path(shard)}: cannot be written ({error.strerror or error})"
+                ) from error
 
     def load(self, shard: Shard) -> tuple[StoredProbability, Receipt] | None:
         """Pixels and receipt of a finished shard; None when it is absent or not to be trusted."""
@@ -168,3 +183,11 @@ class ShardStore:
     def record(self, document: dict[str, Any]) -> None:
         """Write the job the folder belongs to."""
         write_durably(self.folder / JOB_NAME, json.dumps(document, indent=2).encode())
+
+    def note(self, document: dict[str, Any]) -> None:
+        """Leave word of how far the run is, for who looks from outside; not worth a failure."""
+        path = self.folder / PROGRESS_NAME
+        partial = path.with_name(f".{path.name}.partial")
+        with suppress(OSError):
+            partial.write_text(json.dumps(document), encoding="utf-8")
+            partial.replace(path)

@@ -41,6 +41,10 @@ class Summary:
     seconds
         Wall seconds a stage; ``read``, ``predict`` and ``write`` are summed over shards, which
         overlap, inside ``shards``.
+    gaps
+        Shards that are 255 because they failed, with the reason.
+    peak_memory_mb, worker_peak_memory_mb
+        Resident memory: of this process, and the highest of those that predicted.
     """
 
     geoforest: str
@@ -64,7 +68,9 @@ class Summary:
     windows_per_second: float | None
     seconds: dict[str, float]
     peak_memory_mb: float
+    worker_peak_memory_mb: float
     runtime: dict[str, Any]
+    gaps: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -119,7 +125,9 @@ def summarise(
         windows_per_second=round(prediction.n_windows / wall, 3) if wall else None,
         seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
         peak_memory_mb=round(peak_memory_mb(), 1),
+        worker_peak_memory_mb=round(prediction.peak_memory_mb, 1),
         runtime=vars(job.runtime),
+        gaps=prediction.gaps,
         warnings=warnings,
         notes=notes,
     )
@@ -158,6 +166,12 @@ def _remarks(job: Job, prediction: Prediction, observed_px: int) -> tuple[list[s
     if far:
         warnings.append(f"{job.scene.scene_id}: {far}")
     warnings += [f"{job.scene.scene_id}: {sentence}" for sentence in _mismatches(job)]
+    if prediction.gaps:
+        warnings.append(
+            f"{job.scene.scene_id}: {len(prediction.gaps)} of "
+            f"{prediction.n_shards + len(prediction.gaps)} shards failed and are 255 in the mask "
+            f"({', '.join(prediction.gaps)}); the same command tries them again"
+        )
     if not observed_px:
         notes.append(
             f"{job.scene.scene_id}: no pixel was observed: the mask is 255 everywhere and there "

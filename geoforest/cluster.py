@@ -1,0 +1,177 @@
+"""Where shards run: in this process, in processes of this machine, or on any Dask cluster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
+
+from geoforest.errors import InputError
+from geoforest.machine import usable_cores
+
+GPU = "GPU"
+"""The resource that workers declare, CPU workers too, so that one graph runs everywhere."""
+SHARDS_AT_ONCE = 2
+"""On a worker: one is read or written while the other is predicted."""
+_LOOPBACK = "127.0.0.1"
+_JOIN_SECONDS = 30
+_CONFIG = {
+    # A shard holds a worker's event loop for seconds at a time by design.
+    "distributed.admin.tick.limit": "1h",
+    # Memory is bounded by the size of a shard; results are a few hundred bytes.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+}
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a run computes on.
+
+    Attributes
+    ----------
+    workers
+        Processes on this machine; 0 computes in this process.
+    scheduler
+        Address of a Dask scheduler, such as ``tcp://host:8786``; takes the place of ``workers``.
+    max_memory
+        Bytes a local process may use before it is replaced; None leaves it alone.
+    """
+
+    workers: int = 0
+    scheduler: str | None = None
+    max_memory: int | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads of a local worker's kernels: this machine's cores, shared out."""
+        return max(1, usable_cores() // max(1, self.workers))
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """Connect, with at least one worker that declares the resource.
+
+        Raises
+        ------
+        InputError
+            When the scheduler does not answer, or no worker declares ``GPU``.
+        """
+        with dask.config.set(_CONFIG):
+            if self.scheduler is not None:
+                with _connected(self.scheduler) as client:
+                    yield client
+            elif self.workers:
+                with self._processes() as cluster, Client(cluster) as client:
+                    client.wait_for_workers(self.workers)
+                    yield client
+            else:
+                with _in_process() as cluster, Client(cluster) as client:
+                    yield client
+
+    def _processes(self) -> SpecCluster:
+        devices = _cuda_devices()
+        options: dict[str, Any] = {
+            "host": _LOOPBACK,
+            "nthreads": SHARDS_AT_ONCE,
+            "resources": {GPU: 1},
+            "dashboard_address": f"{_LOOPBACK}:0",
+            "memory_limit": self.max_memory or 0,
+            "silence_logs": logging.CRITICAL,
+            "config": {**_CONFIG, "distributed.worker.memory.terminate": bool(self.max_memory)},
+        }
+        if self.max_memory:
+            options["config"] |= {"distributed.worker.memory.terminate": 0.98}
+        workers = {
+            # One CUDA device a process, in turn.
+            index: {
+                "cls": Nanny,
+                "options": options
+                | (
+                    {"env": {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}}
+                    if devices
+                    else {}
+                ),
+            }
+            for index in range(self.workers)
+        }
+        return SpecCluster(
+            scheduler={
+                "cls": Scheduler,
+                "options": {
+                    "host": _LOOPBACK,
+                    "port": 0,
+                    "dashboard": False,
+                    "dashboard_address": f"{_LOOPBACK}:0",
+                },
+            },
+            workers=workers,
+            silence_logs=logging.CRITICAL,
+        )
+
+
+def gpu_workers(client: Client) -> dict[str, str]:
+    """Host of each worker that declares the resource, by address."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return {
+        address: worker["host"]
+        for address, worker in workers.items()
+        if worker["resources"].get(GPU, 0) > 0
+    }
+
+
+def remote_threads(client: Client) -> int:
+    """Threads for the kernels of each worker of a cluster: a host's cores, shared out."""
+    hosts = gpu_workers(client)
+    cores = client.run(usable_cores, workers=list(hosts))
+    alike = list(hosts.values())
+    return max(1, min(cores[address] // alike.count(host) for address, host in hosts.items()))
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Client]:
+    try:
+        client = Client(address, timeout=_JOIN_SECONDS)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(
+            f"--scheduler {address}: no Dask scheduler answers there ({error}); start one with "
+            "`dask scheduler` and workers with `dask worker ADDRESS --resources GPU=1`"
+        ) from error
+    with client:
+        deadline = time.monotonic() + _JOIN_SECONDS
+        while not gpu_workers(client):
+            if time.monotonic() > deadline:
+                count = len(client.scheduler_info(n_workers=-1)["workers"])
+                raise InputError(
+                    f"--scheduler {address}: {count} workers, none of which declares the resource "
+                    f"{GPU} within {_JOIN_SECONDS} s; start them with "
+                    f"`dask worker {address} --resources GPU=1`, on CPUs, too"
+                )
+            time.sleep(0.2)
+        yield client
+
+
+def _in_process() -> LocalCluster:
+    return LocalCluster(
+        n_workers=1,
+        processes=False,
+        threads_per_worker=SHARDS_AT_ONCE,
+        resources={GPU: 1},
+        # Dask serves its state over HTTP: on this machine only, on whatever port is free.
+        scheduler_kwargs={"dashboard": False, "dashboard_address": f"{_LOOPBACK}:0"},
+        worker_dashboard_address=f"{_LOOPBACK}:0",
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _cuda_devices() -> list[str]:
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]
