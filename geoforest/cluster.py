@@ -13,12 +13,11 @@ import dask
 from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
 
 from geoforest.errors import InputError
+from geoforest.job import SHARDS_AT_ONCE
 from geoforest.machine import usable_cores
 
 GPU = "GPU"
 """The resource that workers declare, CPU workers too, so that one graph runs everywhere."""
-SHARDS_AT_ONCE = 2
-"""On a worker: one is read or written while the other is predicted."""
 _LOOPBACK = "127.0.0.1"
 _JOIN_SECONDS = 30
 _CONFIG = {

@@ -84,7 +84,9 @@ class MapSettings(BaseModel):
     scene_id: str | None = None
     window: int | None = Field(default=None, ge=32, le=8192, multiple_of=32)
     halo: int = Field(default=32, ge=0)
-    shard: int = Field(default=1792, ge=1, description="pixels, rounded up to whole cores")
+    shard: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="pixels, rounded up to whole cores; 1792, or what fits"
+    )
     batch_size: int | None = Field(default=None, ge=1, le=1024)
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 ...")
     workers: int = Field(default=0, ge=0, description="processes here; 0: in this process")

@@ -27,11 +27,12 @@ from distributed import Client, Future, Worker, WorkerPlugin, get_worker
 from distributed.scheduler import KilledWorker
 from numpy.typing import NDArray
 
-from geoforest.cluster import GPU, SHARDS_AT_ONCE, Cluster, gpu_workers, remote_threads
+from geoforest.cluster import GPU, Cluster, gpu_workers, remote_threads
 from geoforest.errors import GeoforestError, IncompleteError, OutputError, WriteError
 from geoforest.grid import Shard
+from geoforest.io.geotiff import release
 from geoforest.io.shards import Receipt, ShardStore
-from geoforest.job import Job, PredictShard, run_shard, shard_predictor
+from geoforest.job import SHARDS_AT_ONCE, Job, PredictShard, run_shard, shard_predictor
 from geoforest.machine import peak_memory_mb
 from geoforest.predict import Factor, Predictor
 from geoforest.types import Array, StoredProbability, Valid
@@ -287,10 +288,13 @@ class _JobPlugin(WorkerPlugin):
         predictor = await asyncio.wrap_future(self.thread.submit(shared.predictor, self.job))
         self.predict: PredictShard = shard_predictor(self.job, _Stoppable(predictor, self.pool))
 
+    def teardown(self, worker: Worker) -> None:
+        release(self.job.scene)
+
     def run(self, shard: Shard) -> Receipt:
         def in_thread(
             dn: Array, valid: Valid, wanted: Valid
-        ) -> tuple[StoredProbability, int, float]:
+        ) -> tuple[StoredProbability, int, dict[str, float]]:
             return self.thread.submit(self.predict, dn, valid, wanted).result()
 
         # A worker that died after it had committed a shard is no reason to predict it again.

@@ -12,27 +12,32 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geoforest.area import PixelTable
 from geoforest.config import MapSettings
 from geoforest.errors import InputError
 from geoforest.grid import Grid, Shard, shard_cores
 from geoforest.io.aoi import AreaOfInterest, read_aoi
-from geoforest.io.geotiff import read
+from geoforest.io.geotiff import CACHE_BYTES, read
 from geoforest.io.open import open_scene
 from geoforest.io.shards import Receipt, ShardStore
-from geoforest.machine import keep_freed_memory
+from geoforest.machine import keep_freed_memory, resident_memory_mb
+from geoforest.memory import fitting_shard
 from geoforest.models.bundle import Bundle
-from geoforest.predict import Predictor, predict_shard
+from geoforest.predict import Factor, Predictor, predict_shard
 from geoforest.reflectance import BandStatistics
 from geoforest.scene import Scene
 from geoforest.types import Array, StoredProbability, Valid
 
 FORMAT_VERSION: Final = 1
 _BATCH_SIZE = {"cpu": 1, "cuda": 8}
+_SHARD_PX = 1792
+SHARDS_AT_ONCE: Final = 2
+"""On a worker: one is read or written while the other is predicted."""
 
-PredictShard = Callable[[Array, Valid, Valid], tuple[StoredProbability, int, float]]
-"""``(dn, valid, wanted)`` to stored probability, windows predicted, and seconds of doing so."""
+PredictShard = Callable[[Array, Valid, Valid], tuple[StoredProbability, int, dict[str, float]]]
+"""``(dn, valid, wanted)`` to stored probability, windows predicted, and seconds by stage."""
 
 
 @dataclass(frozen=True)
@@ -198,14 +203,44 @@ def make_job(
     window = settings.window or bundle.card.window
     if 2 * settings.halo >= window:
         raise InputError(f"--halo {settings.halo} leaves no core in a window of {window}")
-    core = window - 2 * settings.halo
     return Job(
         scene=scene,
-        grid=Grid(scene.shape, window, settings.halo, shard_cores(settings.shard, core)),
+        grid=Grid(
+            scene.shape,
+            window,
+            settings.halo,
+            _shard_cores(settings, scene, bundle, runtime, window),
+        ),
         bundle=bundle,
         runtime=runtime,
         aoi=read_aoi(settings.aoi, scene) if settings.aoi else None,
         load_predictor=load_predictor,
+    )
+
+
+def _shard_cores(
+    settings: MapSettings, scene: Scene, bundle: Bundle, runtime: Runtime, window: int
+) -> int:
+    core = window - 2 * settings.halo
+    if settings.shard is not None or settings.max_memory is None:
+        return shard_cores(settings.shard or _SHARD_PX, core)
+    import segmentation_models_pytorch  # noqa: F401  # as a worker will have it in memory
+
+    itemsize = np.dtype(scene.dtype).itemsize
+    scene_mb = scene.shape[0] * scene.shape[1] * len(scene.bands) * itemsize / 1e6
+    return fitting_shard(
+        settings.max_memory / 1e6,
+        _SHARD_PX,
+        core=core,
+        base_mb=resident_memory_mb(),
+        model_mb=bundle.weights_mb,
+        cache_mb=min(CACHE_BYTES / 1e6, scene_mb),
+        window=window,
+        batch_size=runtime.batch_size,
+        halo=settings.halo,
+        n_bands=len(scene.bands),
+        itemsize=itemsize,
+        at_once=SHARDS_AT_ONCE,
     )
 
 
@@ -241,7 +276,8 @@ def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) 
     statistics = BandStatistics.of(_cut(dn, shard, support.window), seen)
     dn, valid = support.expand(dn), support.expand(valid).astype(np.bool_, copy=False)
     seconds = {"read": time.perf_counter() - start}
-    stored, n_windows, seconds["predict"] = predict(dn, valid, seen)
+    stored, n_windows, spent = predict(dn, valid, seen)
+    seconds |= spent
     receipt = Receipt(
         shard=shard.name,
         n_windows=n_windows,
@@ -259,10 +295,14 @@ def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) 
 def shard_predictor(job: Job, predictor: Predictor) -> PredictShard:
     """Bind a predictor to a job's windows, halo, batch size, scale and offset."""
 
-    def predict(dn: Array, valid: Valid, wanted: Valid) -> tuple[StoredProbability, int, float]:
+    def predict(
+        dn: Array, valid: Valid, wanted: Valid
+    ) -> tuple[StoredProbability, int, dict[str, float]]:
+        timed = _Timed(predictor)
+        # Timed here, because a caller may wait for the prediction thread.
         start = time.perf_counter()
         stored, n_windows = predict_shard(
-            predictor,
+            timed,
             dn,
             valid,
             wanted,
@@ -272,10 +312,26 @@ def shard_predictor(job: Job, predictor: Predictor) -> PredictShard:
             scale=job.scene.scale,
             offset=job.scene.offset,
         )
-        # Timed here, because a caller may wait for the prediction thread.
-        return stored, n_windows, time.perf_counter() - start
+        spent = time.perf_counter() - start
+        return stored, n_windows, {"predict": timed.seconds, "stitch": spent - timed.seconds}
 
     return predict
+
+
+class _Timed:
+    """A predictor that counts its seconds."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self.seconds = 0.0
+
+    def __call__(
+        self, dn: Array, scale: Factor = 1e-4, offset: Factor = 0.0, valid: Valid | None = None
+    ) -> NDArray[np.float32]:
+        start = time.perf_counter()
+        probability = self._predictor(dn, scale=scale, offset=offset, valid=valid)
+        self.seconds += time.perf_counter() - start
+        return probability
 
 
 def _cut(array: Array, shard: Shard, window: Any) -> Array:

@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 from functools import cache
+from pathlib import Path
 
 
 def usable_cores() -> int:
@@ -20,6 +21,15 @@ def peak_memory_mb() -> float:
     """Peak resident memory of this process in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
+
+
+def resident_memory_mb() -> float:
+    """Resident memory of this process now in MB; where that is not told, its peak."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return peak_memory_mb()
+    return pages * resource.getpagesize() / 1e6
 
 
 @cache

@@ -10,6 +10,7 @@ import typer
 
 from geoforest import __version__
 from geoforest.cli import (
+    bench,
     data,
     demo,
     evaluate,
@@ -30,7 +31,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, map_, status, vectorize, verify, train, sweep, evaluate):
+for command in (demo, map_, status, vectorize, verify, train, sweep, evaluate, bench):
     command.register(app)
 app.add_typer(model.app, name="model")
 app.add_typer(data.app, name="data")

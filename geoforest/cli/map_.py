@@ -57,7 +57,9 @@ def map_command(
         int | None, typer.Option(help="Pixels the network reads, halo included.")
     ] = None,
     halo: Annotated[int, typer.Option(help="Context ring that is not kept, px.")] = 32,
-    shard: Annotated[int, typer.Option(help="Unit of work and resume, px.")] = 1792,
+    shard: Annotated[
+        int | None, typer.Option(help="Unit of work and resume, px; 1792, or what fits.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows a call.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     workers: Annotated[

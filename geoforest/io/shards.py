@@ -46,7 +46,7 @@ class Receipt:
     statistics
         Of the stored numbers, over observed pixels inside the area of interest.
     seconds
-        By stage: read, predict, write.
+        By stage: read, predict, stitch, write.
     peak_memory_mb
         Resident memory of the process that did it, the highest so far.
     """

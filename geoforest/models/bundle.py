@@ -121,6 +121,12 @@ class Bundle:
         """Name and the first twelve hex digits of the weights' hash."""
         return f"{self.card.name}@{self.sha256[:12]}"
 
+    @property
+    def weights_mb(self) -> float:
+        """Size of the weights as stored, MB."""
+        file = self.path / WEIGHTS_NAME if self.path.is_dir() else self.path
+        return file.stat().st_size / 1e6
+
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Weights by name, as stored (fp16 weights stay fp16), on the CPU.
 

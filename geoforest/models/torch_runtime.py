@@ -105,6 +105,16 @@ class TorchPredictor:
             )
         if self._threads and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            logits = self.forward(self.prepare(dn, scale, offset, valid))
+            probability = torch.sigmoid(logits[:, 0].float() / self.card.temperature).cpu()
+        return probability.numpy()
+
+    @torch.inference_mode()
+    def prepare(
+        self, dn: Array, scale: Factor, offset: Factor, valid: Valid | None
+    ) -> torch.Tensor:
+        """Bring a batch to the device and normalise it there; see :meth:`__call__`."""
         gain, bias = fold_normalisation(
             mean=self.card.mean,
             std=self.card.std,
@@ -112,20 +122,23 @@ class TorchPredictor:
             scale=scale,
             offset=offset,
         )
-        with torch.inference_mode():
-            # Only the stored integers cross the bus; the arithmetic is on the device.
-            batch = self._to_device(dn).to(torch.float32)
-            batch = batch.contiguous(memory_format=torch.channels_last)
-            batch.mul_(self._column(gain)).add_(self._column(bias))
-            if valid is not None:
-                # Zero after normalisation is the training mean. NaN times zero is NaN: fill.
-                batch.masked_fill_(~self._to_device(valid)[:, None], 0.0)
-            with torch.autocast(
-                self.device.type, dtype=self._autocast, enabled=self._autocast is not None
-            ):
-                logits = self._network(batch)
-            probability = torch.sigmoid(logits[:, 0].float() / self.card.temperature).cpu()
-        return probability.numpy()
+        # Only the stored integers cross the bus; the arithmetic is on the device.
+        batch = self._to_device(dn).to(torch.float32)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        batch.mul_(self._column(gain)).add_(self._column(bias))
+        if valid is not None:
+            # Zero after normalisation is the training mean. NaN times zero is NaN: fill.
+            batch.masked_fill_(~self._to_device(valid)[:, None], 0.0)
+        return batch
+
+    @torch.inference_mode()
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """Run the network alone: normalised ``(n, band, row, col)`` on its device to logits."""
+        with torch.autocast(
+            self.device.type, dtype=self._autocast, enabled=self._autocast is not None
+        ):
+            logits: torch.Tensor = self._network(batch)
+        return logits
 
     def _to_device(self, array: Array) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))

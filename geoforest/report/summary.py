@@ -39,8 +39,8 @@ class Summary:
     polygons
         None, or the accounting: polygon_px = mask_px - dropped_px + filled_px.
     seconds
-        Wall seconds a stage; ``read``, ``predict`` and ``write`` are summed over shards, which
-        overlap, inside ``shards``.
+        Wall seconds a stage; ``read``, ``predict``, ``stitch`` and ``write`` are summed over
+        shards, which overlap, inside ``shards``.
     gaps
         Shards that are 255 because they failed, with the reason.
     peak_memory_mb, worker_peak_memory_mb

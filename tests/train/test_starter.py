@@ -21,9 +21,13 @@ def test_the_card_is_complete_and_frank():
     bundle = open_model()
     card = bundle.card
     assert sum(path.stat().st_size for path in bundled_path().iterdir()) < 45e6
-    assert {"f1", "iou", "precision", "recall", "accuracy"} == {
-        name.removeprefix("validation_") for name in card.metrics
+    scores = {"f1", "iou", "precision", "recall", "accuracy"}
+    assert card.metrics.keys() >= {
+        f"validation_{aggregation}{score}"
+        for aggregation in ("", "per_image_", "weighted_")
+        for score in scores
     }
+    assert card.metrics["validation_ece"] <= card.metrics["validation_ece_uncalibrated"]
     assert 0.9 < card.metrics["validation_f1"] < 1
     curve = {point.threshold: point.f1 for point in card.threshold_curve}
     assert max(curve.values()) <= card.metrics["validation_f1"] + 1e-9
