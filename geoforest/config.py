@@ -26,6 +26,7 @@ Augmentation = Literal["none", "d4", "strong", "transpose"]
 EncoderNorm = Literal["update", "frozen"]
 Loss = Literal["dice", "dice+bce"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+MapPrecision = Literal["float32", "bfloat16", "float16", "int8"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -79,6 +80,12 @@ class MapSettings(BaseModel):
     shard: int = Field(default=1792, ge=1, description="pixels, rounded up to whole cores")
     batch_size: int | None = Field(default=None, ge=1, le=1024)
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 ...")
+    runtime: Literal["auto", "torch", "openvino"] = Field(
+        default="auto", description="what computes; the fastest that gives the reference's mask"
+    )
+    precision: MapPrecision | None = Field(
+        default=None, description="of the network's arithmetic; by default as the runtime chooses"
+    )
     overwrite: bool = False
     keep_work: bool = False
 

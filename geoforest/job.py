@@ -21,7 +21,7 @@ from geoforest.io.aoi import AreaOfInterest, read_aoi
 from geoforest.io.geotiff import read
 from geoforest.io.open import open_scene
 from geoforest.io.shards import Receipt, ShardStore
-from geoforest.machine import keep_freed_memory, usable_cores
+from geoforest.machine import usable_cores
 from geoforest.models.bundle import Bundle
 from geoforest.predict import Predictor, predict_shard
 from geoforest.reflectance import BandStatistics
@@ -41,29 +41,45 @@ class Runtime:
 
     Attributes
     ----------
+    name
+        ``torch`` or ``openvino``.
     device
         ``cpu``, ``cuda`` or ``cuda:1``. Which CUDA device it is changes no result.
     precision
-        ``float32``, or ``float16`` for autocast on CUDA.
+        Of the network's arithmetic: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
     threads
         Threads of a worker's CPU kernels.
     batch_size
         Windows a call.
+    agreement
+        Share of check pixels with the same mask as torch in float32; None where not measured.
     """
 
+    name: str
     device: str
     precision: str
     threads: int
     batch_size: int
+    agreement: float | None = None
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Runtime:
+        """Take up what an earlier run resolved, as ``vars(runtime)`` in its ``job.json``."""
+        return cls(**{"name": "torch", **record})
 
 
-def load_torch_predictor(job: Job) -> Predictor:
-    """Load the reference predictor of a job's bundle, on its device."""
-    from geoforest.models.torch_runtime import TorchPredictor
+def load_job_predictor(job: Job) -> Predictor:
+    """Load a job's bundle into its runtime."""
+    from geoforest.models.runtimes import load
 
-    if job.runtime.device == "cpu":
-        keep_freed_memory()
-    return TorchPredictor(job.bundle, device=job.runtime.device, threads=job.runtime.threads)
+    runtime = job.runtime
+    return load(
+        job.bundle,
+        runtime=runtime.name,
+        precision=runtime.precision,
+        device=runtime.device,
+        threads=runtime.threads,
+    )
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,7 @@ class Job:
     bundle: Bundle
     runtime: Runtime
     aoi: AreaOfInterest | None = None
-    load_predictor: Callable[[Job], Predictor] = load_torch_predictor
+    load_predictor: Callable[[Job], Predictor] = load_job_predictor
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -107,6 +123,7 @@ class Job:
             "batch_size": self.runtime.batch_size,
             "runtime": [
                 f"{self.load_predictor.__module__}.{self.load_predictor.__qualname__}",
+                self.runtime.name,
                 self.runtime.device.partition(":")[0],
                 self.runtime.precision,
             ],
@@ -137,7 +154,7 @@ def make_job(
     path: str | Path,
     settings: MapSettings,
     bundle: Bundle,
-    load_predictor: Callable[[Job], Predictor] = load_torch_predictor,
+    load_predictor: Callable[[Job], Predictor] = load_job_predictor,
 ) -> Job:
     """Open the scene and resolve every choice that the settings leave open.
 
@@ -176,7 +193,10 @@ def make_job(
         scene=scene,
         grid=Grid(scene.shape, window, settings.halo, shard_cores(settings.shard, core)),
         bundle=bundle,
-        runtime=_resolve_runtime(settings),
+        # Whoever brings a predictor has chosen already.
+        runtime=_resolve_runtime(
+            settings, bundle, window, measured=load_predictor is load_job_predictor
+        ),
         aoi=read_aoi(settings.aoi, scene) if settings.aoi else None,
         load_predictor=load_predictor,
     )
@@ -251,19 +271,35 @@ def shard_predictor(job: Job, predictor: Predictor) -> PredictShard:
     return predict
 
 
-def _resolve_runtime(settings: MapSettings) -> Runtime:
+def _resolve_runtime(
+    settings: MapSettings, bundle: Bundle, window: int, *, measured: bool
+) -> Runtime:
     device = settings.device
-    if device == "auto":
+    if device == "auto" and settings.runtime == "openvino":
+        device = "cpu"
+    elif device == "auto":
         from geoforest.models.torch_runtime import best_device
 
         device = best_device()
     kind = device.partition(":")[0]
-    return Runtime(
+    threads = usable_cores()
+    batch_size = settings.batch_size or _BATCH_SIZE.get(kind, 1)
+    if not measured:
+        name = "torch" if settings.runtime == "auto" else settings.runtime
+        precision = settings.precision or ("float16" if kind == "cuda" else "float32")
+        return Runtime(name, device, precision, threads, batch_size)
+    from geoforest.models.runtimes import choose
+
+    choice = choose(
+        bundle,
+        runtime=settings.runtime,
+        precision=settings.precision,
         device=device,
-        precision="float16" if kind == "cuda" else "float32",
-        threads=usable_cores(),
-        batch_size=settings.batch_size or _BATCH_SIZE.get(kind, 1),
+        threads=threads,
+        window=window,
+        batch_size=batch_size,
     )
+    return Runtime(choice.runtime, device, choice.precision, threads, batch_size, choice.agreement)
 
 
 def _cut(array: Array, shard: Shard, window: Any) -> Array:

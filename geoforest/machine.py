@@ -7,6 +7,7 @@ import os
 import resource
 import sys
 from functools import cache
+from pathlib import Path
 
 
 def usable_cores() -> int:
@@ -14,6 +15,16 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # Linux: containers and batch systems give fewer
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@cache
+def computes_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; False where nobody says so."""
+    try:
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # Linux only
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(described.split())
 
 
 def peak_memory_mb() -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from geoforest import products
 from geoforest.config import MapSettings, checked
 from geoforest.errors import OutputError
-from geoforest.job import Job, load_torch_predictor, make_job
+from geoforest.job import Job, load_job_predictor, make_job
 from geoforest.models.registry import open_model
 from geoforest.predict import Predictor
 from geoforest.prediction import Progress, predict_scene, resumed
@@ -83,7 +83,7 @@ def map_scene(
     out: str | Path,
     *,
     progress: Progress = lambda stage, done, total: None,
-    load_predictor: Callable[[Job], Predictor] = load_torch_predictor,
+    load_predictor: Callable[[Job], Predictor] = load_job_predictor,
     **settings: Any,
 ) -> MapResult:
     """Map the forest of one scene: mask, probability, polygons, summary.

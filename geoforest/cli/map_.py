@@ -55,6 +55,13 @@ def map_command(
     shard: Annotated[int, typer.Option(help="Unit of work and resume, px.")] = 1792,
     batch_size: Annotated[int | None, typer.Option(help="Windows a call.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    runtime: Annotated[
+        str, typer.Option(help="auto (the fastest with the same mask), torch, openvino.")
+    ] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16, float16, int8; the runtime's best by default."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the outputs of another job.")
     ] = False,
@@ -91,6 +98,8 @@ def map_command(
         "shard": shard,
         "batch_size": batch_size,
         "device": device,
+        "runtime": runtime,
+        "precision": precision,
         "overwrite": overwrite,
         "keep_work": keep_work,
     }
