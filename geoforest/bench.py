@@ -15,6 +15,7 @@ import torch
 from affine import Affine
 
 from geoforest import __version__
+from geoforest.cluster import Cluster
 from geoforest.config import MapSettings, checked
 from geoforest.io.geotiff import read
 from geoforest.job import Job, make_job, resolve_runtime
@@ -68,8 +69,9 @@ def run_bench(
         _write_scene(scene, size)
         reference = model or _random_model(folder / "model", encoder)
         chosen = checked(MapSettings, {"model": reference, **settings})
-        runtime = resolve_runtime(chosen, max(1, usable_cores() // max(1, chosen.workers)))
-        job = make_job(scene, chosen, open_model(chosen.model), runtime)
+        bundle = open_model(chosen.model)
+        runtime = resolve_runtime(chosen, bundle, Cluster(chosen.workers).threads)
+        job = make_job(scene, chosen, bundle, runtime)
         forward = _Forward(job)
         forward.time()
         result = map_scene(scene, folder / "out", progress=progress, **chosen.model_dump())

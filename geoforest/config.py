@@ -26,6 +26,7 @@ Augmentation = Literal["none", "d4", "strong", "transpose"]
 EncoderNorm = Literal["update", "frozen"]
 Loss = Literal["dice", "dice+bce"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+MapPrecision = Literal["float32", "bfloat16", "float16", "int8"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -95,6 +96,12 @@ class MapSettings(BaseModel):
         default=None, description="bytes a worker may use at its peak, such as 4GB"
     )
     allow_gaps: bool = Field(default=False, description="255 where shards failed for good")
+    runtime: Literal["auto", "torch", "openvino"] = Field(
+        default="auto", description="what computes; the fastest that gives the reference's mask"
+    )
+    precision: MapPrecision | None = Field(
+        default=None, description="of the network's arithmetic; by default as the runtime chooses"
+    )
     overwrite: bool = False
     keep_work: bool = False
 

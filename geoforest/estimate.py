@@ -30,8 +30,9 @@ def estimate(scene: str | Path, settings: dict[str, Any]) -> dict[str, Any]:
         As for :func:`geoforest.map_scene`.
     """
     chosen = checked(MapSettings, settings)
-    runtime = resolve_runtime(chosen, Cluster(chosen.workers).threads)
-    job = make_job(scene, chosen, open_model(chosen.model), runtime)
+    bundle = open_model(chosen.model)
+    runtime = resolve_runtime(chosen, bundle, Cluster(chosen.workers).threads)
+    job = make_job(scene, chosen, bundle, runtime)
     shards = job.plan()
     windows = sum(job.windows(shard) for shard in shards)
     predictor = job.load_predictor(job)

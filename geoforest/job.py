@@ -22,7 +22,7 @@ from geoforest.io.aoi import AreaOfInterest, read_aoi
 from geoforest.io.geotiff import CACHE_BYTES, read
 from geoforest.io.open import open_scene
 from geoforest.io.shards import Receipt, ShardStore
-from geoforest.machine import keep_freed_memory, resident_memory_mb
+from geoforest.machine import resident_memory_mb
 from geoforest.memory import fitting_shard
 from geoforest.models.bundle import Bundle
 from geoforest.predict import Factor, Predictor, predict_shard
@@ -46,29 +46,45 @@ class Runtime:
 
     Attributes
     ----------
+    name
+        ``torch`` or ``openvino``.
     device
         ``cpu``, ``cuda`` or ``cuda:1``. Which CUDA device it is changes no result.
     precision
-        ``float32``, or ``float16`` for autocast on CUDA.
+        Of the network's arithmetic: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
     threads
         Threads of a worker's CPU kernels.
     batch_size
         Windows a call.
+    agreement
+        Share of check pixels with the same mask as torch in float32; None where not measured.
     """
 
+    name: str
     device: str
     precision: str
     threads: int
     batch_size: int
+    agreement: float | None = None
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> Runtime:
+        """Take up what an earlier run resolved, as ``vars(runtime)`` in its ``job.json``."""
+        return cls(**{"name": "torch", **record})
 
 
-def load_torch_predictor(job: Job) -> Predictor:
-    """Load the reference predictor of a job's bundle, on its device."""
-    from geoforest.models.torch_runtime import TorchPredictor
+def load_job_predictor(job: Job) -> Predictor:
+    """Load a job's bundle into its runtime."""
+    from geoforest.models.runtimes import load
 
-    if job.runtime.device == "cpu":
-        keep_freed_memory()
-    return TorchPredictor(job.bundle, device=job.runtime.device, threads=job.runtime.threads)
+    runtime = job.runtime
+    return load(
+        job.bundle,
+        runtime=runtime.name,
+        precision=runtime.precision,
+        device=runtime.device,
+        threads=runtime.threads,
+    )
 
 
 @dataclass(frozen=True)
@@ -80,7 +96,7 @@ class Job:
     bundle: Bundle
     runtime: Runtime
     aoi: AreaOfInterest | None = None
-    load_predictor: Callable[[Job], Predictor] = load_torch_predictor
+    load_predictor: Callable[[Job], Predictor] = load_job_predictor
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -112,6 +128,7 @@ class Job:
             "batch_size": self.runtime.batch_size,
             "runtime": [
                 f"{self.load_predictor.__module__}.{self.load_predictor.__qualname__}",
+                self.runtime.name,
                 self.runtime.device.partition(":")[0],
                 self.runtime.precision,
             ],
@@ -138,28 +155,52 @@ class Job:
         return self.aoi.inside(self.grid, shard.extent)
 
 
-def resolve_runtime(settings: MapSettings, threads: int) -> Runtime:
+def resolve_runtime(
+    settings: MapSettings, bundle: Bundle, threads: int, *, measured: bool = True
+) -> Runtime:
     """Resolve what the settings leave open about the computation, once for all workers.
 
     Parameters
     ----------
     settings
         What the user asked for.
+    bundle
+        The opened model.
     threads
         For the CPU kernels of each worker.
+    measured
+        False where the caller brings a predictor of its own, and has chosen already.
+
+    Raises
+    ------
+    InputError
+        When this machine does not have what was asked for, or it agrees too little.
     """
     device = settings.device
-    if device == "auto":
+    if device == "auto" and settings.runtime == "openvino":
+        device = "cpu"
+    elif device == "auto":
         from geoforest.models.torch_runtime import best_device
 
         device = best_device()
     kind = device.partition(":")[0]
-    return Runtime(
+    batch_size = settings.batch_size or _BATCH_SIZE.get(kind, 1)
+    if not measured:
+        name = "torch" if settings.runtime == "auto" else settings.runtime
+        precision = settings.precision or ("float16" if kind == "cuda" else "float32")
+        return Runtime(name, device, precision, threads, batch_size)
+    from geoforest.models.runtimes import choose
+
+    choice = choose(
+        bundle,
+        runtime=settings.runtime,
+        precision=settings.precision,
         device=device,
-        precision="float16" if kind == "cuda" else "float32",
         threads=threads,
-        batch_size=settings.batch_size or _BATCH_SIZE.get(kind, 1),
+        window=settings.window or bundle.card.window,
+        batch_size=batch_size,
     )
+    return Runtime(choice.runtime, device, choice.precision, threads, batch_size, choice.agreement)
 
 
 def make_job(
@@ -167,7 +208,7 @@ def make_job(
     settings: MapSettings,
     bundle: Bundle,
     runtime: Runtime,
-    load_predictor: Callable[[Job], Predictor] = load_torch_predictor,
+    load_predictor: Callable[[Job], Predictor] = load_job_predictor,
 ) -> Job:
     """Open the scene and resolve what the settings leave open about it.
 
@@ -244,9 +285,24 @@ def _shard_cores(
     )
 
 
-def with_recorded_threads(job: Job, threads: int) -> Job:
-    """Give the same job with the thread count that an earlier run resolved."""
-    return replace(job, runtime=replace(job.runtime, threads=threads))
+def with_earlier_runtime(job: Job, settings: MapSettings, record: dict[str, Any] | None) -> Job:
+    """Give the same job with what an earlier run resolved, where the settings leave it open.
+
+    Parameters
+    ----------
+    record
+        The runtime in the earlier run's ``job.json``.
+    """
+    if record is None:
+        return job
+    earlier, now = Runtime.from_record(record), job.runtime
+    if earlier.device.partition(":")[0] != now.device.partition(":")[0]:
+        return job
+    if settings.precision is not None or settings.runtime not in {"auto", earlier.name}:
+        asked = (earlier.name, earlier.precision) == (now.name, now.precision)
+        if not asked:
+            return job
+    return replace(job, runtime=replace(earlier, device=now.device, batch_size=now.batch_size))
 
 
 def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) -> Receipt:

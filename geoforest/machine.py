@@ -17,6 +17,16 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+@cache
+def computes_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; False where nobody says so."""
+    try:
+        described = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # Linux only
+        return False
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(described.split())
+
+
 def peak_memory_mb() -> float:
     """Peak resident memory of this process in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -15,13 +15,25 @@ from geoforest.config import MapSettings, checked
 from geoforest.engine import Done, Pool
 from geoforest.errors import GeoforestError, InputError, OutputError
 from geoforest.io.open import scene_name
-from geoforest.job import Job, load_torch_predictor, make_job, resolve_runtime
+from geoforest.job import (
+    Job,
+    load_job_predictor,
+    make_job,
+    resolve_runtime,
+    with_earlier_runtime,
+)
 from geoforest.models.registry import open_model
 from geoforest.predict import Predictor
-from geoforest.prediction import Ledger, Progress, resumed
+from geoforest.prediction import Ledger, Progress
 from geoforest.report.summary import summarise
 from geoforest.timing import Clock
-from geoforest.workspace import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, open_workspace
+from geoforest.workspace import (
+    MASK_NAME,
+    POLYGONS_NAME,
+    PROBABILITY_NAME,
+    earlier_runtime,
+    open_workspace,
+)
 
 if TYPE_CHECKING:
     import xarray
@@ -100,7 +112,7 @@ def map_scene(
     out: str | Path,
     *,
     progress: Progress = _quiet,
-    load_predictor: Callable[[Job], Predictor] = load_torch_predictor,
+    load_predictor: Callable[[Job], Predictor] = load_job_predictor,
     **settings: Any,
 ) -> MapResult:
     """Map the forest of one scene: mask, probability, polygons, summary.
@@ -150,7 +162,7 @@ def map_scenes(
     out: str | Path,
     *,
     progress: Callable[[str], Progress] = lambda scene_id: _quiet,
-    load_predictor: Callable[[Job], Predictor] = load_torch_predictor,
+    load_predictor: Callable[[Job], Predictor] = load_job_predictor,
     **settings: Any,
 ) -> Iterator[MapResult | SceneFailure]:
     """Map many scenes: their shards feed one pool of workers, which never waits for a scene's end.
@@ -176,7 +188,8 @@ def map_scenes(
     waiting = deque(_named_once(scenes, chosen))
     bundle = open_model(chosen.model)
     with ExitStack() as unfinished, Pool(_cluster(chosen)) as pool:
-        runtime = resolve_runtime(chosen, pool.threads)
+        measured = load_predictor is load_job_predictor
+        runtime = resolve_runtime(chosen, bundle, pool.threads, measured=measured)
         running: dict[str, _SceneRun] = {}
         while waiting or running:
             while waiting and pool.hungry:
@@ -213,6 +226,7 @@ class _SceneRun:
         folder = out / job.scene.scene_id
         if folder.resolve() == Path(path).resolve():
             raise OutputError(f"{folder}: is the scene itself; choose another --out")
+        self.job = job = with_earlier_runtime(job, settings, earlier_runtime(folder))
         self._held = ExitStack()
         self._workspace = self._held.enter_context(
             open_workspace(
@@ -223,7 +237,6 @@ class _SceneRun:
                 keep_work=settings.keep_work,
             )
         )
-        self.job = resumed(job, self._workspace)
         self._settings = products.with_earlier(settings, self._workspace)
         self._ledger: Ledger | None = None
         self._earlier = self._workspace.unchanged(products.asked(self.job, self._settings))

@@ -12,7 +12,7 @@ from typing import Any
 from geoforest.errors import IncompleteError
 from geoforest.grid import Shard
 from geoforest.io.shards import Receipt
-from geoforest.job import Job, with_recorded_threads
+from geoforest.job import Job
 from geoforest.reflectance import BandStatistics
 from geoforest.workspace import Workspace
 
@@ -118,7 +118,7 @@ class Ledger:
             {
                 "fingerprint": job.fingerprint,
                 "identity": job.identity,
-                "threads": job.runtime.threads,
+                "runtime": vars(job.runtime),
             }
         )
         for shard in job.plan():
@@ -199,9 +199,3 @@ class Ledger:
                 "failures": self.failures,
             }
         )
-
-
-def resumed(job: Job, workspace: Workspace) -> Job:
-    """Give the job with the thread count that an earlier run resolved."""
-    threads = (workspace.store.recorded() or {}).get("threads")
-    return with_recorded_threads(job, threads) if threads else job

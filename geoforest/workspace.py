@@ -169,6 +169,15 @@ def open_workspace(
                 path.rmdir()
 
 
+def earlier_runtime(folder: Path) -> dict[str, Any] | None:
+    """Tell what computed the shards or products that lie in an output folder."""
+    for document in (read_json(folder / WORK_NAME / JOB_NAME), read_json(folder / JOB_NAME)):
+        runtime = (document or {}).get("runtime")
+        if isinstance(runtime, dict):
+            return runtime
+    return None
+
+
 def _prepare(workspace: Workspace, document: dict[str, Any]) -> None:
     store = workspace.store
     recorded = store.recorded()

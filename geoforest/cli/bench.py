@@ -26,6 +26,8 @@ def bench_command(
     batch_size: Annotated[int | None, typer.Option(help="Windows a call.")] = None,
     workers: Annotated[int, typer.Option(help="Processes; 0 computes in this one.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, torch, openvino.")] = "torch",
+    precision: Annotated[str | None, typer.Option(help="float32, bfloat16, float16, int8.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Map a generated scene; seconds by stage, and the share of the network alone.
@@ -48,6 +50,8 @@ def bench_command(
             batch_size=batch_size,
             workers=workers,
             device=device,
+            runtime=runtime,
+            precision=precision,
         )
     if as_json:
         print_json(found)

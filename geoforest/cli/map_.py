@@ -75,6 +75,13 @@ def map_command(
         bool,
         typer.Option("--allow-gaps", help="Finish with 255 where a part cannot be read."),
     ] = False,
+    runtime: Annotated[
+        str, typer.Option(help="auto (the fastest with the same mask), torch, openvino.")
+    ] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16, float16, int8; the runtime's best by default."),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the outputs of another job.")
     ] = False,
@@ -113,6 +120,8 @@ def map_command(
         "scheduler": scheduler,
         "max_memory": max_memory,
         "allow_gaps": allow_gaps,
+        "runtime": runtime,
+        "precision": precision,
         "overwrite": overwrite,
         "keep_work": keep_work,
     }

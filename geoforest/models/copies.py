@@ -80,7 +80,7 @@ def cached_bundle(
         When what was made is no good bundle; nothing is kept then.
     """
     models = cache_folder() / "models"
-    folder = None if key is None else models / _digest(key)
+    folder = None if key is None else models / cache_digest(key)
     if folder is not None and folder.is_dir():
         return load_bundle(folder)
     models.mkdir(parents=True, exist_ok=True)
@@ -92,7 +92,7 @@ def cached_bundle(
         except BundleError as error:
             # The folder that it speaks of is about to go.
             raise BundleError(str(error).replace(partial, shown)) from error
-        folder = folder or models / _digest((made.sha256, made.card.model_dump_json()))
+        folder = folder or models / cache_digest((made.sha256, made.card.model_dump_json()))
         try:
             fresh.rename(folder)
         except OSError:
@@ -110,7 +110,8 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoforest"
 
 
-def _digest(key: Sequence[str]) -> str:
+def cache_digest(key: Sequence[str]) -> str:
+    """Name in the cache for what these words tell from anything else."""
     return hashlib.sha256("\0".join(key).encode()).hexdigest()[:32]
 
 

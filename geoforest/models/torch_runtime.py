@@ -31,8 +31,7 @@ class TorchPredictor:
         Threads of the CPU kernels; 0 leaves torch's own choice. Fixed for a job, because another
         number may sum in another order.
     autocast
-        Lower-precision dtype for the network, or None for float32. By default float16 on CUDA
-        and none on the CPU.
+        dtype of the network's arithmetic; by default float16 on CUDA and float32 on the CPU.
 
     Raises
     ------
@@ -54,25 +53,11 @@ class TorchPredictor:
         self.model_id = bundle.model_id
         self.device = _checked_device(device)
         self._threads = threads
-        self._autocast = autocast
-        if autocast is None and self.device.type == "cuda":
-            self._autocast = torch.float16
-        network = build_unet(
-            self.card.encoder,
-            self.card.in_channels,
-            self.card.architecture,  # type: ignore[arg-type]  # checked there
-        )
-        try:
-            network.load_state_dict(bundle.state_dict())
-        except RuntimeError as error:
-            first = str(error).splitlines()[1:2] or [str(error)]
-            raise BundleError(
-                f"{bundle.path}: weights do not fit {self.card.architecture} of "
-                f"{self.card.encoder!r} with {self.card.in_channels} channels: "
-                f"{first[0].strip()[:200]}"
-            ) from error
+        default = torch.float16 if self.device.type == "cuda" else torch.float32
+        self._autocast = autocast or default
+        network = load_network(bundle)
         network = network.to(self.device).to(memory_format=torch.channels_last)
-        self._network = network.float().eval()
+        self._network = network
 
     def __call__(
         self,
@@ -135,7 +120,9 @@ class TorchPredictor:
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         """Run the network alone: normalised ``(n, band, row, col)`` on its device to logits."""
         with torch.autocast(
-            self.device.type, dtype=self._autocast, enabled=self._autocast is not None
+            self.device.type,
+            dtype=self._autocast,
+            enabled=self._autocast is not torch.float32,
         ):
             logits: torch.Tensor = self._network(batch)
         return logits
@@ -148,6 +135,31 @@ class TorchPredictor:
 
     def _column(self, values: NDArray[np.float32]) -> torch.Tensor:
         return torch.from_numpy(values).to(self.device)[None, :, None, None]
+
+
+def load_network(bundle: Bundle) -> torch.nn.Module:
+    """Build a bundle's network with its weights, float32, for inference, on the CPU.
+
+    Raises
+    ------
+    BundleError
+        When the weights do not fit the architecture on the card.
+    """
+    card = bundle.card
+    network = build_unet(
+        card.encoder,
+        card.in_channels,
+        card.architecture,  # type: ignore[arg-type]  # checked there
+    )
+    try:
+        network.load_state_dict(bundle.state_dict())
+    except RuntimeError as error:
+        first = str(error).splitlines()[1:2] or [str(error)]
+        raise BundleError(
+            f"{bundle.path}: weights do not fit {card.architecture} of {card.encoder!r} with "
+            f"{card.in_channels} channels: {first[0].strip()[:200]}"
+        ) from error
+    return network.float().eval()
 
 
 def best_device() -> str:

@@ -1,0 +1,316 @@
+"""The OpenVINO runtime: two to four times torch's speed on a CPU, in lower precision if wanted.
+
+A bundle's network is converted once (and quantised, for int8), and kept as OpenVINO's own files in
+the cache of geoforest; they are never read from anywhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.errors import BundleError, InputError
+from geoforest.models.copies import cache_digest, cache_folder
+from geoforest.reflectance import fold_normalisation
+
+if TYPE_CHECKING:
+    from geoforest.models.bundle import Bundle, ModelCard
+    from geoforest.predict import Factor
+    from geoforest.types import Array, Valid
+
+# What OpenVINO says that a processor is able to do, and what it has to be told.
+_CAPABILITY: Final = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
+_HINT: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+# Part of the key of kept files: another number where conversion or quantisation changes.
+_RECIPE: Final = 1
+
+
+class OpenVinoPredictor:
+    """Forest probabilities of raw windows; see :class:`geoforest.predict.Predictor`.
+
+    The same processor, threads, batch shape and versions give the same result. Another kind of
+    processor may differ in the last bits; with int8, whose quantisation is computed where the
+    model is first used, by more.
+
+    Parameters
+    ----------
+    bundle
+        The opened model bundle.
+    precision
+        ``float32``; ``bfloat16`` or ``float16`` where the processor computes with them; ``int8``,
+        by post-training quantisation on synthetic chips, with the layers that bear it badly in
+        the best of the others.
+    threads
+        Threads of the kernels; 0 leaves OpenVINO's own choice.
+
+    Raises
+    ------
+    InputError
+        When OpenVINO is not installed, or the processor lacks the precision.
+    """
+
+    def __init__(self, bundle: Bundle, *, precision: str = "bfloat16", threads: int = 0) -> None:
+        self.card: ModelCard = bundle.card
+        self.model_id = bundle.model_id
+        possible = available_precisions()
+        if precision not in possible:
+            raise InputError(
+                f"precision {precision} with OpenVINO: this processor has {', '.join(possible)}"
+            )
+        self._bundle = bundle
+        self._precision = precision
+        self._threads = threads
+        self._shape: tuple[int, ...] = ()
+        self._request: Any = None
+
+    def __call__(
+        self,
+        dn: Array,
+        scale: Factor = 1e-4,
+        offset: Factor = 0.0,
+        valid: Valid | None = None,
+    ) -> NDArray[np.float32]:
+        """Probabilities of a batch of windows; as :meth:`TorchPredictor.__call__`.
+
+        The first call, and the first one with another shape, compiles the network.
+        """
+        if dn.ndim != 4 or dn.shape[1] != self.card.in_channels:
+            raise InputError(
+                f"array of shape {dn.shape}: (n, {self.card.in_channels}, row, col) was wanted, "
+                f"bands {', '.join(self.card.bands)}"
+            )
+        request = self._requested(dn.shape)
+        # Straight into the memory that the network reads.
+        batch = self._normalise(dn, scale, offset, valid, request.get_input_tensor().data)
+        request.infer()
+        logits = request.get_output_tensor().data[:, 0]
+        with np.errstate(all="ignore"):
+            probability = np.multiply(logits, np.float32(-1 / self.card.temperature))
+            np.exp(probability, out=probability)
+            probability += 1
+            np.reciprocal(probability, out=probability)
+        if np.issubdtype(dn.dtype, np.inexact):
+            # OpenVINO's kernels lose a NaN at a ReLU. One that counts as observed must be seen.
+            probability[~np.isfinite(batch).all(axis=(1, 2, 3))] = np.nan
+        return probability
+
+    def prepare(
+        self, dn: Array, scale: Factor, offset: Factor, valid: Valid | None
+    ) -> NDArray[np.float32]:
+        """Normalise a batch; see :meth:`__call__`."""
+        return self._normalise(dn, scale, offset, valid, np.empty(dn.shape, np.float32))
+
+    def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network alone: normalised ``(n, band, row, col)`` to logits."""
+        request = self._requested(batch.shape)
+        request.get_input_tensor().data[:] = batch
+        request.infer()
+        logits: NDArray[np.float32] = request.get_output_tensor().data
+        return logits
+
+    def _normalise(
+        self,
+        dn: Array,
+        scale: Factor,
+        offset: Factor,
+        valid: Valid | None,
+        batch: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        gain, bias = fold_normalisation(
+            mean=self.card.mean,
+            std=self.card.std,
+            reflectance_scale=self.card.reflectance_scale,
+            scale=scale,
+            offset=offset,
+        )
+        with np.errstate(all="ignore"):
+            np.multiply(dn, gain[:, None, None], out=batch, casting="same_kind")
+            np.add(batch, bias[:, None, None], out=batch)
+            if valid is not None:
+                # Zero after normalisation is the training mean. NaN times zero is NaN: fill.
+                np.copyto(batch, 0, where=~valid[:, None])
+        return batch
+
+    def _requested(self, shape: tuple[int, ...]) -> Any:
+        if shape != self._shape:
+            self._request = self._compile(shape).create_infer_request()
+            self._shape = shape
+        return self._request
+
+    def _compile(self, shape: Sequence[int]) -> Any:
+        quantised = self._precision == "int8"
+        path = _kept_model(self._bundle, shape[2:], quantised=quantised)
+        model = import_openvino().Core().read_model(path)
+        model.reshape(list(shape))
+        return _compiled(model, best_precision() if quantised else self._precision, self._threads)
+
+
+def _compiled(model: Any, precision: str, threads: int) -> Any:
+    options = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        # Pinning puts the threads of every process of a machine on the same cores.
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": _HINT[precision],
+    }
+    return import_openvino().Core().compile_model(model, "CPU", options)
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which would report each import to its makers.
+
+    Raises
+    ------
+    InputError
+        When it is not installed.
+    """
+    try:
+        with _without_telemetry():
+            import openvino
+    except ImportError as error:
+        raise InputError('runtime openvino: pip install "geoforest[openvino]"') from error
+    return openvino
+
+
+def available_precisions() -> tuple[str, ...]:
+    """Precisions that OpenVINO has for this processor, the exact one first."""
+    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return tuple(name for name, word in _CAPABILITY.items() if word in capabilities)
+
+
+def best_precision() -> str:
+    """Give the fastest floating-point precision of this processor."""
+    return next(
+        name for name in ("bfloat16", "float16", "float32") if name in available_precisions()
+    )
+
+
+def _kept_model(bundle: Bundle, window: Sequence[int], *, quantised: bool) -> Path:
+    """Path of a network in OpenVINO's format, made on first use."""
+    folder = cache_folder() / "openvino" / _key(bundle, window, quantised=quantised)
+    path = folder / "model.xml"
+    if path.is_file():
+        return path
+    if quantised:
+        model = _quantise(_kept_model(bundle, window, quantised=False), bundle.card)
+    else:
+        model = _convert(bundle, window)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
+            fresh = Path(partial) / "model"
+            fresh.mkdir()
+            import_openvino().save_model(model, fresh / path.name, compress_to_fp16=False)
+            try:
+                fresh.rename(folder)
+            except OSError:
+                # Another process may have been faster.
+                if not path.is_file():
+                    raise
+    except OSError as error:
+        raise InputError(
+            f"{folder.parent}: cannot be written to ({error.strerror or error}); "
+            "set GEOFOREST_CACHE to a folder for models in OpenVINO's format"
+        ) from error
+    return path
+
+
+def _key(bundle: Bundle, window: Sequence[int], *, quantised: bool) -> str:
+    """Name in the cache for all that decides the converted network."""
+    card = bundle.card
+    words = [str(_RECIPE), bundle.sha256, card.architecture, card.encoder, str(card.in_channels)]
+    words += [str(side) for side in window]
+    packages = ["openvino", "torch", "segmentation-models-pytorch"]
+    if quantised:
+        words += ["int8", str((card.bands, card.mean, card.std, card.reflectance_scale))]
+        words += [str((card.threshold, card.temperature)), best_precision()]
+        packages.append("nncf")
+    return cache_digest([*words, *(f"{name} {_version(name)}" for name in packages)])
+
+
+def _convert(bundle: Bundle, window: Sequence[int]) -> Any:
+    """OpenVINO model of a bundle's network: normalised bands to logits, any batch."""
+    import torch
+
+    from geoforest.models.torch_runtime import load_network
+
+    openvino = import_openvino()
+    network = load_network(bundle)
+    example = torch.zeros(1, bundle.card.in_channels, *window)
+    try:
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")  # of branches on shapes, which are fixed here
+            # OpenVINO would trace by itself, and then run everything twice more to compare.
+            traced = torch.jit.trace(network, example, check_trace=False)
+            return openvino.convert_model(traced, example_input=example)
+    except Exception as error:  # OpenVINO raises many kinds
+        reason = " ".join(str(error).split())[:300]
+        raise BundleError(
+            f"{bundle.path}: OpenVINO cannot convert {bundle.card.encoder!r} ({reason})"
+        ) from error
+
+
+def _quantise(source: Path, card: ModelCard) -> Any:
+    with _without_telemetry(), _quiet():
+        try:
+            import nncf
+        except ImportError as error:
+            raise InputError('precision int8: pip install "geoforest[openvino]"') from error
+        from geoforest.models.quantisation import quantise
+
+        core = import_openvino().Core()
+        return quantise(nncf, core.read_model(source), card, _infer)
+
+
+def _infer(model: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Logits ``(n, row, col)`` of normalised images, one by one."""
+    sized = model.clone()
+    sized.reshape([1, *images.shape[1:]])
+    request = _compiled(sized, best_precision(), threads=0).create_infer_request()
+    return np.stack([request.infer([image[None]])[0][0, 0] for image in images])
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+@contextlib.contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """Make ``openvino_telemetry`` look as if it were not installed, which its users provide for."""
+    name = "openvino_telemetry"
+    absent = name not in sys.modules
+    if absent:
+        sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if absent:
+            sys.modules.pop(name, None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep progress bars off standard output, which belongs to ``--json``."""
+    noisy = logging.getLogger("torch.utils.cpp_extension")
+    level = noisy.level
+    noisy.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        noisy.setLevel(level)

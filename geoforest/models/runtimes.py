@@ -1,0 +1,304 @@
+"""Which runtime and precision a job computes with: the fastest that agrees with the reference."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, get_args
+
+import numpy as np
+
+from geoforest.config import MapPrecision
+from geoforest.errors import InputError
+from geoforest.machine import computes_bfloat16, keep_freed_memory
+from geoforest.models.agreement import (
+    CHECK_SEED,
+    Chips,
+    make_model_chips,
+    predicted_masks,
+    same_share,
+)
+from geoforest.models.copies import cache_digest, cache_folder
+from geoforest.storage import read_json, write_durably
+from geoforest.types import Mask
+
+if TYPE_CHECKING:
+    from geoforest.models.bundle import Bundle
+    from geoforest.predict import Predictor
+
+AUTO_AGREEMENT: Final = 0.999
+NAMED_AGREEMENT: Final = 0.995
+RUNTIMES: Final = ("torch", "openvino")
+# Of these, the precisions that `auto` never takes.
+_ONLY_BY_NAME = {"int8"}
+_REFERENCE = ("torch", "float32")
+_PACKAGES = ("torch", "openvino", "nncf", "segmentation-models-pytorch")
+_TRIALS = 3
+_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A runtime and precision, and why.
+
+    Attributes
+    ----------
+    runtime
+        One of :data:`RUNTIMES`.
+    precision
+        Of the network's arithmetic.
+    agreement
+        Share of check pixels with the same mask as torch with float32; None where it was not
+        measured (float16 on CUDA).
+    windows_per_second
+        On the check chips; None where there was nothing to choose.
+    """
+
+    runtime: str
+    precision: str
+    agreement: float | None
+    windows_per_second: float | None = None
+
+
+def choose(
+    bundle: Bundle,
+    *,
+    runtime: str = "auto",
+    precision: str | None = None,
+    device: str = "cpu",
+    threads: int = 0,
+    window: int | None = None,
+    batch_size: int = 1,
+) -> Choice:
+    """Choose what to compute with.
+
+    ``auto`` takes the fastest runtime whose mask agrees with torch in float32 on 99.9 % of the
+    bundle's check chips, and never int8. A precision asked for by name needs 99.5 %. The runtime
+    torch without a precision is the reference: float32, or float16 on CUDA, at no cost. What was
+    measured is kept in the cache, so that every scene on a machine gets the same answer.
+
+    Parameters
+    ----------
+    bundle
+        The model.
+    runtime
+        ``auto``, or one of :data:`RUNTIMES`.
+    precision
+        ``float32``, ``bfloat16``, ``float16``, ``int8``, or None for the best.
+    device
+        ``cpu``, ``cuda`` or ``cuda:1``.
+    threads
+        Threads of CPU kernels; 0 leaves the runtime's own choice.
+    window, batch_size
+        Of the job; the window is the card's by default.
+
+    Raises
+    ------
+    InputError
+        When the combination is not possible here, or agrees too little with the reference.
+    """
+    candidates = _candidates(runtime, precision, device)
+    on_cuda = device.startswith("cuda")
+    if candidates == [_REFERENCE]:
+        return Choice(*_REFERENCE, agreement=1.0)
+    if candidates == [("torch", "float16")] and on_cuda:
+        return Choice("torch", "float16", agreement=None)
+    window = window or bundle.card.window
+    kept = (
+        cache_folder()
+        / "runtimes"
+        / _digest(bundle, candidates, precision, device, threads, window, batch_size)
+    )
+    if (found := _read(kept)) is not None:
+        return found
+    chosen = _measure(
+        bundle,
+        candidates,
+        gate=NAMED_AGREEMENT if precision else AUTO_AGREEMENT,
+        device=device,
+        threads=threads,
+        window=window,
+        batch_size=batch_size,
+    )
+    with suppress(OSError):  # then the next job measures again
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(kept, json.dumps(asdict(chosen)).encode())
+    return chosen
+
+
+def load(
+    bundle: Bundle, *, runtime: str, precision: str, device: str = "cpu", threads: int = 0
+) -> Predictor:
+    """Load a bundle into a runtime.
+
+    Raises
+    ------
+    InputError
+        When the bundle, the device or the runtime cannot be used here.
+    """
+    if runtime == "openvino":
+        from geoforest.models.openvino_runtime import OpenVinoPredictor
+
+        return OpenVinoPredictor(bundle, precision=precision, threads=threads)
+    import torch
+
+    from geoforest.models.torch_runtime import TorchPredictor
+
+    if device == "cpu":
+        keep_freed_memory()
+    dtypes = {
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }
+    return TorchPredictor(bundle, device=device, threads=threads, autocast=dtypes[precision])
+
+
+def _candidates(runtime: str, precision: str | None, device: str) -> list[tuple[str, str]]:
+    """List runtime and precision of all that may be chosen, never empty."""
+    on_cuda = device.startswith("cuda")
+    if runtime not in ("auto", *RUNTIMES):
+        raise InputError(f"runtime {runtime!r}: auto, {' or '.join(RUNTIMES)} was wanted")
+    if precision is not None and precision not in get_args(MapPrecision):
+        wanted = ", ".join(get_args(MapPrecision))
+        raise InputError(f"precision {precision!r}: one of {wanted} was wanted")
+    if runtime == "openvino" and on_cuda:
+        raise InputError(f"runtime openvino computes on the CPU, not on {device}")
+    if precision is None and on_cuda:
+        return [("torch", "float16")]
+    if precision is None and runtime == "torch":
+        return [_REFERENCE]
+    possible = _possible(runtime, device)
+    if precision is None:
+        return [pair for pair in possible if pair[1] not in _ONLY_BY_NAME]
+    chosen = [pair for pair in possible if pair[1] == precision]
+    if not chosen:
+        hint = ""
+        if precision == "int8" and runtime == "auto" and not on_cuda and not _has_openvino():
+            hint = '; int8 needs OpenVINO: pip install "geoforest[openvino]"'
+        raise InputError(
+            f"precision {precision} with runtime {runtime} on {device}: not possible on this "
+            f"machine, which computes {', '.join(sorted({name for _, name in possible}))}{hint}"
+        )
+    return chosen
+
+
+def _possible(runtime: str, device: str) -> list[tuple[str, str]]:
+    """List all that this machine can do."""
+    on_cuda = device.startswith("cuda")
+    possible: list[tuple[str, str]] = []
+    if runtime != "openvino":
+        possible += [("torch", name) for name in _torch_precisions(on_cuda=on_cuda)]
+    if runtime != "torch" and not on_cuda and (runtime == "openvino" or _has_openvino()):
+        from geoforest.models.openvino_runtime import available_precisions
+
+        possible += [("openvino", name) for name in available_precisions()]
+    return possible
+
+
+def _torch_precisions(*, on_cuda: bool) -> tuple[str, ...]:
+    if on_cuda:
+        return ("float32", "float16", "bfloat16")
+    # Without such instructions torch would emulate them, slower than float32.
+    return ("float32", "bfloat16") if computes_bfloat16() else ("float32",)
+
+
+def _has_openvino() -> bool:
+    from geoforest.models.openvino_runtime import import_openvino
+
+    try:
+        import_openvino()
+    except InputError:
+        return False
+    return True
+
+
+def _measure(
+    bundle: Bundle,
+    candidates: list[tuple[str, str]],
+    *,
+    gate: float,
+    device: str,
+    threads: int,
+    window: int,
+    batch_size: int,
+) -> Choice:
+    """Time all candidates, and take the fastest that passes the gate."""
+    chips = make_model_chips(bundle.card, window, seed=CHECK_SEED)
+    threshold = bundle.card.threshold
+
+    def loaded(pair: tuple[str, str]) -> Predictor:
+        return load(bundle, runtime=pair[0], precision=pair[1], device=device, threads=threads)
+
+    predictors: dict[tuple[str, str], Predictor] = {}
+    rates: dict[tuple[str, str], float] = {}
+    for pair in candidates:
+        try:
+            predictors[pair] = loaded(pair)
+            rates[pair] = _windows_per_second(predictors[pair], chips, batch_size)
+        except InputError:
+            # A network that one runtime cannot take is fine, where there is another.
+            if len(candidates) == 1:
+                raise
+    reference: Mask | None = None
+    refused = []
+    for pair in sorted(rates, key=rates.__getitem__, reverse=True):
+        if pair == _REFERENCE:
+            return Choice(*pair, 1.0, rates[pair])
+        if reference is None:
+            exact = predictors.get(_REFERENCE) or loaded(_REFERENCE)
+            reference = predicted_masks(exact, chips, threshold, batch_size)
+        masks = predicted_masks(predictors[pair], chips, threshold, batch_size)
+        share = same_share(reference, masks)
+        if share >= gate:
+            return Choice(*pair, round(share, 6), rates[pair])
+        refused.append(f"{' '.join(pair)} {100 * share:.2f} %")
+    raise InputError(
+        f"{bundle.model_id}: too few check pixels get the mask of torch float32: "
+        f"{', '.join(refused)}; at least {100 * gate:g} % was wanted"
+    )
+
+
+def _windows_per_second(predictor: Predictor, chips: Chips, batch_size: int) -> float:
+    """Best of a few calls, after one that warms up."""
+    seconds = []
+    batch = np.resize(np.arange(len(chips)), batch_size)
+    for _ in range(1 + _TRIALS):
+        start = time.perf_counter()
+        predictor(chips.dn[batch], scale=chips.scale, valid=chips.valid[batch])
+        seconds.append(time.perf_counter() - start)
+    return round(batch_size / min(seconds[1:]), 3)
+
+
+def _read(path: Path) -> Choice | None:
+    try:
+        return Choice(**(read_json(path) or {}))
+    except TypeError:  # absent, or of another form
+        return None
+
+
+def _digest(bundle: Bundle, *asked: object) -> str:
+    versions = [f"{name} {_version(name)}" for name in _PACKAGES]
+    return cache_digest(
+        (
+            str(_FORMAT_VERSION),
+            bundle.sha256,
+            bundle.card.model_dump_json(),
+            *map(repr, asked),
+            *versions,
+            platform.node(),
+            platform.machine(),
+        )
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from geoforest.config import MapSettings
+from geoforest.errors import InputError
+from geoforest.job import Runtime, make_job
+from geoforest.models import runtimes
+from geoforest.models.runtimes import Choice, choose
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("GEOFOREST_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+class Slow:
+    """A predictor that takes its time and flips a share of the pixels."""
+
+    def __init__(self, inner, wrong: float, wait: float) -> None:
+        self.inner, self.wrong, self.wait = inner, wrong, wait
+        self.calls = 0
+
+    def __call__(self, dn, scale=1e-4, offset=0.0, valid=None):
+        import time
+
+        self.calls += 1
+        time.sleep(self.wait)
+        probability = self.inner(dn, scale, offset, valid)
+        flipped = np.random.default_rng(0).random(probability.shape) < self.wrong
+        return np.where(flipped, 1 - probability, probability)
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    """Replace what loads a runtime: ``fakes[runtime, precision] = (share wrong, seconds)``."""
+    table: dict[tuple[str, str], tuple[float, float]] = {}
+    loaded = []
+
+    def exact(dn, scale, offset, valid):
+        return np.clip(dn[:, 3] * np.float32(scale * 3.5) - 0.5, 0, 1).astype(np.float32)
+
+    def load(bundle, *, runtime, precision, device, threads):
+        loaded.append((runtime, precision))
+        return Slow(exact, *table[runtime, precision])
+
+    monkeypatch.setattr(runtimes, "load", load)
+    monkeypatch.setattr(
+        runtimes,
+        "_possible",
+        lambda runtime, device: [pair for pair in table if runtime in ("auto", pair[0])],
+    )
+    table["torch", "float32"] = (0.0, 0.03)
+    return table, loaded
+
+
+def test_auto_takes_the_fastest_that_agrees(fakes, tiny_bundle):
+    table, _ = fakes
+    table["torch", "bfloat16"] = (0.0003, 0.02)
+    table["openvino", "bfloat16"] = (0.01, 0.0)
+    table["openvino", "int8"] = (0.0, 0.0)
+    choice = choose(tiny_bundle)
+    assert (choice.runtime, choice.precision) == ("torch", "bfloat16")
+    assert choice.agreement is not None
+    assert 0.999 <= choice.agreement < 1
+    assert choice.windows_per_second is not None
+
+
+def test_auto_falls_back_to_the_reference(fakes, tiny_bundle):
+    table, _ = fakes
+    table["openvino", "bfloat16"] = (0.003, 0.0)
+    choice = choose(tiny_bundle)
+    assert (choice.runtime, choice.precision, choice.agreement) == ("torch", "float32", 1.0)
+
+
+@pytest.mark.parametrize("runtime", ["auto", "openvino"])
+def test_what_is_asked_for_by_name_may_disagree_a_little(fakes, tiny_bundle, runtime):
+    table, _ = fakes
+    table["openvino", "int8"] = (0.003, 0.0)
+    choice = choose(tiny_bundle, runtime=runtime, precision="int8")
+    assert (choice.runtime, choice.precision) == ("openvino", "int8")
+    assert choice.agreement == pytest.approx(0.997, abs=5e-4)
+
+
+def test_but_not_much(fakes, tiny_bundle, cache):
+    table, _ = fakes
+    table["openvino", "int8"] = (0.02, 0.0)
+    with pytest.raises(InputError, match=r"openvino int8 9[78]\.\d\d %; at least 99\.5 % was want"):
+        choose(tiny_bundle, precision="int8")
+    assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_the_answer_is_kept_for_the_same_question(fakes, tiny_bundle):
+    table, loaded = fakes
+    table["openvino", "bfloat16"] = (0.0, 0.0)
+    first = choose(tiny_bundle, batch_size=2)
+    n = len(loaded)
+    assert choose(tiny_bundle, batch_size=2) == first
+    assert len(loaded) == n
+    choose(tiny_bundle, batch_size=3)
+    assert len(loaded) > n
+
+
+@pytest.mark.parametrize(
+    ("asked", "wanted"),
+    [
+        ({"runtime": "torch"}, Choice("torch", "float32", 1.0)),
+        ({"runtime": "torch", "precision": "float32"}, Choice("torch", "float32", 1.0)),
+        ({"device": "cuda:1"}, Choice("torch", "float16", None)),
+        ({"device": "cuda", "precision": "float16"}, Choice("torch", "float16", None)),
+    ],
+)
+def test_nothing_is_run_where_there_is_nothing_to_choose(monkeypatch, tiny_bundle, asked, wanted):
+    monkeypatch.setattr(runtimes, "load", None)
+    assert choose(tiny_bundle, **asked) == wanted
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"runtime": "openvino", "device": "cuda"}, "computes on the CPU, not on cuda"),
+        ({"runtime": "torch", "precision": "int8"}, "int8 with runtime torch on cpu: not possible"),
+        ({"device": "cuda", "precision": "int8"}, "int8 with runtime auto on cuda: not possible"),
+        ({"runtime": "tensorrt"}, "auto, torch or openvino was wanted"),
+        ({"precision": "float8"}, "float32, bfloat16, float16, int8 was wanted"),
+    ],
+)
+def test_what_cannot_be(tiny_bundle, asked, message):
+    with pytest.raises(InputError, match=message):
+        choose(tiny_bundle, **asked)
+
+
+def test_a_processor_without_bfloat16(monkeypatch, tiny_bundle):
+    monkeypatch.setattr(runtimes, "computes_bfloat16", lambda: False)
+    with pytest.raises(InputError, match="bfloat16 with runtime torch on cpu: not possible"):
+        choose(tiny_bundle, runtime="torch", precision="bfloat16")
+
+
+def without_openvino(call):
+    code = (
+        "import sys; sys.modules['openvino'] = None\n"
+        "from geoforest.models import runtimes\n"
+        "from geoforest.models.registry import open_model\n"
+        "runtimes.computes_bfloat16 = lambda: False\n"
+        f"print({call})"
+    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_without_openvino_auto_is_torch_and_costs_nothing():
+    run = without_openvino("runtimes.choose(open_model())")
+    assert run.stdout.startswith("Choice(runtime='torch', precision='float32', agreement=1.0")
+
+
+@pytest.mark.parametrize("asked", ["runtime='openvino'", "precision='int8'"])
+def test_without_openvino_asked_for(asked):
+    run = without_openvino(f"runtimes.choose(open_model(), {asked})")
+    assert 'pip install "geoforest[openvino]"' in run.stderr
+
+
+def test_real_runtimes(tiny_bundle):
+    pytest.importorskip("openvino")
+    choice = choose(tiny_bundle, runtime="openvino", precision="float32", threads=1)
+    assert choice.agreement is not None
+    assert choice.agreement > 0.999
+    auto = choose(tiny_bundle, threads=1)
+    assert auto.agreement is not None
+    assert auto.agreement >= 0.999
+    assert auto.precision != "int8"
+
+
+def test_a_job_records_its_runtime(tiny_bundle, scene_path, monkeypatch):
+    monkeypatch.setattr("geoforest.job.usable_cores", lambda: 1)
+
+    def job(**settings):
+        return make_job(scene_path, MapSettings(halo=8, device="cpu", **settings), tiny_bundle)
+
+    plain = job(runtime="torch")
+    assert plain.runtime.agreement == 1.0
+    assert plain.identity["runtime"][1:] == ["torch", "cpu", "float32"]
+    assert Runtime.from_record(vars(plain.runtime)) == plain.runtime
+    pytest.importorskip("openvino")
+    other = job(runtime="openvino", precision="float32")
+    assert other.identity["runtime"][1:] == ["openvino", "cpu", "float32"]
+    assert other.fingerprint != plain.fingerprint
+    assert type(other.load_predictor(other)).__name__ == "OpenVinoPredictor"
+
+
+def test_a_record_from_before_there_was_a_choice():
+    record = {"device": "cpu", "precision": "float32", "threads": 2, "batch_size": 1}
+    assert Runtime.from_record(record) == Runtime("torch", "cpu", "float32", 2, 1)
