@@ -153,7 +153,7 @@ def _batches(job: Job, predictor: Any) -> list[Any]:
 
 def _write_scene(path: Path, size: int) -> None:
     """Repeat a made scene over ``size`` x ``size`` px, in blocks like those of a COG."""
-    tile = make_scene(_SEED, (min(size, _TILE_PX),) * 2).dn
+    tile = make_scene(_SEED, (max(256, min(size, _TILE_PX)),) * 2).dn
     side = tile.shape[1]
     with rasterio.open(
         path,

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -36,6 +36,7 @@ from geoforest.job import SHARDS_AT_ONCE, Job, PredictShard, run_shard, shard_pr
 from geoforest.machine import peak_memory_mb
 from geoforest.predict import Factor, Predictor
 from geoforest.types import Array, StoredProbability, Valid
+from geoforest.waiting import WaitingShards
 
 # Shards a worker may have in flight: enough to keep it busy, few enough that the scheduler never
 # holds more than this, however large the mosaic.
@@ -63,6 +64,13 @@ class Done:
     fatal: bool = False
 
 
+@dataclass(frozen=True)
+class _Running:
+    worker: str
+    job: Job
+    shard: Shard
+
+
 class Pool:
     """Feeds shards to workers, a bounded number at a time, and gives receipts back.
 
@@ -76,11 +84,11 @@ class Pool:
         self._stack = ExitStack()
         self._client: Client | None = None
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Job, Shard]] = deque()
-        self._running: dict[Future, tuple[Job, Shard]] = {}
+        self._waiting = WaitingShards()
+        self._running: dict[Future, _Running] = {}
         self._failed: Counter[tuple[str, str]] = Counter()
         self._done: SimpleQueue[Done] = SimpleQueue()
-        self._workers = 1
+        self._workers: list[str] = []
         self._counted = 0.0
         self._closed = False
 
@@ -112,7 +120,7 @@ class Pool:
     @property
     def hungry(self) -> bool:
         """Whether more shards should be added soon, so that no worker runs out of them."""
-        return len(self._waiting) < 4 * _IN_FLIGHT * self._workers
+        return len(self._waiting) < 4 * _IN_FLIGHT * max(1, len(self._workers))
 
     @property
     def threads(self) -> int:
@@ -131,7 +139,7 @@ class Pool:
         """
         self._connected().register_plugin(_JobPlugin(self._name, job, store))
         with self._lock:
-            self._waiting.extend((job, shard) for shard in shards)
+            self._waiting.add(job, shards)
         self._fill()
 
     def get(self) -> Done:
@@ -155,9 +163,7 @@ class Pool:
     def drop(self, job: Job) -> int:
         """Give up what still waits of a job; returns how many shards that were."""
         with self._lock:
-            before = len(self._waiting)
-            self._waiting = deque(item for item in self._waiting if item[0] is not job)
-            return before - len(self._waiting)
+            return self._waiting.drop(job)
 
     def forget(self, job: Job) -> None:
         """Free what workers hold for a job of which nothing is queued or running."""
@@ -167,44 +173,54 @@ class Pool:
         if self._client is None:
             self._client = self._stack.enter_context(self.cluster.client())
             self._client.register_plugin(_WorkerPlugin(self._name))
-            self._workers = len(gpu_workers(self._client))
         return self._client
 
     def _fill(self) -> None:
         """Submit what waits, up to the bound."""
         client = self._connected()
-        if time.monotonic() - self._counted > _COUNT_SECONDS:
-            self._counted = time.monotonic()
-            self._workers = max(1, len(client.nthreads()))
         added = []
         with self._lock:
-            while self._waiting and len(self._running) < _IN_FLIGHT * self._workers:
-                job, shard = self._waiting.popleft()
-                name = _job_name(self._name, job)
-                future = client.submit(
-                    _shard_task,
-                    name,
-                    shard,
-                    # A try of its own: Dask may still know the key of the one that failed.
-                    key=f"{name}-{shard.name}-{self._failed[name, shard.name]}",
-                    resources={GPU: 1 / SHARDS_AT_ONCE},
-                    pure=False,
-                )
-                self._running[future] = job, shard
+            if not self._workers or time.monotonic() - self._counted > _COUNT_SECONDS:
+                self._counted = time.monotonic()
+                self._workers = list(gpu_workers(client)) or self._workers
+            load = Counter(running.worker for running in self._running.values())
+            while self._workers and len(self._running) < _IN_FLIGHT * len(self._workers):
+                worker = min(self._workers, key=load.__getitem__)
+                if load[worker] >= _IN_FLIGHT or (item := self._waiting.take(worker)) is None:
+                    break
+                load[worker] += 1
+                future = self._submit(client, worker, *item)
+                self._running[future] = _Running(worker, *item)
                 added.append(future)
         for future in added:
             future.add_done_callback(self._take)
 
+    def _submit(self, client: Client, worker: str, job: Job, shard: Shard) -> Future:
+        name = _job_name(self._name, job)
+        return client.submit(
+            _shard_task,
+            name,
+            shard,
+            # A try of its own: Dask may still know the key of the one that failed.
+            key=f"{name}-{shard.name}-{self._failed[name, shard.name]}",
+            resources={GPU: 1 / SHARDS_AT_ONCE},
+            # A wish: another one takes it where this one is gone.
+            workers=[worker],
+            allow_other_workers=True,
+            pure=False,
+        )
+
     def _take(self, future: Future) -> None:
         with self._lock:
-            job, shard = self._running.pop(future)
+            running = self._running.pop(future)
             if self._closed:
                 return
+        job, shard = running.job, running.shard
         done = _done(job, shard, future)
         future.release()
         if done.receipt is None and not done.fatal and self._may_try_again(job, shard):
             with self._lock:
-                self._waiting.appendleft((job, shard))
+                self._waiting.put_back(job, shard)
         else:
             self._done.put(done)
         self._fill()
@@ -285,8 +301,9 @@ class _JobPlugin(WorkerPlugin):
         assert isinstance(shared, _WorkerPlugin)
         self.thread = shared.thread
         # Not in the event loop: a worker that does not answer for so long counts as lost.
-        predictor = await asyncio.wrap_future(self.thread.submit(shared.predictor, self.job))
-        self.predict: PredictShard = shard_predictor(self.job, _Stoppable(predictor, self.pool))
+        self.predictor = await asyncio.wrap_future(self.thread.submit(shared.predictor, self.job))
+        stoppable = _Stoppable(self.predictor, self.pool)
+        self.predict: PredictShard = shard_predictor(self.job, stoppable)
 
     def teardown(self, worker: Worker) -> None:
         release(self.job.scene)
@@ -300,7 +317,8 @@ class _JobPlugin(WorkerPlugin):
         # A worker that died after it had committed a shard is no reason to predict it again.
         kept = self.store.load(shard)
         receipt = kept[1] if kept else run_shard(self.job, shard, in_thread, self.store)
-        return replace(receipt, peak_memory_mb=peak_memory_mb())
+        halved = bool(getattr(self.predictor, "halved", False))
+        return replace(receipt, peak_memory_mb=peak_memory_mb(), halved=halved)
 
 
 def _job_name(pool: str, job: Job) -> str:

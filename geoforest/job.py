@@ -31,7 +31,6 @@ from geoforest.scene import Scene
 from geoforest.types import Array, StoredProbability, Valid
 
 FORMAT_VERSION: Final = 1
-_BATCH_SIZE = {"cpu": 1, "cuda": 8}
 _SHARD_PX = 1792
 SHARDS_AT_ONCE: Final = 2
 """On a worker: one is read or written while the other is predicted."""
@@ -184,7 +183,11 @@ def resolve_runtime(
 
         device = best_device()
     kind = device.partition(":")[0]
-    batch_size = settings.batch_size or _BATCH_SIZE.get(kind, 1)
+    batch_size = settings.batch_size
+    if batch_size is None:
+        from geoforest.models.torch_runtime import default_batch_size
+
+        batch_size = default_batch_size(device)
     if not measured:
         name = "torch" if settings.runtime == "auto" else settings.runtime
         precision = settings.precision or ("float16" if kind == "cuda" else "float32")

@@ -22,7 +22,7 @@ Progress = Callable[[str, int, int], None]
 # How often the file that `geoforest status` reads is written.
 _NOTE_SECONDS = 1.0
 
-_FACTS = ("n_windows", "inside_px", "histogram", "statistics", "n_shards", "gaps")
+_FACTS = ("n_windows", "inside_px", "histogram", "statistics", "n_shards", "gaps", "halved")
 
 
 @dataclass
@@ -47,6 +47,8 @@ class Prediction:
         Shards that failed for good and were allowed to, with the reason.
     peak_memory_mb
         The highest of the processes that predicted.
+    halved
+        Whether a device ran out of memory, and batches were done in halves.
     finished
         The stored-probability raster, where an earlier run had finished that too.
     """
@@ -60,6 +62,7 @@ class Prediction:
     reused_shards: int = 0
     gaps: dict[str, str] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
+    halved: bool = False
     finished: Path | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -82,6 +85,7 @@ class Prediction:
         self.inside_px += receipt.inside_px
         self.histogram = [a + b for a, b in zip(self.histogram, receipt.histogram, strict=True)]
         self.statistics += receipt.statistics
+        self.halved |= receipt.halved
         self.peak_memory_mb = max(self.peak_memory_mb, receipt.peak_memory_mb)
         for stage, spent in receipt.seconds.items():
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent

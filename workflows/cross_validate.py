@@ -34,16 +34,16 @@ ENCODER = "timm-tf_efficientnet_lite0"
 BANDS = ("B04", "B03", "B02")
 SEED = 5
 SETTINGS = {
-    "architecture": "UnetFullResolution",
+    "architecture": "Unet",
     "encoder": ENCODER,
     "bands": BANDS,
-    "epochs": 40,
+    "epochs": 24,
     "batch_size": 4,
     "learning_rate": 6e-4,
     "schedule": "one-cycle",
     "loss": "dice+bce",
     "augmentation": "strong",
-    "averaging": 0.98,
+    "averaging": 0.95,
     "patience": 0,
     "precision": "bf16-mixed",
     "seed": SEED,

@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bench_command(
-    size: Annotated[int, typer.Option(min=512, help="Side of the generated scene, px.")] = 4480,
+    size: Annotated[int, typer.Option(min=64, help="Side of the generated scene, px.")] = 4480,
     encoder: Annotated[
         str, typer.Option(help="Of a U-Net with random weights, as fast as a trained one.")
     ] = "se_resnet50",

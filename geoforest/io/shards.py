@@ -49,6 +49,8 @@ class Receipt:
         By stage: read, predict, stitch, write.
     peak_memory_mb
         Resident memory of the process that did it, the highest so far.
+    halved
+        Whether a device has run out of memory there, and batches were done in halves.
     """
 
     shard: str
@@ -58,6 +60,7 @@ class Receipt:
     statistics: BandStatistics = field(default_factory=BandStatistics)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
+    halved: bool = False
 
     def to_json(self) -> str:
         """Compact JSON."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from geoforest.errors import BundleError, InputError
+from geoforest.errors import BundleError, GeoforestError, InputError
 from geoforest.models.unet import build_unet
 from geoforest.reflectance import fold_normalisation
 
@@ -32,6 +32,12 @@ class TorchPredictor:
         number may sum in another order.
     autocast
         dtype of the network's arithmetic; by default float16 on CUDA and float32 on the CPU.
+
+    Attributes
+    ----------
+    halved
+        Whether a batch was too large for the device, and was done in halves. Values may then
+        differ by the last bits from those of whole batches.
 
     Raises
     ------
@@ -58,6 +64,7 @@ class TorchPredictor:
         network = load_network(bundle)
         network = network.to(self.device).to(memory_format=torch.channels_last)
         self._network = network
+        self.halved = False
 
     def __call__(
         self,
@@ -124,8 +131,21 @@ class TorchPredictor:
             dtype=self._autocast,
             enabled=self._autocast is not torch.float32,
         ):
-            logits: torch.Tensor = self._network(batch)
-        return logits
+            try:
+                logits: torch.Tensor = self._network(batch)
+            except torch.OutOfMemoryError as error:
+                if len(batch) == 1:
+                    raise GeoforestError(
+                        f"{self.device}: out of memory for one window of "
+                        f"{batch.shape[2]} x {batch.shape[3]} px; take a smaller --window"
+                    ) from error
+            else:
+                return logits
+        # Not inside the except clause, whose traceback would hold what has to be freed.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.halved = True
+        return torch.cat([self.forward(half) for half in batch.chunk(2)])
 
     def _to_device(self, array: Array) -> torch.Tensor:
         tensor = torch.from_numpy(np.ascontiguousarray(array))
@@ -160,6 +180,19 @@ def load_network(bundle: Bundle) -> torch.nn.Module:
             f"{card.in_channels} channels: {first[0].strip()[:200]}"
         ) from error
     return network.float().eval()
+
+
+def default_batch_size(device: str) -> int:
+    """Windows a call: one on a CPU, and on CUDA one a free gigabyte, a power of two up to 32.
+
+    Where this process does not see the device, as with a cluster, 8.
+    """
+    if not device.startswith("cuda"):
+        return 1
+    if not torch.cuda.is_available():
+        return 8
+    free, _ = torch.cuda.mem_get_info(torch.device(device))
+    return int(min(32, 2 ** max(0, (free >> 30).bit_length() - 1)))
 
 
 def best_device() -> str:

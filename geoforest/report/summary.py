@@ -172,6 +172,12 @@ def _remarks(job: Job, prediction: Prediction, observed_px: int) -> tuple[list[s
             f"{prediction.n_shards + len(prediction.gaps)} shards failed and are 255 in the mask "
             f"({', '.join(prediction.gaps)}); the same command tries them again"
         )
+    if prediction.halved:
+        notes.append(
+            f"{job.scene.scene_id}: a device ran out of memory and did batches of "
+            f"{job.runtime.batch_size} in halves: stored values may differ by one step from those "
+            "of a run with more memory"
+        )
     if not observed_px:
         notes.append(
             f"{job.scene.scene_id}: no pixel was observed: the mask is 255 everywhere and there "
