@@ -17,8 +17,9 @@ from geoforest.models.unet import UnetFullResolution, build_unet
 from geoforest.stitch import mask_from_probability, quantise
 from geoforest.train.augmentation import ChipDataset
 from geoforest.train.chips import channel_statistics, read_split
-from geoforest.train.fit import train
+from geoforest.train.fit import lowest_loss, train
 from geoforest.train.metrics import Counts
+from geoforest.train.module import SegmentationModule
 from tests import synthetic
 
 SHORT = {"encoder": "resnet18", "encoder_weights": None, "epochs": 1, "batch_size": 4}
@@ -68,7 +69,7 @@ def test_it_learns_and_says_what_it_learnt(data, tmp_path):
     assert bundle.state_dict()["skip.0.weight"].dtype == torch.float16
     counts = Counts()
     for chip in read_split(data, "validation", n_bands=4):
-        stored = quantise(TorchPredictor(bundle)(chip.dn[None])[0], chip.valid)
+        stored = quantise(TorchPredictor(bundle)(chip.dn[None])[0], chip.observed)
         counts += Counts.of(chip.mask, mask_from_probability(stored, card.threshold))
     assert counts.scores()["f1"] == card.metrics["validation_f1"]
     chips = read_split(data, "train", n_bands=4)
@@ -122,6 +123,35 @@ def test_a_frozen_encoder_keeps_its_weights(data, tmp_path):
     }
     assert moved
     assert not any(key.startswith("encoder.") for key in moved)
+
+
+@pytest.mark.parametrize("encoder_bn", ["update", "frozen"])
+def test_statistics_of_the_encoder_move_or_stay_and_its_loss_is_that_of_the_weights(
+    data, tmp_path, encoder_bn
+):
+    torch.manual_seed(5)
+    initial = build_unet("resnet18", 4).state_dict()
+    save_file(initial, tmp_path / "initial.safetensors")
+    options = {**SHORT, "epochs": 2, "encoder_weights": str(tmp_path / "initial.safetensors")}
+    card = train(
+        data, tmp_path / "m", **options, freeze_encoder=True, encoder_bn=encoder_bn, patience=0
+    )
+    trained = load_bundle(tmp_path / "m").state_dict()
+    moved = {
+        key for key in trained if "running" in key and not torch.equal(trained[key], initial[key])
+    }
+    assert any(key.startswith("decoder.") for key in moved)
+    assert any(key.startswith("encoder.") for key in moved) == (encoder_bn == "update")
+    network = build_unet("resnet18", 4)
+    network.load_state_dict(trained)
+    dataset = ChipDataset(
+        read_split(data, "validation", n_bands=4), mean=np.array(card.mean), std=np.array(card.std)
+    )
+    images, masks = (torch.stack(parts) for parts in zip(*dataset, strict=True))
+    module = SegmentationModule(network).eval()
+    with torch.inference_mode():
+        loss = float(module.loss(module(images), masks))
+    assert loss == pytest.approx(lowest_loss(card), rel=1e-4)
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(data, tmp_path):
@@ -179,9 +209,14 @@ def test_unknown_and_unobserved_pixels_are_left_out(data, tmp_path):
     codes[:, 20:30] = 255
     synthetic.write_raster(mask, codes, descriptions=None)
     chip = read_split(copy, "train", n_bands=4)[0]
-    assert (chip.valid.all(axis=1) == ~np.isin(np.arange(64), [*range(10), *range(20, 30)])).all()
-    dataset = ChipDataset([chip], mean=np.full(4, 9.0), std=np.ones(4))
-    assert (dataset[0][0][:, ~torch.from_numpy(chip.valid)] == 0).all()
+    rows = np.arange(64)
+    assert (chip.observed.all(axis=1) == (rows >= 10)).all()
+    assert (chip.labelled.all(axis=1) == ~np.isin(rows, [*range(10), *range(20, 30)])).all()
+    sample, codes = ChipDataset([chip], mean=np.full(4, 9.0), std=np.ones(4))[0]
+    assert (sample[:, :10] == 0).all()
+    # What was seen and has no label counts nowhere, and is shown to the network as in a scene.
+    assert (sample[:, 20:30].numpy() == dn[:, 20:30].astype(np.float32) - 9).all()
+    assert (codes[20:30] == 255).all()
 
 
 @pytest.mark.parametrize(
