@@ -102,6 +102,11 @@ class TestCheck:
             "forest_percent": 0.0,
         }
 
+    def test_no_secret_of_a_url_is_told(self, geoforest):
+        done = geoforest("data", "check", "memory://me:s3cr3t@nowhere?sig=s3cr3t", "--json")
+        assert json.loads(done.stdout)["data"] == "memory://nowhere"
+        assert "s3cr3t" not in done.stdout + done.stderr
+
     def test_bands(self, geoforest, tmp_path):
         data = write_chips(tmp_path / "rgb", {"train": 1, "validation": 1}, bands=3)
         assert geoforest("data", "check", data).returncode == 2

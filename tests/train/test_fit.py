@@ -10,14 +10,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from geoforest.errors import DataError, InputError, OutputError
+from geoforest.config import TrainSettings
+from geoforest.errors import DataError, GeoforestError, InputError, OutputError
 from geoforest.models.bundle import load_bundle
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.models.unet import UnetFullResolution, build_unet
 from geoforest.stitch import mask_from_probability, quantise
+from geoforest.train import loop
 from geoforest.train.augmentation import ChipDataset
 from geoforest.train.chips import channel_statistics, read_split
 from geoforest.train.fit import lowest_loss, train
+from geoforest.train.initial import initial_network
+from geoforest.train.loop import Epoch
 from geoforest.train.metrics import Counts
 from geoforest.train.module import SegmentationModule
 from tests import synthetic
@@ -245,12 +249,118 @@ def rewrite(path: Path, bands: int, side: int, value: int) -> None:
     synthetic.write_raster(path, values, descriptions=None)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bands": ("B04", "B04", "B02", "B08")}, "a band is named twice"),
+        ({"name": "n" * 300}, "name = 'nnn.*at most 200"),
+        ({"about": {"notez": "mine"}}, "notez = 'mine': Extra inputs are not permitted"),
+        ({"about": {"seed": 3}}, "seed: the training sets it"),
+        ({"seed": 99999999999}, "seed = 99999999999: .*less than or equal"),
+        ({"gradient_clip": 0}, "gradient_clip = 0"),
+    ],
+)
+def test_what_no_card_could_say_is_refused_before_the_training(data, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        train(data, tmp_path / "m", **SHORT, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_diverges_says_so_and_leaves_nothing(data, tmp_path):
+    for patience in (0, 5):
+        with pytest.raises(GeoforestError, match=r"diverged: .* than 1e\+30 or clipped"):
+            train(data, tmp_path / "m", **SHORT, learning_rate=1e30, patience=patience)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_an_epoch_without_a_loss_is_passed_over(data, tmp_path, monkeypatch):
+    epochs: list[Epoch] = []
+
+    def spoil(module: SegmentationModule) -> None:
+        if module.current_epoch == 1:
+            module.validation_loss.sums += torch.nan
+
+    monkeypatch.setattr(SegmentationModule, "on_validation_epoch_end", spoil)
+    card = train(data, tmp_path / "m", **{**SHORT, "epochs": 3}, patience=0, on_epoch=epochs.append)
+    losses = [epoch["val_loss"] for epoch in epochs]
+    assert np.isnan(losses).tolist() == [False, True, False]
+    # JSON has no NaN: None in the file, and in the card that is given back.
+    assert [epoch["val_loss"] for epoch in card.training["history"]] == [losses[0], None, losses[2]]
+    assert load_bundle(tmp_path / "m").card == card
+    assert lowest_loss(card) == min(losses[0], losses[2])
+
+
+def test_clipped_gradients_are_a_setting(data, tmp_path):
+    for name, clip in (("none", None), ("far", 1e9), ("near", 1e-3)):
+        card = train(data, tmp_path / name, **SHORT, gradient_clip=clip)
+        assert card.training["gradient_clip"] == clip
+    none, far, near = (load_bundle(tmp_path / name).sha256 for name in ("none", "far", "near"))
+    assert none == far != near
+
+
+def test_the_last_batch_is_dropped_only_where_a_device_has_another(data):
+    chips = read_split(data, "train", n_bands=4)[:5]
+    statistics = channel_statistics(chips)
+    for devices, batch_size, dropped in ((1, 4, True), (1, 5, False), (2, 4, False), (2, 2, True)):
+        settings = TrainSettings(devices=devices, batch_size=batch_size, workers=0)
+        assert loop._loader("train", chips, statistics, settings).drop_last == dropped
+
+
+class TestInitialWeights:
+    """A file must hold the whole encoder that is asked for."""
+
+    def settings(
+        self, tmp_path: Path, weights: dict[str, torch.Tensor], **options
+    ) -> TrainSettings:
+        path = tmp_path / "initial.safetensors"
+        save_file({key: value.contiguous() for key, value in weights.items()}, path)
+        return TrainSettings(**{"encoder": "resnet18", **options}, encoder_weights=str(path))
+
+    @pytest.mark.parametrize(
+        ("held", "wanted", "message"),
+        [
+            ("resnet18", "resnet34", r"holds 100 of the 180 tensors .* 0 that do not fit it"),
+            ("resnet34", "resnet18", r"holds 100 of the 100 tensors .* [0-9]+ that do not fit it"),
+            ("resnet34", "resnet50", r"holds [0-9]+ of the 265 tensors of the encoder 'resnet50'"),
+        ],
+    )
+    def test_another_encoder(self, tmp_path, held, wanted, message):
+        settings = self.settings(tmp_path, build_unet(held, 4).state_dict(), encoder=wanted)
+        with pytest.raises(InputError, match=message):
+            initial_network(settings)
+
+    def test_what_an_encoder_never_calls_may_be_absent(self, tmp_path):
+        torch.manual_seed(7)
+        whole = build_unet("efficientnet-b0", 4).state_dict()
+        unused = ("encoder._conv_head.", "encoder._bn1.")
+        weights = {
+            key: value
+            for key, value in whole.items()
+            if not key.startswith(unused) and "num_batches" not in key
+        }
+        settings = self.settings(tmp_path, weights, encoder="efficientnet-b0")
+        network = initial_network(settings)
+        assert network.training
+        taken = network.state_dict()
+        assert all(torch.equal(taken[key], value) for key, value in weights.items())
+        del weights["encoder._blocks.3._bn1.bias"]
+        settings = self.settings(tmp_path, weights, encoder="efficientnet-b0")
+        with pytest.raises(InputError, match=r"first .* is encoder\._blocks\.3\._bn1\.bias"):
+            initial_network(settings)
+
+    def test_the_first_convolution_is_spread_over_other_bands(self, tmp_path):
+        weights = build_unet("resnet18", 3).state_dict()
+        taken = initial_network(self.settings(tmp_path, weights)).state_dict()
+        first = weights["encoder.conv1.weight"]
+        assert torch.equal(taken["encoder.conv1.weight"], first[:, [0, 1, 2, 0]] * 0.75)
+
+
 def test_other_mistakes(data, tmp_path):
     with pytest.raises(InputError, match=r"none\.safetensors: not a safetensors file"):
         train(data, tmp_path / "m", **{**SHORT, "encoder_weights": "none.safetensors"})
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     options = {**SHORT, "encoder_weights": str(tmp_path / "foreign.safetensors")}
-    with pytest.raises(InputError, match="holds no weights of"):
+    with pytest.raises(InputError, match="holds 0 of the 100 tensors of the encoder 'resnet18'"):
         train(data, tmp_path / "m", **options)
     (tmp_path / "full").mkdir()
     with pytest.raises(OutputError, match="no model bundle"):
