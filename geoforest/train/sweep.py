@@ -309,7 +309,7 @@ def run_wandb_sweep(
 
         try:
             value = train_trial(data, bundle, {**fixed, **parameters}, tracker)
-        except GeoforestError as error:
+        except Exception as error:
             tell(Trial(parameters, None, bundle, str(error)))
             raise
         tell(Trial(parameters, value, bundle))
