@@ -82,8 +82,8 @@ class SegmentationModule(pl.LightningModule):
                     layer.eval()
         return self
 
-    def on_train_epoch_start(self) -> None:
-        """Set training mode: Lightning leaves the layers in the modes that it finds them in."""
+    def on_train_start(self) -> None:
+        """Set training mode: Lightning keeps each layer in the mode that it finds it in."""
         self.train()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
