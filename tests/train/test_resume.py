@@ -104,10 +104,10 @@ def test_interrupted_after_training_and_before_the_bundle(data, tmp_path):
     assert load_bundle(out).sha256 == load_bundle(tmp_path / "whole").sha256
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_resumed_training_takes_the_chips_of_its_epoch(data, tmp_path, workers):
-    """Loader processes begin before Lightning tells of the epoch."""
-    options = {**OPTIONS, "encoder": "resnet18", "epochs": 3, "workers": workers}
+@pytest.mark.slow
+def test_a_resumed_training_with_loader_processes_takes_the_chips_of_its_epoch(data, tmp_path):
+    """They begin before Lightning tells of the epoch."""
+    options = {**OPTIONS, "encoder": "resnet18", "epochs": 2, "workers": 2}
 
     def cut(epoch):
         if epoch["epoch"] == 1:
@@ -121,6 +121,7 @@ def test_a_resumed_training_takes_the_chips_of_its_epoch(data, tmp_path, workers
     assert load_bundle(tmp_path / "cut").sha256 == load_bundle(tmp_path / "whole").sha256
 
 
+@pytest.mark.slow
 def test_killed_at_the_very_end_it_trains_no_epoch_more(data, tmp_path, monkeypatch):
     """Neither after its last epoch, nor when it stopped early."""
     options = {**OPTIONS, "encoder": "resnet18", "learning_rate": 0.3, "averaging": None}
