@@ -65,7 +65,7 @@ def imagenet_weights(path: Path) -> None:
     weights = {}
     for (name, expected), value in zip(names.items(), kept, strict=True):
         assert expected.shape == value.shape, name
-        weights[f"encoder.{name}"] = value
+        weights[f"encoder.{name}"] = value.contiguous()
     save_file(weights, path)
 
 
