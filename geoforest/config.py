@@ -148,6 +148,9 @@ class TrainSettings(BaseModel):
     learning_rate: float = Field(default=1e-4, gt=0, description="of AdamW")
     weight_decay: float = Field(default=0.01, ge=0, description="of AdamW")
     schedule: Schedule = Field(default="constant", description="of the learning rate")
+    gradient_clip: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="norm that the gradient of a step is cut down to; by default none"
+    )
     loss: Loss = Field(default="dice", description="both take logits")
     augmentation: Augmentation = Field(default="d4", description="d4: flips and quarter turns")
     freeze_encoder: bool = Field(default=False, description="train the decoder only")
@@ -171,7 +174,10 @@ class TrainSettings(BaseModel):
         description="processes that load chips; by default a few on a GPU, none on a CPU, whose "
         "cores have enough to do; no weight depends on them",
     )
-    seed: int = Field(default=0, ge=0, description="of weights, order and augmentation")
+    # The largest seed that NumPy and Lightning take.
+    seed: int = Field(
+        default=0, ge=0, le=2**32 - 1, description="of weights, order and augmentation"
+    )
     window: int = Field(default=512, ge=32, multiple_of=32, description="of the card, pixels")
     scale: float = Field(default=1e-4, gt=0, description="reflectance = DN * scale")
 

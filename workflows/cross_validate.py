@@ -41,6 +41,7 @@ SETTINGS = {
     "batch_size": 4,
     "learning_rate": 6e-4,
     "schedule": "one-cycle",
+    "gradient_clip": 1.0,
     "loss": "dice+bce",
     "augmentation": "strong",
     "averaging": 0.95,

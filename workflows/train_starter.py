@@ -124,6 +124,7 @@ def train_stage(data: Path, out: Path, start: Path, stage: dict[str, Any]) -> Mo
         encoder_weights=str(start),
         batch_size=8,
         schedule="one-cycle",
+        gradient_clip=1.0,
         loss="dice+bce",
         patience=0,
         precision="bf16-mixed",

@@ -35,6 +35,7 @@ def check_command(
 
     **Example:** `geoforest data check s3://bucket/amazon`
     """
+    from geoforest.io.files import without_secrets
     from geoforest.train.check import check_data
 
     with progress_bar("check") as progress:
@@ -44,7 +45,7 @@ def check_command(
     if as_json:
         print_json(
             {
-                "data": str(data),
+                "data": without_secrets(data),
                 "findings": [asdict(finding) for finding in check.findings],
                 "splits": {
                     name: {**asdict(count), "forest_percent": count.forest_percent}

@@ -19,8 +19,10 @@ def evaluate_command(
     model: Annotated[str, typer.Argument(help="Reference of a model bundle.")],
     data: Annotated[str, typer.Argument(help="Folder of labelled chips, local or s3://.")],
     out: Annotated[Path, typer.Option(help="Folder for scores, curves, figures and report.")],
-    splits: Annotated[str, typer.Option(help="Which to judge.")] = "validation",
-    threshold: Annotated[float | None, typer.Option(help="Instead of the model's own.")] = None,
+    splits: Annotated[str, typer.Option(help="Which to judge, by commas.")] = "validation",
+    threshold: Annotated[
+        float | None, typer.Option(help="0 to 1, instead of the model's own.")
+    ] = None,
     chips: Annotated[
         int, typer.Option(min=-1, help="Best and worst chips to draw; -1 draws all.")
     ] = 6,

@@ -36,8 +36,9 @@ def sweep_command(
     """Train a U-Net for each set of settings; the lowest validation loss wins.
 
     Settings with one `value` are the same for all trials. A killed sweep goes on where it was when
-    the same command is given again. With `--wandb` the server chooses the trials, and the best is
-    promoted there by default.
+    the same command is given again, and tries again what failed. Nothing is promoted while a trial
+    is missing. With `--wandb` the server chooses the trials, and the best is promoted there by
+    default.
 
     **Example:** `geoforest sweep sweep.yaml data/amazon --out sweep`
     """
@@ -58,18 +59,30 @@ def sweep_command(
                 chosen, data, out, project=project, entity=entity, on_trial=on_trial
             )
             target = f"wandb:{wandb}/{chosen.name}"
-        promoted = push_model(best_bundle(result), registry or target, ["best_model"])
+        target = registry or target
+        promoted = None
+        if not result.failed:
+            promoted = push_model(best_bundle(result), target, ["best_model"])
     if as_json:
         trials = [{"parameters": t.parameters, "val_loss": t.value} for t in result.trials]
         print_json({"out": str(out), "trials": trials, "best": promoted})
-        return
-    for trial in result.trials:
-        print(describe(trial))
-    print(f"best: {promoted}, alias best_model")
+    else:
+        for trial in result.trials:
+            print(describe(trial))
+    if promoted is None:
+        say(
+            f"geoforest: {len(result.failed)} of {len(result.trials)} trials failed, nothing was "
+            "promoted; the same command tries them again, and `geoforest model push "
+            f"{result.best.bundle} {target} --alias best_model` promotes the best of the others"
+        )
+        raise typer.Exit(1)
+    if not as_json:
+        print(f"best: {promoted}, alias best_model")
 
 
 def describe(trial: Trial) -> str:
     """Tell a trial in a line."""
     parameters = ", ".join(f"{name} {value}" for name, value in trial.parameters.items())
-    value = "failed" if trial.value is None else f"validation loss {trial.value:.4f}"
-    return f"{parameters}: {value}"
+    if trial.value is None:
+        return f"{parameters}: failed ({trial.error})"
+    return f"{parameters}: validation loss {trial.value:.4f}"

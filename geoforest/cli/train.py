@@ -15,6 +15,7 @@ from geoforest.cli._shared import (
     split_project,
     warnings_said,
 )
+from geoforest.errors import InputError
 
 if TYPE_CHECKING:
     from geoforest.models.bundle import ModelCard
@@ -48,6 +49,10 @@ def train_command(
     learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 1e-4,
     weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
     schedule: Annotated[str, typer.Option(help="constant, cosine or one-cycle.")] = "constant",
+    gradient_clip: Annotated[
+        float | None,
+        typer.Option(help="Norm that the gradient of a step is cut down to; by default none."),
+    ] = None,
     loss: Annotated[str, typer.Option(help="dice, or dice+bce.")] = "dice",
     augmentation: Annotated[
         str, typer.Option(help="none; d4: flips and quarter turns; strong; transpose.")
@@ -75,7 +80,19 @@ def train_command(
         int | None, typer.Option(help="Processes that load chips; by default as the device needs.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    window: Annotated[
+        int, typer.Option(help="Pixels a side that the model is to map with, for its card.")
+    ] = 512,
+    scale: Annotated[float, typer.Option(help="Reflectance of the chips is DN x scale.")] = 1e-4,
     wandb: Wandb = None,
+    link: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLLECTION",
+            help="With --wandb: collection of a registry to link the model to, such as "
+            "wandb-registry-model/forest.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a U-Net on labelled chips and save it as a bundle.
@@ -91,7 +108,9 @@ def train_command(
     tracker = None
     if wandb is not None:
         entity, project = split_project(wandb)
-        tracker = WandbTracker(project, entity=entity)
+        tracker = WandbTracker(project, entity=entity, target=link)
+    elif link is not None:
+        raise InputError("--link: goes with --wandb ENTITY/PROJECT")
     settings: dict[str, Any] = {
         "encoder": encoder,
         "architecture": architecture,
@@ -103,6 +122,7 @@ def train_command(
         "learning_rate": learning_rate,
         "weight_decay": weight_decay,
         "schedule": schedule,
+        "gradient_clip": gradient_clip,
         "loss": loss,
         "augmentation": augmentation,
         "freeze_encoder": freeze_encoder,
@@ -115,6 +135,8 @@ def train_command(
         "devices": devices,
         "workers": workers,
         "seed": seed,
+        "window": window,
+        "scale": scale,
     }
     with warnings_said():
         card = train(data, out, on_epoch=say_epoch, tracker=tracker, **settings)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from geoforest.errors import BundleError, OutputError
-from geoforest.models.bundle import Bundle, load_bundle
+from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
 from geoforest.models.copies import copy_bundle, save_copy
 from geoforest.models.references import (
     Entry,
@@ -29,6 +30,7 @@ from geoforest.models.references import (
 from geoforest.storage import read_json, write_durably
 
 ALIASES_NAME: Final = "aliases.json"
+_CARD_HASH: Final = "card_sha256"
 
 
 class FolderRegistry:
@@ -105,8 +107,12 @@ class FolderRegistry:
                 f"{self._reference(name, version)}: not there; known: {known or 'none'}"
             )
         bundle = load_bundle(folder / version)
-        if bundle.sha256 != _record(folder / version)["weights_sha256"]:
+        record = _record(folder / version)
+        if bundle.sha256 != record["weights_sha256"]:
             raise BundleError(f"{bundle.path}: the weights are not those that were pushed")
+        # Versions of early releases have no record of their card.
+        if record.get(_CARD_HASH) not in (None, _card_hash(bundle.path)):
+            raise BundleError(f"{bundle.path}: the card is not the one that was pushed")
         return bundle
 
     def pull(self, model: str, out: str | os.PathLike[str]) -> Bundle:
@@ -176,6 +182,7 @@ def _add(folder: Path, bundle: Bundle, metadata: Mapping[str, Any]) -> str:
         record = {
             "model": bundle.model_id,
             "weights_sha256": bundle.sha256,
+            _CARD_HASH: _card_hash(partial),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "metadata": dict(metadata),
         }
@@ -184,6 +191,10 @@ def _add(folder: Path, bundle: Bundle, metadata: Mapping[str, Any]) -> str:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return version
+
+
+def _card_hash(folder: Path) -> str:
+    return hashlib.sha256((folder / CARD_NAME).read_bytes()).hexdigest()
 
 
 def _versions(folder: Path) -> list[str]:

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
@@ -15,18 +16,21 @@ from typing import Any, Final
 import jinja2
 
 from geoforest import __version__
+from geoforest.errors import InputError
+from geoforest.io.files import without_secrets
 from geoforest.models.bundle import ModelCard
 from geoforest.models.registry import load_model
 from geoforest.predict import Predictor
 from geoforest.stitch import mask_from_probability, quantise
 from geoforest.storage import new_folder
 from geoforest.train import figures
-from geoforest.train.chips import Chip, read_split
+from geoforest.train.chips import Chip, read_split, refuse_labels
 from geoforest.train.evaluate import CURVE_THRESHOLDS, Evaluation, evaluate, predict_chip
-from geoforest.train.metrics import Counts
+from geoforest.train.metrics import DEFINITION, Counts
 
 METRICS_NAME: Final = "metrics.json"
 REPORT_NAME: Final = "report.html"
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SCORES = ("accuracy", "precision", "recall", "iou", "f1")
 _AGGREGATIONS = {"": "pooled", "per_image_": "per-image mean", "weighted_": "support-weighted"}
 
@@ -111,13 +115,16 @@ def evaluate_model(
 
     Raises
     ------
+    InputError
+        When the threshold is no probability, or the splits are not distinct plain names.
     BundleError
         When the model cannot be opened.
     DataError
-        When the chips cannot be used.
+        When the chips cannot be used, or a split has no labelled pixel.
     OutputError
         When ``out`` is something else than an evaluation.
     """
+    _check_options(splits, threshold)
     predictor = load_model(model, device=device)
     card = predictor.card
     chosen = card.threshold if threshold is None else threshold
@@ -126,14 +133,15 @@ def evaluate_model(
         for split in splits:
             progress(f"{split}: reading and predicting")
             chips = read_split(data, split, n_bands=card.in_channels)
+            refuse_labels(data, split, chips, one_class_will_do=True)
             result = judge_split(split, predictor, card, chips, chosen, n_chips)
             _write_split(folder / split, result)
             results.append(result)
         metrics = {
             "geoforest": __version__,
             "model": predictor.model_id,
-            "data": str(data),
-            "definition": card.metrics_definition,
+            "data": without_secrets(str(data)),
+            "definition": DEFINITION,
             "splits": {result.name: result.to_dict() for result in results},
         }
         (folder / METRICS_NAME).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
@@ -144,6 +152,17 @@ def evaluate_model(
             _render(predictor.model_id, card, results, loss), encoding="utf-8"
         )
     return metrics
+
+
+def _check_options(splits: Sequence[str], threshold: float | None) -> None:
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"threshold {threshold:g}: a probability from 0 to 1 was wanted")
+    for split in splits:
+        # Each becomes a folder of its own in the evaluation.
+        if not _PLAIN_NAME.fullmatch(split):
+            raise InputError(f"split {split!r}: a name such as validation or test was wanted")
+    if not splits or len(set(splits)) < len(splits):
+        raise InputError(f"splits {', '.join(splits) or 'none'}: one or several were wanted, once")
 
 
 def judge_split(
@@ -171,20 +190,21 @@ def judge_split(
     by_name = {chip.name: chip for chip in chips}
     for name in _chosen(evaluation.counts(threshold), n_chips):
         chip = by_name[name]
-        stored = quantise(predict_chip(predictor, chip, scale=scale), chip.valid)
+        stored = quantise(predict_chip(predictor, chip, scale=scale), chip.observed)
         predicted = mask_from_probability(stored, threshold)
         drawn[name] = figures.chip_figure(name, chip.dn, chip.mask, predicted, card.bands)
     return SplitResult(split, evaluation, threshold, pictures, drawn)
 
 
 def _chosen(counts: dict[str, Counts], n_chips: int | None) -> list[str]:
-    """Names from best to worst F1: all, or as many of both ends."""
+    """Names of labelled chips from best to worst F1: all, or as many of both ends."""
 
     def key(name: str) -> tuple[float, float]:
         scores = counts[name].scores()
         return scores["f1"], scores["accuracy"]
 
-    ranked = sorted(counts, key=key, reverse=True)
+    labelled = [name for name, one in counts.items() if one.pixels]
+    ranked = sorted(labelled, key=key, reverse=True)
     if n_chips is None or n_chips >= len(ranked):
         return ranked
     best = (n_chips + 1) // 2
@@ -203,10 +223,16 @@ def _write_split(folder: Path, result: SplitResult) -> None:
         _csv([point.model_dump() for point in curve]), encoding="utf-8"
     )
     rows = [
-        {"chip": name, **asdict(counts), **counts.scores()}
+        {"chip": name, **asdict(counts), **_scores_or_blanks(counts)}
         for name, counts in result.evaluation.counts(result.threshold).items()
     ]
     (folder / "chips.csv").write_text(_csv(rows), encoding="utf-8")
+
+
+def _scores_or_blanks(counts: Counts) -> dict[str, Any]:
+    """Scores of a chip; blanks for one without a label, of which nothing can be said."""
+    scores: dict[str, Any] = counts.scores()
+    return scores if counts.pixels else dict.fromkeys(scores, "")
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -233,6 +259,7 @@ def _render(
         version=__version__,
         model_id=model_id,
         card=card,
+        definition=DEFINITION,
         columns=_SCORES,
         results=results,
         loss=loss,

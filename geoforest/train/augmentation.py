@@ -38,7 +38,8 @@ class ChipDataset(Dataset[Sample]):
         must have the same shape), and swath edges beyond which nothing was observed;
         ``transpose``: as ``strong``, but turned about the main diagonal only. Flips and turns
         blur labels that all lie a fraction of a pixel off their images to the same side, because
-        they turn the offset too; in a transpose it keeps its side.
+        they turn the offset too; in a transpose it keeps its side. A chip that is not square
+        keeps its shape: the four orientations without a quarter turn, and no transpose.
     seed
         Of all augmentation.
 
@@ -83,7 +84,7 @@ class ChipDataset(Dataset[Sample]):
         if self._augmentation in _MIXING:
             image = _gain(image, rng)
         # As in prediction: what was not observed enters as the training mean.
-        image = torch.where(mask != NO_OBSERVATION, image, self._mean)
+        image = torch.where(torch.from_numpy(chip.observed), image, self._mean)
         if self._augmentation == "transpose":
             image, mask = _transpose(image, mask, rng)
         elif self._augmentation != "none":
@@ -102,8 +103,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     True
     """
 
-    def __init__(self, n_chips: int, *, seed: int) -> None:
-        self._n_chips, self._seed, self._epoch = n_chips, seed, 0
+    def __init__(self, n_chips: int, *, seed: int, epoch: int = 0) -> None:
+        self._n_chips, self._seed, self._epoch = n_chips, seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Take the order of another epoch; Lightning calls this."""
@@ -119,14 +120,20 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 def _d4(image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Sample:
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
+    if not _is_square(mask):
+        turns -= turns % 2
     image, mask = image.rot90(turns, (-2, -1)), mask.rot90(turns, (-2, -1))
     return (image.flip(-1), mask.flip(-1)) if flip else (image, mask)
 
 
 def _transpose(image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Sample:
-    if rng.random() < 0.5:
+    if rng.random() < 0.5 and _is_square(mask):
         return image.transpose(-2, -1), mask.transpose(-2, -1)
     return image, mask
+
+
+def _is_square(mask: torch.Tensor) -> bool:
+    return mask.shape[-2] == mask.shape[-1]
 
 
 def _gain(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

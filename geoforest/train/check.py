@@ -21,6 +21,7 @@ from geoforest.train.chips import (
     Raster,
     decode,
     find_pairs,
+    label_faults,
     labels,
     mask_codes,
     pair_faults,
@@ -157,10 +158,11 @@ def check_data(
     -------
     DataCheck
         Errors: a missing ``train`` or ``validation``; unpaired and unreadable files; counts of
-        bands, shapes, sides, types and codes that training refuses; the same image in two splits.
+        bands, shapes, sides, types and codes that training refuses; ``train`` or ``validation``
+        without one of the classes; the same image in two splits.
         Warnings: values that look wrong; the same image twice in a split; georeferenced chips of
         two splits that share ground (only chips of one CRS are compared); several CRS or types; a
-        mask that lies elsewhere than its image; a split without forest.
+        mask that lies elsewhere than its image; ``test`` without one of the classes.
 
     Raises
     ------
@@ -213,7 +215,7 @@ def _check_pair(
         return
     if _elsewhere(image, mask):
         split.warn(pair.mask, f"lies elsewhere on the ground than {pair.image}")
-    codes = labels(image, mask)
+    codes = labels(mask, observed(image.values, nodata=image.nodata))
     split.labelled_px += int(np.count_nonzero(codes != NO_OBSERVATION))
     split.forest_px += int(np.count_nonzero(codes == FOREST))
 
@@ -289,7 +291,7 @@ def _check_whole(split: _Split) -> None:
     if shapes:
         split.fail([Fault(str(split.folder), f"chips of several shapes: {shapes}; one was wanted")])
     dtypes = {image.dtype for image in split.images}
-    faulty = split.fail(split_faults(split.folder, dtypes, split.codes))
+    split.fail(split_faults(split.folder, dtypes, split.codes))
     peak = max((image.peak for image in split.images if image.dtype.startswith("float")), default=0)
     if 0 < peak <= _MAX_REFLECTANCE:
         split.warn(
@@ -297,10 +299,23 @@ def _check_whole(split: _Split) -> None:
             f"values up to {peak:g}, as reflectance 0 to 1 has; digital numbers (reflectance x "
             "10000) were wanted",
         )
-    if split.labelled_px and not split.forest_px and not faulty:
-        split.warn(split.folder / "masks", "no forest at all")
-    if not split.labelled_px and not any(f.level == "error" for f in split.findings):
-        split.fail([Fault(f"{split.folder}/masks", "not one labelled pixel")])
+    _check_labels(split)
+
+
+def _check_labels(split: _Split) -> None:
+    """Tell of absent labels and classes, unless another error may be why they are absent."""
+    if any(finding.level == "error" for finding in split.findings):
+        return
+    forest_px, other_px = split.forest_px, split.labelled_px - split.forest_px
+    # Nothing is learnt or chosen on a test split.
+    is_test = split.folder.name == "test"
+    if not split.fail(
+        label_faults(
+            split.folder, forest_px=forest_px, other_px=other_px, one_class_will_do=is_test
+        )
+    ):
+        faults = label_faults(split.folder, forest_px=forest_px, other_px=other_px)
+        split.findings += [Finding("warning", *fault) for fault in faults]
 
 
 def _copies(images: Iterable[_Image]) -> Iterator[Finding]:

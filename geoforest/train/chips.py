@@ -37,15 +37,19 @@ class Chip:
         ``(band, row, col)``, as stored.
     mask
         uint8 ``(row, col)``: 0 other, 1 forest, 255 not labelled or not observed.
+    observed
+        bool ``(row, col)``: where the image has a value, with a label or without. A network sees
+        all of these, as it does in a scene that is mapped.
     """
 
     name: str
     dn: Array
     mask: Mask
+    observed: Valid
 
     @property
-    def valid(self) -> Valid:
-        """Pixels with a label."""
+    def labelled(self) -> Valid:
+        """Pixels with a label, all of them observed: what losses and scores count."""
         return self.mask != NO_OBSERVATION
 
 
@@ -101,7 +105,7 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
     Returns
     -------
     list of Chip
-        By name. Pixels that the image marks as nodata get mask code 255.
+        By name. Pixels that were not observed (nodata, not finite) get mask code 255.
 
     Raises
     ------
@@ -118,7 +122,8 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
         image = decode(pair.image, image_data.result())
         mask = decode(pair.mask, mask_data.result())
         _refuse(pair_faults(pair, image, mask, n_bands=n_bands))
-        chips.append(Chip(pair.image.stem, image.values, labels(image, mask)))
+        seen = observed(image.values, nodata=image.nodata)
+        chips.append(Chip(pair.image.stem, image.values, labels(mask, seen), seen))
         codes |= mask_codes(mask)
     _refuse(split_faults(folder, {str(chip.dn.dtype) for chip in chips}, codes))
     return chips
@@ -232,16 +237,54 @@ def mask_codes(mask: Raster) -> set[int]:
     return set(np.unique(mask.values).tolist())
 
 
-def labels(image: Raster, mask: Raster) -> Mask:
-    """Mask codes for training: 255 also where the image was not observed.
+def label_faults(
+    folder: Place, *, forest_px: int, other_px: int, one_class_will_do: bool = False
+) -> Iterator[Fault]:
+    """Find what keeps the labels of a split from teaching or judging a model.
 
-    Returns
-    -------
-    numpy.ndarray
-        uint8 ``(row, col)``.
+    Parameters
+    ----------
+    folder
+        Of the split.
+    forest_px, other_px
+        Labelled pixels by class.
+    one_class_will_do
+        For a split that scores are taken of, and on which nothing is chosen.
     """
+    if not forest_px + other_px:
+        yield Fault(f"{folder}/masks", "not one labelled pixel (all are 255)")
+    elif not one_class_will_do and not (forest_px and other_px):
+        found = "nothing but forest" if forest_px else "no forest at all"
+        yield Fault(f"{folder}/masks", f"{found}; both classes were wanted")
+
+
+def refuse_labels(
+    data: str | Path, split: str, chips: Sequence[Chip], *, one_class_will_do: bool = False
+) -> None:
+    """Refuse a split whose labels can neither teach nor judge a model; see :func:`label_faults`.
+
+    Raises
+    ------
+    DataError
+        Naming the folder.
+    """
+    forest_px, other_px = (
+        sum(int(np.count_nonzero(chip.mask == code)) for chip in chips) for code in (FOREST, OTHER)
+    )
+    _refuse(
+        label_faults(
+            open_place(data) / split,
+            forest_px=forest_px,
+            other_px=other_px,
+            one_class_will_do=one_class_will_do,
+        )
+    )
+
+
+def labels(mask: Raster, seen: Valid) -> Mask:
+    """Mask codes for training, uint8 ``(row, col)``: 255 also where nothing was observed."""
     codes = mask.values[0].astype(np.uint8)
-    codes[~observed(image.values, nodata=image.nodata)] = NO_OBSERVATION
+    codes[~seen] = NO_OBSERVATION
     return codes
 
 
@@ -249,7 +292,7 @@ def channel_statistics(chips: Sequence[Chip]) -> BandStatistics:
     """Mean and standard deviation a band over labelled pixels, in one pass, float64."""
     statistics = BandStatistics()
     for chip in chips:
-        statistics += BandStatistics.of(chip.dn, chip.valid)
+        statistics += BandStatistics.of(chip.dn, chip.labelled)
     return statistics
 
 

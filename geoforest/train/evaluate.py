@@ -9,7 +9,9 @@ from operator import add
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from geoforest.errors import GeoforestError
 from geoforest.models.bundle import ThresholdPoint
 from geoforest.predict import Predictor
 from geoforest.stitch import quantise, threshold_step
@@ -55,10 +57,13 @@ class Evaluation:
     edges
         By distance from the edge of forest, one for each of
         :data:`geoforest.train.edges.RANGES_PX`.
+    logits
+        Of all chips, not rounded: what a temperature is fitted to.
     """
 
     chips: dict[str, ProbabilityHistogram]
     edges: tuple[ProbabilityHistogram, ...]
+    logits: LogitHistogram
 
     @property
     def total(self) -> ProbabilityHistogram:
@@ -129,30 +134,37 @@ def evaluate(predictor: Predictor, chips: Sequence[Chip], *, scale: float = 1e-4
         Of any size that the predictor takes.
     scale
         Reflectance is ``dn * scale``.
+
+    Raises
+    ------
+    GeoforestError
+        When the predictor gives no numbers.
     """
     by_chip: dict[str, ProbabilityHistogram] = {}
     edges = tuple(ProbabilityHistogram.empty() for _ in RANGES_PX)
+    logits = LogitHistogram()
     for chip in chips:
-        stored = quantise(predict_chip(predictor, chip, scale=scale), chip.valid)
+        probability = predict_chip(predictor, chip, scale=scale)
+        logits.add(chip.mask, probability)
+        stored = quantise(probability, chip.observed)
         by_chip[chip.name] = ProbabilityHistogram.empty()
         by_chip[chip.name].add(chip.mask, stored)
         distance = distance_to_edge(chip.mask)
         for (low, high), histogram in zip(RANGES_PX, edges, strict=True):
             near = in_range(distance, low, high)
             histogram.add(np.where(near, chip.mask, NO_OBSERVATION), stored)
-    return Evaluation(by_chip, edges)
+    return Evaluation(by_chip, edges, logits)
 
 
-def logit_histogram(
-    predictor: Predictor, chips: Sequence[Chip], *, scale: float = 1e-4
-) -> LogitHistogram:
-    """Predict each chip and count its logits; for fitting a temperature on validation chips."""
-    histogram = LogitHistogram()
-    for chip in chips:
-        histogram.add(chip.mask, predict_chip(predictor, chip, scale=scale))
-    return histogram
+def predict_chip(predictor: Predictor, chip: Chip, *, scale: float = 1e-4) -> NDArray[np.float32]:
+    """Probability ``(row, col)`` of one chip, float32, of all that was observed.
 
-
-def predict_chip(predictor: Predictor, chip: Chip, *, scale: float = 1e-4) -> np.ndarray:
-    """Probability ``(row, col)`` of one chip, float32."""
-    return predictor(chip.dn[None], scale=scale, valid=chip.valid[None])[0]
+    Raises
+    ------
+    GeoforestError
+        When the predictor gives no numbers: its weights are damaged or overflow.
+    """
+    probability = predictor(chip.dn[None], scale=scale, valid=chip.observed[None])[0]
+    if not np.isfinite(probability).all():
+        raise GeoforestError(f"chip {chip.name}: the model gives no number for some pixels")
+    return probability

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from geoforest.models.bundle import ThresholdPoint
-    from geoforest.train.loop import Epoch
 
 _TRAIN, _VALIDATION, _MARK = "#7a7a7a", "#1b7837", "#b2182b"
 _OVERLAY = "#ff5a36"
@@ -42,11 +41,11 @@ def chip_figure(name: str, dn: Array, truth: Mask, predicted: Mask, bands: Seque
     dn
         ``(band, row, col)``, as stored.
     truth, predicted
-        Mask codes ``(row, col)``.
+        Mask codes ``(row, col)``; the prediction has 255 where nothing was observed.
     bands
         Names of ``dn``. Without near infrared the true-colour picture stands for NDVI.
     """
-    rgb = true_colour(dn[_true_colour_bands(bands)], truth != NO_OBSERVATION)
+    rgb = true_colour(dn[_true_colour_bands(bands)], predicted != NO_OBSERVATION)
     has_nir = "B08" in bands and "B04" in bands
     if has_nir:
         index = ndvi(dn[bands.index("B04")], dn[bands.index("B08")])
@@ -110,28 +109,31 @@ def precision_recall_figure(
     return _png(figure)
 
 
-def loss_figure(history: Sequence[Epoch]) -> bytes:
-    """Draw training loss (dashed) and validation loss (solid), the best epoch marked."""
+def loss_figure(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draw training loss (dashed) and validation loss (solid), the best epoch marked.
+
+    ``history`` is that of a card: rows with ``epoch`` from 0, ``train_loss`` and ``val_loss``; a
+    loss may be None.
+    """
     figure, axes = _one_panel()
     epochs = [epoch["epoch"] + 1 for epoch in history]
-    validation = [epoch["val_loss"] for epoch in history]
-    axes.plot(
-        epochs,
-        [epoch["train_loss"] for epoch in history],
-        "--",
-        color=_TRAIN,
-        label="training",
+    # None, for a loss that was no number, becomes NaN, which leaves a gap.
+    training, validation = (
+        np.array([epoch[name] for epoch in history], np.float64)
+        for name in ("train_loss", "val_loss")
     )
+    axes.plot(epochs, training, "--", color=_TRAIN, label="training")
     axes.plot(epochs, validation, "-", color=_VALIDATION, label="validation")
-    best = int(np.argmin(validation))
-    axes.plot(
-        epochs[best],
-        validation[best],
-        "*",
-        color=_MARK,
-        markersize=14,
-        label=f"best epoch {epochs[best]}: {validation[best]:.4f}",
-    )
+    if np.isfinite(validation).any():
+        best = int(np.nanargmin(validation))
+        axes.plot(
+            epochs[best],
+            validation[best],
+            "*",
+            color=_MARK,
+            markersize=14,
+            label=f"best epoch {epochs[best]}: {validation[best]:.4f}",
+        )
     axes.set(xlabel="epoch", ylabel="loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()

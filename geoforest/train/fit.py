@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,16 +14,24 @@ import torch
 
 from geoforest import __version__
 from geoforest.config import TrainSettings, checked
-from geoforest.errors import DataError, OutputError
+from geoforest.errors import DataError, InputError, OutputError
+from geoforest.io.files import without_secrets
 from geoforest.models.bundle import CARD_NAME, Bundle, ModelCard, save_bundle
+from geoforest.models.torch_runtime import TorchPredictor, best_device
 from geoforest.reflectance import BandStatistics
 from geoforest.train.calibration import (
     expected_calibration_error,
     fit_temperature,
     reliability,
 )
-from geoforest.train.chips import Chip, channel_statistics, read_split, write_statistics
-from geoforest.train.evaluate import evaluate, logit_histogram
+from geoforest.train.chips import (
+    Chip,
+    channel_statistics,
+    read_split,
+    refuse_labels,
+    write_statistics,
+)
+from geoforest.train.evaluate import Evaluation, evaluate
 from geoforest.train.initial import initial_network
 from geoforest.train.loop import Epoch, OnEpoch, fit
 from geoforest.train.metrics import DEFINITION
@@ -57,7 +66,7 @@ def train(
     name
         Of the model; by default that of the folder.
     about
-        ``training_data``, ``license`` and ``notes`` of the card.
+        What the card says besides: ``training_data``, ``license``, ``notes``.
     on_epoch
         Told of each epoch as it ends.
     tracker
@@ -77,22 +86,23 @@ def train(
     DataError
         When the chips cannot be used.
     InputError
-        When a setting cannot be used, or the encoder's weights cannot be had.
+        When a setting, the name or ``about`` cannot be used, or the encoder's weights cannot be
+        had.
     OutputError
         When ``out`` is something else than a bundle, or another run is training it.
+    GeoforestError
+        When the training diverged.
     """
     chosen = checked(TrainSettings, settings)
     out = Path(out)
     if out.exists() and not (out / CARD_NAME).is_file():
         raise OutputError(f"{out}: exists and is no model bundle; choose another name")
-    chips = {
-        split: read_split(data, split, n_bands=len(chosen.bands))
-        for split in ("train", "validation")
-    }
-    statistics = channel_statistics(chips["train"])
-    _check_usable(data, chips, chosen.bands, statistics)
-    network = initial_network(chosen)
+    chips, statistics = read_chips(data, chosen.bands)
+    _check_batches(data, chips["train"], chosen)
     name = name or out.name
+    # What it refuses, it refuses before the training.
+    card = _card(name, chosen, chips, statistics, about or {})
+    network = initial_network(chosen)
     told = tracker or NoTracker()
 
     def tell(epoch: Epoch) -> None:
@@ -104,9 +114,9 @@ def train(
         tracked(told, chosen.model_dump(mode="json"), name=name),
     ):
         history = fit(network, chips, statistics, chosen, work, tell)
-        card = _card(name, chosen, chips, statistics, history, about or {})
+        card = _with_history(card, history)
         bundle = save_bundle(work / "bundle", _stored(network, half=chosen.half), card)
-        card = judged_card(bundle, chips["validation"], scale=chosen.scale)
+        card = judged_card(bundle, chips["validation"], scale=chosen.scale, device=best_device())
         bundle = save_bundle(out, bundle.state_dict(), card)
         write_statistics(out / STATISTICS_NAME, chosen.bands, statistics)
         # Of the best epoch, where a tracker would take the last.
@@ -115,25 +125,64 @@ def train(
     return card
 
 
+def read_chips(
+    data: str | Path, bands: Sequence[str]
+) -> tuple[dict[str, list[Chip]], BandStatistics]:
+    """Read the chips of a training, and the statistics of those that are learnt from.
+
+    Returns
+    -------
+    chips
+        Of ``train`` and ``validation``.
+    statistics
+        Of ``train``.
+
+    Raises
+    ------
+    DataError
+        When the chips cannot be trained on with any settings.
+    """
+    chips = {
+        split: read_split(data, split, n_bands=len(bands)) for split in ("train", "validation")
+    }
+    statistics = channel_statistics(chips["train"])
+    _check_usable(data, chips, bands, statistics)
+    return chips, statistics
+
+
 def lowest_loss(card: ModelCard) -> float:
     """Give the validation loss of the epoch whose weights were kept."""
-    return min(float(epoch["val_loss"]) for epoch in card.training["history"])
+    losses = [epoch["val_loss"] for epoch in card.training["history"]]
+    # None stands for an epoch after which it was no number.
+    return min(float(loss) for loss in losses if loss is not None)
 
 
-def judged_card(bundle: Bundle, chips: Sequence[Chip], *, scale: float = 1e-4) -> ModelCard:
+def judged_card(
+    bundle: Bundle, chips: Sequence[Chip], *, scale: float = 1e-4, device: str = "cpu"
+) -> ModelCard:
     """Choose temperature and threshold on validation chips.
 
     Returns
     -------
     ModelCard
         That of the bundle with temperature, threshold, its curve, and metrics.
-    """
-    from geoforest.models.torch_runtime import TorchPredictor
 
-    card = bundle.card.model_copy(update={"temperature": 1.0})
-    logits = logit_histogram(TorchPredictor(replace(bundle, card=card)), chips, scale=scale)
-    card = card.model_copy(update={"temperature": fit_temperature(logits)})
-    evaluation = evaluate(TorchPredictor(replace(bundle, card=card)), chips, scale=scale)
+    Raises
+    ------
+    GeoforestError
+        When the model gives no numbers.
+    """
+
+    def judge(temperature: float) -> tuple[ModelCard, Evaluation]:
+        card = bundle.card.model_copy(update={"temperature": temperature})
+        predictor = TorchPredictor(replace(bundle, card=card), device=device)
+        return card, evaluate(predictor, chips, scale=scale)
+
+    card, evaluation = judge(1.0)
+    logits = evaluation.logits
+    temperature = fit_temperature(logits)
+    if temperature != 1.0:
+        card, evaluation = judge(temperature)
     threshold = evaluation.best_threshold()
     scores = evaluation.scores(threshold)
     scores["ece_uncalibrated"] = expected_calibration_error(reliability(logits.at(1.0)))
@@ -161,39 +210,57 @@ def _card(
     settings: TrainSettings,
     chips: Mapping[str, Sequence[Chip]],
     statistics: BandStatistics,
-    history: list[Epoch],
     about: Mapping[str, Any],
 ) -> ModelCard:
+    """Card of a model that is to be trained: it lacks the history, and all that is judged."""
     weights = settings.encoder_weights
     in_card = {"architecture", "encoder", "bands", "seed", "window", "scale", "workers"}
-    return ModelCard(
-        **about,
-        name=name,
-        architecture=settings.architecture,
-        encoder=settings.encoder,
-        in_channels=len(settings.bands),
-        bands=settings.bands,
-        mean=tuple(statistics.mean.tolist()),
-        std=tuple(statistics.std.tolist()),
-        reflectance_scale=settings.scale,
-        window=settings.window,
-        metrics_definition=DEFINITION,
-        seed=settings.seed,
-        versions={
+    fields = {
+        "name": name,
+        "architecture": settings.architecture,
+        "encoder": settings.encoder,
+        "in_channels": len(settings.bands),
+        "bands": settings.bands,
+        "mean": tuple(statistics.mean.tolist()),
+        "std": tuple(statistics.std.tolist()),
+        "reflectance_scale": settings.scale,
+        "window": settings.window,
+        "metrics_definition": DEFINITION,
+        "seed": settings.seed,
+        "versions": {
             "geoforest": __version__,
             **{
                 package: version(package)
                 for package in ("torch", "segmentation-models-pytorch", "pytorch-lightning")
             },
         },
-        created=datetime.now(UTC).date().isoformat(),
-        training={
+        "created": datetime.now(UTC).date().isoformat(),
+        "training": {
             **settings.model_dump(mode="json", exclude=in_card),
             "encoder_weights": Path(weights).name if weights else None,
             "chips": {split: len(items) for split, items in chips.items()},
-            "history": [dict(epoch) for epoch in history],
         },
-    )
+    }
+    if twice := sorted(fields.keys() & about.keys()):
+        raise InputError(f"{twice[0]}: the training sets it; it cannot stand in `about`")
+    return checked(ModelCard, {**about, **fields})
+
+
+def _with_history(card: ModelCard, history: Sequence[Epoch]) -> ModelCard:
+    """Put the epochs into a card; JSON has no NaN, so that a loss that is none becomes None."""
+    epochs = [
+        {
+            **epoch,
+            "train_loss": _number_or_none(epoch["train_loss"]),
+            "val_loss": _number_or_none(epoch["val_loss"]),
+        }
+        for epoch in history
+    ]
+    return card.model_copy(update={"training": {**card.training, "history": epochs}})
+
+
+def _number_or_none(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _check_usable(
@@ -203,17 +270,28 @@ def _check_usable(
     statistics: BandStatistics,
 ) -> None:
     """Find what would only fail after hours: shapes that make no batch, nothing to learn from."""
+    shown = without_secrets(str(data))
     for split, items in chips.items():
         shapes = sorted({chip.mask.shape for chip in items})
         if len(shapes) > 1:
             odd = next(chip.name for chip in items if chip.mask.shape == shapes[1])
             raise DataError(
-                f"{data}/{split}: chips of several shapes ({shapes[0]}, and {shapes[1]} as "
+                f"{shown}/{split}: chips of several shapes ({shapes[0]}, and {shapes[1]} as "
                 f"{odd}); one was wanted"
             )
-        if not any(chip.valid.any() for chip in items):
-            raise DataError(f"{data}/{split}/masks: not one labelled pixel (all are 255)")
+        refuse_labels(data, split, items)
     for band, mean, spread in zip(bands, statistics.mean, statistics.std, strict=True):
         # A constant has a spread of rounding errors only.
         if not spread > 1e-6 * abs(mean):
-            raise DataError(f"{data}/train/images: band {band} has one value everywhere")
+            raise DataError(f"{shown}/train/images: band {band} has one value everywhere")
+
+
+def _check_batches(data: str | Path, chips: Sequence[Chip], settings: TrainSettings) -> None:
+    """Refuse batches of one value a channel where the network is deepest: they have no spread."""
+    rows, cols = chips[0].mask.shape
+    n_chips = min(settings.batch_size, math.ceil(len(chips) / settings.devices))
+    if n_chips * rows * cols < 2 * 32 * 32:
+        raise DataError(
+            f"{without_secrets(str(data))}/train: batches of one chip of {rows} x {cols} px are "
+            "too little for batch norm; larger batches, more chips or larger ones were wanted"
+        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from geoforest.config import TrainSettings
@@ -11,6 +13,8 @@ from geoforest.models.unet import build_unet, encoder_of
 
 def initial_network(settings: TrainSettings) -> torch.nn.Module:
     """Build the network of a training; what no file gives is random, from the seed.
+
+    A file has to hold the whole encoder; its first convolution may be of other bands.
 
     Raises
     ------
@@ -24,7 +28,7 @@ def initial_network(settings: TrainSettings) -> torch.nn.Module:
     if settings.encoder_weights == "imagenet":
         _load_imagenet(network, settings.encoder, len(settings.bands))
     elif settings.encoder_weights is not None:
-        _load_file(network, settings.encoder, settings.encoder_weights)
+        _load_file(network, settings.encoder, len(settings.bands), settings.encoder_weights)
     return network
 
 
@@ -41,8 +45,8 @@ def _load_imagenet(network: torch.nn.Module, encoder: str, in_channels: int) -> 
     encoder_of(network).load_state_dict(pretrained.state_dict())
 
 
-def _load_file(network: torch.nn.Module, encoder: str, path: str) -> None:
-    """Take what fits, of the whole network or of its encoder."""
+def _load_file(network: torch.nn.Module, encoder: str, in_channels: int, path: str) -> None:
+    """Take the whole encoder, and what fits of the rest."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -51,11 +55,61 @@ def _load_file(network: torch.nn.Module, encoder: str, path: str) -> None:
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from error
     expected = network.state_dict()
+    _spread_over_bands(loaded, expected)
     fitting = {
         key: value
         for key, value in loaded.items()
         if key in expected and expected[key].shape == value.shape
     }
-    if not any(key.startswith("encoder.") for key in fitting):
-        raise InputError(f"{path}: holds no weights of Unet({encoder!r})'s encoder")
+    needed = _used_by_encoder(network, in_channels)
+    given = {key for key in loaded if key.startswith("encoder.")}
+    if wrong := sorted((needed | given) - fitting.keys()):
+        raise InputError(
+            f"{path}: holds {len(needed & fitting.keys())} of the {len(needed)} tensors of the "
+            f"encoder {encoder!r}, and {len(given - fitting.keys())} that do not fit it; the "
+            f"first that is missing or does not fit is {wrong[0]}"
+        )
     network.load_state_dict(fitting, strict=False)
+
+
+def _spread_over_bands(
+    loaded: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> None:
+    """Make the first convolution one of another number of bands, as smp does with ImageNet's."""
+    others = [
+        key
+        for key in loaded.keys() & expected.keys()
+        if key.startswith("encoder.") and loaded[key].shape != expected[key].shape
+    ]
+    if len(others) != 1:
+        return
+    (key,) = others
+    first, wanted = loaded[key], expected[key].shape
+    if first.ndim == len(wanted) == 4 and first[:, 0].shape == expected[key][:, 0].shape:
+        n_given, n_wanted = first.shape[1], wanted[1]
+        loaded[key] = first[:, torch.arange(n_wanted) % n_given] * (n_given / n_wanted)
+
+
+def _used_by_encoder(network: torch.nn.Module, in_channels: int) -> set[str]:
+    """Names of the tensors that the encoder computes features with.
+
+    Some encoders carry layers of a classifier that they never call, which files may lack; and
+    counters of batches matter to nobody.
+    """
+    encoder = encoder_of(network)
+    called: set[str] = set()
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, name=name: called.add(name))
+        for name, module in encoder.named_modules()
+    ]
+    training = encoder.training
+    with torch.inference_mode():
+        encoder.eval()(torch.zeros(1, in_channels, 64, 64))
+    encoder.train(training)
+    for hook in hooks:
+        hook.remove()
+    return {
+        f"encoder.{name}"
+        for name in encoder.state_dict()
+        if name.rpartition(".")[0] in called and not name.endswith("num_batches_tracked")
+    }

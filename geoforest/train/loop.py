@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import sys
 import warnings
@@ -18,6 +19,7 @@ from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, Model
 from torch.utils.data import DataLoader
 
 from geoforest.config import TrainSettings
+from geoforest.errors import GeoforestError
 from geoforest.machine import usable_cores
 from geoforest.reflectance import BandStatistics
 from geoforest.train.augmentation import ChipDataset, EpochSampler, Sample
@@ -25,12 +27,15 @@ from geoforest.train.chips import Chip
 from geoforest.train.module import SegmentationModule
 from geoforest.train.resume import BEST_NAME, LAST_NAME
 
-_DONE_NAME = "trained"
 _MAX_WORKERS = 8
 
 
 class Epoch(TypedDict):
-    """Losses of one epoch, mean over its batches, and the learning rate at its end."""
+    """Losses of one epoch, and the learning rate at its end.
+
+    ``train_loss`` is the mean over the chips of their batches' losses, while the weights moved;
+    ``val_loss`` is the loss of all validation pixels at once.
+    """
 
     epoch: int
     train_loss: float
@@ -71,6 +76,11 @@ def fit(
     -------
     list of Epoch
         All epochs, those of earlier runs included.
+
+    Raises
+    ------
+    GeoforestError
+        When the training diverged: no epoch has a validation loss. The last checkpoint is removed.
     """
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = SegmentationModule(
@@ -82,35 +92,73 @@ def fit(
         freeze_encoder=settings.freeze_encoder,
         encoder_bn=settings.encoder_bn,
     )
-    loaders = {split: _loader(split, items, statistics, settings) for split, items in chips.items()}
-    history = _History(settings.seed, on_epoch)
-    last, done = folder / LAST_NAME, folder / _DONE_NAME
-    trained_before = done.exists()
-    if not trained_before:
-        with _quiet():
-            trainer = _trainer(settings, folder, history)
-            with _interruptible(trainer):
-                trainer.fit(
-                    module,
-                    loaders["train"],
-                    loaders["validation"],
-                    ckpt_path=str(last) if last.exists() else None,
-                    weights_only=True,
-                )
-        # Were the run killed later on, training again would be an epoch more than patience allows.
-        done.touch()
-    # With several devices the epochs were counted in other processes: the checkpoint has them.
-    finished = torch.load(last, map_location="cpu", weights_only=True)
-    history.load_state_dict(finished["callbacks"][history.state_key])
-    if not trained_before:
+    last = folder / LAST_NAME
+    history = _History(settings.seed, on_epoch, last)
+    if not _is_over(history.epochs, settings):
+        _train(module, chips, statistics, settings, folder, history)
+        # With several devices the epochs were counted in other processes: the checkpoint has them.
+        history.restore(last)
         history.tell()
+    if not any(np.isfinite(epoch["val_loss"]) for epoch in history.epochs):
+        # Going on from here would help nobody.
+        last.unlink()
+        raise GeoforestError(
+            "training diverged: the validation loss was no number after any epoch; a lower "
+            f"learning rate than {settings.learning_rate:g} or clipped gradients may help"
+        )
     best = torch.load(folder / BEST_NAME, map_location="cpu", weights_only=True)
     module.load_state_dict(best["state_dict"])
     return history.epochs
 
 
+def _is_over(epochs: Sequence[Epoch], settings: TrainSettings) -> bool:
+    """Whether a training ended with these epochs, of its own accord or early.
+
+    A run may have been killed after its last epoch: training again would be one epoch too many.
+    The rule of early stopping is Lightning's.
+    """
+    if len(epochs) >= settings.epochs:
+        return True
+    if not epochs or not settings.patience:
+        return False
+    losses = [epoch["val_loss"] for epoch in epochs]
+    since_best = len(losses) - 1 - int(np.argmin(losses))
+    return since_best >= settings.patience or not np.isfinite(losses[-1])
+
+
+def _train(
+    module: SegmentationModule,
+    chips: Mapping[str, Sequence[Chip]],
+    statistics: BandStatistics,
+    settings: TrainSettings,
+    folder: Path,
+    history: _History,
+) -> None:
+    """Train from the last checkpoint on, or from the start."""
+    last = folder / LAST_NAME
+    first_epoch = len(history.epochs)
+    train, validation = (
+        _loader(split, chips[split], statistics, settings, first_epoch)
+        for split in ("train", "validation")
+    )
+    with _quiet():
+        trainer = _trainer(settings, folder, history)
+        with _interruptible(trainer):
+            trainer.fit(
+                module,
+                train,
+                validation,
+                ckpt_path=str(last) if last.exists() else None,
+                weights_only=True,
+            )
+
+
 def _loader(
-    split: str, chips: Sequence[Chip], statistics: BandStatistics, settings: TrainSettings
+    split: str,
+    chips: Sequence[Chip],
+    statistics: BandStatistics,
+    settings: TrainSettings,
+    first_epoch: int = 0,
 ) -> DataLoader[Sample]:
     training = split == "train"
     dataset = ChipDataset(
@@ -124,15 +172,18 @@ def _loader(
     on_gpu = torch.cuda.is_available()
     if workers is None:
         workers = min(_MAX_WORKERS, usable_cores()) if on_gpu else 0
+    # Lightning begins to load before it tells the sampler of the epoch.
+    sampler = EpochSampler(len(chips), seed=settings.seed, epoch=first_epoch) if training else None
+    chips_a_device = math.ceil(len(chips) / settings.devices)
     return DataLoader(
         dataset,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=on_gpu,
         batch_size=settings.batch_size,
-        sampler=EpochSampler(len(chips), seed=settings.seed) if training else None,
+        sampler=sampler,
         # A last batch of one chip has no batch statistics.
-        drop_last=training and len(chips) > settings.batch_size,
+        drop_last=training and chips_a_device > settings.batch_size,
     )
 
 
@@ -151,7 +202,7 @@ def _trainer(settings: TrainSettings, folder: Path, history: _History) -> pl.Tra
         precision=settings.precision,
         accumulate_grad_batches=settings.accumulate,
         deterministic=settings.deterministic,
-        gradient_clip_val=1.0,
+        gradient_clip_val=settings.gradient_clip,
         callbacks=callbacks,
         logger=False,
         enable_progress_bar=False,
@@ -185,11 +236,12 @@ class _History(pl.Callback):
     on where a run was interrupted.
     """
 
-    def __init__(self, seed: int, on_epoch: OnEpoch) -> None:
+    def __init__(self, seed: int, on_epoch: OnEpoch, checkpoint: Path) -> None:
         self.epochs: list[Epoch] = []
         self._seed = seed
         self._on_epoch: OnEpoch | None = on_epoch
-        self._told = 0
+        self.restore(checkpoint)
+        self._told = len(self.epochs)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         step = trainer.fit_loop.total_batch_idx
@@ -207,6 +259,12 @@ class _History(pl.Callback):
         )
         self.tell()
 
+    def restore(self, checkpoint: Path) -> None:
+        """Take up the epochs of a checkpoint, where there is one."""
+        if checkpoint.exists():
+            loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            self.load_state_dict(loaded["callbacks"][self.state_key])
+
     def tell(self) -> None:
         """Tell of the epochs that nobody was told of."""
         if self._on_epoch is not None:
@@ -219,11 +277,6 @@ class _History(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.epochs = state_dict["epochs"]
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        self._told = len(checkpoint["callbacks"][self.state_key]["epochs"])
 
     def __getstate__(self) -> dict[str, Any]:
         # Whoever listens does so in this process, not in those of other devices.

@@ -16,9 +16,9 @@ DEFINITION = (
     "forest is the positive class; pixels of code 255 are left out; a ratio without a denominator "
     "is 1 when there was nothing to find and nothing was found, else 0. Plain names are pooled: "
     "counts are added up over the chips of the split, then divided once. per_image_ is the mean "
-    "over chips of each chip's own score. weighted_ is the mean over the classes forest and other, "
-    "each taken as positive in its turn, weighted by its pixels in truth. mean_iou is the plain "
-    "mean of the IoU of both classes, pooled. ece is the expected calibration error"
+    "over labelled chips of each chip's own score. weighted_ is the mean over the classes forest "
+    "and other, each taken as positive in its turn, weighted by its pixels in truth. mean_iou is "
+    "the plain mean of the IoU of both classes, pooled. ece is the expected calibration error"
 )
 
 

@@ -9,12 +9,14 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own idiom)
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchmetrics import Metric
 
 from geoforest.config import EncoderNorm, Loss, Schedule
 from geoforest.models.unet import decode, encoder_of
 from geoforest.train.augmentation import Sample
 from geoforest.types import FOREST, NO_OBSERVATION
 
+_SMOOTH: Final = 1e-6
 # Encoder features of validation chips that are kept rather than computed anew each epoch.
 _MAX_CACHED_BYTES: Final = 4 << 30
 
@@ -28,7 +30,8 @@ class SegmentationModule(pl.LightningModule):
         ``(n, band, row, col)`` to logits ``(n, 1, row, col)``.
     loss
         ``dice``, or ``dice+bce``: the sum of Dice and binary cross-entropy. Both take logits;
-        Dice's ``smooth`` is 1e-6, over all pixels of a batch at once.
+        Dice's ``smooth`` is 1e-6. In training it is that of all pixels of a batch at once, in
+        validation that of all pixels of the split, see :class:`EpochLoss`.
     learning_rate, weight_decay
         Of AdamW.
     schedule
@@ -62,8 +65,9 @@ class SegmentationModule(pl.LightningModule):
         self._schedule = schedule
         self._encoder_bn = encoder_bn
         self._dice = smp.losses.DiceLoss(
-            "binary", from_logits=True, smooth=1e-6, ignore_index=NO_OBSERVATION
+            "binary", from_logits=True, smooth=_SMOOTH, ignore_index=NO_OBSERVATION
         )
+        self.validation_loss = EpochLoss(loss)
         self._features = _FeatureCache()
         self._features_are_constant = freeze_encoder and encoder_bn == "frozen"
         if freeze_encoder:
@@ -78,6 +82,10 @@ class SegmentationModule(pl.LightningModule):
                     layer.eval()
         return self
 
+    def on_train_start(self) -> None:
+        """Set training mode: Lightning keeps each layer in the mode that it finds it in."""
+        self.train()
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, row, col)``, float32."""
         logits: torch.Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
@@ -87,11 +95,14 @@ class SegmentationModule(pl.LightningModule):
         """Loss of a training batch."""
         images, masks = batch
         loss = self.loss(self(images), masks)
-        self._log_mean("train_loss", loss, len(images))
+        # Lightning takes the mean over an epoch's chips, on all devices.
+        self.log(
+            "train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True
+        )
         return loss
 
     def validation_step(self, batch: Sample, index: int) -> None:
-        """Loss of a validation batch."""
+        """Add a batch to the validation loss."""
         images, masks = batch
         if self._features_are_constant:
             features = self._features.get(index)
@@ -102,21 +113,16 @@ class SegmentationModule(pl.LightningModule):
             logits = decode(self.network, images, features).float()
         else:
             logits = self(images)
-        self._log_mean("val_loss", self.loss(logits, masks), len(images))
+        self.validation_loss.update(logits, masks)
+        self.log("val_loss", self.validation_loss, on_step=False, on_epoch=True)
 
     def loss(self, logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Loss of logits ``(n, 1, row, col)``; pixels of mask code 255 do not count."""
         loss: torch.Tensor = self._dice(logits, masks[:, None].long())
         if self._loss == "dice+bce":
             labelled = masks != NO_OBSERVATION
-            truth = (masks == FOREST).float()
-            entropy = F.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
-            loss = loss + (entropy * labelled).sum() / labelled.sum().clamp(min=1)
+            loss = loss + _entropy(logits, masks, labelled) / labelled.sum().clamp(min=1)
         return loss
-
-    def _log_mean(self, name: str, loss: torch.Tensor, n_chips: int) -> None:
-        """Let Lightning take the mean over an epoch's chips, on all devices."""
-        self.log(name, loss, on_step=False, on_epoch=True, batch_size=n_chips, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW over what is trained, and the schedule."""
@@ -138,6 +144,54 @@ class SegmentationModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+class EpochLoss(Metric):
+    """Loss of all pixels of an epoch at once, in whatever batches and on whatever devices.
+
+    The mean of the batches' own losses would depend on their size: Dice is a ratio, and a batch
+    without forest has none.
+
+    Parameters
+    ----------
+    loss
+        As for :class:`SegmentationModule`.
+    """
+
+    # Overlap, sum of probability and truth, cross-entropy, labelled pixels.
+    sums: torch.Tensor
+
+    def __init__(self, loss: Loss) -> None:
+        super().__init__()
+        self._loss = loss
+        self.add_state("sums", torch.zeros(4), dist_reduce_fx="sum")
+
+    def update(self, logits: torch.Tensor, masks: torch.Tensor) -> None:
+        """Add a batch: logits ``(n, 1, row, col)``, masks ``(n, row, col)``; 255 is left out."""
+        labelled = masks != NO_OBSERVATION
+        truth = (masks == FOREST).float()
+        probability = torch.sigmoid(logits[:, 0]) * labelled
+        self.sums += torch.stack(
+            [
+                (probability * truth).sum(),
+                probability.sum() + truth.sum(),
+                _entropy(logits, masks, labelled),
+                labelled.sum(),
+            ]
+        )
+
+    def compute(self) -> torch.Tensor:
+        """Loss of all that was added."""
+        overlap, total, entropy, pixels = self.sums
+        dice = 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
+        return dice + entropy / pixels.clamp(min=1) if self._loss == "dice+bce" else dice
+
+
+def _entropy(logits: torch.Tensor, masks: torch.Tensor, labelled: torch.Tensor) -> torch.Tensor:
+    """Sum of the binary cross-entropy of labelled pixels."""
+    truth = (masks == FOREST).float()
+    entropy = F.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
+    return (entropy * labelled).sum()
 
 
 class _FeatureCache:

@@ -23,12 +23,11 @@ _JOB_NAME: Final = "job.json"
 def training_identity(
     settings: TrainSettings, chips: Mapping[str, Sequence[Chip]]
 ) -> dict[str, Any]:
-    """All that changes a weight: settings, initial weights, and the chips by content."""
-    weights = settings.encoder_weights
+    """All that changes a weight: settings, initial weights and chips, both by their content."""
     return {
-        "settings": settings.model_dump(mode="json", exclude={"workers"}),
-        "encoder_weights": _weights_digest(weights),
-        "chips": {split: _chips_digest(items) for split, items in chips.items()},
+        "settings": settings.model_dump(mode="json", exclude={"workers", "encoder_weights"}),
+        "encoder_weights": weights_digest(settings.encoder_weights),
+        "chips": {split: chips_digest(items) for split, items in chips.items()},
     }
 
 
@@ -72,18 +71,20 @@ def open_training(out: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def _weights_digest(weights: str | None) -> str | None:
-    """Content of a file of weights; the name itself where it is none."""
-    if weights is None or not Path(weights).is_file():
+def weights_digest(weights: str | None) -> str | None:
+    """Content of a file of weights, wherever it lies; ``imagenet`` and None are themselves."""
+    if weights in (None, "imagenet") or not Path(weights).is_file():
         return weights
     with Path(weights).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _chips_digest(chips: Sequence[Chip]) -> str:
+def chips_digest(chips: Sequence[Chip]) -> str:
+    """Names, pixels and labels of chips."""
     digest = hashlib.sha256()
     for chip in chips:
         digest.update(f"{chip.name}\0{chip.dn.shape}{chip.dn.dtype}\0".encode())
         digest.update(chip.dn.tobytes())
         digest.update(chip.mask.tobytes())
+        digest.update(chip.observed.tobytes())
     return digest.hexdigest()

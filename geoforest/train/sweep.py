@@ -8,9 +8,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -19,11 +21,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from geoforest.config import TrainSettings, checked
-from geoforest.errors import GeoforestError, InputError
+from geoforest.errors import GeoforestError, InputError, OutputError
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
-from geoforest.storage import exclusive_lock, write_durably
+from geoforest.storage import exclusive_lock, read_json, write_durably
 from geoforest.train.figures import sweep_figure
-from geoforest.train.fit import lowest_loss, train
+from geoforest.train.fit import lowest_loss, read_chips, train
+from geoforest.train.resume import chips_digest, weights_digest
 from geoforest.train.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
 
 METRIC: Final = "val_loss"
 _DATABASE_NAME: Final = "sweep.db"
+_IDENTITY_NAME: Final = "sweep.json"
+# Attribute of a trial that failed.
+_ERROR: Final = "error"
 _Number = int | float
 
 
@@ -54,7 +60,22 @@ class SweepParameter(BaseModel):
             raise ValueError("one of value, values, or min and max was wanted")
         if self.values is not None and not self.values:
             raise ValueError("values is empty")
+        if self.min is not None and self.max is not None:
+            self._check_range(self.min, self.max)
         return self
+
+    def _check_range(self, low: _Number, high: _Number) -> None:
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise ValueError(f"min {low}, max {high}: numbers in this order were wanted")
+        if self.distribution == "log_uniform_values" and low <= 0:
+            raise ValueError(f"min {low}: log_uniform_values wants one above 0")
+        if self.distribution == "int_uniform" and not self.is_whole:
+            raise ValueError(f"min {low}, max {high}: int_uniform wants whole numbers")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a range has whole numbers for its ends, and so for its values by default."""
+        return isinstance(self.min, int) and isinstance(self.max, int)
 
     @property
     def choices(self) -> tuple[Any, ...] | None:
@@ -73,8 +94,15 @@ class SweepMetric(BaseModel):
     goal: Literal["minimize"] = "minimize"
 
 
+# Of a configuration for Weights & Biases: where and how its own agent would train.
+_AGENTS_KEYS: Final = {"program", "command", "project", "entity"}
+
+
 class SweepConfig(BaseModel):
-    """Configuration of a sweep, as of Weights & Biases."""
+    """Configuration of a sweep, as of Weights & Biases.
+
+    ``program``, ``command``, ``project`` and ``entity`` may stand in it and say nothing here.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -84,6 +112,13 @@ class SweepConfig(BaseModel):
     metric: SweepMetric = SweepMetric()
     parameters: dict[str, SweepParameter] = Field(min_length=1)
     run_cap: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_agents_keys(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        return {name: value for name, value in raw.items() if name not in _AGENTS_KEYS}
 
     @model_validator(mode="after")
     def _method_fits(self) -> SweepConfig:
@@ -98,20 +133,26 @@ class SweepConfig(BaseModel):
     @property
     def n_trials(self) -> int:
         """Trials of the whole sweep."""
-        grid = math.prod(len(one.choices or ()) for one in self.parameters.values())
         if self.method != "grid":
             assert self.run_cap is not None
             return self.run_cap
-        return min(grid, self.run_cap or grid)
+        return len(self.grid())
+
+    def grid(self) -> list[dict[str, Any]]:
+        """List the settings of each trial of a grid, the last parameter varying fastest."""
+        choices = [one.choices or () for one in self.parameters.values()]
+        points = itertools.islice(itertools.product(*choices), self.run_cap)
+        return [dict(zip(self.parameters, point, strict=True)) for point in points]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a sweep; ``value`` is None where it failed."""
+    """One training of a sweep; where it failed, ``value`` is None and ``error`` says why."""
 
     parameters: dict[str, Any]
     value: float | None
     bundle: Path
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +165,11 @@ class SweepResult:
     def best(self) -> Trial:
         """The trial of lowest validation loss."""
         return self.trials[0]
+
+    @property
+    def failed(self) -> list[Trial]:
+        """Those without a value: while there are any, nobody knows which is best."""
+        return [trial for trial in self.trials if trial.value is None]
 
 
 def read_sweep(path: str | Path) -> SweepConfig:
@@ -163,7 +209,8 @@ def run_sweep(
     """Train every trial of a sweep that is not trained yet.
 
     A killed sweep goes on where it was: finished trials are kept in ``out/sweep.db``, and the
-    training that was interrupted resumes from its last epoch.
+    training that was interrupted resumes from its last epoch. Trials that failed are tried once
+    more in each call.
 
     Parameters
     ----------
@@ -172,7 +219,8 @@ def run_sweep(
     data
         Labelled chips.
     out
-        Folder: a bundle a trial in ``trials``, ``sweep.db``, ``trials.csv``, ``trials.png``.
+        Folder: a bundle a trial in ``trials``, ``sweep.db``, ``sweep.json``, ``trials.csv``,
+        ``trials.png``.
     on_trial
         Told of each trial as it ends.
     **fixed
@@ -181,37 +229,41 @@ def run_sweep(
     Raises
     ------
     InputError
-        When a setting cannot be used, or is fixed and varied at once.
+        When a setting cannot be used, or is fixed and varied at once; when ``out`` holds another
+        sweep, or one on other data.
+    DataError
+        When the chips cannot be used.
+    OutputError
+        When ``out`` cannot be written to, or another run is at it.
     GeoforestError
         When no trial succeeded.
     """
-    import optuna
+    from optuna.trial import TrialState
 
-    out = _prepared(config, Path(out), fixed)
-    reasons: list[str] = []
-
-    def objective(trial: optuna.Trial) -> float:
-        parameters = _suggested(config, trial)
-        bundle = trial_folder(out, parameters)
-        try:
-            value = train_trial(data, bundle, {**fixed, **parameters})
-        except GeoforestError as error:
-            reasons.append(str(error))
-            on_trial(Trial(parameters, None, bundle))
-            raise
-        on_trial(Trial(parameters, value, bundle))
-        return value
-
-    with exclusive_lock(out):
-        study = _open_study(config, out, fixed)
-        done = len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE]))
-        if done < config.n_trials:
-            study.optimize(objective, n_trials=config.n_trials - done, catch=(GeoforestError,))
-        result = SweepResult(_ranked(study, config, out))
-        _write_tables(out, result)
-    if result.best.value is None:
-        raise GeoforestError(f"{out}: no trial succeeded ({reasons[0]})")
-    return result
+    out = Path(out)
+    with _claimed(out, _identity(config, data, fixed)):
+        study = _open_study(config, out)
+        failed = 0
+        while len(study.get_trials(states=[TrialState.COMPLETE])) + failed < config.n_trials:
+            # By its number, a trial draws what it would have drawn without an interruption.
+            study.sampler = _sampler(config, seed=len(study.trials))
+            trial = study.ask()
+            parameters = _suggested(config, trial)
+            bundle = trial_folder(out, parameters)
+            try:
+                value = train_trial(data, bundle, {**fixed, **parameters})
+            # Whoever interrupts the sweep leaves the trial as one that runs, to be resumed.
+            except Exception as error:
+                trial.set_user_attr(_ERROR, str(error))
+                study.tell(trial, state=TrialState.FAIL)
+                if not isinstance(error, GeoforestError):
+                    raise
+                failed += 1
+                on_trial(Trial(parameters, None, bundle, str(error)))
+            else:
+                study.tell(trial, value)
+                on_trial(Trial(parameters, value, bundle))
+        return _finished(out, _trials(study, config, out))
 
 
 def run_wandb_sweep(
@@ -235,8 +287,8 @@ def run_wandb_sweep(
 
     Raises
     ------
-    InputError
-        When a setting cannot be used, or there is no key.
+    InputError, DataError, OutputError
+        As for :func:`run_sweep`; or when there is no key.
     RegistryError
         When the server cannot be reached, or refuses.
     GeoforestError
@@ -244,18 +296,26 @@ def run_wandb_sweep(
     """
     from geoforest.train.wandb_sweeps import sweep_with_wandb
 
-    out = _prepared(config, Path(out), fixed)
+    out = Path(out)
     trials: list[Trial] = []
 
     def train_one(chosen: dict[str, Any], tracker: Tracker) -> float:
         parameters = {name: chosen[name] for name in config.parameters}
         bundle = trial_folder(out, parameters)
-        value = train_trial(data, bundle, {**fixed, **parameters}, tracker)
-        trials.append(Trial(parameters, value, bundle))
-        on_trial(trials[-1])
+
+        def tell(trial: Trial) -> None:
+            trials.append(trial)
+            on_trial(trial)
+
+        try:
+            value = train_trial(data, bundle, {**fixed, **parameters}, tracker)
+        except Exception as error:
+            tell(Trial(parameters, None, bundle, str(error)))
+            raise
+        tell(Trial(parameters, value, bundle))
         return value
 
-    with exclusive_lock(out):
+    with _claimed(out, _identity(config, data, fixed)):
         sweep_with_wandb(
             config.model_dump(mode="json", exclude_unset=True),
             train_one,
@@ -263,17 +323,46 @@ def run_wandb_sweep(
             entity=entity,
             count=config.run_cap,
         )
-        result = SweepResult(sorted(trials, key=lambda trial: trial.value or 0.0))
-        _write_tables(out, result)
-    return result
+        return _finished(out, trials)
 
 
-def _prepared(config: SweepConfig, out: Path, fixed: Mapping[str, Any]) -> Path:
+def _identity(config: SweepConfig, data: str | Path, fixed: Mapping[str, Any]) -> dict[str, Any]:
+    """All that changes a trial: settings, initial weights and chips, both by their content.
+
+    What would fail in every trial is refused here.
+    """
     checked(TrainSettings, dict(fixed))
     if twice := sorted(fixed.keys() & config.parameters.keys()):
         raise InputError(f"{twice[0]}: is given for all trials and varied by the sweep")
-    out.mkdir(parents=True, exist_ok=True)
-    return out
+    values = {name: one.choices or (one.min,) for name, one in config.parameters.items()}
+    first = checked(TrainSettings, {**fixed, **{name: some[0] for name, some in values.items()}})
+    chips, _ = read_chips(data, first.bands)
+    weights = values.get("encoder_weights", (first.encoder_weights,))
+    return {
+        "config": config.model_dump(mode="json"),
+        "fixed": dict(fixed),
+        "encoder_weights": [weights_digest(one) for one in weights],
+        "chips": {split: chips_digest(items) for split, items in chips.items()},
+    }
+
+
+@contextmanager
+def _claimed(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the folder of a sweep, which is new or holds this very one."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written to ({error.strerror or error})") from error
+    text = json.dumps(identity, indent=2, sort_keys=True, default=str)
+    with exclusive_lock(out):
+        recorded = read_json(out / _IDENTITY_NAME)
+        if recorded is None and not (out / _DATABASE_NAME).exists():
+            write_durably(out / _IDENTITY_NAME, text.encode())
+        elif recorded != json.loads(text):
+            raise InputError(
+                f"{out}: holds another sweep, or this one on other data; choose another --out"
+            )
+        yield
 
 
 def train_trial(
@@ -299,43 +388,44 @@ def best_bundle(result: SweepResult) -> Bundle:
     return load_bundle(result.best.bundle)
 
 
-def _open_study(config: SweepConfig, out: Path, fixed: Mapping[str, Any]) -> optuna.Study:
-    """Open the study of a folder; trials that a killed run left behind are queued again."""
+def _open_study(config: SweepConfig, out: Path) -> optuna.Study:
+    """Open the study of a folder; all trials that are known and not finished are in its queue."""
     import optuna
+    from optuna.trial import TrialState
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    identity = {"config": config.model_dump(mode="json"), "fixed": dict(fixed)}
+    # Of a trial that fails we tell ourselves.
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = optuna.storages.RDBStorage(f"sqlite:///{out / _DATABASE_NAME}")
     study = optuna.create_study(
-        storage=storage,
-        study_name=config.name,
-        sampler=_sampler(config),
-        direction="minimize",
-        load_if_exists=True,
+        storage=storage, study_name=config.name, direction="minimize", load_if_exists=True
     )
-    recorded = study.user_attrs.get("identity")
-    if recorded is None:
-        study.set_user_attr("identity", json.dumps(identity, sort_keys=True))
-    elif recorded != json.dumps(identity, sort_keys=True):
-        raise InputError(f"{out}: holds another sweep; choose another --out")
     study_id = storage.get_study_id_from_name(config.name)
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        # We hold the folder: whoever ran it is dead. Back in the queue it keeps its parameters and
-        # its place in the grid, which a new trial of the same parameters would not have.
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        # We hold the folder: whoever ran it is dead. Back in the queue it keeps its parameters.
         number = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
-        storage.set_trial_state_values(number, optuna.trial.TrialState.WAITING)
+        storage.set_trial_state_values(number, TrialState.WAITING)
+    known = [
+        trial.system_attrs.get("fixed_params", trial.params)
+        for trial in study.get_trials(states=[TrialState.COMPLETE, TrialState.WAITING])
+    ]
+    if config.method == "grid":
+        wanted = config.grid()
+    else:
+        wanted = [trial.params for trial in study.get_trials(states=[TrialState.FAIL])]
+    for parameters in wanted:
+        if parameters not in known:
+            study.enqueue_trial(parameters)
+            known.append(parameters)
     return study
 
 
-def _sampler(config: SweepConfig) -> optuna.samplers.BaseSampler:
+def _sampler(config: SweepConfig, *, seed: int) -> optuna.samplers.BaseSampler:
     import optuna
 
-    if config.method == "grid":
-        grid = {name: list(one.choices or ()) for name, one in config.parameters.items()}
-        return optuna.samplers.GridSampler(grid, seed=0)
-    if config.method == "random":
-        return optuna.samplers.RandomSampler(seed=0)
-    return optuna.samplers.TPESampler(seed=0)
+    if config.method == "bayes":
+        return optuna.samplers.TPESampler(seed=seed)
+    # Of a grid all trials are in the queue.
+    return optuna.samplers.RandomSampler(seed=seed)
 
 
 def _suggested(config: SweepConfig, trial: optuna.Trial) -> dict[str, Any]:
@@ -343,9 +433,7 @@ def _suggested(config: SweepConfig, trial: optuna.Trial) -> dict[str, Any]:
     for name, one in config.parameters.items():
         if one.choices is not None:
             values[name] = trial.suggest_categorical(name, list(one.choices))
-        elif one.distribution == "int_uniform" or (
-            one.distribution is None and isinstance(one.min, int) and isinstance(one.max, int)
-        ):
+        elif one.distribution == "int_uniform" or (one.distribution is None and one.is_whole):
             values[name] = trial.suggest_int(name, int(one.min or 0), int(one.max or 0))
         else:
             log = one.distribution == "log_uniform_values"
@@ -354,17 +442,31 @@ def _suggested(config: SweepConfig, trial: optuna.Trial) -> dict[str, Any]:
     return values
 
 
-def _ranked(study: optuna.Study, config: SweepConfig, out: Path) -> list[Trial]:
+def _trials(study: optuna.Study, config: SweepConfig, out: Path) -> list[Trial]:
+    """Trials of a study, one for each set of parameters: the one that succeeded, if any did."""
     trials: dict[str, Trial] = {}
     for trial in study.get_trials():
         if trial.params.keys() != config.parameters.keys():
             continue
-        key = json.dumps(trial.params, sort_keys=True)
-        value = trial.value if trial.state.name == "COMPLETE" else None
+        parameters = {name: trial.params[name] for name in config.parameters}
+        key = json.dumps(parameters)
         if key not in trials or trials[key].value is None:
-            folder = trial_folder(out, {name: trial.params[name] for name in config.parameters})
-            trials[key] = Trial(dict(trial.params), value, folder)
-    return sorted(trials.values(), key=lambda t: (t.value is None, t.value or 0.0))
+            value = trial.value if trial.state.name == "COMPLETE" else None
+            error = "" if value is not None else trial.user_attrs.get(_ERROR, "")
+            trials[key] = Trial(parameters, value, trial_folder(out, parameters), error)
+    return list(trials.values())
+
+
+def _finished(out: Path, trials: Sequence[Trial]) -> SweepResult:
+    """Rank the trials and write their tables."""
+    ranked = sorted(trials, key=lambda trial: (trial.value is None, trial.value or 0.0))
+    if not ranked:
+        raise GeoforestError(f"{out}: there was no trial to train")
+    result = SweepResult(ranked)
+    _write_tables(out, result)
+    if result.best.value is None:
+        raise GeoforestError(f"{out}: no trial succeeded ({result.best.error})")
+    return result
 
 
 def _write_tables(out: Path, result: SweepResult) -> None:

@@ -47,7 +47,7 @@ def data(tmp_path) -> Path:
 
 
 def spoil(data: Path) -> None:
-    """One error, and one warning."""
+    """Two errors."""
     (data / "train" / "masks" / "1.tif").unlink()
     mask = np.zeros((1, 64, 64), np.uint8)
     synthetic.write_raster(data / "validation" / "masks" / "0.tif", mask, descriptions=None)
@@ -83,8 +83,9 @@ class TestCheck:
         lines = done.stdout.splitlines()
         image = f"{data}/train/images/1.tif"
         assert lines[0] == f"error: {image}: image without mask of the same name"
-        assert lines[1] == f"warning: {data}/validation/masks: no forest at all"
-        assert lines[-1].endswith("validation 1 chip(s), 0.0 % forest: 1 error(s), 2 warning(s)")
+        no_forest = "no forest at all; both classes were wanted"
+        assert lines[1] == f"error: {data}/validation/masks: {no_forest}"
+        assert lines[-1].endswith("validation 1 chip(s), 0.0 % forest: 2 error(s), 1 warning(s)")
         assert len(lines) == 4
 
     def test_json(self, geoforest, data):
@@ -92,7 +93,7 @@ class TestCheck:
         done = geoforest("data", "check", data, "--json")
         assert done.returncode == 2
         told = json.loads(done.stdout)
-        assert [finding["level"] for finding in told["findings"]] == ["error", "warning", "warning"]
+        assert [finding["level"] for finding in told["findings"]] == ["error", "error", "warning"]
         assert set(told["findings"][0]) == {"level", "where", "what"}
         assert told["splits"]["validation"] == {
             "chips": 1,
@@ -100,6 +101,11 @@ class TestCheck:
             "forest_px": 0,
             "forest_percent": 0.0,
         }
+
+    def test_no_secret_of_a_url_is_told(self, geoforest):
+        done = geoforest("data", "check", "memory://me:s3cr3t@nowhere?sig=s3cr3t", "--json")
+        assert json.loads(done.stdout)["data"] == "memory://nowhere"
+        assert "s3cr3t" not in done.stdout + done.stderr
 
     def test_bands(self, geoforest, tmp_path):
         data = write_chips(tmp_path / "rgb", {"train": 1, "validation": 1}, bands=3)

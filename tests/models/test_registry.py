@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -175,6 +176,21 @@ class TestFolderRegistry:
                 attempt()
         assert (registry.root / "unet" / "aliases.json").read_text() == content
         assert same(registry.open("unet:v0"), small)
+
+    def test_a_card_that_was_edited_is_told(self, registry, small):
+        registry.push(small, "unet")
+        card, record = registry.root / "unet/v0/model.json", registry.root / "unet/v0.json"
+        card.write_text(card.read_text().replace('"threshold": 0.5', '"threshold": 0.01'))
+        with pytest.raises(BundleError, match="the card is not the one that was pushed"):
+            registry.open("unet")
+        # A version of before there was a record of cards.
+        old = {
+            name: value
+            for name, value in json.loads(record.read_text()).items()
+            if name != "card_sha256"
+        }
+        record.write_text(json.dumps(old))
+        assert registry.open("unet").card.threshold == 0.01
 
     def test_damaged_versions_are_told(self, registry, small):
         registry.push(small, "unet")

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from geoforest.errors import DataError, OutputError
+from geoforest.errors import DataError, InputError, OutputError
 from geoforest.models.bundle import load_bundle, save_bundle
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.report.evaluation import evaluate_model
 from geoforest.train.chips import read_split
 from geoforest.train.evaluate import evaluate
+from geoforest.train.metrics import DEFINITION
+from tests import synthetic
 from tests.train.test_fit import write_chips
 
 
@@ -87,3 +92,57 @@ def test_failures_leave_nothing_and_replace_nothing(data, model, tmp_path):
     with pytest.raises(OutputError, match="is no evaluation"):
         evaluate_model(model, data, tmp_path / "mine", device="cpu")
     assert list((tmp_path / "mine").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"threshold": 2}, "threshold 2: a probability from 0 to 1"),
+        ({"threshold": -0.1}, "threshold -0.1: a probability"),
+        ({"threshold": float("nan")}, "threshold nan: a probability"),
+        ({"splits": ("validation", "validation")}, "splits validation, validation: one or several"),
+        ({"splits": ("../set/validation",)}, "split '../set/validation': a name such as"),
+        ({"splits": ("",)}, "split '': a name such as"),
+        ({"splits": ()}, "splits none: one or several"),
+    ],
+)
+def test_options_are_checked_before_the_model_is_opened(data, tmp_path, options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        evaluate_model(tmp_path / "no model", data, tmp_path / "e", **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_chip_without_a_label_has_no_score_and_no_rank(data, model, tmp_path):
+    copy = Path(shutil.copytree(data, tmp_path / "copy"))
+    unlabelled(copy / "test" / "masks" / "0.tif")
+    metrics = evaluate_model(model, copy, tmp_path / "e", splits=("test",), device="cpu")
+    with (tmp_path / "e" / "test" / "chips.csv").open() as handle:
+        first, second = csv.DictReader(handle)
+    assert first["tp"] == first["tn"] == "0"
+    assert {first[score] for score in ("f1", "iou", "precision", "recall", "accuracy")} == {""}
+    assert float(second["f1"]) == metrics["splits"]["test"]["scores"]["per_image_f1"]
+    drawn = [path.stem for path in (tmp_path / "e" / "test" / "chips").iterdir()]
+    assert drawn == ["1"]
+    # Imported cards have no definition; these scores are of our own all the same.
+    assert load_bundle(model).card.metrics_definition == ""
+    assert metrics["definition"] == DEFINITION
+    unlabelled(copy / "test" / "masks" / "1.tif")
+    with pytest.raises(DataError, match=r"test/masks: not one labelled pixel"):
+        evaluate_model(model, copy, tmp_path / "f", splits=("test",), device="cpu")
+    assert not (tmp_path / "f").exists()
+
+
+def unlabelled(path: Path) -> None:
+    synthetic.write_raster(path, np.full((1, 64, 64), 255, np.uint8), descriptions=None)
+
+
+def test_files_do_not_show_the_secrets_of_a_url(data, model, tmp_path, monkeypatch):
+    def read_here(url, split, *, n_bands):
+        return read_split(data, split, n_bands=n_bands)
+
+    monkeypatch.setattr("geoforest.report.evaluation.read_split", read_here)
+    url = "memory://me:s3cr3t@judged/set?sig=s3cr3t"
+    metrics = evaluate_model(model, url, tmp_path / "e", splits=("test",), device="cpu")
+    assert metrics["data"] == "memory://judged/set"
+    for path in tmp_path.rglob("*.*"):
+        assert b"s3cr3t" not in path.read_bytes()

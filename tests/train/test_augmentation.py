@@ -12,11 +12,17 @@ from geoforest.train.chips import Chip
 SIDE = 32
 
 
-def _dataset(kind: str, n_chips: int = 1) -> ChipDataset:
+def _dataset(kind: str, n_chips: int = 1, *, rows: int = SIDE) -> ChipDataset:
     """Chips whose pixels are numbered: 10,000 x chip + row-major position; mask is its parity."""
-    position = np.arange(SIDE * SIDE).reshape(SIDE, SIDE) + 1
+    position = np.arange(rows * SIDE).reshape(rows, SIDE) + 1
+    everywhere = np.ones(position.shape, bool)
     chips = [
-        Chip(str(n), (position + 10_000 * n)[None].astype("int32"), (position % 2).astype("uint8"))
+        Chip(
+            str(n),
+            (position + 10_000 * n)[None].astype("int32"),
+            (position % 2).astype("uint8"),
+            everywhere,
+        )
         for n in range(n_chips)
     ]
     return ChipDataset(chips, mean=np.zeros(1), std=np.ones(1), augmentation=kind)
@@ -31,6 +37,17 @@ def test_d4_gives_all_eight_orientations_and_no_others():
     turns = [np.rot90(position, k) for k in range(4)]
     wanted = {a.tobytes() for turned in turns for a in (turned, turned[:, ::-1])}
     assert {a.tobytes() for a in _seen(_dataset("d4"))} == wanted
+
+
+def test_chips_that_are_not_square_keep_their_shape():
+    position = np.arange(2 * SIDE * SIDE, dtype=np.float32).reshape(2 * SIDE, SIDE) + 1
+    wanted = {a.tobytes() for a in (position, position[::-1], position[:, ::-1])}
+    wanted.add(position[::-1, ::-1].tobytes())
+    assert {a.tobytes() for a in _seen(_dataset("d4", rows=2 * SIDE))} == wanted
+    for kind in ("d4", "strong", "transpose"):
+        dataset = _dataset(kind, n_chips=2, rows=2 * SIDE)
+        shapes = {(*image.shape, *mask.shape) for image, mask in (dataset[n, 0] for n in range(50))}
+        assert shapes == {(1, 2 * SIDE, SIDE, 2 * SIDE, SIDE)}
 
 
 def test_none_leaves_a_chip_as_it_is():

@@ -17,7 +17,7 @@ from tests.train.test_fit import write_chips
 
 @pytest.mark.parametrize("averaging", [None, 0.5])
 def test_the_stored_weights_have_the_best_validation_loss(tmp_path, averaging):
-    data = write_chips(tmp_path / "chips", {"train": 6, "validation": 2})
+    data = write_chips(tmp_path / "chips", {"train": 6, "validation": 3})
     card = train(
         data,
         tmp_path / "model",

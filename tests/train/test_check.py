@@ -68,6 +68,11 @@ def change(
     rewrite(path, values if changed is None else changed, **{**georeference, **profile})
 
 
+def change_all(folder: Path, function: Callable[[np.ndarray], np.ndarray]) -> None:
+    for path in folder.iterdir():
+        change(path, function)
+
+
 def told(check: DataCheck, data: Path) -> list[tuple[str, str, str]]:
     return [
         (finding.level, str(Path(finding.where).relative_to(data)), finding.what)
@@ -152,6 +157,14 @@ ONE_FAULT = [
     (
         lambda d: change(d / "test/masks/0.tif", np.zeros_like),
         ("warning", "test/masks", "no forest at all"),
+    ),
+    (
+        lambda d: change_all(d / "validation/masks", np.zeros_like),
+        ("error", "validation/masks", "no forest at all; both classes were wanted"),
+    ),
+    (
+        lambda d: change_all(d / "validation/masks", np.ones_like),
+        ("error", "validation/masks", "nothing but forest; both classes were wanted"),
     ),
     (
         lambda d: change(d / "test/masks/0.tif", lambda mask: mask * 255),

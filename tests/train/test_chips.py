@@ -148,7 +148,12 @@ def test_georeference_is_read(data):
 def test_statistics_are_written_as_they_are(tmp_path):
     rng = np.random.default_rng(0)
     chips = [
-        Chip(str(n), rng.integers(0, 9000, (2, 32, 32)), rng.choice([0, 1, 255], (32, 32)))
+        Chip(
+            str(n),
+            rng.integers(0, 9000, (2, 32, 32)),
+            rng.choice([0, 1, 255], (32, 32)),
+            np.ones((32, 32), bool),
+        )
         for n in range(3)
     ]
     statistics = channel_statistics(chips)
@@ -160,7 +165,7 @@ def test_statistics_are_written_as_they_are(tmp_path):
     assert [row["band"] for row in rows] == ["B04", "B08"]
     assert [float(row["mean"]) for row in rows] == statistics.mean.tolist()
     assert [float(row["std"]) for row in rows] == statistics.std.tolist()
-    assert {int(row["count"]) for row in rows} == {sum(int(c.valid.sum()) for c in chips)}
+    assert {int(row["count"]) for row in rows} == {sum(int(c.labelled.sum()) for c in chips)}
     assert [item.name for item in tmp_path.iterdir()] == ["statistics.csv"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from geoforest.errors import GeoforestError
 from geoforest.stitch import mask_from_probability, quantise
 from geoforest.train.chips import Chip
 from geoforest.train.edges import distance_to_edge
@@ -23,7 +24,10 @@ def chips() -> list[Chip]:
         dn = synthetic.digital_numbers((64, 96), seed=seed)
         mask = (dn[0] < 550).astype(np.uint8)
         mask[10 * seed :, :9] = 255
-        made.append(Chip(f"chip{seed}", dn, mask))
+        observed = np.ones(mask.shape, bool)
+        observed[:, -5:] = False
+        mask[~observed] = 255
+        made.append(Chip(f"chip{seed}", dn, mask, observed))
     return made
 
 
@@ -32,7 +36,8 @@ def masks(chips) -> list[np.ndarray]:
     predictor = LocalPredictor()
     return [
         mask_from_probability(
-            quantise(predictor(chip.dn[None], valid=chip.valid[None])[0], chip.valid), THRESHOLD
+            quantise(predictor(chip.dn[None], valid=chip.observed[None])[0], chip.observed),
+            THRESHOLD,
         )
         for chip in chips
     ]
@@ -74,9 +79,35 @@ def test_errors_by_distance_add_up(chips, masks):
         (chip.mask != mask) & (chip.mask != 255) for chip, mask in zip(chips, masks, strict=True)
     ]
     assert sum(edge.errors for edge in edges) == sum(int(one.sum()) for one in wrong)
-    assert sum(edge.pixels for edge in edges) == sum(int(chip.valid.sum()) for chip in chips)
+    assert sum(edge.pixels for edge in edges) == sum(int(chip.labelled.sum()) for chip in chips)
     touching = [distance_to_edge(chip.mask) <= 1 for chip in chips]
     assert edges[0].pixels == sum(int(one.sum()) for one in touching)
     assert edges[0].errors == sum(
         int((near & bad).sum()) for near, bad in zip(touching, wrong, strict=True)
     )
+
+
+def test_the_predictor_sees_all_that_was_observed(chips):
+    """As in a scene: pixels without a label are left out of the scores, not of the input."""
+    seen = []
+
+    class Watched(LocalPredictor):
+        def __call__(self, dn, scale=1e-4, offset=0.0, valid=None):
+            seen.append(valid[0])
+            return super().__call__(dn, scale, offset, valid)
+
+    evaluation = evaluate(Watched(), chips)
+    for chip, valid in zip(chips, seen, strict=True):
+        assert (valid == chip.observed).all()
+        assert valid.sum() > chip.labelled.sum()
+    pixels = [counts.pixels for counts in evaluation.counts(THRESHOLD).values()]
+    assert pixels == [int(chip.labelled.sum()) for chip in chips]
+
+
+def test_a_model_that_gives_no_numbers_is_named_so(chips):
+    class Overflown(LocalPredictor):
+        def __call__(self, dn, scale=1e-4, offset=0.0, valid=None):
+            return np.full_like(super().__call__(dn, scale, offset, valid), np.nan)
+
+    with pytest.raises(GeoforestError, match="chip chip0: the model gives no number"):
+        evaluate(Overflown(), chips)

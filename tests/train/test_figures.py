@@ -70,6 +70,15 @@ def test_losses_mark_the_best_epoch(n_epochs):
     assert coloured(pixels(figures.loss_figure(history)), MARK_RED) > 20
 
 
+def test_losses_that_are_none_leave_a_gap():
+    history = [
+        {"epoch": n, "train_loss": loss, "val_loss": loss}
+        for n, loss in enumerate((0.5, None, 0.3))
+    ]
+    assert coloured(pixels(figures.loss_figure(history)), MARK_RED) > 20
+    assert not coloured(pixels(figures.loss_figure(history[1:2])), MARK_RED)
+
+
 def test_reliability_and_edges_and_trials():
     pixels(figures.reliability_figure([ReliabilityBin(0, 0.1, 5, 0.04, 0.1)], ece=0.06))
     edges = [EdgeScore(0, 1, 10, 4), EdgeScore(1, 2, 0, 0), EdgeScore(10, np.inf, 90, 0)]

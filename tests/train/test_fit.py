@@ -10,15 +10,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from geoforest.errors import DataError, InputError, OutputError
+from geoforest.config import TrainSettings
+from geoforest.errors import DataError, GeoforestError, InputError, OutputError
 from geoforest.models.bundle import load_bundle
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.models.unet import UnetFullResolution, build_unet
 from geoforest.stitch import mask_from_probability, quantise
+from geoforest.train import loop
 from geoforest.train.augmentation import ChipDataset
 from geoforest.train.chips import channel_statistics, read_split
-from geoforest.train.fit import train
+from geoforest.train.fit import lowest_loss, train
+from geoforest.train.initial import initial_network
+from geoforest.train.loop import Epoch
 from geoforest.train.metrics import Counts
+from geoforest.train.module import SegmentationModule
 from tests import synthetic
 
 SHORT = {"encoder": "resnet18", "encoder_weights": None, "epochs": 1, "batch_size": 4}
@@ -68,7 +73,7 @@ def test_it_learns_and_says_what_it_learnt(data, tmp_path):
     assert bundle.state_dict()["skip.0.weight"].dtype == torch.float16
     counts = Counts()
     for chip in read_split(data, "validation", n_bands=4):
-        stored = quantise(TorchPredictor(bundle)(chip.dn[None])[0], chip.valid)
+        stored = quantise(TorchPredictor(bundle)(chip.dn[None])[0], chip.observed)
         counts += Counts.of(chip.mask, mask_from_probability(stored, card.threshold))
     assert counts.scores()["f1"] == card.metrics["validation_f1"]
     chips = read_split(data, "train", n_bands=4)
@@ -122,6 +127,35 @@ def test_a_frozen_encoder_keeps_its_weights(data, tmp_path):
     }
     assert moved
     assert not any(key.startswith("encoder.") for key in moved)
+
+
+@pytest.mark.parametrize("encoder_bn", ["update", "frozen"])
+def test_statistics_of_the_encoder_move_or_stay_and_its_loss_is_that_of_the_weights(
+    data, tmp_path, encoder_bn
+):
+    torch.manual_seed(5)
+    initial = build_unet("resnet18", 4).state_dict()
+    save_file(initial, tmp_path / "initial.safetensors")
+    options = {**SHORT, "epochs": 2, "encoder_weights": str(tmp_path / "initial.safetensors")}
+    card = train(
+        data, tmp_path / "m", **options, freeze_encoder=True, encoder_bn=encoder_bn, patience=0
+    )
+    trained = load_bundle(tmp_path / "m").state_dict()
+    moved = {
+        key for key in trained if "running" in key and not torch.equal(trained[key], initial[key])
+    }
+    assert any(key.startswith("decoder.") for key in moved)
+    assert any(key.startswith("encoder.") for key in moved) == (encoder_bn == "update")
+    network = build_unet("resnet18", 4)
+    network.load_state_dict(trained)
+    dataset = ChipDataset(
+        read_split(data, "validation", n_bands=4), mean=np.array(card.mean), std=np.array(card.std)
+    )
+    images, masks = (torch.stack(parts) for parts in zip(*dataset, strict=True))
+    module = SegmentationModule(network).eval()
+    with torch.inference_mode():
+        loss = float(module.loss(module(images), masks))
+    assert loss == pytest.approx(lowest_loss(card), rel=1e-4)
 
 
 def test_training_stops_early_and_keeps_the_best_epoch(data, tmp_path):
@@ -179,9 +213,14 @@ def test_unknown_and_unobserved_pixels_are_left_out(data, tmp_path):
     codes[:, 20:30] = 255
     synthetic.write_raster(mask, codes, descriptions=None)
     chip = read_split(copy, "train", n_bands=4)[0]
-    assert (chip.valid.all(axis=1) == ~np.isin(np.arange(64), [*range(10), *range(20, 30)])).all()
-    dataset = ChipDataset([chip], mean=np.full(4, 9.0), std=np.ones(4))
-    assert (dataset[0][0][:, ~torch.from_numpy(chip.valid)] == 0).all()
+    rows = np.arange(64)
+    assert (chip.observed.all(axis=1) == (rows >= 10)).all()
+    assert (chip.labelled.all(axis=1) == ~np.isin(rows, [*range(10), *range(20, 30)])).all()
+    sample, codes = ChipDataset([chip], mean=np.full(4, 9.0), std=np.ones(4))[0]
+    assert (sample[:, :10] == 0).all()
+    # What was seen and has no label counts nowhere, and is shown to the network as in a scene.
+    assert (sample[:, 20:30].numpy() == dn[:, 20:30].astype(np.float32) - 9).all()
+    assert (codes[20:30] == 255).all()
 
 
 @pytest.mark.parametrize(
@@ -210,12 +249,120 @@ def rewrite(path: Path, bands: int, side: int, value: int) -> None:
     synthetic.write_raster(path, values, descriptions=None)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bands": ("B04", "B04", "B02", "B08")}, "a band is named twice"),
+        ({"name": "n" * 300}, "name = 'nnn.*at most 200"),
+        ({"about": {"notez": "mine"}}, "notez = 'mine': Extra inputs are not permitted"),
+        ({"about": {"seed": 3}}, "seed: the training sets it"),
+        ({"seed": 99999999999}, "seed = 99999999999: .*less than or equal"),
+        ({"gradient_clip": 0}, "gradient_clip = 0"),
+    ],
+)
+def test_what_no_card_could_say_is_refused_before_the_training(data, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        train(data, tmp_path / "m", **SHORT, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_training_that_diverges_says_so_and_leaves_nothing(data, tmp_path):
+    with pytest.raises(GeoforestError, match=r"diverged: .* than 1e\+30 or clipped"):
+        train(data, tmp_path / "m", **SHORT, learning_rate=1e30)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_epoch_without_a_loss_is_passed_over(data, tmp_path, monkeypatch):
+    epochs: list[Epoch] = []
+
+    step = SegmentationModule.validation_step
+
+    def spoilt(module: SegmentationModule, batch, index):
+        step(module, batch, index)
+        if module.current_epoch == 1:
+            nothing = torch.full((1, 1, 32, 32), torch.nan)
+            module.validation_loss.update(nothing, torch.zeros(1, 32, 32))
+
+    monkeypatch.setattr(SegmentationModule, "validation_step", spoilt)
+    card = train(data, tmp_path / "m", **{**SHORT, "epochs": 3}, patience=0, on_epoch=epochs.append)
+    losses = [epoch["val_loss"] for epoch in epochs]
+    assert np.isnan(losses).tolist() == [False, True, False]
+    # JSON has no NaN: None in the file, and in the card that is given back.
+    assert [epoch["val_loss"] for epoch in card.training["history"]] == [losses[0], None, losses[2]]
+    assert load_bundle(tmp_path / "m").card == card
+    assert lowest_loss(card) == min(losses[0], losses[2])
+
+
+def test_clipped_gradients_are_a_setting(tmp_path):
+    history = loop._History(0, print, tmp_path / "no checkpoint")
+    for clip in (None, 0.5):
+        trainer = loop._trainer(TrainSettings(gradient_clip=clip), tmp_path, history)
+        assert trainer.gradient_clip_val == clip
+
+
+def test_the_last_batch_is_dropped_only_where_a_device_has_another(data):
+    chips = read_split(data, "train", n_bands=4)[:5]
+    statistics = channel_statistics(chips)
+    for devices, batch_size, dropped in ((1, 4, True), (1, 5, False), (2, 4, False), (2, 2, True)):
+        settings = TrainSettings(devices=devices, batch_size=batch_size, workers=0)
+        assert loop._loader("train", chips, statistics, settings).drop_last == dropped
+
+
+class TestInitialWeights:
+    """A file must hold the whole encoder that is asked for."""
+
+    def settings(
+        self, tmp_path: Path, weights: dict[str, torch.Tensor], **options
+    ) -> TrainSettings:
+        path = tmp_path / "initial.safetensors"
+        save_file({key: value.contiguous() for key, value in weights.items()}, path)
+        return TrainSettings(**{"encoder": "resnet18", **options}, encoder_weights=str(path))
+
+    @pytest.mark.parametrize(
+        ("held", "wanted", "message"),
+        [
+            ("resnet18", "resnet34", r"holds 100 of the 180 tensors .* 0 that do not fit it"),
+            ("resnet34", "resnet18", r"holds 100 of the 100 tensors .* [0-9]+ that do not fit it"),
+            ("resnet34", "resnet50", r"holds [0-9]+ of the 265 tensors of the encoder 'resnet50'"),
+        ],
+    )
+    def test_another_encoder(self, tmp_path, held, wanted, message):
+        settings = self.settings(tmp_path, build_unet(held, 4).state_dict(), encoder=wanted)
+        with pytest.raises(InputError, match=message):
+            initial_network(settings)
+
+    def test_what_an_encoder_never_calls_may_be_absent(self, tmp_path):
+        torch.manual_seed(7)
+        whole = build_unet("efficientnet-b0", 4).state_dict()
+        unused = ("encoder._conv_head.", "encoder._bn1.")
+        weights = {
+            key: value
+            for key, value in whole.items()
+            if not key.startswith(unused) and "num_batches" not in key
+        }
+        settings = self.settings(tmp_path, weights, encoder="efficientnet-b0")
+        network = initial_network(settings)
+        assert network.training
+        taken = network.state_dict()
+        assert all(torch.equal(taken[key], value) for key, value in weights.items())
+        del weights["encoder._blocks.3._bn1.bias"]
+        settings = self.settings(tmp_path, weights, encoder="efficientnet-b0")
+        with pytest.raises(InputError, match=r"first .* is encoder\._blocks\.3\._bn1\.bias"):
+            initial_network(settings)
+
+    def test_the_first_convolution_is_spread_over_other_bands(self, tmp_path):
+        weights = build_unet("resnet18", 3).state_dict()
+        taken = initial_network(self.settings(tmp_path, weights)).state_dict()
+        first = weights["encoder.conv1.weight"]
+        assert torch.equal(taken["encoder.conv1.weight"], first[:, [0, 1, 2, 0]] * 0.75)
+
+
 def test_other_mistakes(data, tmp_path):
     with pytest.raises(InputError, match=r"none\.safetensors: not a safetensors file"):
         train(data, tmp_path / "m", **{**SHORT, "encoder_weights": "none.safetensors"})
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
     options = {**SHORT, "encoder_weights": str(tmp_path / "foreign.safetensors")}
-    with pytest.raises(InputError, match="holds no weights of"):
+    with pytest.raises(InputError, match="holds 0 of the 100 tensors of the encoder 'resnet18'"):
         train(data, tmp_path / "m", **options)
     (tmp_path / "full").mkdir()
     with pytest.raises(OutputError, match="no model bundle"):

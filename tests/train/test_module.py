@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geoforest.models.unet import build_unet
-from geoforest.train.module import SegmentationModule
+from geoforest.train.module import EpochLoss, SegmentationModule
 
 IMAGES = torch.linspace(-2, 2, 2 * 4 * 64 * 64).reshape(2, 4, 64, 64).sin()
 MASKS = (IMAGES[:, 0] > 0).to(torch.uint8)
@@ -44,16 +44,18 @@ def test_nothing_is_propagated_through_a_frozen_encoder():
 @pytest.mark.parametrize("architecture", ["Unet", "UnetFullResolution"])
 def test_constant_features_of_validation_are_computed_once(architecture, monkeypatch):
     module = make(architecture, freeze_encoder=True, encoder_bn="frozen").eval()
-    logged: list[torch.Tensor] = []
-    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.append(value))
-    calls = []
+    monkeypatch.setattr(module, "log", lambda *_, **__: None)
+    calls, losses = [], []
     module.network.encoder.register_forward_hook(lambda *_: calls.append(1))
     with torch.inference_mode():
         for _ in range(3):
+            module.validation_loss.reset()
             module.validation_step((IMAGES, MASKS), 0)
+            losses.append(module.validation_loss.compute())
         whole = module.loss(module(IMAGES), MASKS)
     assert len(calls) == 2
-    assert logged[0] == logged[1] == logged[2] == whole
+    assert losses[0] == losses[1] == losses[2]
+    assert losses[0] == pytest.approx(float(whole), rel=1e-5)
 
 
 def test_changing_features_of_validation_are_not_kept(monkeypatch):
@@ -84,3 +86,24 @@ def test_dice_is_that_of_its_definition():
     p, t = torch.sigmoid(logits[:, 0]), (MASKS == 1).float()
     dice = 2 * (p * t).sum() / (p.sum() + t.sum())
     assert module.loss(logits, MASKS).item() == pytest.approx(1 - dice.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["dice", "dice+bce"])
+def test_the_validation_loss_is_that_of_all_pixels_whatever_the_batches(loss):
+    """Of four chips one has no forest, and one hardly a label."""
+    logits = torch.linspace(-4, 4, 4 * 32 * 32).reshape(4, 1, 32, 32).sin() * 3
+    masks = (logits[:, 0] > 1).to(torch.uint8)
+    masks[1] = 0
+    masks[2, 1:] = 255
+    whole = float(make(loss=loss).loss(logits, masks))
+    for size in (1, 2, 3, 4):
+        metric = EpochLoss(loss)
+        for batch in zip(logits.split(size), masks.split(size), strict=True):
+            metric.update(*batch)
+        assert float(metric.compute()) == pytest.approx(whole, rel=1e-5)
+
+
+def test_finding_forest_where_there_is_none_is_no_perfect_loss():
+    metric = EpochLoss("dice")
+    metric.update(torch.full((1, 1, 32, 32), 3.0), torch.zeros(1, 32, 32, dtype=torch.uint8))
+    assert metric.compute() > 0.99

@@ -15,6 +15,7 @@ import torch
 from geoforest.config import TrainSettings
 from geoforest.errors import OutputError
 from geoforest.models.bundle import load_bundle
+from geoforest.train import loop
 from geoforest.train.chips import read_split
 from geoforest.train.fit import train
 from geoforest.train.resume import open_training, training_identity
@@ -103,6 +104,54 @@ def test_interrupted_after_training_and_before_the_bundle(data, tmp_path):
     assert load_bundle(out).sha256 == load_bundle(tmp_path / "whole").sha256
 
 
+@pytest.mark.slow
+def test_a_resumed_training_with_loader_processes_takes_the_chips_of_its_epoch(data, tmp_path):
+    """They begin before Lightning tells of the epoch."""
+    options = {**OPTIONS, "encoder": "resnet18", "epochs": 2, "workers": 2}
+
+    def cut(epoch):
+        if epoch["epoch"] == 1:
+            raise ZeroDivisionError
+
+    train(data, tmp_path / "whole", **options)
+    with pytest.raises(ZeroDivisionError):
+        train(data, tmp_path / "cut", **options, on_epoch=cut)
+    train(data, tmp_path / "cut", **options)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    assert load_bundle(tmp_path / "cut").sha256 == load_bundle(tmp_path / "whole").sha256
+
+
+@pytest.mark.slow
+def test_killed_at_the_very_end_it_trains_no_epoch_more(data, tmp_path, monkeypatch):
+    """Neither after its last epoch, nor when it stopped early."""
+    options = {**OPTIONS, "encoder": "resnet18", "learning_rate": 0.3, "averaging": None}
+    fit = loop._train
+
+    def fit_and_die(*arguments):
+        fit(*arguments)
+        raise KeyboardInterrupt
+
+    for name, changed, n_epochs in (
+        ("early", {"epochs": 9, "patience": 1, "schedule": "constant"}, None),
+        ("late", {"epochs": 2, "patience": 0}, 2),
+    ):
+        monkeypatch.setattr(loop, "_train", fit_and_die)
+        epochs: list[int] = []
+        with pytest.raises(KeyboardInterrupt):
+            train(
+                data,
+                tmp_path / name,
+                **{**options, **changed},
+                on_epoch=lambda epoch, epochs=epochs: epochs.append(epoch["epoch"]),
+            )
+        assert len(epochs) == n_epochs if n_epochs else len(epochs) < 9
+        monkeypatch.setattr(loop, "_train", fit)
+        told: list[dict] = []
+        card = train(data, tmp_path / name, **{**options, **changed}, on_epoch=told.append)
+        assert told == []
+        assert [epoch["epoch"] for epoch in card.training["history"]] == epochs
+
+
 def test_checkpoints_of_another_training_are_not_taken_up(tmp_path):
     out = tmp_path / "model"
 
@@ -143,6 +192,10 @@ def test_the_identity_has_settings_weights_and_pixels(data, tmp_path):
     first = training_identity(TrainSettings(encoder_weights=str(weights)), chips)
     assert first == training_identity(TrainSettings(encoder_weights=str(weights)), chips)
     assert first != training_identity(TrainSettings(encoder_weights=str(weights), seed=1), chips)
+    moved = weights.rename(tmp_path / "moved.safetensors")
+    assert first == training_identity(TrainSettings(encoder_weights=str(moved)), chips)
+    for other in (None, "imagenet"):
+        assert first != training_identity(TrainSettings(encoder_weights=other), chips)
     weights.write_bytes(b"2")
     assert first != training_identity(TrainSettings(encoder_weights=str(weights)), chips)
     weights.write_bytes(b"1")

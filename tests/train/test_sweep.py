@@ -12,9 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from geoforest.errors import GeoforestError, InputError, OutputError
+from geoforest.errors import DataError, GeoforestError, InputError, OutputError
 from geoforest.storage import exclusive_lock
-from geoforest.train.sweep import best_bundle, read_sweep, run_sweep
+from geoforest.train.sweep import (
+    SweepConfig,
+    best_bundle,
+    read_sweep,
+    run_sweep,
+    run_wandb_sweep,
+)
 from tests.train.test_fit import write_chips
 
 FIXED = {"encoder_weights": None, "epochs": 2, "learning_rate": 1e-3, "patience": 0}
@@ -27,6 +33,7 @@ parameters:
   batch_size: {values: [2, 4]}
   freeze_encoder: {value: true}
 """
+RANGE = "{{method: random, run_cap: 2, parameters: {{seed: {}}}}}"
 SCRIPT = """
 import sys
 from geoforest.train.sweep import read_sweep, run_sweep
@@ -118,6 +125,7 @@ def test_a_trial_that_fails_does_not_stop_the_others(data, tmp_path):
     result = run_sweep(config, data, tmp_path / "out", **fixed)
     assert [trial.value is None for trial in result.trials] == [False, True]
     assert result.best.parameters == {"encoder": "resnet18"}
+    assert "no_such_encoder" in result.failed[0].error
     config = read_sweep(write(tmp_path, "parameters: {encoder: {value: no_such_encoder}}"))
     with pytest.raises(GeoforestError, match=r"no trial succeeded .*no_such_encoder"):
         run_sweep(config, data, tmp_path / "none", **fixed)
@@ -160,7 +168,11 @@ def test_another_sweep_in_the_folder_is_refused(data, tmp_path):
         ("parameters: {seed: {min: 1, max: 3}}", "a grid needs values, and seed is a range"),
         ("{method: random, parameters: {seed: {min: 1, max: 3}}}", "needs a run_cap"),
         ("{metric: {name: f1}, parameters: {seed: {value: 1}}}", "metric.name"),
-        ("{program: rm -rf, parameters: {seed: {value: 1}}}", "program: Extra inputs"),
+        ("{early_terminate: {}, parameters: {seed: {value: 1}}}", "early_terminate: Extra inputs"),
+        (RANGE.format("{min: 3, max: 1}"), "seed: Value error, min 3, max 1"),
+        (RANGE.format("{min: 0, max: .inf}"), "max inf: numbers in this order"),
+        (RANGE.format("{min: 0, max: 1, distribution: log_uniform_values}"), "above 0"),
+        (RANGE.format("{min: 1, max: 2.5, distribution: int_uniform}"), "whole numbers"),
         ("parameters: {no_such: {value: 1}}", "no_such = 1"),
         ("parameters: {batch_size: {values: [4, 0]}}", "batch_size = 0"),
     ],
@@ -173,3 +185,118 @@ def test_bad_configurations_are_named(tmp_path, text, message):
 def test_a_configuration_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
         read_sweep(tmp_path / "none.yaml")
+
+
+def test_what_tells_the_agent_of_wandb_how_to_train_is_passed_over(tmp_path):
+    agents = "{program: train.py, command: [python], project: a, entity: b, "
+    text = agents + "parameters: {seed: {values: [1, 2]}}}"
+    plain = read_sweep(write(tmp_path, "{parameters: {seed: {values: [1, 2]}}}"))
+    assert read_sweep(write(tmp_path, text)) == plain
+
+
+class Trainings:
+    """Stands in for the training of a trial: by its seed it succeeds, fails, breaks or is cut."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.seen: list[int] = []
+        self.errors: dict[int, BaseException] = {}
+        monkeypatch.setattr("geoforest.train.sweep.train_trial", self)
+
+    def __call__(self, data, bundle, settings, tracker=None) -> float:
+        self.seen.append(settings["seed"])
+        if settings["seed"] in self.errors:
+            raise self.errors[settings["seed"]]
+        return settings["seed"] / 10
+
+
+@pytest.fixture
+def trainings(monkeypatch) -> Trainings:
+    return Trainings(monkeypatch)
+
+
+@pytest.fixture
+def seeds(tmp_path) -> SweepConfig:
+    return read_sweep(write(tmp_path, "parameters: {seed: {values: [1, 2, 3]}}"))
+
+
+@pytest.mark.parametrize(
+    ("error", "seen", "again"),
+    [
+        # It goes on with the others; the next run tries it again.
+        (GeoforestError("out of luck"), [1, 2, 3], [2]),
+        # It was cut: resumed first.
+        (KeyboardInterrupt(), [1, 2], [2, 3]),
+        # A bug, or too little memory: shown at once, tried again after all others.
+        (RuntimeError("CUDA out of memory"), [1, 2], [3, 2]),
+    ],
+)
+def test_a_trial_without_a_value_is_tried_again(
+    data, tmp_path, seeds, trainings, error, seen, again
+):
+    out = tmp_path / "out"
+    trainings.errors = {2: error}
+    if isinstance(error, GeoforestError):
+        result = run_sweep(seeds, data, out)
+        assert [(t.parameters["seed"], t.error) for t in result.failed] == [(2, "out of luck")]
+    else:
+        with pytest.raises(type(error)):
+            run_sweep(seeds, data, out)
+    assert trainings.seen == seen
+    trainings.seen, trainings.errors = [], {}
+    result = run_sweep(seeds, data, out)
+    assert trainings.seen == again
+    assert [trial.value for trial in result.trials] == [0.1, 0.2, 0.3]
+    assert result.failed == []
+
+
+def test_a_trial_that_fails_again_is_not_tried_for_ever(data, tmp_path, seeds, trainings):
+    trainings.errors = {seed: GeoforestError("no") for seed in (2, 3)}
+    for wanted in ([1, 2, 3], [2, 3]):
+        trainings.seen = []
+        result = run_sweep(seeds, data, tmp_path / "out")
+        assert trainings.seen == wanted
+        assert len(result.failed) == 2
+
+
+@pytest.mark.parametrize("method", ["random", "bayes"])
+def test_an_interrupted_sweep_of_ranges_has_the_values_of_a_whole_one(
+    data, tmp_path, trainings, method
+):
+    text = f"{{method: {method}, run_cap: 4, parameters: {{seed: {{min: 0, max: 999}}}}}}"
+    config = read_sweep(write(tmp_path, text))
+    run_sweep(config, data, tmp_path / "whole")
+    whole, trainings.seen = trainings.seen, []
+    assert len(set(whole)) == 4
+    trainings.errors = {whole[1]: KeyboardInterrupt()}
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(config, data, tmp_path / "cut")
+    trainings.errors = {}
+    run_sweep(config, data, tmp_path / "cut")
+    assert trainings.seen == [*whole[:2], *whole[1:]]
+
+
+def test_other_data_are_another_sweep(tmp_path, seeds, trainings):
+    first, other = (
+        write_chips(tmp_path / name, {"train": n, "validation": 1})
+        for name, n in (("first", 2), ("other", 3))
+    )
+    run_sweep(seeds, first, tmp_path / "out")
+    with pytest.raises(InputError, match="holds another sweep, or this one on other data"):
+        run_sweep(seeds, other, tmp_path / "out")
+    with pytest.raises(InputError, match="holds another sweep, or this one on other data"):
+        run_wandb_sweep(seeds, other, tmp_path / "out", project="forest")
+    # The same chips may have moved.
+    first.rename(tmp_path / "moved")
+    assert len(run_sweep(seeds, tmp_path / "moved", tmp_path / "out").trials) == 3
+
+
+def test_what_every_trial_would_stumble_over_is_refused_before_the_first(
+    data, tmp_path, seeds, trainings
+):
+    with pytest.raises(DataError, match="nowhere/train/images: no such folder"):
+        run_sweep(seeds, tmp_path / "nowhere", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="file: cannot be written to"):
+        run_sweep(seeds, data, tmp_path / "file")
+    assert trainings.seen == []

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 
+from geoforest.config import TrainSettings
 from geoforest.errors import DataError
-from geoforest.train.fit import train
+from geoforest.reflectance import BandStatistics
+from geoforest.train.chips import Chip
+from geoforest.train.fit import _check_batches, _check_usable, train
 from tests import synthetic
 from tests.train.test_fit import SHORT, write_chips
 
@@ -32,6 +35,14 @@ def _no_labels(data: Path) -> None:
     _change_all(data / "validation" / "masks", lambda mask: np.full_like(mask, 255))
 
 
+def _no_forest(data: Path) -> None:
+    _change_all(data / "validation" / "masks", np.zeros_like)
+
+
+def _nothing_but_forest(data: Path) -> None:
+    _change_all(data / "train" / "masks", np.ones_like)
+
+
 def _constant_band(data: Path) -> None:
     def change(dn: np.ndarray) -> np.ndarray:
         dn[2] = 7
@@ -45,6 +56,8 @@ def _constant_band(data: Path) -> None:
     [
         (_one_larger_chip, r"train: chips of several shapes \(\(64, 64\), and \(96, 64\) as 1\)"),
         (_no_labels, r"validation/masks: not one labelled pixel"),
+        (_no_forest, r"validation/masks: no forest at all; both classes were wanted"),
+        (_nothing_but_forest, r"train/masks: nothing but forest; both classes were wanted"),
         (_constant_band, r"train/images: band B02 has one value everywhere"),
     ],
 )
@@ -54,3 +67,38 @@ def test_they_are_refused_and_nothing_is_left(tmp_path, spoil, message):
     with pytest.raises(DataError, match=message):
         train(data, tmp_path / "model", **SHORT)
     assert [path.name for path in tmp_path.iterdir()] == ["chips"]
+
+
+def test_a_batch_of_one_value_a_channel_is_refused(tmp_path):
+    """Where the network is deepest a chip of 32 px is one pixel, which has no spread."""
+    data = write_chips(tmp_path / "chips", {"train": 1, "validation": 1})
+    for split in ("train", "validation"):
+        for kind in ("images", "masks"):
+            _change_all(data / split / kind, _corner_with_both_classes)
+    with pytest.raises(DataError, match="chips/train: batches of one chip of 32 x 32 px are too"):
+        train(data, tmp_path / "model", **SHORT)
+    assert [path.name for path in tmp_path.iterdir()] == ["chips"]
+
+
+def _corner_with_both_classes(values: np.ndarray) -> np.ndarray:
+    return values[:, 16:48, 16:48]
+
+
+def test_messages_do_not_show_the_secrets_of_a_url():
+    chip = Chip(
+        "0", np.ones((1, 32, 32)), np.eye(32, dtype=np.uint8), np.ones((32, 32), dtype=bool)
+    )
+    other = Chip("1", np.ones((1, 64, 32)), np.ones((64, 32), np.uint8), np.ones((64, 32), bool))
+    forest = Chip("2", chip.dn, np.ones((32, 32), np.uint8), chip.observed)
+    settings = TrainSettings(bands=("B04",), batch_size=1)
+    for call in (
+        lambda url: _check_usable(url, {"train": [chip, other]}, ("B04",), BandStatistics()),
+        lambda url: _check_usable(url, {"train": [forest]}, ("B04",), BandStatistics()),
+        lambda url: _check_usable(
+            url, {"train": [chip]}, ("B04",), BandStatistics.of(chip.dn, chip.labelled)
+        ),
+        lambda url: _check_batches(url, [chip], settings),
+    ):
+        with pytest.raises(DataError, match=r"^memory://set/train") as caught:
+            call("memory://me:s3cr3t@set?sig=s3cr3t")
+        assert "s3cr3t" not in str(caught.value)
