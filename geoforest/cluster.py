@@ -27,8 +27,9 @@ _CONFIG = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
-    "distributed.worker.memory.terminate": False,
 }
+# Share of its bound at which a process is replaced.
+_TERMINATE = 0.98
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Cluster:
         InputError
             When the scheduler does not answer, or no worker declares ``GPU``.
         """
-        with dask.config.set(_CONFIG):
+        with dask.config.set(self._config):
             if self.scheduler is not None:
                 with _connected(self.scheduler) as client:
                     yield client
@@ -75,6 +76,12 @@ class Cluster:
                 with _in_process() as cluster, Client(cluster) as client:
                     yield client
 
+    @property
+    def _config(self) -> dict[str, Any]:
+        # It is the nanny, in this process, that replaces a worker.
+        terminate = _TERMINATE if self.max_memory else False
+        return {**_CONFIG, "distributed.worker.memory.terminate": terminate}
+
     def _processes(self) -> SpecCluster:
         devices = _cuda_devices()
         options: dict[str, Any] = {
@@ -84,23 +91,13 @@ class Cluster:
             "dashboard_address": f"{_LOOPBACK}:0",
             "memory_limit": self.max_memory or 0,
             "silence_logs": logging.CRITICAL,
-            "config": {**_CONFIG, "distributed.worker.memory.terminate": bool(self.max_memory)},
+            "config": self._config,
         }
-        if self.max_memory:
-            options["config"] |= {"distributed.worker.memory.terminate": 0.98}
-        workers = {
+        workers = {}
+        for index in range(self.workers):
             # One CUDA device a process, in turn.
-            index: {
-                "cls": Nanny,
-                "options": options
-                | (
-                    {"env": {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}}
-                    if devices
-                    else {}
-                ),
-            }
-            for index in range(self.workers)
-        }
+            env = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]} if devices else {}
+            workers[index] = {"cls": Nanny, "options": {**options, "env": env}}
         return SpecCluster(
             scheduler={
                 "cls": Scheduler,

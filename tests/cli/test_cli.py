@@ -104,7 +104,7 @@ def test_version_and_completion(geoforest):
         text=True,
         check=True,
     )  # fmt: skip
-    assert done.stdout.split() == ["vectorize"]
+    assert done.stdout.split() == ["vectorize", "verify"]
 
 
 def test_map_and_its_json(geoforest, mapped, tmp_path):
@@ -350,3 +350,52 @@ def test_verify(geoforest, mapped, tmp_path):
     assert done.returncode == 1
     assert "changed" in json.loads(done.stdout)[0]["what"]
     assert geoforest("verify", tmp_path / "nothing").returncode == 2
+
+
+class TestManyScenes:
+    @pytest.fixture
+    def folder(self, tmp_path) -> Path:
+        for seed in range(2):
+            dn = synthetic.digital_numbers((70, 70), seed=seed)
+            synthetic.write_raster(tmp_path / f"s{seed}.tif", dn, nodata=0)
+        (tmp_path / "bad.tif").write_bytes(b"no raster")
+        return tmp_path
+
+    def test_patterns_and_a_scene_that_fails(self, geoforest, folder, tiny_bundle):
+        done = geoforest(
+            "map", folder / "*.tif", "--out", folder / "out", "--model", tiny_bundle.path,
+            "--halo", 8, "--json",
+        )  # fmt: skip
+        assert done.returncode == 2
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert {line["scene_id"] for line in lines if "scene_id" in line} == {"s0", "s1"}
+        (failed,) = [line for line in lines if "error" in line]
+        assert failed["scene"].endswith("bad.tif")
+        assert "1 of 3 scenes failed" in done.stderr
+        told = geoforest("status", folder / "out").stdout
+        assert told.count(": done, 1 of 1 shards") == 2
+
+    def test_a_list(self, geoforest, folder, tiny_bundle):
+        listed = folder / "scenes.txt"
+        listed.write_text(f"{folder / 's0.tif'}\n\n  {folder / 's1.tif'}\n")
+        done = geoforest("map", f"@{listed}", "--out", folder / "out", "--dry-run")
+        assert done.returncode == 0, done.stderr
+        assert "s0: 1 windows" in done.stdout
+        assert "s1: 1 windows" in done.stdout
+
+    @pytest.mark.parametrize(
+        ("scenes", "message"),
+        [
+            (["nowhere/*.tif"], "nothing fits this pattern"),
+            (["@absent.txt"], "absent.txt: is no list of scenes"),
+            (["@empty.txt"], "empty.txt: names no scene"),
+            (["a/x.tif", "b/x.tif"], "scene id 'x' is there twice"),
+        ],
+    )
+    def test_mistakes(self, geoforest, tmp_path, scenes, message):
+        (tmp_path / "empty.txt").write_text("\n")
+        named = [s.replace("@", f"@{tmp_path}/") if s == "@empty.txt" else s for s in scenes]
+        done = geoforest("map", *named, "--out", tmp_path / "out")
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert not (tmp_path / "out").exists()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoforest.errors import BundleError, InputError, OutputError
+from geoforest.errors import BundleError, GeoforestError, InputError, OutputError
 from geoforest.models.bundle import load_bundle, save_bundle
 from geoforest.models.importer import import_weights
 from geoforest.models.registry import load_model, open_model
@@ -309,3 +309,36 @@ class TestImport:
         path.write_bytes(b"nonsense")
         with pytest.raises(BundleError, match=r"weights\.pt"):
             import_weights(path, tmp_path / "out", encoder="resnet18", **self.numbers)
+
+
+class SmallDevice(torch.nn.Module):
+    """A network on a device that holds ``most`` windows at a time."""
+
+    def __init__(self, network: torch.nn.Module, most: int) -> None:
+        super().__init__()
+        self.network, self.most, self.sizes = network, most, []
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(batch))
+        if len(batch) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return self.network(batch)
+
+
+def test_a_batch_too_large_for_the_device_is_halved(tiny_bundle):
+    predictor = TorchPredictor(tiny_bundle)
+    dn = synthetic.digital_numbers((64, 64))[None].repeat(5, axis=0)
+    expected = predictor(dn)
+    assert not predictor.halved
+    small = predictor._network = SmallDevice(predictor._network, 2)
+    assert np.abs(predictor(dn) - expected).max() < 1e-5
+    assert predictor.halved
+    assert small.sizes == [5, 3, 2, 1, 2]
+
+
+def test_a_device_too_small_for_one_window(tiny_bundle):
+    predictor = TorchPredictor(tiny_bundle)
+    predictor._network = SmallDevice(predictor._network, 0)
+    dn = synthetic.digital_numbers((64, 64))[None]
+    with pytest.raises(GeoforestError, match="cpu: out of memory for one window of 64 x 64 px"):
+        predictor(dn)

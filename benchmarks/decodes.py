@@ -1,0 +1,100 @@
+"""How often a block of a file is decoded: bytes read by all processes over bytes in the file.
+
+    python benchmarks/decodes.py [--size 10980] [--block 512] [--scene FILE]
+
+Linux only: it counts what the processes ask of the operating system (``rchar`` of
+``/proc/PID/io``), which GDAL does once for every block that it decodes. A predictor that does
+nothing leaves the reading alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.windows import Window
+
+import geoforest
+from geoforest.models.bundle import save_bundle
+from geoforest.models.registry import open_model
+from geoforest.models.unet import build_unet
+
+BANDS = ("B04", "B03", "B02", "B08")
+
+
+class ReadCounter:
+    """Tells at each call how much its process has read so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / str(os.getpid())
+
+    def __call__(self, dn, scale=1e-4, offset=0.0, valid=None):
+        self._path.write_text(str(bytes_read()))
+        return np.zeros((len(dn), *dn.shape[2:]), np.float32)
+
+
+def load_counter(job: object) -> ReadCounter:
+    folder = Path(os.environ["READ_COUNTER"])
+    (folder / f"{os.getpid()}.before").write_text(str(bytes_read()))
+    return ReadCounter(folder)
+
+
+def bytes_read() -> int:
+    return int(Path("/proc/self/io").read_text().split("rchar:")[1].split()[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=10980)
+    parser.add_argument("--block", type=int, default=512)
+    arguments = parser.parse_args()
+    from benchmarks.decodes import load_counter as load
+
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        scene = folder / "scene.tif"
+        write_noise(scene, arguments.size, arguments.block)
+        card = open_model("bundled").card.model_copy(
+            update={"encoder": "mobilenet_v2", "architecture": "Unet"}
+        )
+        save_bundle(folder / "model", build_unet("mobilenet_v2", 4).state_dict(), card)
+        size = scene.stat().st_size
+        for workers in (0, 2):
+            counts = folder / f"counts{workers}"
+            counts.mkdir()
+            os.environ["READ_COUNTER"] = str(counts)
+            geoforest.map_scene(
+                scene, folder / f"out{workers}", model=str(folder / "model"), workers=workers,
+                products="probability", load_predictor=load,
+            )  # fmt: skip
+            read = sum(
+                int(path.read_text()) - int(path.with_suffix(".before").read_text())
+                for path in counts.iterdir()
+                if not path.suffix
+            )
+            where = f"{workers} processes" if workers else "in process"
+            print(f"{where}: {read / size:.2f} decodes a block", flush=True)
+
+
+def write_noise(path: Path, size: int, block: int) -> None:
+    """Numbers that do not compress, so that the bytes of all blocks are alike."""
+    rng = np.random.default_rng(0)
+    with rasterio.open(
+        path, "w", driver="GTiff", width=size, height=size, count=4, dtype="uint16", nodata=0,
+        crs="EPSG:32720", transform=Affine(10, 0, 500_000, 0, -10, 8_900_000), tiled=True,
+        blockxsize=block, blockysize=block, compress="deflate", zlevel=1,
+    ) as target:  # fmt: skip
+        target.descriptions = BANDS
+        for row in range(0, size, block):
+            height = min(block, size - row)
+            values = rng.integers(1, 10_000, (4, height, size), np.uint16)
+            target.write(values, window=Window(0, row, size, height))
+
+
+if __name__ == "__main__":
+    main()
