@@ -90,7 +90,7 @@ class Pool:
         self._done: SimpleQueue[Done] = SimpleQueue()
         self._workers: list[str] = []
         self._counted = 0.0
-        self._closed = False
+        self._closed = self._lost = False
 
     def __enter__(self) -> Pool:
         return self
@@ -154,7 +154,7 @@ class Pool:
             try:
                 return self._done.get(timeout=1.0)
             except Empty:
-                if self._connected().status not in {"running", "connecting"}:
+                if self._lost or self._connected().status not in {"running", "connecting"}:
                     raise IncompleteError(
                         "the connection to the scheduler was lost; finished shards are kept, and "
                         "the same command goes on from there"
@@ -215,6 +215,10 @@ class Pool:
             running = self._running.pop(future)
             if self._closed:
                 return
+        if future.status in {"cancelled", "lost"}:
+            # Nobody but a scheduler that is gone does this.
+            self._lost = True
+            return
         job, shard = running.job, running.shard
         done = _done(job, shard, future)
         future.release()
