@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 import uuid
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -36,7 +36,6 @@ from geoforest.job import SHARDS_AT_ONCE, Job, PredictShard, run_shard, shard_pr
 from geoforest.machine import peak_memory_mb
 from geoforest.predict import Factor, Predictor
 from geoforest.types import Array, StoredProbability, Valid
-from geoforest.waiting import WaitingShards
 
 # Shards a worker may have in flight: enough to keep it busy, few enough that the scheduler never
 # holds more than this, however large the mosaic.
@@ -64,13 +63,6 @@ class Done:
     fatal: bool = False
 
 
-@dataclass(frozen=True)
-class _Running:
-    worker: str
-    job: Job
-    shard: Shard
-
-
 class Pool:
     """Feeds shards to workers, a bounded number at a time, and gives receipts back.
 
@@ -84,11 +76,11 @@ class Pool:
         self._stack = ExitStack()
         self._client: Client | None = None
         self._lock = threading.Lock()
-        self._waiting = WaitingShards()
-        self._running: dict[Future, _Running] = {}
+        self._waiting: deque[tuple[Job, Shard]] = deque()
+        self._running: dict[Future, tuple[Job, Shard]] = {}
         self._failed: Counter[tuple[str, str]] = Counter()
         self._done: SimpleQueue[Done] = SimpleQueue()
-        self._workers: list[str] = []
+        self._workers = 1
         self._counted = 0.0
         self._closed = self._lost = False
 
@@ -120,7 +112,7 @@ class Pool:
     @property
     def hungry(self) -> bool:
         """Whether more shards should be added soon, so that no worker runs out of them."""
-        return len(self._waiting) < 4 * _IN_FLIGHT * max(1, len(self._workers))
+        return len(self._waiting) < 4 * _IN_FLIGHT * self._workers
 
     @property
     def threads(self) -> int:
@@ -139,7 +131,7 @@ class Pool:
         """
         self._connected().register_plugin(_JobPlugin(self._name, job, store))
         with self._lock:
-            self._waiting.add(job, shards)
+            self._waiting.extend((job, shard) for shard in shards)
         self._fill()
 
     def get(self) -> Done:
@@ -163,7 +155,9 @@ class Pool:
     def drop(self, job: Job) -> int:
         """Give up what still waits of a job; returns how many shards that were."""
         with self._lock:
-            return self._waiting.drop(job)
+            before = len(self._waiting)
+            self._waiting = deque(item for item in self._waiting if item[0] is not job)
+            return before - len(self._waiting)
 
     def forget(self, job: Job) -> None:
         """Free what workers hold for a job of which nothing is queued or running."""
@@ -180,22 +174,18 @@ class Pool:
         client = self._connected()
         added = []
         with self._lock:
-            if not self._workers or time.monotonic() - self._counted > _COUNT_SECONDS:
+            if time.monotonic() - self._counted > _COUNT_SECONDS:
                 self._counted = time.monotonic()
-                self._workers = list(gpu_workers(client)) or self._workers
-            load = Counter(running.worker for running in self._running.values())
-            while self._workers and len(self._running) < _IN_FLIGHT * len(self._workers):
-                worker = min(self._workers, key=load.__getitem__)
-                if load[worker] >= _IN_FLIGHT or (item := self._waiting.take(worker)) is None:
-                    break
-                load[worker] += 1
-                future = self._submit(client, worker, *item)
-                self._running[future] = _Running(worker, *item)
+                self._workers = max(1, len(gpu_workers(client)))
+            while self._waiting and len(self._running) < _IN_FLIGHT * self._workers:
+                job, shard = self._waiting.popleft()
+                future = self._submit(client, job, shard)
+                self._running[future] = job, shard
                 added.append(future)
         for future in added:
             future.add_done_callback(self._take)
 
-    def _submit(self, client: Client, worker: str, job: Job, shard: Shard) -> Future:
+    def _submit(self, client: Client, job: Job, shard: Shard) -> Future:
         name = _job_name(self._name, job)
         return client.submit(
             _shard_task,
@@ -204,27 +194,23 @@ class Pool:
             # A try of its own: Dask may still know the key of the one that failed.
             key=f"{name}-{shard.name}-{self._failed[name, shard.name]}",
             resources={GPU: 1 / SHARDS_AT_ONCE},
-            # A wish: another one takes it where this one is gone.
-            workers=[worker],
-            allow_other_workers=True,
             pure=False,
         )
 
     def _take(self, future: Future) -> None:
         with self._lock:
-            running = self._running.pop(future)
+            job, shard = self._running.pop(future)
             if self._closed:
                 return
         if future.status in {"cancelled", "lost"}:
             # Nobody but a scheduler that is gone does this.
             self._lost = True
             return
-        job, shard = running.job, running.shard
         done = _done(job, shard, future)
         future.release()
         if done.receipt is None and not done.fatal and self._may_try_again(job, shard):
             with self._lock:
-                self._waiting.put_back(job, shard)
+                self._waiting.appendleft((job, shard))
         else:
             self._done.put(done)
         self._fill()
