@@ -55,5 +55,5 @@ def estimate(scene: str | Path, settings: dict[str, Any]) -> dict[str, Any]:
         # Shards, a flat copy and the COG with overviews of two rasters, uncompressed at worst.
         "disk_mb": round(pixels * (1 + 2 * (1 + 4 / 3)) / 1e6, 1),
         "windows_per_second": round(rate, 3),
-        "seconds": round(windows / rate, 1),
+        "seconds": round(windows / rate, 3),
     }

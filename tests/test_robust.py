@@ -19,7 +19,7 @@ import shapely
 from affine import Affine
 
 import geoforest
-from geoforest.errors import GeoforestError, IncompleteError, InputError, OutputError, SceneError
+from geoforest.errors import GeoforestError, InputError, OutputError, SceneError
 from geoforest.io.geopackage import journals, layers
 from geoforest.models.bundle import Bundle, save_bundle
 from tests import synthetic
@@ -48,7 +48,7 @@ class TestNumbers:
         weights = tiny_bundle.state_dict()
         weights["segmentation_head.0.bias"][:] = np.nan
         broken = save_bundle(tmp_path / "broken", weights, tiny_bundle.card)
-        with pytest.raises(IncompleteError, match="is no number: its weights are bad"):
+        with pytest.raises(GeoforestError, match="is no number: its weights are bad"):
             geoforest.map_scene(scene, tmp_path / "out", model=broken.path, device="cpu", halo=8)
         assert not (tmp_path / "out").exists()
 
@@ -343,7 +343,8 @@ def test_a_resumed_run_tells_the_threads_it_had(scene, tmp_path, tiny_bundle):
         )
     work = tmp_path / "out" / "scene" / ".geoforest-work" / "job.json"
     recorded = json.loads(work.read_text())
-    work.write_text(json.dumps({**recorded, "threads": 7}))
+    recorded["runtime"]["threads"] = 7
+    work.write_text(json.dumps(recorded))
     summary = run(scene, tmp_path / "out", tiny_bundle, shard=48).summary
     assert summary["runtime"]["threads"] == 7
     assert summary["reused_shards"] > 0

@@ -237,14 +237,16 @@ def _measure(
 
     predictors: dict[tuple[str, str], Predictor] = {}
     rates: dict[tuple[str, str], float] = {}
+    errors: list[InputError] = []
     for pair in candidates:
         try:
             predictors[pair] = loaded(pair)
             rates[pair] = _windows_per_second(predictors[pair], chips, batch_size)
-        except InputError:
+        except InputError as error:
             # A network that one runtime cannot take is fine, where there is another.
-            if len(candidates) == 1:
-                raise
+            errors.append(error)
+    if not rates:
+        raise errors[0]
     reference: Mask | None = None
     refused = []
     for pair in sorted(rates, key=rates.__getitem__, reverse=True):

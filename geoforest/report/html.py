@@ -12,6 +12,7 @@ import numpy as np
 import rasterio
 from rasterio.enums import Resampling
 
+from geoforest.errors import ReadError
 from geoforest.io.geotiff import read_decimated
 from geoforest.report.figures import quicklook
 from geoforest.types import Array
@@ -49,7 +50,13 @@ def scene_quicklook(
     """PNG of scene, probability, mask and polygons, decimated to a page's size."""
     import geopandas
 
-    dn, valid = read_decimated(scene, _QUICKLOOK_PX)
+    stored = _decimated(probability)
+    try:
+        dn, valid = read_decimated(scene, _QUICKLOOK_PX)
+    except ReadError:
+        # The map may have gaps that were allowed; a picture is no reason to lose it.
+        dn = np.zeros((len(scene.bands), *stored.shape), scene.dtype)
+        valid = np.zeros(stored.shape, np.bool_)
     names = [band.name for band in scene.bands]
     rgb = [names.index(name) for name in ("B04", "B03", "B02") if name in names]
     scale = np.asarray(scene.scale)[:, None, None]
@@ -57,7 +64,7 @@ def scene_quicklook(
     return quicklook(
         dn * scale + offset,
         valid,
-        probability=_decimated(probability),
+        probability=stored,
         mask=_decimated(mask),
         polygons=geopandas.GeoDataFrame(geometry=[]) if polygons is None else polygons,
         bounds=scene.bounds,

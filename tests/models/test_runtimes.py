@@ -8,7 +8,7 @@ import pytest
 
 from geoforest.config import MapSettings
 from geoforest.errors import InputError
-from geoforest.job import Runtime, make_job
+from geoforest.job import Runtime, make_job, resolve_runtime
 from geoforest.models import runtimes
 from geoforest.models.runtimes import Choice, choose
 
@@ -174,11 +174,11 @@ def test_real_runtimes(tiny_bundle):
     assert auto.precision != "int8"
 
 
-def test_a_job_records_its_runtime(tiny_bundle, scene_path, monkeypatch):
-    monkeypatch.setattr("geoforest.job.usable_cores", lambda: 1)
-
-    def job(**settings):
-        return make_job(scene_path, MapSettings(halo=8, device="cpu", **settings), tiny_bundle)
+def test_a_job_records_its_runtime(tiny_bundle, scene_path):
+    def job(**chosen):
+        settings = MapSettings(halo=8, device="cpu", **chosen)
+        runtime = resolve_runtime(settings, tiny_bundle, 1)
+        return make_job(scene_path, settings, tiny_bundle, runtime)
 
     plain = job(runtime="torch")
     assert plain.runtime.agreement == 1.0
