@@ -13,6 +13,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -151,7 +152,7 @@ class OpenVinoPredictor:
     def _compile(self, shape: Sequence[int]) -> Any:
         quantised = self._precision == "int8"
         path = _kept_model(self._bundle, shape[2:], quantised=quantised)
-        model = import_openvino().Core().read_model(path)
+        model = _core().read_model(path)
         model.reshape(list(shape))
         return _compiled(model, best_precision() if quantised else self._precision, self._threads)
 
@@ -165,7 +166,7 @@ def _compiled(model: Any, precision: str, threads: int) -> Any:
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": _HINT[precision],
     }
-    return import_openvino().Core().compile_model(model, "CPU", options)
+    return _core().compile_model(model, "CPU", options)
 
 
 def import_openvino() -> Any:
@@ -184,9 +185,19 @@ def import_openvino() -> Any:
     return openvino
 
 
+@cache
+def _core() -> Any:
+    """Give the one core of this process, which stays.
+
+    With the last of them OpenVINO's libraries would be unloaded, and threads that still have
+    destructors in them crash the process later.
+    """
+    return import_openvino().Core()
+
+
 def available_precisions() -> tuple[str, ...]:
     """Precisions that OpenVINO has for this processor, the exact one first."""
-    capabilities = import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return tuple(name for name, word in _CAPABILITY.items() if word in capabilities)
 
 
@@ -270,8 +281,7 @@ def _quantise(source: Path, card: ModelCard) -> Any:
             raise InputError('precision int8: pip install "geoforest[openvino]"') from error
         from geoforest.models.quantisation import quantise
 
-        core = import_openvino().Core()
-        return quantise(nncf, core.read_model(source), card, _infer)
+        return quantise(nncf, _core().read_model(source), card, _infer)
 
 
 def _infer(model: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
