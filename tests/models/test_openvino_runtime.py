@@ -10,6 +10,7 @@ import pytest
 from geoforest.errors import InputError
 from geoforest.models.agreement import CHECK_SEED, agreement, make_model_chips
 from geoforest.models.registry import open_model
+from geoforest.models.runtimes import NAMED_AGREEMENT
 from geoforest.models.torch_runtime import TorchPredictor
 from tests import synthetic
 
@@ -159,7 +160,7 @@ def test_bfloat16_of_a_trained_model(starter, chips):
         chips,
         starter.card.threshold,
     )
-    assert 0.998 < share < 1
+    assert NAMED_AGREEMENT < share < 1
 
 
 @pytest.mark.slow
