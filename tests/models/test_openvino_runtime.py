@@ -148,7 +148,7 @@ def starter():
 
 @pytest.fixture(scope="module")
 def chips(starter):
-    return make_model_chips(starter.card, 256, seed=CHECK_SEED)
+    return make_model_chips(starter.card, starter.card.window, seed=CHECK_SEED)
 
 
 @pytest.mark.slow
@@ -160,7 +160,7 @@ def test_bfloat16_of_a_trained_model(starter, chips):
         chips,
         starter.card.threshold,
     )
-    assert NAMED_AGREEMENT < share < 1
+    assert 0.998 < share < 1
 
 
 @pytest.mark.slow
@@ -171,7 +171,7 @@ def test_int8_of_a_trained_model(starter, chips):
         chips,
         starter.card.threshold,
     )
-    assert 0.99 < share < 1
+    assert NAMED_AGREEMENT <= share < 1
 
 
 @pytest.mark.slow
