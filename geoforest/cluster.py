@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ GPU = "GPU"
 """The resource that workers declare, CPU workers too, so that one graph runs everywhere."""
 _LOOPBACK = "127.0.0.1"
 _JOIN_SECONDS = 30
+# Processes here have Python and torch to load, all at once.
+_START_SECONDS = 300
 _CONFIG = {
     # A shard holds a worker's event loop for seconds at a time by design.
     "distributed.admin.tick.limit": "1h",
@@ -70,11 +73,20 @@ class Cluster:
                     yield client
             elif self.workers:
                 with self._processes() as cluster, Client(cluster) as client:
-                    client.wait_for_workers(self.workers)
+                    self._wait(client)
                     yield client
             else:
                 with _in_process() as cluster, Client(cluster) as client:
                     yield client
+
+    def _wait(self, client: Client) -> None:
+        try:
+            client.wait_for_workers(self.workers, timeout=_START_SECONDS)
+        except TimeoutError as error:
+            raise InputError(
+                f"--workers {self.workers}: {len(gpu_workers(client))} of them started within "
+                f"{_START_SECONDS} s; give fewer, or more --max-memory"
+            ) from error
 
     @property
     def _config(self) -> dict[str, Any]:
@@ -168,6 +180,9 @@ def _in_process() -> LocalCluster:
 
 
 def _cuda_devices() -> list[str]:
+    """Name the devices as CUDA_VISIBLE_DEVICES does: those of a job on a shared machine."""
     import torch
 
-    return [str(index) for index in range(torch.cuda.device_count())]
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[:count]
+    return visible if visible != [""] else [str(index) for index in range(count)]

@@ -118,6 +118,11 @@ class MapSettings(BaseModel):
             raise ValueError(f"halo {self.halo} leaves no core in a window of {self.window}")
         if self.workers and self.scheduler:
             raise ValueError("--workers starts processes here, and --scheduler has its own: one")
+        if ":" in self.device and (self.workers or self.scheduler):
+            raise ValueError(
+                f"device {self.device} for several workers: each takes one of its own; "
+                "cuda was wanted, and CUDA_VISIBLE_DEVICES to choose"
+            )
         if 0 in self.scale:
             raise ValueError("a scale of 0 leaves nothing to see")
         return self

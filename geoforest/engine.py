@@ -14,36 +14,50 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from distributed import Client, Future, Worker, WorkerPlugin, get_worker
 from distributed.scheduler import KilledWorker
-from numpy.typing import NDArray
 
 from geoforest.cluster import GPU, Cluster, gpu_workers, remote_threads
+from geoforest.config import MapSettings
 from geoforest.errors import GeoforestError, IncompleteError, OutputError, WriteError
 from geoforest.grid import Shard
 from geoforest.io.geotiff import release
 from geoforest.io.shards import Receipt, ShardStore
-from geoforest.job import SHARDS_AT_ONCE, Job, PredictShard, run_shard, shard_predictor
+from geoforest.job import (
+    SHARDS_AT_ONCE,
+    Job,
+    PredictShard,
+    Runtime,
+    ShardPrediction,
+    resolve_runtime,
+    run_shard,
+    shard_predictor,
+)
 from geoforest.machine import peak_memory_mb
-from geoforest.predict import Factor, Predictor
-from geoforest.types import Array, StoredProbability, Valid
+from geoforest.models.bundle import Bundle
+from geoforest.predict import Predictor
+from geoforest.types import Array, Valid
 
 # Shards a worker may have in flight: enough to keep it busy, few enough that the scheduler never
 # holds more than this, however large the mosaic.
 _IN_FLIGHT = 4
+# Shards a worker should find waiting, so that it has work while the products of a scene are made.
+_AHEAD = 64
 # Tries a shard gets before it has failed for good.
 _TRIES = 2
 # How often the number of workers is asked for: clusters grow and shrink.
 _COUNT_SECONDS = 5.0
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,8 @@ class Done:
     ----------
     fatal
         True when other shards of the same scene would fail alike, as on a full disk.
+    killed
+        True when workers died over it.
     """
 
     job: Job
@@ -61,6 +77,7 @@ class Done:
     receipt: Receipt | None = None
     reason: str = ""
     fatal: bool = False
+    killed: bool = False
 
 
 class Pool:
@@ -79,6 +96,7 @@ class Pool:
         self._waiting: deque[tuple[Job, Shard]] = deque()
         self._running: dict[Future, tuple[Job, Shard]] = {}
         self._failed: Counter[tuple[str, str]] = Counter()
+        self._plugins: list[str] = []
         self._done: SimpleQueue[Done] = SimpleQueue()
         self._workers = 1
         self._counted = 0.0
@@ -103,8 +121,10 @@ class Pool:
             if self._client is not None and running:
                 # A shared cluster goes on without them.
                 self._client.cancel(running, force=True)
+            for name in self._plugins[::-1] if self.cluster.scheduler else ():
+                self._unregister(name)
         except Exception:  # the scheduler may be what was lost
-            logging.getLogger(__name__).debug("shards cannot be cancelled", exc_info=True)
+            logging.getLogger(__name__).debug("the cluster cannot be tidied", exc_info=True)
         finally:
             self._stack.close()
             _stopped.discard(self._name)
@@ -112,14 +132,32 @@ class Pool:
     @property
     def hungry(self) -> bool:
         """Whether more shards should be added soon, so that no worker runs out of them."""
-        return len(self._waiting) < 4 * _IN_FLIGHT * self._workers
+        return len(self._waiting) < _AHEAD * self._workers
 
-    @property
-    def threads(self) -> int:
-        """Threads for the kernels of each worker."""
+    def resolve_runtime(
+        self, settings: MapSettings, bundle: Bundle, *, measured: bool = True
+    ) -> Runtime:
+        """Resolve what computes, on a worker where the workers are other machines than this one.
+
+        Parameters and errors as for :func:`geoforest.job.resolve_runtime`.
+        """
         if self.cluster.scheduler is None:
-            return self.cluster.threads
-        return remote_threads(self._connected())
+            return resolve_runtime(settings, bundle, self.cluster.threads, measured=measured)
+        client = self._connected()
+        threads = remote_threads(client)
+        future = client.submit(
+            _call,
+            resolve_runtime,
+            settings,
+            bundle,
+            threads,
+            measured=measured,
+            # A whole one: nothing else is to be measured with it.
+            resources={GPU: 1},
+            pure=False,
+        )
+        runtime: Runtime = future.result()
+        return runtime
 
     def add(self, job: Job, store: ShardStore, shards: Iterable[Shard]) -> None:
         """Queue shards of a job, in the order they are to be taken.
@@ -129,7 +167,7 @@ class Pool:
         GeoforestError
             When a worker cannot load the model or reach the work folder.
         """
-        self._connected().register_plugin(_JobPlugin(self._name, job, store))
+        self._register(_JobPlugin(self._name, job, store))
         with self._lock:
             self._waiting.extend((job, shard) for shard in shards)
         self._fill()
@@ -147,10 +185,9 @@ class Pool:
                 return self._done.get(timeout=1.0)
             except Empty:
                 if self._lost or self._connected().status not in {"running", "connecting"}:
-                    raise IncompleteError(
-                        "the connection to the scheduler was lost; finished shards are kept, and "
-                        "the same command goes on from there"
-                    ) from None
+                    raise _lost() from None
+                # Workers may have joined while all that were there had enough to do.
+                self._fill()
 
     def drop(self, job: Job) -> int:
         """Give up what still waits of a job; returns how many shards that were."""
@@ -161,13 +198,33 @@ class Pool:
 
     def forget(self, job: Job) -> None:
         """Free what workers hold for a job of which nothing is queued or running."""
-        self._connected().unregister_worker_plugin(_job_name(self._name, job))
+        name = _job_name(self._name, job)
+        if name in self._plugins:
+            self._plugins.remove(name)
+            self._unregister(name)
 
     def _connected(self) -> Client:
         if self._client is None:
             self._client = self._stack.enter_context(self.cluster.client())
-            self._client.register_plugin(_WorkerPlugin(self._name))
+            self._register(_WorkerPlugin(self._name))
         return self._client
+
+    def _register(self, plugin: _WorkerPlugin | _JobPlugin) -> None:
+        client = self._connected()
+        for again in (True, False):
+            try:
+                client.register_plugin(plugin)
+                break
+            except OSError as error:
+                # A worker that dies while it is told takes the whole message with it.
+                if not again:
+                    raise _lost() from error
+        self._plugins.append(plugin.name)
+
+    def _unregister(self, name: str) -> None:
+        # A worker that died knows nothing of it any more.
+        with suppress(OSError):
+            self._connected().unregister_worker_plugin(name)
 
     def _fill(self) -> None:
         """Submit what waits, up to the bound."""
@@ -192,7 +249,7 @@ class Pool:
             name,
             shard,
             # A try of its own: Dask may still know the key of the one that failed.
-            key=f"{name}-{shard.name}-{self._failed[name, shard.name]}",
+            key=(name, shard.row, shard.col, self._failed[name, shard.name]),
             resources={GPU: 1 / SHARDS_AT_ONCE},
             pure=False,
         )
@@ -207,8 +264,10 @@ class Pool:
             self._lost = True
             return
         done = _done(job, shard, future)
+        # Dask has tried a shard that kills its workers often enough.
+        final = done.fatal or done.receipt is not None or done.killed
         future.release()
-        if done.receipt is None and not done.fatal and self._may_try_again(job, shard):
+        if not final and self._may_try_again(job, shard):
             with self._lock:
                 self._waiting.appendleft((job, shard))
         else:
@@ -228,27 +287,14 @@ def _done(job: Job, shard: Shard, future: Future) -> Done:
         return Done(job, shard, reason=str(error), fatal=isinstance(error, WriteError))
     except KilledWorker as error:
         died = error.allowed_failures + 1
-        return Done(job, shard, reason=f"{died} workers died over it: killed, or out of memory")
+        reason = f"{died} workers died over it: killed, or out of memory"
+        return Done(job, shard, reason=reason, killed=True)
     except BaseException as error:  # CancelledError is no Exception
         return Done(job, shard, reason=f"{type(error).__name__}: {error}")
 
 
 _stopped: set[str] = set()
 """Pools of this process that were interrupted; their in-process worker looks here."""
-
-
-class _Stoppable:
-    """A predictor that gives up once the run is interrupted."""
-
-    def __init__(self, predictor: Predictor, pool: str) -> None:
-        self._predictor, self._pool = predictor, pool
-
-    def __call__(
-        self, dn: Array, scale: Factor = 1e-4, offset: Factor = 0.0, valid: Valid | None = None
-    ) -> NDArray[np.float32]:
-        if self._pool in _stopped:
-            raise IncompleteError("interrupted")
-        return self._predictor(dn, scale=scale, offset=offset, valid=valid)
 
 
 class _WorkerPlugin(WorkerPlugin):
@@ -266,7 +312,13 @@ class _WorkerPlugin(WorkerPlugin):
 
     def predictor(self, job: Job) -> Predictor:
         """Load a model, once; called in the prediction thread."""
-        key = (job.load_predictor, job.bundle.sha256, job.bundle.card.temperature, job.runtime)
+        bundle, runtime = job.bundle, job.runtime
+        key = (
+            job.load_predictor,
+            bundle.sha256,
+            bundle.card.temperature,
+            (runtime.name, runtime.precision, runtime.device, runtime.threads),
+        )
         if key not in self._predictors:
             # A run has one model: another one means another run, and the old one may go.
             self._predictors = {key: job.load_predictor(job)}
@@ -281,6 +333,8 @@ class _JobPlugin(WorkerPlugin):
         self.pool, self.job, self.store = pool, job, store
 
     async def setup(self, worker: Worker) -> None:
+        if not worker.state.total_resources.get(GPU):
+            return
         recorded = self.store.recorded() or {}
         if recorded.get("fingerprint") != self.store.fingerprint:
             raise OutputError(
@@ -291,35 +345,44 @@ class _JobPlugin(WorkerPlugin):
         assert isinstance(shared, _WorkerPlugin)
         self.thread = shared.thread
         # Not in the event loop: a worker that does not answer for so long counts as lost.
-        self.predictor = await asyncio.wrap_future(self.thread.submit(shared.predictor, self.job))
-        stoppable = _Stoppable(self.predictor, self.pool)
-        self.predict: PredictShard = shard_predictor(self.job, stoppable)
+        predictor = await asyncio.wrap_future(self.thread.submit(shared.predictor, self.job))
+        self.predict: PredictShard = shard_predictor(
+            self.job, predictor, lambda: self.pool in _stopped
+        )
 
     def teardown(self, worker: Worker) -> None:
         release(self.job.scene)
 
     def run(self, shard: Shard) -> Receipt:
-        def in_thread(
-            dn: Array, valid: Valid, wanted: Valid
-        ) -> tuple[StoredProbability, int, dict[str, float]]:
+        def in_thread(dn: Array, valid: Valid, wanted: Valid) -> ShardPrediction:
             return self.thread.submit(self.predict, dn, valid, wanted).result()
 
         # A worker that died after it had committed a shard is no reason to predict it again.
         kept = self.store.load(shard)
         receipt = kept[1] if kept else run_shard(self.job, shard, in_thread, self.store)
-        halved = bool(getattr(self.predictor, "halved", False))
-        return replace(receipt, peak_memory_mb=peak_memory_mb(), halved=halved)
+        return replace(receipt, peak_memory_mb=peak_memory_mb())
 
 
 def _job_name(pool: str, job: Job) -> str:
     return f"{pool}-{job.scene.scene_id}-{job.fingerprint[:12]}"
 
 
+def _lost() -> IncompleteError:
+    return IncompleteError(
+        "the connection to the scheduler was lost; finished shards are kept, and the same command "
+        "goes on from there"
+    )
+
+
 def _shard_task(plugin_name: str, shard: Shard) -> Receipt:
     plugin = get_worker().plugins[plugin_name]
+    return _call(plugin.run, shard)  # type: ignore[attr-defined]
+
+
+def _call(function: Callable[..., T], *args: Any, **options: Any) -> T:
+    """Call on a worker."""
     try:
-        receipt: Receipt = plugin.run(shard)  # type: ignore[attr-defined]
-        return receipt
+        return function(*args, **options)
     except GeoforestError as error:
         # Causes such as GDAL's errors do not travel to the scheduler, and would take the sentence
         # with them; it is made to stand alone.

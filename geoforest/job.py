@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from geoforest.area import PixelTable
 from geoforest.config import MapSettings
-from geoforest.errors import InputError
+from geoforest.errors import IncompleteError, InputError
 from geoforest.grid import Grid, Shard, shard_cores
 from geoforest.io.aoi import AreaOfInterest, read_aoi
 from geoforest.io.geotiff import CACHE_BYTES, read
@@ -35,8 +35,31 @@ _SHARD_PX = 1792
 SHARDS_AT_ONCE: Final = 2
 """On a worker: one is read or written while the other is predicted."""
 
-PredictShard = Callable[[Array, Valid, Valid], tuple[StoredProbability, int, dict[str, float]]]
-"""``(dn, valid, wanted)`` to stored probability, windows predicted, and seconds by stage."""
+
+@dataclass(frozen=True)
+class ShardPrediction:
+    """What a worker's predictor made of a shard.
+
+    Attributes
+    ----------
+    stored
+        uint8, the shape of the shard.
+    n_windows
+        Windows predicted.
+    seconds
+        By stage: predict, stitch.
+    halved
+        Whether the device ran out of memory, and batches were done in halves.
+    """
+
+    stored: StoredProbability
+    n_windows: int
+    seconds: dict[str, float]
+    halved: bool
+
+
+PredictShard = Callable[[Array, Valid, Valid], ShardPrediction]
+"""Called with ``dn, valid, wanted``, see :func:`geoforest.predict.predict_shard`."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +80,8 @@ class Runtime:
         Windows a call.
     agreement
         Share of check pixels with the same mask as torch in float32; None where not measured.
+    asked
+        The settings that this answers: runtime, precision, device, batch size.
     """
 
     name: str
@@ -65,11 +90,16 @@ class Runtime:
     threads: int
     batch_size: int
     agreement: float | None = None
+    asked: tuple[Any, ...] = ()
 
     @classmethod
-    def from_record(cls, record: dict[str, Any]) -> Runtime:
-        """Take up what an earlier run resolved, as ``vars(runtime)`` in its ``job.json``."""
-        return cls(**{"name": "torch", **record})
+    def recorded_in(cls, document: Mapping[str, Any]) -> Runtime | None:
+        """Take up what an earlier run resolved; None where its ``job.json`` does not say so."""
+        try:
+            record = document["runtime"]
+            return cls(**{**record, "asked": tuple(record["asked"])})
+        except (KeyError, TypeError):  # of another version
+            return None
 
 
 def load_job_predictor(job: Job) -> Predictor:
@@ -138,8 +168,20 @@ class Job:
         """Hash of :attr:`identity`."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
+    def record(self, settings: MapSettings) -> dict[str, Any]:
+        """Give what another run of this job has to know of this one, as it stands in a file."""
+        return {
+            "fingerprint": self.fingerprint,
+            "identity": self.identity,
+            "runtime": vars(self.runtime),
+            "shard_cores": self.grid.shard_cores,
+            "shard_asked": [settings.shard, settings.max_memory],
+        }
+
     def plan(self) -> list[Shard]:
         """List the shards of the scene in row order, those beside the area of interest left out."""
+        if self.aoi is None:
+            return list(self.grid.shards())
         return [shard for shard in self.grid.shards() if self.inside(shard).any()]
 
     def windows(self, shard: Shard) -> int:
@@ -182,7 +224,7 @@ def resolve_runtime(
         from geoforest.models.torch_runtime import best_device
 
         device = best_device()
-    kind = device.partition(":")[0]
+    asked = _question(settings)
     batch_size = settings.batch_size
     if batch_size is None:
         from geoforest.models.torch_runtime import default_batch_size
@@ -190,8 +232,8 @@ def resolve_runtime(
         batch_size = default_batch_size(device)
     if not measured:
         name = "torch" if settings.runtime == "auto" else settings.runtime
-        precision = settings.precision or ("float16" if kind == "cuda" else "float32")
-        return Runtime(name, device, precision, threads, batch_size)
+        precision = settings.precision or ("float16" if device.startswith("cuda") else "float32")
+        return Runtime(name, device, precision, threads, batch_size, asked=asked)
     from geoforest.models.runtimes import choose
 
     choice = choose(
@@ -203,17 +245,108 @@ def resolve_runtime(
         window=settings.window or bundle.card.window,
         batch_size=batch_size,
     )
-    return Runtime(choice.runtime, device, choice.precision, threads, batch_size, choice.agreement)
+    return Runtime(
+        choice.runtime, device, choice.precision, threads, batch_size, choice.agreement, asked
+    )
 
 
-def make_job(
+def _question(settings: MapSettings) -> tuple[Any, ...]:
+    return settings.runtime, settings.precision, settings.device, settings.batch_size
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A job that is open in one thing: what computes it."""
+
+    scene: Scene
+    bundle: Bundle
+    settings: MapSettings
+    aoi: AreaOfInterest | None
+    load_predictor: Callable[[Job], Predictor]
+
+    def job(self, runtime: Runtime, *, base_mb: float = 0.0) -> Job:
+        """Settle the runtime, and with it the size of a shard.
+
+        Parameters
+        ----------
+        runtime
+            See :func:`resolve_runtime`.
+        base_mb
+            Memory of a worker before it has loaded anything, MB; for ``max_memory``.
+
+        Raises
+        ------
+        InputError
+            When no shard keeps to ``max_memory``.
+        """
+        return self._job(runtime, self._shard_cores(runtime, base_mb))
+
+    def recorded(self, documents: Iterable[Mapping[str, Any]], *, base_mb: float) -> Job | None:
+        """Take up the job of an earlier run: the same question gets the same answer.
+
+        Parameters
+        ----------
+        documents
+            ``job.json`` of earlier runs in the output folder.
+        base_mb
+            As for :meth:`job`.
+
+        Returns
+        -------
+        Job or None
+            None where none of them is of this very job, asked for in the same way.
+        """
+        settings = self.settings
+        for document in documents:
+            runtime = Runtime.recorded_in(document)
+            if runtime is None or runtime.asked != _question(settings):
+                continue
+            job = self._job(runtime, document.get("shard_cores", 1))
+            if job.fingerprint != document.get("fingerprint"):
+                continue
+            if document.get("shard_asked") == [settings.shard, settings.max_memory]:
+                return job
+            return self.job(runtime, base_mb=base_mb)
+        return None
+
+    @property
+    def _window(self) -> int:
+        return self.settings.window or self.bundle.card.window
+
+    def _job(self, runtime: Runtime, cores: int) -> Job:
+        grid = Grid(self.scene.shape, self._window, self.settings.halo, cores)
+        return Job(self.scene, grid, self.bundle, runtime, self.aoi, self.load_predictor)
+
+    def _shard_cores(self, runtime: Runtime, base_mb: float) -> int:
+        settings, scene = self.settings, self.scene
+        core = self._window - 2 * settings.halo
+        if settings.shard is not None or settings.max_memory is None:
+            return shard_cores(settings.shard or _SHARD_PX, core)
+        itemsize = np.dtype(scene.dtype).itemsize
+        scene_mb = scene.shape[0] * scene.shape[1] * len(scene.bands) * itemsize / 1e6
+        return fitting_shard(
+            settings.max_memory / 1e6,
+            _SHARD_PX,
+            core=core,
+            base_mb=base_mb,
+            model_mb=self.bundle.weights_mb,
+            cache_mb=min(CACHE_BYTES / 1e6, scene_mb),
+            window=self._window,
+            batch_size=runtime.batch_size,
+            halo=settings.halo,
+            n_bands=len(scene.bands),
+            itemsize=itemsize,
+            at_once=SHARDS_AT_ONCE,
+        )
+
+
+def draft_job(
     path: str | Path,
     settings: MapSettings,
     bundle: Bundle,
-    runtime: Runtime,
     load_predictor: Callable[[Job], Predictor] = load_job_predictor,
-) -> Job:
-    """Open the scene and resolve what the settings leave open about it.
+) -> Draft:
+    """Open the scene and the area of interest.
 
     Parameters
     ----------
@@ -223,8 +356,6 @@ def make_job(
         What the user asked for.
     bundle
         The opened model.
-    runtime
-        See :func:`resolve_runtime`.
     load_predictor
         Called once per worker; a module-level function, so that it travels.
 
@@ -247,65 +378,15 @@ def make_job(
     window = settings.window or bundle.card.window
     if 2 * settings.halo >= window:
         raise InputError(f"--halo {settings.halo} leaves no core in a window of {window}")
-    return Job(
-        scene=scene,
-        grid=Grid(
-            scene.shape,
-            window,
-            settings.halo,
-            _shard_cores(settings, scene, bundle, runtime, window),
-        ),
-        bundle=bundle,
-        runtime=runtime,
-        aoi=read_aoi(settings.aoi, scene) if settings.aoi else None,
-        load_predictor=load_predictor,
-    )
+    aoi = read_aoi(settings.aoi, scene) if settings.aoi else None
+    return Draft(scene, bundle, settings, aoi, load_predictor)
 
 
-def _shard_cores(
-    settings: MapSettings, scene: Scene, bundle: Bundle, runtime: Runtime, window: int
-) -> int:
-    core = window - 2 * settings.halo
-    if settings.shard is not None or settings.max_memory is None:
-        return shard_cores(settings.shard or _SHARD_PX, core)
-    import segmentation_models_pytorch  # noqa: F401  # as a worker will have it in memory
+def base_memory_mb() -> float:
+    """Resident memory of a process with all libraries that a worker has, and no model, MB."""
+    from geoforest.models import torch_runtime, unet  # noqa: F401
 
-    itemsize = np.dtype(scene.dtype).itemsize
-    scene_mb = scene.shape[0] * scene.shape[1] * len(scene.bands) * itemsize / 1e6
-    return fitting_shard(
-        settings.max_memory / 1e6,
-        _SHARD_PX,
-        core=core,
-        base_mb=resident_memory_mb(),
-        model_mb=bundle.weights_mb,
-        cache_mb=min(CACHE_BYTES / 1e6, scene_mb),
-        window=window,
-        batch_size=runtime.batch_size,
-        halo=settings.halo,
-        n_bands=len(scene.bands),
-        itemsize=itemsize,
-        at_once=SHARDS_AT_ONCE,
-    )
-
-
-def with_earlier_runtime(job: Job, settings: MapSettings, record: dict[str, Any] | None) -> Job:
-    """Give the same job with what an earlier run resolved, where the settings leave it open.
-
-    Parameters
-    ----------
-    record
-        The runtime in the earlier run's ``job.json``.
-    """
-    if record is None:
-        return job
-    earlier, now = Runtime.from_record(record), job.runtime
-    if earlier.device.partition(":")[0] != now.device.partition(":")[0]:
-        return job
-    if settings.precision is not None or settings.runtime not in {"auto", earlier.name}:
-        asked = (earlier.name, earlier.precision) == (now.name, now.precision)
-        if not asked:
-            return job
-    return replace(job, runtime=replace(earlier, device=now.device, batch_size=now.batch_size))
+    return resident_memory_mb()
 
 
 def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) -> Receipt:
@@ -335,15 +416,17 @@ def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) 
     statistics = BandStatistics.of(_cut(dn, shard, support.window), seen)
     dn, valid = support.expand(dn), support.expand(valid).astype(np.bool_, copy=False)
     seconds = {"read": time.perf_counter() - start}
-    stored, n_windows, spent = predict(dn, valid, seen)
-    seconds |= spent
+    made = predict(dn, valid, seen)
+    stored = made.stored
+    seconds |= made.seconds
     receipt = Receipt(
         shard=shard.name,
-        n_windows=n_windows,
+        n_windows=made.n_windows,
         inside_px=int(inside.sum()),
         histogram=np.bincount(stored.ravel(), minlength=256).tolist(),
         statistics=statistics,
         seconds=seconds,
+        halved=made.halved,
     )
     start = time.perf_counter()
     store.write(shard, stored, receipt, crs=job.scene.crs, transform=job.scene.transform)
@@ -351,17 +434,21 @@ def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) 
     return replace(receipt, seconds={**seconds, "write": time.perf_counter() - start})
 
 
-def shard_predictor(job: Job, predictor: Predictor) -> PredictShard:
-    """Bind a predictor to a job's windows, halo, batch size, scale and offset."""
+def shard_predictor(
+    job: Job, predictor: Predictor, interrupted: Callable[[], bool] = lambda: False
+) -> PredictShard:
+    """Bind a predictor to a job's windows, halo, batch size, scale and offset.
 
-    def predict(
-        dn: Array, valid: Valid, wanted: Valid
-    ) -> tuple[StoredProbability, int, dict[str, float]]:
-        timed = _Timed(predictor)
+    Once ``interrupted`` says so, it gives up before the next batch.
+    """
+
+    def predict(dn: Array, valid: Valid, wanted: Valid) -> ShardPrediction:
+        watched = _Watched(predictor, interrupted)
+        halvings = getattr(predictor, "halvings", 0)
         # Timed here, because a caller may wait for the prediction thread.
         start = time.perf_counter()
         stored, n_windows = predict_shard(
-            timed,
+            watched,
             dn,
             valid,
             wanted,
@@ -372,21 +459,28 @@ def shard_predictor(job: Job, predictor: Predictor) -> PredictShard:
             offset=job.scene.offset,
         )
         spent = time.perf_counter() - start
-        return stored, n_windows, {"predict": timed.seconds, "stitch": spent - timed.seconds}
+        return ShardPrediction(
+            stored,
+            n_windows,
+            {"predict": watched.seconds, "stitch": spent - watched.seconds},
+            halved=getattr(predictor, "halvings", 0) > halvings,
+        )
 
     return predict
 
 
-class _Timed:
-    """A predictor that counts its seconds."""
+class _Watched:
+    """A predictor that counts its seconds, and gives up once the run is interrupted."""
 
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
+    def __init__(self, predictor: Predictor, interrupted: Callable[[], bool]) -> None:
+        self._predictor, self._interrupted = predictor, interrupted
         self.seconds = 0.0
 
     def __call__(
         self, dn: Array, scale: Factor = 1e-4, offset: Factor = 0.0, valid: Valid | None = None
     ) -> NDArray[np.float32]:
+        if self._interrupted():
+            raise IncompleteError("interrupted")
         start = time.perf_counter()
         probability = self._predictor(dn, scale=scale, offset=offset, valid=valid)
         self.seconds += time.perf_counter() - start

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,27 +14,16 @@ from geoforest import products
 from geoforest.cluster import Cluster
 from geoforest.config import MapSettings, checked
 from geoforest.engine import Done, Pool
-from geoforest.errors import GeoforestError, InputError, OutputError
+from geoforest.errors import GeoforestError, InputError, OutputError, WriteError
 from geoforest.io.open import scene_name
-from geoforest.job import (
-    Job,
-    load_job_predictor,
-    make_job,
-    resolve_runtime,
-    with_earlier_runtime,
-)
+from geoforest.job import Job, Runtime, base_memory_mb, draft_job, load_job_predictor
 from geoforest.models.registry import open_model
+from geoforest.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
 from geoforest.predict import Predictor
 from geoforest.prediction import Ledger, Progress
 from geoforest.report.summary import summarise
 from geoforest.timing import Clock
-from geoforest.workspace import (
-    MASK_NAME,
-    POLYGONS_NAME,
-    PROBABILITY_NAME,
-    earlier_runtime,
-    open_workspace,
-)
+from geoforest.workspace import earlier_documents, open_workspace
 
 if TYPE_CHECKING:
     import xarray
@@ -184,20 +174,39 @@ def map_scenes(
     InputError
         When the settings or the model cannot be used, or two scenes have one name.
     """
-    chosen = checked(MapSettings, settings)
-    waiting = deque(_named_once(scenes, chosen))
+    chosen, out = checked(MapSettings, settings), Path(out)
+    waiting = deque(named_once(scenes, chosen))
     bundle = open_model(chosen.model)
+    base_mb = base_memory_mb() if chosen.max_memory else 0.0
+    running: dict[str, _SceneRun] = {}
+
+    def close_running(*error: Any) -> None:
+        for run in running.values():
+            run.close(*error)
+
     with ExitStack() as unfinished, Pool(_cluster(chosen)) as pool:
-        measured = load_predictor is load_job_predictor
-        runtime = resolve_runtime(chosen, bundle, pool.threads, measured=measured)
-        running: dict[str, _SceneRun] = {}
+        unfinished.push(close_running)
+
+        @cache
+        def runtime() -> Runtime:
+            measured = load_predictor is load_job_predictor
+            return pool.resolve_runtime(chosen, bundle, measured=measured)
+
         while waiting or running:
             while waiting and pool.hungry:
-                path = waiting.popleft()
+                path, clock = waiting.popleft(), Clock()
                 try:
-                    job = make_job(path, chosen, bundle, runtime, load_predictor)
-                    run = _SceneRun(path, Path(out), job, chosen, progress(job.scene.scene_id))
-                    unfinished.push(run.close)
+                    draft = draft_job(path, chosen, bundle, load_predictor)
+                    documents = earlier_documents(out / draft.scene.scene_id)
+                    job = draft.recorded(documents, base_mb=base_mb)
+                except GeoforestError as error:
+                    yield SceneFailure(str(path), error)
+                    continue
+                # A runtime that cannot be had is no fault of this scene: it ends the run.
+                computing = job.runtime if job else runtime()
+                try:
+                    job = job or draft.job(computing, base_mb=base_mb)
+                    run = _SceneRun(path, out, job, chosen, progress(job.scene.scene_id), clock)
                     run.begin(pool)
                 except GeoforestError as error:
                     yield SceneFailure(str(path), error)
@@ -220,26 +229,31 @@ class _SceneRun:
     """One scene on its way from shards to products; holds its output folder."""
 
     def __init__(
-        self, path: str | Path, out: Path, job: Job, settings: MapSettings, progress: Progress
+        self,
+        path: str | Path,
+        out: Path,
+        job: Job,
+        settings: MapSettings,
+        progress: Progress,
+        clock: Clock,
     ) -> None:
-        self._path, self._progress, self._clock = path, progress, Clock()
+        self._path, self.job, self._progress, self._clock = path, job, progress, clock
         folder = out / job.scene.scene_id
         if folder.resolve() == Path(path).resolve():
             raise OutputError(f"{folder}: is the scene itself; choose another --out")
-        self.job = job = with_earlier_runtime(job, settings, earlier_runtime(folder))
-        self._held = ExitStack()
-        self._workspace = self._held.enter_context(
-            open_workspace(
-                folder,
-                job.fingerprint,
-                job.identity,
-                overwrite=settings.overwrite,
-                keep_work=settings.keep_work,
-            )
-        )
-        self._settings = products.with_earlier(settings, self._workspace)
         self._ledger: Ledger | None = None
-        self._earlier = self._workspace.unchanged(products.asked(self.job, self._settings))
+        with ExitStack() as held:
+            self._workspace = held.enter_context(
+                open_workspace(
+                    folder,
+                    job.record(settings),
+                    overwrite=settings.overwrite,
+                    keep_work=settings.keep_work,
+                )
+            )
+            self._settings = products.with_earlier(settings, self._workspace)
+            self._earlier = self._workspace.unchanged(products.asked(job, self._settings))
+            self._held = held.pop_all()
 
     def begin(self, pool: Pool) -> None:
         """Find out which shards are missing, and queue them."""
@@ -249,6 +263,7 @@ class _SceneRun:
             self._ledger = Ledger(self.job, self._workspace, self._progress)
             if self._ledger.missing:
                 pool.add(self.job, self._workspace.store, self._ledger.missing)
+            self._clock.lap("start")
         except GeoforestError as error:
             self.close(type(error), error, error.__traceback__)
             raise
@@ -272,15 +287,22 @@ class _SceneRun:
                 return MapResult(self._workspace.folder, self._earlier or self._make())
         except GeoforestError as error:
             return SceneFailure(str(self._path), error)
+        except OSError as error:
+            folder = self._workspace.folder
+            sentence = f"{folder}: cannot be written to ({error.strerror or error})"
+            return SceneFailure(str(self._path), WriteError(sentence))
+        finally:
+            self._progress("done", 1, 1)
 
     def close(self, *error: Any) -> None:
         """Let go of the output folder, and keep in it what is worth it after an error."""
+        self._progress("done", 1, 1)
         self._held.__exit__(*error)
 
     def _make(self) -> dict[str, Any]:
         assert self._ledger is not None
         job, workspace, settings, clock = self.job, self._workspace, self._settings, self._clock
-        clock.seconds["shards"] = clock.total()
+        clock.lap("shards")
         prediction = self._ledger.close(allow_gaps=settings.allow_gaps)
         made = products.make(job, workspace, settings, prediction, clock, self._progress)
         summary = summarise(job, settings, prediction, made, clock)
@@ -292,7 +314,14 @@ def _cluster(settings: MapSettings) -> Cluster:
     return Cluster(settings.workers, settings.scheduler, settings.max_memory)
 
 
-def _named_once(scenes: Iterable[str | Path], settings: MapSettings) -> list[str | Path]:
+def named_once(scenes: Iterable[str | Path], settings: MapSettings) -> list[str | Path]:
+    """List the scenes of a run, whose products would otherwise get in each other's way.
+
+    Raises
+    ------
+    InputError
+        When two have one name.
+    """
     paths = list(scenes)
     if settings.scene_id is not None and len(paths) > 1:
         raise InputError(f"scene id {settings.scene_id!r} for {len(paths)} scenes: it is for one")

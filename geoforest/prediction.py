@@ -111,20 +111,14 @@ class Ledger:
         self.failures: dict[str, str] = {}
         self._left = 0
         self._windows: dict[str, int] = {}
-        self._windows_done = self._windows_before = 0
+        self._windows_planned = self._windows_done = self._windows_before = 0
         self._started, self._noted = time.time(), 0.0
         finished, earlier = workspace.finished_probability(), workspace.earlier_run()
         # A map with gaps is not finished: its shards were kept, and the gaps are tried again.
         if finished and earlier and not earlier["prediction"].get("gaps"):
             self.prediction = Prediction.from_facts(earlier["prediction"], finished)
             return
-        workspace.store.record(
-            {
-                "fingerprint": job.fingerprint,
-                "identity": job.identity,
-                "runtime": vars(job.runtime),
-            }
-        )
+        workspace.store.record(workspace.record)
         for shard in job.plan():
             self._windows[shard.name] = job.windows(shard)
             if (kept := workspace.store.load(shard)) is None:
@@ -134,6 +128,7 @@ class Ledger:
                 self.prediction.reused_shards += 1
                 self._windows_done += self._windows[shard.name]
         self._left = len(self.missing)
+        self._windows_planned = sum(self._windows.values())
         self._windows_before = self._windows_done
         self._tell(force=True)
 
@@ -167,11 +162,13 @@ class Ledger:
         if not self.failures:
             return self.prediction
         scene_id, first = self.job.scene.scene_id, min(self.failures)
-        planned = len(self._windows)
+        planned, failed = len(self._windows), len(self.failures)
         finished = self.prediction.n_shards
-        if not allow_gaps or not finished or finished + len(self.failures) < planned:
+        missing = planned - finished
+        if not allow_gaps or not finished or failed < missing:
+            what = "failed" if failed == missing else f"are missing, {failed} of them failed"
             raise IncompleteError(
-                f"{scene_id}: {planned - finished} of {planned} shards failed "
+                f"{scene_id}: {missing} of {planned} shards {what} "
                 f"(first {first}: {self.failures[first]}); the others are kept, and the same "
                 "command does just the missing ones"
             )
@@ -179,8 +176,7 @@ class Ledger:
         return self.prediction
 
     def _tell(self, *, force: bool) -> None:
-        total = sum(self._windows.values())
-        self._progress("predict", self._windows_done, total)
+        self._progress("predict", self._windows_done, self._windows_planned)
         now = time.time()
         if not force and now - self._noted < _NOTE_SECONDS:
             return
@@ -196,7 +192,7 @@ class Ledger:
                     "reused": self.prediction.reused_shards,
                 },
                 "windows": {
-                    "planned": total,
+                    "planned": self._windows_planned,
                     "finished": self._windows_done,
                     "before": self._windows_before,
                 },

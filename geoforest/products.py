@@ -17,29 +17,25 @@ from geoforest.area import PixelTable
 from geoforest.config import MapSettings, Product
 from geoforest.errors import ReadError
 from geoforest.grid import Window
-from geoforest.io.cog import write_mask, write_probability
+from geoforest.io.cog import read_strips, write_mask, write_probability
 from geoforest.io.geopackage import write_geopackage
 from geoforest.job import Job
-from geoforest.polygons import Polygons, vectorize
-from geoforest.prediction import Prediction, Progress
-from geoforest.stitch import mask_from_probability
-from geoforest.timing import Clock
-from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask
-from geoforest.workspace import (
+from geoforest.names import (
     MASK_NAME,
     POLYGONS_NAME,
     PROBABILITY_NAME,
     REPORT_NAME,
     SUMMARY_NAME,
-    Workspace,
 )
+from geoforest.polygons import Polygons, vectorize
+from geoforest.prediction import Prediction, Progress
+from geoforest.stitch import mask_from_probability
+from geoforest.timing import Clock
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask
+from geoforest.workspace import Workspace
 
 if TYPE_CHECKING:
     from geoforest.report.summary import Summary
-
-# Rows read and written at a time: a multiple of the COG's blocks.
-_STRIP_ROWS = 1024
-
 
 _NAMES: dict[Product, str] = {
     "mask": MASK_NAME,
@@ -83,6 +79,8 @@ class Made:
         The stored-probability raster, staged or finished earlier.
     mask
         The mask raster, staged.
+    quicklook
+        PNG for the report; None when none was asked for.
     """
 
     threshold: float
@@ -90,6 +88,7 @@ class Made:
     polygons: Polygons | None
     probability: Path
     mask: Path
+    quicklook: bytes | None = None
 
 
 def with_earlier(settings: MapSettings, workspace: Workspace) -> MapSettings:
@@ -172,7 +171,14 @@ def make(
             )
             write_geopackage(polygons.frame, workspace.staging / POLYGONS_NAME)
         progress("polygons", 1, 1)
-    return Made(threshold, totals, polygons, probability, mask)
+    quicklook = None
+    if "report" in settings.products:
+        from geoforest.report.html import scene_quicklook
+
+        with clock.stage("report"):
+            frame = polygons.frame if polygons else None
+            quicklook = scene_quicklook(job.scene, probability, mask, frame)
+    return Made(threshold, totals, polygons, probability, mask, quicklook)
 
 
 def finish(
@@ -189,7 +195,7 @@ def finish(
 
     staging = workspace.staging
     (staging / SUMMARY_NAME).write_text(summary.to_json(), encoding="utf-8")
-    if "report" in settings.products:
+    if made.quicklook is not None:
         write_report(staging / REPORT_NAME, job, made, summary)
     if "mask" not in settings.products:
         made.mask.unlink()
@@ -199,15 +205,13 @@ def finish(
     write_item(staging, job, made)
     workspace.publish(
         {
-            "fingerprint": job.fingerprint,
+            **workspace.record,
             "geoforest": __version__,
             "created": summary.created,
             "scene_id": job.scene.scene_id,
             "model": job.bundle.model_id,
             "threshold": made.threshold,
             "settings": settings.model_dump(mode="json"),
-            "runtime": vars(job.runtime),
-            "identity": job.identity,
             "asked": asked(job, settings),
             "prediction": prediction.facts(),
         }
@@ -226,7 +230,7 @@ def _stage_probability(job: Job, workspace: Workspace, prediction: Prediction) -
             shutil.copyfile(prediction.finished, target)
         return target
     else:  # the model has got another name or threshold since, and no other weights
-        blocks = _strips(prediction.finished)
+        blocks = read_strips(prediction.finished)
     scene = job.scene
     write_probability(
         target, blocks, shape=scene.shape, crs=scene.crs, transform=scene.transform, tags=tags
@@ -256,18 +260,10 @@ def _stored_blocks(
         yield shard.extent, loaded[0]
 
 
-def _strips(path: Path) -> Iterator[tuple[Window, Array]]:
-    with rasterio.open(path) as source:
-        rows, cols = source.shape
-        for row in range(0, rows, _STRIP_ROWS):
-            window = Window(row, 0, min(_STRIP_ROWS, rows - row), cols)
-            yield window, source.read(1, window=window.slices)
-
-
 def _masked(
     probability: Path, threshold: float, table: PixelTable, totals: MaskTotals
 ) -> Iterator[tuple[Window, Mask]]:
-    for window, stored in _strips(probability):
+    for window, stored in read_strips(probability):
         mask = mask_from_probability(stored, threshold)
         totals.add(mask, table.area_m2(*window.slices))
         yield window, mask

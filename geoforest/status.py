@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from geoforest.errors import InputError
-from geoforest.io.shards import JOB_NAME, PROGRESS_NAME, WORK_NAME
+from geoforest.names import JOB_NAME, PROGRESS_NAME, SUMMARY_NAME, WORK_NAME
 from geoforest.storage import is_locked, read_json
-from geoforest.workspace import SUMMARY_NAME
 
 State = Literal["running", "finishing", "stopped", "done", "done with gaps"]
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +26,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees all of it or none, even after a power cut."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Write a file so that a reader sees all of it or none, even after a power cut.
+
+    Several may write the same file at once: each has a partial file of its own.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
         with partial.open("wb") as handle:
             handle.write(data)

@@ -12,11 +12,16 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._started = time.perf_counter()
+        self._started = self._lap = time.perf_counter()
 
     def total(self) -> float:
         """Seconds since the clock was made."""
         return time.perf_counter() - self._started
+
+    def lap(self, name: str) -> None:
+        """Give a stage the time since the last lap, or since the clock was made."""
+        now = time.perf_counter()
+        self.seconds[name], self._lap = now - self._lap, now
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -12,23 +12,23 @@ from typing import Any, Final
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
-from rasterio.windows import Window as RasterioWindow
 
 from geoforest.errors import InputError
+from geoforest.io.cog import read_strips
 from geoforest.io.geopackage import LAYER
-from geoforest.io.shards import JOB_NAME, WORK_NAME
-from geoforest.stitch import mask_from_probability
-from geoforest.storage import read_json
-from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
-from geoforest.workspace import (
+from geoforest.names import (
+    JOB_NAME,
     MASK_NAME,
     POLYGONS_NAME,
     PROBABILITY_NAME,
     SUMMARY_NAME,
-    file_sha256,
+    WORK_NAME,
 )
+from geoforest.stitch import mask_from_probability
+from geoforest.storage import read_json
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
+from geoforest.workspace import file_sha256
 
-_STRIP_ROWS: Final = 1024
 _COUNTS: Final = {FOREST: "forest", OTHER: "other", NO_OBSERVATION: "no_observation"}
 _Problems = Iterator["Problem"]
 
@@ -120,8 +120,8 @@ def _rasters(folder: Path, names: set[str], summary: dict[str, Any], threshold: 
         yield from _layout(path, summary)
     counts: dict[int, int] = dict.fromkeys(_COUNTS, 0)
     disagreeing = 0
-    for strips in zip(*map(_strips, paths), strict=True):
-        values = dict(zip((path.name for path in paths), strips, strict=True))
+    for strips in zip(*map(read_strips, paths), strict=True):
+        values = {path.name: pixels for path, (_, pixels) in zip(paths, strips, strict=True)}
         mask, stored = values.get(MASK_NAME), values.get(PROBABILITY_NAME)
         made = None if stored is None else mask_from_probability(stored, threshold)
         if mask is None:
@@ -162,13 +162,6 @@ def _layout(path: Path, summary: dict[str, Any]) -> _Problems:
                 yield Problem(path, f"CRS {source.crs}, {summary['crs']} was wanted")
     except RasterioError as error:
         yield Problem(path, f"cannot be read ({error})")
-
-
-def _strips(path: Path) -> Iterator[Array]:
-    with rasterio.open(path) as source:
-        for row in range(0, source.height, _STRIP_ROWS):
-            height = min(_STRIP_ROWS, source.height - row)
-            yield source.read(1, window=RasterioWindow(0, row, source.width, height))
 
 
 def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:

@@ -10,18 +10,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from geoforest.errors import OutputError
 from geoforest.io.geopackage import journals
-from geoforest.io.shards import JOB_NAME, WORK_NAME, ShardStore
+from geoforest.io.shards import ShardStore
+from geoforest.names import (
+    JOB_NAME,
+    MASK_NAME,
+    POLYGONS_NAME,
+    PROBABILITY_NAME,
+    REPORT_NAME,
+    SUMMARY_NAME,
+    WORK_NAME,
+)
 from geoforest.storage import read_json, write_durably
 
-MASK_NAME: Final = "forest_mask.tif"
-PROBABILITY_NAME: Final = "forest_probability.tif"
-POLYGONS_NAME: Final = "forest.gpkg"
-SUMMARY_NAME: Final = "summary.json"
-REPORT_NAME: Final = "report.html"
 _MARKS = (
     MASK_NAME,
     f"{MASK_NAME}.aux.xml",
@@ -42,10 +46,13 @@ class Workspace:
         Of the products, ``OUT/<scene id>``.
     store
         Finished shards, in a work folder beside the products.
+    record
+        What another run has to know of this job, see :meth:`geoforest.job.Job.record`.
     """
 
     folder: Path
     store: ShardStore
+    record: dict[str, Any]
 
     @property
     def staging(self) -> Path:
@@ -122,7 +129,7 @@ class Workspace:
 
 @contextmanager
 def open_workspace(
-    folder: Path, fingerprint: str, identity: dict[str, Any], *, overwrite: bool, keep_work: bool
+    folder: Path, record: dict[str, Any], *, overwrite: bool, keep_work: bool
 ) -> Iterator[Workspace]:
     """Claim an output folder for a job.
 
@@ -130,8 +137,9 @@ def open_workspace(
     ----------
     folder
         Made if it is not there.
-    fingerprint, identity
-        Of the job; what differs from an earlier job is named.
+    record
+        Of the job, with its ``fingerprint`` and ``identity``: what differs from an earlier job is
+        named.
     overwrite
         Replace the outputs or the unfinished work of another job.
     keep_work
@@ -142,14 +150,15 @@ def open_workspace(
     OutputError
         When the folder is not writable, is in use, or holds another job.
     """
-    _refuse_other_job(folder, fingerprint, identity, overwrite=overwrite)
-    store = ShardStore(folder / WORK_NAME, fingerprint)
+    _refuse_other_job(folder, record, overwrite=overwrite)
+    # Workers may have another current folder.
+    store = ShardStore(folder.absolute() / WORK_NAME, record["fingerprint"])
     made = _make_folders(store.folder)
     try:
         with store.locked():
-            workspace = Workspace(folder, store)
+            workspace = Workspace(folder, store, record)
             try:
-                _prepare(workspace, {"fingerprint": fingerprint, "identity": identity})
+                _prepare(workspace)
                 yield workspace
             except BaseException:
                 # Finished shards are for the next run, and so is what it must know of products
@@ -169,22 +178,23 @@ def open_workspace(
                 path.rmdir()
 
 
-def earlier_runtime(folder: Path) -> dict[str, Any] | None:
-    """Tell what computed the shards or products that lie in an output folder."""
-    for document in (read_json(folder / WORK_NAME / JOB_NAME), read_json(folder / JOB_NAME)):
-        runtime = (document or {}).get("runtime")
-        if isinstance(runtime, dict):
-            return runtime
-    return None
+def earlier_documents(folder: Path) -> list[dict[str, Any]]:
+    """Give each ``job.json`` in an output folder: of unfinished work, of products."""
+    paths = folder / WORK_NAME / JOB_NAME, folder / JOB_NAME
+    return [document for path in paths if (document := read_json(path)) is not None]
 
 
-def _prepare(workspace: Workspace, document: dict[str, Any]) -> None:
+def _prepare(workspace: Workspace) -> None:
     store = workspace.store
     recorded = store.recorded()
     if recorded is None or recorded.get("fingerprint") != store.fingerprint:
         shutil.rmtree(store.folder / "shards", ignore_errors=True)
         (store.folder / "shards").mkdir()
-        store.record(document)
+        store.record(workspace.record)
+    # What was being written when an earlier run was killed; nobody else writes here now.
+    for folder in (workspace.folder, store.folder, store.folder / "shards"):
+        for path in folder.glob(".*.partial"):
+            path.unlink(missing_ok=True)
     shutil.rmtree(workspace.staging, ignore_errors=True)
     workspace.staging.mkdir()
 
@@ -195,17 +205,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _refuse_other_job(
-    folder: Path, fingerprint: str, identity: dict[str, Any], *, overwrite: bool
-) -> None:
+def _refuse_other_job(folder: Path, record: dict[str, Any], *, overwrite: bool) -> None:
     if overwrite or not folder.is_dir():
         return
     work = read_json(folder / WORK_NAME / JOB_NAME)
     done = read_json(folder / JOB_NAME)
     for document, what in ((done, "outputs"), (work, "unfinished work")):
-        if document is not None and document.get("fingerprint") != fingerprint:
+        if document is not None and document.get("fingerprint") != record["fingerprint"]:
             raise OutputError(
-                f"{folder}: holds {what} of another job{_difference(document, identity)}; "
+                f"{folder}: holds {what} of another job{_difference(document, record)}; "
                 "choose another --out, or --overwrite to replace it"
             )
     foreign = [name for name in _MARKS if (folder / name).exists()]
@@ -216,8 +224,8 @@ def _refuse_other_job(
         )
 
 
-def _difference(document: dict[str, Any], identity: dict[str, Any]) -> str:
-    before = document.get("identity", {})
+def _difference(document: dict[str, Any], record: dict[str, Any]) -> str:
+    before, identity = document.get("identity", {}), record["identity"]
     names = [name for name in identity if before.get(name) != identity[name]]
     return f" (other {', '.join(names)})" if names else ""
 

@@ -40,6 +40,10 @@ class FaultyPredictor(LocalPredictor):
 
 
 def load_faulty_predictor(job: object) -> FaultyPredictor:
+    """Load, and add a line to ``FAULTY_LOADED``."""
+    if log := os.environ.get("FAULTY_LOADED"):
+        with Path(log).open("a") as handle:
+            handle.write(f"{os.getpid()}\n")
     return FaultyPredictor()
 
 

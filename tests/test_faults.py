@@ -18,10 +18,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
 import rasterio
+from distributed import Client
 
 import geoforest
 from geoforest.errors import IncompleteError, InputError
@@ -51,6 +53,8 @@ def undisturbed(scene, tmp_path_factory, tiny_bundle) -> dict[str, bytes]:
 class Driver:
     """A map job in a process of its own."""
 
+    started: ClassVar[list[Driver]] = []
+
     def __init__(self, scene: Path, out: Path, model: Path, **settings: object) -> None:
         self.folder = out / scene.stem
         self.log = out.parent / f"{out.name}.log"
@@ -69,6 +73,7 @@ class Driver:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self.started.append(self)
 
     def shards(self) -> int:
         return len(list((self.folder / ".geoforest-work" / "shards").glob("r*.tif")))
@@ -90,6 +95,16 @@ class Driver:
 
     def windows(self) -> int:
         return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+
+
+@pytest.fixture(autouse=True)
+def no_driver_left() -> Iterator[None]:
+    """Of a test that fails, too: it would go on, and disturb those that follow."""
+    yield
+    for driver in Driver.started:
+        driver.process.kill()
+        driver.process.communicate()
+    Driver.started.clear()
 
 
 def finished_bytes(folder: Path) -> dict[str, bytes]:
@@ -179,6 +194,7 @@ def test_a_worker_out_of_memory_is_replaced(scene, tmp_path, tiny_bundle, undist
     code, _, err = driver.end()
     assert code == 0, err
     assert hoard.exists()
+    assert len(set(driver.log.read_text().split())) == 2  # processes
     assert finished_bytes(driver.folder) == undisturbed
 
 
@@ -236,6 +252,10 @@ def test_any_dask_cluster_will_do(scene, tmp_path, tiny_bundle, undisturbed):
             assert code == 0, err
             assert finished_bytes(tmp_path / name / "scene") == undisturbed
             assert summary["reused_shards"] == 0
+        with Client(f"tcp://127.0.0.1:{port}") as client:
+            left = client.run(lambda dask_worker: list(dask_worker.plugins))
+        assert len(left) == 2
+        assert not [name for names in left.values() for name in names if "geoforest" in name]
 
 
 def test_a_lost_scheduler_loses_no_shard(scene, tmp_path, tiny_bundle, undisturbed):
@@ -390,8 +410,10 @@ def geoforest_status(folder: Path):
     return status(folder)
 
 
-def test_many_scenes_share_one_pool(tmp_path, tiny_bundle, broken):
+def test_many_scenes_share_one_pool(tmp_path, tiny_bundle, broken, monkeypatch):
     bad, _ = broken
+    loaded = tmp_path / "loaded"
+    monkeypatch.setenv("FAULTY_LOADED", str(loaded))
     paths = []
     for seed in range(3):
         path = tmp_path / f"s{seed}.tif"
@@ -410,6 +432,7 @@ def test_many_scenes_share_one_pool(tmp_path, tiny_bundle, broken):
     assert failures.keys() == {"absent", "scene"}
     assert "no such file" in failures["absent"]
     assert "4 of 16 shards failed" in failures["scene"]
+    assert len(loaded.read_text().splitlines()) == 1
     for path in paths:
         alone = faulty.run(path, tmp_path / "alone", tiny_bundle.path)
         together = finished_bytes(tmp_path / "out" / path.stem)

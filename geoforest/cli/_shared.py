@@ -48,67 +48,37 @@ def warnings_said() -> Iterator[None]:
                 say(f"warning: {warning.message}")
 
 
+Progress = Callable[[str, int, int], None]
+
+
+class Bars:
+    """What a command shows of its progress: nothing, where stderr is no terminal."""
+
+    def begin(self, title: str) -> Progress:
+        """Give what is told how far a scene, or whatever else has this title, is."""
+        return lambda stage, done, total: None
+
+    def scene_ended(self) -> None:
+        """Count a scene of several."""
+
+
 @contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar(title: str) -> Iterator[Progress]:
     """Show windows/s and time left; stay quiet when stderr is no terminal."""
-    with progress_bars(1) as begin:
-        yield begin(title)
+    with progress_bars(1) as bars:
+        yield bars.begin(title)
 
 
 @contextmanager
-def progress_bars(count: int) -> Iterator[Callable[[str], Callable[[str, int, int], None]]]:
-    """Give a bar to each title that is begun, and with several a line over all."""
+def progress_bars(count: int) -> Iterator[Bars]:
+    """Show a bar for each scene that is on its way, and with several a line over all."""
     if not sys.stderr.isatty():
-        yield lambda title: lambda stage, done, total: None
+        yield Bars()
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
+    from geoforest.cli._bars import terminal_bars
 
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            rate = task.finished_speed or task.speed
-            unit = " windows/s" if task.fields.get("rated") else ""
-            return Text(f"{rate:.1f}{unit}" if rate and unit else "")
-
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        Rate(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        # The rate of a job is steady; a long memory gives a steady estimate.
-        speed_estimate_period=600,
-    ) as bars:
-        overall = bars.add_task("scenes begun", total=count) if count > 1 else None
-
-        def begin(title: str) -> Callable[[str, int, int], None]:
-            tasks: dict[str, Any] = {}
-            if overall is not None:
-                bars.advance(overall)
-
-            def update(stage: str, done: int, total: int) -> None:
-                if stage not in tasks:
-                    # The stages of a scene follow one another: one line a scene.
-                    for earlier in tasks.values():
-                        bars.update(earlier, visible=count == 1)
-                    tasks[stage] = bars.add_task(
-                        f"{title}: {stage}", total=total, completed=done, rated=stage == "predict"
-                    )
-                bars.update(tasks[stage], completed=done, total=total)
-
-            return update
-
-        yield begin
+    with terminal_bars(count) as bars:
+        yield bars
 
 
 def say(text: str) -> None:

@@ -127,14 +127,14 @@ def map_command(
     }
     paths = _expanded(scenes)
     if dry_run:
-        for path in paths:
-            _dry_run(path, settings, as_json=as_json)
+        _dry_run(paths, settings, as_json=as_json)
         return
     from geoforest.pipeline import SceneFailure, map_scenes
 
     failures = []
-    with progress_bars(len(paths)) as progress:
-        for result in map_scenes(paths, out, progress=progress, **settings):
+    with progress_bars(len(paths)) as bars:
+        for result in map_scenes(paths, out, progress=bars.begin, **settings):
+            bars.scene_ended()
             if not isinstance(result, SceneFailure):
                 _tell(result, as_json=as_json)
             elif len(paths) == 1:
@@ -180,20 +180,20 @@ def describe(result: MapResult) -> str:
     return "\n".join(lines)
 
 
-def _dry_run(scene: str, settings: dict[str, Any], *, as_json: bool) -> None:
+def _dry_run(scenes: list[str], settings: dict[str, Any], *, as_json: bool) -> None:
     from geoforest.estimate import estimate
 
-    plan = estimate(scene, settings)
-    if as_json:
-        print_json(plan)
-        return
-    print(
-        f"{plan['scene_id']}: {plan['windows']:,} windows of {plan['window']} px in "
-        f"{plan['shards']:,} shards\n"
-        f"  disk: at most {plan['disk_mb']:,.0f} MB while it runs\n"
-        f"  time: about {plan['seconds'] / 60:,.1f} minutes of prediction "
-        f"({plan['windows_per_second']:.2f} windows/s, measured now)"
-    )
+    for plan in estimate(scenes, settings):
+        if as_json:
+            print_json(plan)
+            continue
+        print(
+            f"{plan['scene_id']}: {plan['windows']:,} windows of {plan['window']} px in "
+            f"{plan['shards']:,} shards\n"
+            f"  disk: at most {plan['disk_mb']:,.0f} MB while it runs\n"
+            f"  time: about {plan['seconds'] / 60:,.1f} minutes of prediction "
+            f"({plan['windows_per_second']:.2f} windows/s, measured now)"
+        )
 
 
 def _expanded(scenes: list[str]) -> list[str]:

@@ -133,7 +133,7 @@ def _write(
             BIGTIFF="IF_SAFER",
         )
         # GDAL may flush a block long after it took it, and then tells nobody that it failed.
-        if not np.array_equal(sum(map(_counts, _strips(path))), expected):
+        if not np.array_equal(sum(_counts(values) for _, values in read_strips(path)), expected):
             raise WriteError(f"{path}: does not read back as it was written")
     except (OSError, RasterioError, CPLE_BaseError) as error:
         raise WriteError(f"{path}: cannot be written ({error})") from error
@@ -142,11 +142,13 @@ def _write(
         Path(f"{flat}.aux.xml").unlink(missing_ok=True)
 
 
-def _strips(path: Path) -> Iterator[Array]:
+def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:
+    """Read a raster of one band from top to bottom, whole blocks at a time."""
     with rasterio.open(path) as source:
-        for row in range(0, source.height, _BLOCK_PX):
-            height = min(_BLOCK_PX, source.height - row)
-            yield source.read(1, window=RasterioWindow(0, row, source.width, height))
+        rows, cols = source.shape
+        for row in range(0, rows, 2 * _BLOCK_PX):
+            window = Window(row, 0, min(2 * _BLOCK_PX, rows - row), cols)
+            yield window, source.read(1, window=window.slices)
 
 
 def _counts(values: Array) -> NDArray[np.int64]:

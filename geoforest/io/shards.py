@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -20,13 +20,10 @@ from rasterio.io import MemoryFile
 
 from geoforest.errors import WriteError
 from geoforest.grid import Shard
+from geoforest.names import JOB_NAME, PROGRESS_NAME
 from geoforest.reflectance import BandStatistics
 from geoforest.storage import exclusive_lock, read_json, write_durably
 from geoforest.types import NO_OBSERVATION, StoredProbability
-
-WORK_NAME: Final = ".geoforest-work"
-JOB_NAME: Final = "job.json"
-PROGRESS_NAME: Final = "progress.json"
 
 
 @dataclass(frozen=True)

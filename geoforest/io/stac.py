@@ -12,7 +12,7 @@ from pystac.extensions.projection import ProjectionExtension
 from rasterio.warp import transform_geom
 
 from geoforest import __version__
-from geoforest.workspace import (
+from geoforest.names import (
     MASK_NAME,
     POLYGONS_NAME,
     PROBABILITY_NAME,

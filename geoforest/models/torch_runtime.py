@@ -35,8 +35,8 @@ class TorchPredictor:
 
     Attributes
     ----------
-    halved
-        Whether a batch was too large for the device, and was done in halves. Values may then
+    halvings
+        How often a batch was too large for the device and was done in halves. Values may then
         differ by the last bits from those of whole batches.
 
     Raises
@@ -64,7 +64,7 @@ class TorchPredictor:
         network = load_network(bundle)
         network = network.to(self.device).to(memory_format=torch.channels_last)
         self._network = network
-        self.halved = False
+        self.halvings = 0
 
     def __call__(
         self,
@@ -144,7 +144,7 @@ class TorchPredictor:
         # Not inside the except clause, whose traceback would hold what has to be freed.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        self.halved = True
+        self.halvings += 1
         return torch.cat([self.forward(half) for half in batch.chunk(2)])
 
     def _to_device(self, array: Array) -> torch.Tensor:

@@ -30,15 +30,15 @@ _QUICKLOOK_PX = 800
 
 def write_report(path: Path, job: Job, made: Made, summary: Summary) -> None:
     """Render the report with a quicklook inside it; no network is needed to read it."""
-    frame = made.polygons.frame if made.polygons else None
-    png = scene_quicklook(job.scene, made.probability, made.mask, frame)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(
         (files("geoforest") / "report" / "report.html").read_text(encoding="utf-8")
     )
     path.write_text(
         template.render(
-            summary=summary, card=job.bundle.card, picture=base64.b64encode(png).decode()
+            summary=summary,
+            card=job.bundle.card,
+            picture=base64.b64encode(made.quicklook or b"").decode(),
         ),
         encoding="utf-8",
     )

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +32,8 @@ COMMANDS = [
     "map",
     "vectorize",
     "verify",
+    "status",
+    "bench",
     "train",
     "sweep",
     "evaluate",
@@ -35,6 +42,8 @@ COMMANDS = [
     "model list",
     "model show",
     "model import",
+    "model pull",
+    "model push",
 ]
 
 
@@ -115,6 +124,34 @@ def test_map_and_its_json(geoforest, mapped, tmp_path):
     assert {key: told[key] for key in written} == written
     assert told["folder"] == str(tmp_path / "out" / "scene")
     assert "\r" not in done.stderr  # no progress bar without a terminal
+
+
+def test_bars_on_a_terminal_leave_stdout_to_the_results(mapped, tmp_path):
+    """Two scenes, results into a pipe: bars go to the terminal, lines of JSON to the pipe."""
+    other = tmp_path / "other.tif"
+    shutil.copyfile(mapped[1], other)
+    terminal, stderr = os.openpty()
+    fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    arguments = [mapped[0], mapped[1], other, *mapped[2:], "--json"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "geoforest", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    ) as process:
+        os.close(stderr)
+        shown = b""
+        # Linux tells the end of a terminal by an error.
+        with contextlib.suppress(OSError):
+            while part := os.read(terminal, 4096):
+                shown += part
+        assert process.stdout is not None
+        lines = process.stdout.read().splitlines()
+    os.close(terminal)
+    assert process.returncode == 0
+    assert {json.loads(line)["scene_id"] for line in lines} == {"scene", "other"}
+    assert "scene: predict" in shown.decode()
+    assert "2/2" in shown.decode()
 
 
 def test_map_for_people(geoforest, mapped):

@@ -329,10 +329,10 @@ def test_a_batch_too_large_for_the_device_is_halved(tiny_bundle):
     predictor = TorchPredictor(tiny_bundle)
     dn = synthetic.digital_numbers((64, 64))[None].repeat(5, axis=0)
     expected = predictor(dn)
-    assert not predictor.halved
+    assert predictor.halvings == 0
     small = predictor._network = SmallDevice(predictor._network, 2)
     assert np.abs(predictor(dn) - expected).max() < 1e-5
-    assert predictor.halved
+    assert predictor.halvings == 2
     assert small.sizes == [5, 3, 2, 1, 2]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -8,7 +9,7 @@ import pytest
 
 from geoforest.config import MapSettings
 from geoforest.errors import InputError
-from geoforest.job import Runtime, make_job, resolve_runtime
+from geoforest.job import Runtime, draft_job, resolve_runtime
 from geoforest.models import runtimes
 from geoforest.models.runtimes import Choice, choose
 
@@ -175,15 +176,18 @@ def test_real_runtimes(tiny_bundle):
 
 
 def test_a_job_records_its_runtime(tiny_bundle, scene_path):
+    plain_settings = MapSettings(halo=8, device="cpu", runtime="torch")
+
     def job(**chosen):
         settings = MapSettings(halo=8, device="cpu", **chosen)
         runtime = resolve_runtime(settings, tiny_bundle, 1)
-        return make_job(scene_path, settings, tiny_bundle, runtime)
+        return draft_job(scene_path, settings, tiny_bundle).job(runtime)
 
     plain = job(runtime="torch")
     assert plain.runtime.agreement == 1.0
     assert plain.identity["runtime"][1:] == ["torch", "cpu", "float32"]
-    assert Runtime.from_record(vars(plain.runtime)) == plain.runtime
+    recorded = json.loads(json.dumps(plain.record(plain_settings)))
+    assert Runtime.recorded_in(recorded) == plain.runtime
     pytest.importorskip("openvino")
     other = job(runtime="openvino", precision="float32")
     assert other.identity["runtime"][1:] == ["openvino", "cpu", "float32"]
@@ -191,6 +195,37 @@ def test_a_job_records_its_runtime(tiny_bundle, scene_path):
     assert type(other.load_predictor(other)).__name__ == "OpenVinoPredictor"
 
 
-def test_a_record_from_before_there_was_a_choice():
-    record = {"device": "cpu", "precision": "float32", "threads": 2, "batch_size": 1}
-    assert Runtime.from_record(record) == Runtime("torch", "cpu", "float32", 2, 1)
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"runtime": None},
+        {"runtime": {"device": "cpu", "precision": "float32", "threads": 2, "batch_size": 1}},
+        {"runtime": {"name": "torch", "asked": [], "surprise": 1}},
+    ],
+)
+def test_a_record_of_another_version_is_not_taken_up(document):
+    assert Runtime.recorded_in(document) is None
+
+
+def test_the_same_question_gets_the_same_answer(tiny_bundle, scene_path):
+    """As recorded, whatever this machine would choose now; another question asks anew."""
+    settings = MapSettings(halo=8)
+    runtime = Runtime("torch", "cuda", "float16", 3, 8, asked=("auto", None, "auto", None))
+    job = draft_job(scene_path, settings, tiny_bundle).job(runtime)
+    recorded = [json.loads(json.dumps(job.record(settings)))]
+
+    def taken(**chosen):
+        return draft_job(scene_path, MapSettings(**{"halo": 8, **chosen}), tiny_bundle).recorded(
+            recorded, base_mb=0.0
+        )
+
+    assert taken() == job
+    assert taken(threshold=0.3) == job
+    assert taken(runtime="torch") is None
+    assert taken(batch_size=1) is None
+    assert taken(device="cuda") is None
+    assert taken(halo=4) is None
+    other_shards = taken(shard=48)
+    assert other_shards.runtime == runtime
+    assert other_shards.grid.shard_cores == 1 != job.grid.shard_cores

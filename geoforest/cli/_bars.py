@@ -1,0 +1,74 @@
+"""Progress bars for a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+from geoforest.cli._shared import Bars, Progress
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        rate = task.finished_speed or task.speed
+        return Text(f"{rate:.1f} windows/s" if rate and task.fields.get("rated") else "")
+
+
+class _TerminalBars(Bars):
+    def __init__(self, rich: RichProgress, count: int) -> None:
+        self._rich = rich
+        self._overall = rich.add_task("scenes", total=count) if count > 1 else None
+
+    def begin(self, title: str) -> Progress:
+        shown: dict[str, TaskID] = {}
+
+        def update(stage: str, done: int, total: int) -> None:
+            if stage not in shown:
+                if self._overall is not None:
+                    # The stages of a scene follow one another: one line a scene.
+                    while shown:
+                        self._rich.remove_task(shown.popitem()[1])
+                if stage == "done":
+                    return
+                shown[stage] = self._rich.add_task(
+                    f"{title}: {stage}", total=total, completed=done, rated=stage == "predict"
+                )
+            self._rich.update(shown[stage], completed=done, total=total)
+
+        return update
+
+    def scene_ended(self) -> None:
+        if self._overall is not None:
+            self._rich.advance(self._overall)
+
+
+@contextmanager
+def terminal_bars(count: int) -> Iterator[Bars]:
+    """Bars on stderr, as :func:`geoforest.cli._shared.progress_bars` gives them."""
+    with RichProgress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        # The rate of a job is steady; a long memory gives a steady estimate.
+        speed_estimate_period=600,
+        # Results go to stdout, which may be a pipe; only on a terminal would the two mix.
+        redirect_stdout=sys.stdout.isatty(),
+    ) as rich:
+        yield _TerminalBars(rich, count)
