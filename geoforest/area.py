@@ -18,13 +18,35 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from geoforest.errors import InputError
-from geoforest.types import Shape
+from geoforest.types import Shape, StoredProbability
 
 _NODE_STEP_PX = 256
 # Interpolation over 5 km is good to a few parts in ten million in UTM.
 _NODE_STEP_M = 5_000.0
 
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """What :meth:`PixelTable.sums` tells of each label.
+
+    Attributes
+    ----------
+    pixels
+        int64.
+    area
+        True ground area, m2.
+    stored
+        Sum of the stored probability; 0 where none was given.
+    first
+        Its first pixel, ``row * cols + col`` within the array; -1 where the label is absent.
+    """
+
+    pixels: NDArray[np.int64]
+    area: Floats
+    stored: Floats
+    first: NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +106,37 @@ class PixelTable:
         at_rows = np.arange(rows.start, rows.stop) + 0.5
         at_cols = np.arange(cols.start, cols.stop) + 0.5
         return self._lattice(self.area, at_rows, at_cols)
+
+    def sums(
+        self,
+        labels: NDArray[np.integer],
+        n_labels: int,
+        *,
+        first_row: int = 0,
+        stored: StoredProbability | None = None,
+    ) -> Sums:
+        """Sum pixels by label.
+
+        Parameters
+        ----------
+        labels
+            ``(row, col)``, 0 to ``n_labels`` - 1, over whole rows of the grid.
+        n_labels
+            Length of the result.
+        first_row
+            Of the grid, where the labels begin.
+        stored
+            Stored probability, the shape of the labels.
+        """
+        from geoforest.kernels import sum_by_label
+
+        node, share = _place(
+            self.rows, np.arange(labels.shape[0], dtype=np.float64) + (first_row + 0.5)
+        )
+        lines = self.area[node] * (1 - share)[:, None] + self.area[node + 1] * share[:, None]
+        places = _place(self.cols, np.arange(labels.shape[1], dtype=np.float64) + 0.5)
+        values = np.empty((0, 0), np.uint8) if stored is None else stored
+        return Sums(*sum_by_label(labels, n_labels, lines, *places, values))
 
     def pixel_area_m2(self) -> float:
         """Ground area of a pixel at the centre of the grid, m2."""

@@ -7,7 +7,7 @@ A patch with too many vertices is cut along a fixed grid that belongs to the pro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,9 @@ import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from rasterio.features import rasterize
 from scipy import ndimage
 
-from geoforest.area import PixelTable
+from geoforest.area import PixelTable, Sums
 from geoforest.errors import InputError
 from geoforest.parts import split_giants
 from geoforest.tracing import Rings, trace
@@ -29,9 +28,7 @@ if TYPE_CHECKING:
 
 Labels = NDArray[np.int32]
 
-# Work goes by strips, rings and points at a time: whole-scene copies in float64 take gigabytes.
-_STRIP_ROWS = 512
-_BATCH_RINGS = 20_000
+# Lengths are computed so many points at a time: temporary copies of all take gigabytes.
 _BATCH_POINTS = 500_000
 
 
@@ -112,13 +109,14 @@ def vectorize(
     _check(mask, probability)
     table = PixelTable.build(transform, crs, mask.shape)
     mmu_px = table.minimum_mapping_unit_px(min_area_ha)
-    labels, mask_px, dropped_px = _label(mask, mmu_px)
-    first = _first_pixels(labels)
-    rings = trace(labels, labels > 0)
+    labels, n_labels, mask_px, dropped_px = _label(mask, mmu_px)
+    rings = trace(labels)
     rings, filled_px = _fill_holes(labels, rings, mask, mmu_px)
-    rings, patch_of = _cut_giants(labels, rings, len(first), max_vertices, transform)
-    sums = _sums(labels, len(patch_of), probability, table)
-    frame = _frame(rings, patch_of, first, sums, table, transform, crs, attributes or {})
+    rings, patch_of = _cut_giants(labels, rings, n_labels, max_vertices, transform)
+    sums = table.sums(labels, len(patch_of), stored=probability)
+    if probability is None:
+        sums.stored[:] = np.nan
+    frame = _frame(rings, patch_of, sums, table, transform, crs, attributes or {})
     return Polygons(
         frame=frame,
         mask_px=mask_px,
@@ -153,64 +151,42 @@ def _check(mask: Mask, probability: StoredProbability | None) -> None:
         )
 
 
-def _label(mask: Mask, mmu_px: int) -> tuple[Labels, int, int]:
-    """Labels of the patches that reach the minimum mapping unit, 1 and up; 0 elsewhere."""
+def _label(mask: Mask, mmu_px: int) -> tuple[Labels, int, int, int]:
+    """Labels of the patches that reach the minimum mapping unit, 1 and up; 0 elsewhere.
+
+    Returns
+    -------
+    labels
+        ``(row, col)``.
+    n_labels
+        The number of patches, and one.
+    mask_px, dropped_px
+        Forest pixels of the mask, and of patches below the minimum mapping unit.
+    """
+    from geoforest.kernels import count_pixels, relabel
+
     labels = np.empty(mask.shape, np.int32)
-    n_labels = ndimage.label(mask == FOREST, output=labels)
-    pixels = np.zeros(n_labels + 1, np.int64)
-    for strip in _strips(labels):
-        pixels += np.bincount(labels[strip].ravel(), minlength=n_labels + 1)
+    found = ndimage.label(mask == FOREST, output=labels)
+    pixels = count_pixels(labels, found + 1)
     pixels[0] = 0
     dropped = pixels < mmu_px
     dropped[0] = True
     # Numbered anew without gaps: specks by the million would lengthen every table.
     kept = np.where(dropped, 0, np.cumsum(~dropped)).astype(np.int32)
-    for strip in _strips(labels):
-        labels[strip] = kept[labels[strip]]
-    return labels, int(pixels.sum()), int(pixels[dropped].sum())
-
-
-def _first_pixels(labels: Labels) -> NDArray[np.int64]:
-    """First pixel of each label in row-major order, ``row * cols + col``; -1 where absent."""
-    first = np.full(int(labels.max()) + 1, -1, np.int64)
-    # From the last strip to the first, and backwards within each: the first pixel is set last.
-    for strip in reversed(list(_strips(labels))):
-        flat = labels[strip].ravel()
-        places = np.flatnonzero(flat)[::-1]
-        first[flat[places]] = places + strip.start * labels.shape[1]
-    return first
+    relabel(labels, kept)
+    return labels, int(kept.max()) + 1, int(pixels.sum()), int(pixels[dropped].sum())
 
 
 def _fill_holes(labels: Labels, rings: Rings, mask: Mask, mmu_px: int) -> tuple[Rings, int]:
     """Fill holes below the minimum mapping unit, in ``labels`` in place and in the rings."""
+    from geoforest.kernels import fill_rings
+
     areas = np.abs(rings.signed_areas())
-    filled = ~rings.is_exterior & (areas < mmu_px)
-    for ring in np.flatnonzero(filled).tolist():
-        filled[ring] = not _encloses_unobserved(rings, ring, mask)
-    if not filled.any():
-        return rings, 0
-    label_of = rings.labels[rings.polygon_of_ring]
-    chosen = np.flatnonzero(filled)
-    for start in range(0, len(chosen), _BATCH_RINGS):
-        batch = chosen[start : start + _BATCH_RINGS].tolist()
-        rasterize(((_as_polygon(rings, ring), label_of[ring]) for ring in batch), out=labels)
+    small = np.flatnonzero(~rings.is_exterior & (areas < mmu_px))
+    owner = rings.labels[rings.polygon_of_ring]
+    filled = np.zeros(len(areas), np.bool_)
+    filled[small] = fill_rings(labels, mask, rings.points, rings.ring_ends, small, owner)
     return rings.without(filled), int(areas[filled].sum())
-
-
-def _encloses_unobserved(rings: Rings, ring: int, mask: Mask) -> bool:
-    points = rings.points[rings.ring_ends[ring] : rings.ring_ends[ring + 1]]
-    (left, top), (right, bottom) = points.min(axis=0).astype(int), points.max(axis=0).astype(int)
-    unobserved = mask[top:bottom, left:right] == NO_OBSERVATION
-    if not unobserved.any():
-        return False
-    shape = _as_polygon(rings, ring, left, top)
-    inside = rasterize([shape], out_shape=unobserved.shape, dtype=np.uint8)
-    return bool((unobserved & (inside == 1)).any())
-
-
-def _as_polygon(rings: Rings, ring: int, left: int = 0, top: int = 0) -> dict[str, Any]:
-    points = rings.points[rings.ring_ends[ring] : rings.ring_ends[ring + 1]]
-    return {"type": "Polygon", "coordinates": [(points - (left, top)).tolist()]}
 
 
 def _cut_giants(
@@ -231,43 +207,14 @@ def _cut_giants(
     is_giant = np.zeros(n_labels, np.bool_)
     is_giant[rings.labels[giant]] = True
     patch_of = split_giants(labels, is_giant, transform)
-    parts = trace(labels, labels >= n_labels)
+    parts = trace(labels, n_labels)
     return rings.select(~giant).joined(parts), patch_of
-
-
-@dataclass(frozen=True, eq=False)
-class _Sums:
-    """Per label: pixels, first pixel, ground area in m2, sum of stored probability."""
-
-    pixels: NDArray[np.int64]
-    first: NDArray[np.int64]
-    area: NDArray[np.float64]
-    probability: NDArray[np.float64]
-
-
-def _sums(
-    labels: Labels, n_labels: int, probability: StoredProbability | None, table: PixelTable
-) -> _Sums:
-    pixels = np.zeros(n_labels, np.int64)
-    area, stored = np.zeros(n_labels), np.zeros(n_labels)
-    for strip in _strips(labels):
-        flat = labels[strip].ravel()
-        pixels += np.bincount(flat, minlength=n_labels)
-        ground = table.area_m2(strip, slice(0, labels.shape[1]))
-        area += np.bincount(flat, weights=ground.ravel(), minlength=n_labels)
-        if probability is not None:
-            stored += np.bincount(flat, weights=probability[strip].ravel(), minlength=n_labels)
-    if probability is None:
-        stored[:] = np.nan
-    first = _first_pixels(labels)
-    return _Sums(pixels, np.pad(first, (0, n_labels - len(first))), area, stored)
 
 
 def _frame(
     rings: Rings,
     patch_of: NDArray[np.int64],
-    first: NDArray[np.int64],
-    sums: _Sums,
+    sums: Sums,
     table: PixelTable,
     transform: Affine,
     crs: Any,
@@ -280,12 +227,12 @@ def _frame(
     patches = patch_of[labels]
     patch_area = np.bincount(patches, weights=sums.area[labels], minlength=len(patch_of))
     columns: dict[str, Any] = {
-        "patch_id": first[patches] if len(labels) else np.zeros(0, np.int64),
+        "patch_id": _first_of_patch(patch_of, sums.first)[patches],
         "area_ha": sums.area[labels] / 1e4,
         "patch_area_ha": patch_area[patches] / 1e4,
         "perimeter_m": _perimeters(rings, table),
         "n_pixels": sums.pixels[labels],
-        "mean_probability": sums.probability[labels] / sums.pixels[labels] / PROBABILITY_STEPS,
+        "mean_probability": sums.stored[labels] / sums.pixels[labels] / PROBABILITY_STEPS,
     }
     for name, value in attributes.items():
         if name == "acquired":
@@ -297,6 +244,14 @@ def _frame(
     )
     order = np.lexsort((sums.first[labels], columns["patch_id"]))
     return frame.iloc[order].reset_index(drop=True)
+
+
+def _first_of_patch(patch_of: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """First pixel of each patch: of its first part."""
+    found = np.full(len(patch_of), np.iinfo(np.int64).max)
+    there = first >= 0
+    np.minimum.at(found, patch_of[there], first[there])
+    return found
 
 
 def _perimeters(rings: Rings, table: PixelTable) -> NDArray[np.float64]:
@@ -330,8 +285,3 @@ def _geometries(rings: Rings, transform: Affine) -> NDArray[np.object_]:
         shapely.GeometryType.POLYGON, coordinates, (rings.ring_ends, rings.polygon_ends)
     )
     return geometries
-
-
-def _strips(array: NDArray[Any]) -> Iterator[slice]:
-    for row in range(0, array.shape[0], _STRIP_ROWS):
-        yield slice(row, min(row + _STRIP_ROWS, array.shape[0]))

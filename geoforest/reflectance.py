@@ -16,6 +16,7 @@ _MAX_MAGNITUDE = 1e20
 _MAX_SHIFT = 2.0
 # And so is a spread this many times smaller than the training spread.
 _MIN_SPREAD = 0.1
+_STRIP_ROWS = 32
 
 
 def observed(dn: Array, *, nodata: Sequence[float | None], zero_is_nodata: bool = False) -> Valid:
@@ -121,12 +122,17 @@ class BandStatistics:
     @classmethod
     def of(cls, dn: Array, valid: Valid) -> BandStatistics:
         """Statistics of ``dn`` ``(band, row, col)`` where ``valid`` ``(row, col)``."""
-        sums, squares = [], []
-        for band in dn:
-            values = band[valid].astype(np.float64)
-            sums.append(float(values.sum()))
-            squares.append(float(values @ values))
-        return cls(int(valid.sum()), sums, squares)
+        sums, squares = np.zeros(len(dn)), np.zeros(len(dn))
+        # By strips that stay in the processor's cache: float64 is four times the stored size.
+        for row in range(0, dn.shape[1], _STRIP_ROWS):
+            seen = valid[row : row + _STRIP_ROWS]
+            everything = bool(seen.all())
+            for number, band in enumerate(dn):
+                strip = band[row : row + _STRIP_ROWS]
+                values = (strip.ravel() if everything else strip[seen]).astype(np.float64)
+                sums[number] += values.sum()
+                squares[number] += np.einsum("i,i->", values, values)  # BLAS would start threads
+        return cls(int(np.count_nonzero(valid)), sums.tolist(), squares.tolist())
 
     def __iadd__(self, other: BandStatistics) -> BandStatistics:
         if not self.sums:

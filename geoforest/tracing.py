@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.features import shapes
-
-from geoforest.types import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,40 +92,31 @@ class Rings:
         )
 
 
-def trace(labels: Array, wanted: NDArray[np.bool_]) -> Rings:
-    """Trace 4-connected regions of equal label along pixel edges.
+def trace(labels: NDArray[np.int32], lowest: int = 1) -> Rings:
+    """Trace 4-connected regions along pixel edges.
 
     Parameters
     ----------
     labels
-        int32 ``(row, col)``.
-    wanted
-        bool ``(row, col)``, the pixels to trace.
+        ``(row, col)``. Each label from ``lowest`` on is of one region.
+    lowest
+        Labels below it are left out.
 
     Returns
     -------
     Rings
-        One polygon per region, exterior first. A ring never touches itself at more than a
-        corner of its own, so polygons are valid.
+        One polygon per region in the order of labels, exterior first. Rings touch each other at
+        corners only, and themselves nowhere, so polygons are valid.
     """
-    points: list[NDArray[np.float64]] = []
-    rings: list[int] = []
-    polygons: list[int] = []
-    found: list[float] = []
-    for geometry, label in shapes(labels, mask=wanted, connectivity=4):
-        coordinates = geometry["coordinates"]
-        polygons.append(len(coordinates))
-        found.append(label)
-        for ring in coordinates:
-            # Converted one by one: a list of tuples takes ten times the memory of an array.
-            points.append(np.array(ring, np.float64))
-            rings.append(len(ring))
-    return Rings(
-        np.concatenate(points) if points else np.zeros((0, 2)),
-        _ends(np.array(rings, np.int64)),
-        _ends(np.array(polygons, np.int64)),
-        np.array(found, np.int64),
-    )
+    from geoforest.kernels import trace_rings
+
+    points, ring_ends, owner, is_hole = trace_rings(labels, lowest)
+    order = np.lexsort((is_hole, owner))  # stable: holes stay in the order of their first pixels
+    lengths = np.diff(ring_ends)[order]
+    ends = _ends(lengths)
+    source = np.arange(len(points)) + np.repeat(ring_ends[:-1][order] - ends[:-1], lengths)
+    found, rings = np.unique(owner, return_counts=True)
+    return Rings(points[source].astype(np.float64), ends, _ends(rings), found)
 
 
 def _ends(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,12 +13,14 @@ import shapely
 from affine import Affine
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from rasterio.features import rasterize
+from rasterio.features import rasterize, shapes
+from scipy import ndimage
 
 from geoforest import parts, polygons
 from geoforest.area import PixelTable
 from geoforest.errors import InputError
 from geoforest.polygons import Polygons, vectorize
+from geoforest.tracing import trace
 
 CRS = "EPSG:32720"
 # Lines of the product grid run through column 7 and row 9, an eighth of a pixel off the corner.
@@ -306,11 +308,9 @@ def test_random_masks_agree_with_the_oracle(mask, mmu_px, max_vertices, cut_px):
 
 @settings(max_examples=25, deadline=None)
 @given(masks(), st.integers(0, 12))
-def test_results_do_not_depend_on_strips_and_batches(mask, mmu_px):
+def test_results_do_not_depend_on_batches(mask, mmu_px):
     whole = run(mask, mmu_px, 12)
     with (
-        mock.patch.object(polygons, "_STRIP_ROWS", 3),
-        mock.patch.object(polygons, "_BATCH_RINGS", 2),
         mock.patch.object(polygons, "_BATCH_POINTS", 5),
     ):
         cut = run(mask, mmu_px, 12)
@@ -469,3 +469,26 @@ def test_the_argument_is_left_as_it_is():
 def test_arrays_that_cannot_be_meant_are_refused(mask, probability, wanted):
     with pytest.raises(InputError, match=wanted):
         vectorize(mask, transform=TRANSFORM, crs=CRS, probability=probability)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_thousands_of_rings_agree_with_gdal(seed):
+    """GDAL's polygons of the same labels: another tracer, the same outlines and holes."""
+    random = np.random.default_rng(seed)
+    mask = ndimage.zoom((random.random((75, 100)) < 0.6).astype(np.uint8), 4, order=0)
+    mask ^= random.random(mask.shape) < 0.1
+    labels, n_labels = ndimage.label(mask)
+    rings = trace(labels.astype(np.int32))
+    assert n_labels > 500
+    assert len(rings.ring_ends) > 2000
+    assert rings.labels.tolist() == list(range(1, n_labels + 1))
+    expected = {
+        int(label): shapely.geometry.shape(geometry)
+        for geometry, label in shapes(labels.astype(np.int32), mask=labels > 0, connectivity=4)
+    }
+    traced = shapely.from_ragged_array(
+        shapely.GeometryType.POLYGON, rings.points, (rings.ring_ends, rings.polygon_ends)
+    )
+    assert shapely.is_valid(traced).all()
+    for label, geometry in zip(rings.labels.tolist(), traced, strict=True):
+        assert geometry.normalize() == expected[label].normalize()

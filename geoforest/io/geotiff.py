@@ -147,11 +147,12 @@ def _read_file(
     valid: Valid,
 ) -> None:
     shape = valid.shape
-    values = source.read(
-        [band.index for _, band in bands], window=place, out_shape=(len(bands), *shape)
-    )
-    for (position, _), layer in zip(bands, values, strict=True):
-        dn[position] = layer
+    indexes = [band.index for _, band in bands]
+    if [position for position, _ in bands] == list(range(len(dn))):
+        source.read(indexes, window=place, out=dn)
+    else:
+        values = source.read(indexes, window=place, out_shape=(len(bands), *shape))
+        dn[[position for position, _ in bands]] = values
     for mask_index in {(band.mask_index, band.index) for _, band in bands}:
         match mask_index:
             case None, _:
