@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoforest.errors import BundleError, InputError
-from geoforest.models.copies import cache_digest, cache_folder
+from geoforest.models.cache import cache_digest, cache_folder
 from geoforest.reflectance import fold_normalisation
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from geoforest.models.agreement import (
     predicted_masks,
     same_share,
 )
-from geoforest.models.copies import cache_digest, cache_folder
+from geoforest.models.cache import cache_digest, cache_folder
 from geoforest.storage import read_json, write_durably
 from geoforest.types import Mask
 
