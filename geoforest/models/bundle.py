@@ -23,10 +23,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from geoforest.config import Encoder
 from geoforest.errors import BundleError
+from geoforest.reflectance import fold_normalisation
 from geoforest.storage import new_folder
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
+
+    from geoforest.predict import Factor
 
 FORMAT_VERSION: Final = 1
 WEIGHTS_NAME: Final = "model.safetensors"
@@ -100,6 +105,21 @@ class ModelCard(BaseModel):
         if min(self.std) <= 0:
             raise ValueError("std must be positive")
         return self
+
+    def folded(
+        self, scale: Factor, offset: Factor
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Gain and bias a band, ``(band,)``, that normalise raw numbers of this scale and offset.
+
+        See :func:`geoforest.reflectance.fold_normalisation`.
+        """
+        return fold_normalisation(
+            mean=self.mean,
+            std=self.std,
+            reflectance_scale=self.reflectance_scale,
+            scale=scale,
+            offset=offset,
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
 from pathlib import Path
 
 from geoforest.storage import writable
@@ -58,3 +59,15 @@ def cache_folder() -> Path:
 def cache_digest(key: Sequence[str]) -> str:
     """Name in the cache for what these words tell from anything else."""
     return hashlib.sha256("\0".join(key).encode()).hexdigest()[:32]
+
+
+def installed(packages: Iterable[str]) -> list[str]:
+    """Name and version of each package, as words for :func:`cache_digest`."""
+    return [f"{name} {_version(name)}" for name in packages]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
