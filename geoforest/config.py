@@ -27,6 +27,7 @@ EncoderNorm = Literal["update", "frozen"]
 Loss = Literal["dice", "dice+bce"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 MapPrecision = Literal["float32", "bfloat16", "float16", "int8"]
+MapRuntime = Literal["auto", "torch", "openvino"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
 
 Settings = TypeVar("Settings", bound=BaseModel)
@@ -96,7 +97,7 @@ class MapSettings(BaseModel):
         default=None, description="bytes a worker may use at its peak, such as 4GB"
     )
     allow_gaps: bool = Field(default=False, description="255 where shards failed for good")
-    runtime: Literal["auto", "torch", "openvino"] = Field(
+    runtime: MapRuntime = Field(
         default="auto", description="what computes; the fastest that gives the reference's mask"
     )
     precision: MapPrecision | None = Field(

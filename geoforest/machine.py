@@ -1,4 +1,4 @@
-"""What the machine gives a process: cores, memory, and how freed memory is kept."""
+"""What the machine gives a process: cores, precisions, memory, and how freed memory is kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import resource
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 
 def usable_cores() -> int:
@@ -25,6 +26,17 @@ def computes_bfloat16() -> bool:
     except OSError:  # Linux only
         return False
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(described.split())
+
+
+def reference_precision(device: str) -> Literal["float32", "float16"]:
+    """Precision of torch on a device unless another is asked for.
+
+    Examples
+    --------
+    >>> reference_precision("cpu"), reference_precision("cuda:1")
+    ('float32', 'float16')
+    """
+    return "float16" if device.startswith("cuda") else "float32"
 
 
 def peak_memory_mb() -> float:

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from geoforest.errors import InputError
 from geoforest.stitch import paste_core
 from geoforest.types import NO_OBSERVATION, Array, StoredProbability, Valid
 
@@ -31,6 +32,21 @@ class Predictor(Protocol):
         enter the network as the training mean.
         """
         ...
+
+
+def check_windows(dn: Array, bands: Sequence[str]) -> None:
+    """Refuse what are no windows ``(n, band, row, col)`` of these bands.
+
+    Raises
+    ------
+    InputError
+        With the shape found and the one wanted.
+    """
+    if dn.ndim != 4 or dn.shape[1] != len(bands):
+        raise InputError(
+            f"array of shape {dn.shape}: (n, {len(bands)}, row, col) was wanted, "
+            f"bands {', '.join(bands)}"
+        )
 
 
 def predict_shard(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -14,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from geoforest.errors import OutputError
+
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -42,6 +45,33 @@ def write_durably(path: Path, data: bytes) -> None:
         raise
 
 
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a JSON object as :func:`write_durably` does, indented for people."""
+    write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+@contextmanager
+def writable(path: Path, remedy: str = "") -> Iterator[None]:
+    """Tell of all that goes wrong in writing a file or folder in one sentence.
+
+    Raises
+    ------
+    OutputError
+        When the operating system refuses, or the disk is full; ``remedy`` ends the sentence.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written to ({error.strerror or error}){remedy}"
+        ) from error
+
+
+def is_of_our_disk(error: BaseException) -> bool:
+    """Whether an error is of the disk that is written to: no server, no file read, fails so."""
+    return isinstance(error, OSError) and error.errno in _UNWRITABLE
+
+
 @contextmanager
 def new_folder(path: Path, *, mark: str, what: str) -> Iterator[Path]:
     """Fill a folder under another name and put it in place at the end.
@@ -68,23 +98,28 @@ def new_folder(path: Path, *, mark: str, what: str) -> Iterator[Path]:
     if path.exists() and not (path / mark).is_file():
         raise OutputError(f"{path}: exists and is no {what}; choose another name")
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    try:
+    with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written to ({error.strerror or error})") from error
-    try:
-        yield partial
-        if path.exists():
-            shutil.rmtree(path)
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            yield partial
+            if path.exists():
+                shutil.rmtree(path)
+            partial.rename(path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
-def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Hold a folder, which must be there, for one run.
+def exclusive_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder, which must be there, for one run; the system frees it if the process dies.
+
+    Parameters
+    ----------
+    folder
+        To be held.
+    wait
+        Until no other run holds it.
 
     Raises
     ------
@@ -93,7 +128,9 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     """
     path = folder / "lock"
     with path.open("w") as handle:
-        if not _locked(handle.fileno()):
+        if wait:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        elif not _locked(handle.fileno()):
             raise OutputError(
                 f"{folder}: another geoforest run is writing here; wait for it, "
                 "or choose another --out"

@@ -5,6 +5,7 @@ Arrays are ``(band, row, col)``, shapes ``(rows, cols)``, bounds ``(left, bottom
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -33,5 +34,8 @@ StoredProbability: TypeAlias = NDArray[np.uint8]
 
 Valid: TypeAlias = NDArray[np.bool_]
 """``(row, col)`` or ``(n, row, col)``, True where observed."""
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+"""Called with a stage, what of it is done, and how much there is."""
 
 Array: TypeAlias = NDArray[Any]

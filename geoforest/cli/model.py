@@ -87,8 +87,12 @@ def import_command(
         typer.Option(help="smp encoder; read from `{encoder}_batch{b}_lr{lr}_weights.pt`."),
     ] = None,
     bands: Annotated[str, typer.Option(help="Band order of the input.")] = "B04,B03,B02,B08",
-    mean: Annotated[str | None, typer.Option(help="Training mean a band, DN x 10000.")] = None,
-    std: Annotated[str | None, typer.Option(help="Training deviation a band.")] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Training mean a band, reflectance x 10000.")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(help="Training deviation a band, reflectance x 10000.")
+    ] = None,
     threshold: Annotated[float, typer.Option(help="Of best F1 on validation.")] = 0.5,
     window: Annotated[int, typer.Option(help="Pixels the network reads.")] = 512,
     name: Annotated[str | None, typer.Option(help="Of the model; the file's stem.")] = None,

@@ -19,8 +19,8 @@ from geoforest import __version__
 from geoforest.errors import FetchError, InputError, WriteError
 from geoforest.io.files import without_secrets
 from geoforest.io.space import require_space
+from geoforest.types import Progress
 
-Progress = Callable[[str, int, int], None]
 _Result = TypeVar("_Result")
 
 RETRIES: Final = 6

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
@@ -21,6 +21,7 @@ _Answer = TypeVar("_Answer")
 # Enough to hide the delay of an object store, few enough to hold their files in memory.
 _READERS: Final = 8
 _S3: Final = ("s3://", "s3a://")
+_HTTP: Final = ("http://", "https://")
 # An AWS secret key may hold slashes: after a colon everything up to the @ is taken for one.
 _USER: Final = re.compile(r"://(?:[^/@]*:[^@]*|[^/@]*)@")
 
@@ -142,13 +143,22 @@ def open_place(location: str | os.PathLike[str]) -> Place:
         )
     try:
         # An instance from fsspec's cache would keep old listings and old credentials.
-        filesystem, path = url_to_fs(text, skip_instance_cache=True)
+        filesystem, path = url_to_fs(text, skip_instance_cache=True, **_options(text))
     except ImportError as error:
         remedy = 'pip install "geoforest[s3]"' if text.startswith(_S3) else str(error)
         raise InputError(f"{shown}: the client of its protocol is missing: {remedy}") from error
     except ValueError as error:
         raise InputError(f"{shown}: neither a path nor a URL that fsspec knows") from error
     return Place(shown, path, filesystem)
+
+
+def _options(url: str) -> dict[str, Any]:
+    if not url.startswith(_HTTP):
+        return {}
+    from aiohttp import ClientTimeout
+
+    # By default the whole of a large file has to come within five minutes.
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=30, sock_read=60)}}
 
 
 def read_ahead(places: Iterable[Place]) -> Iterator[Future[bytes]]:

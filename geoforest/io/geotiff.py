@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Mapping
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 
@@ -174,16 +175,23 @@ def absolute(path: str) -> str:
     return path if is_virtual(path) else str(Path(path).absolute())
 
 
-def files_behind(paths: Iterable[str]) -> list[str]:
+def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
     """All files that rasters are read from, those behind virtual rasters included, by name.
+
+    Parameters
+    ----------
+    opened
+        Rasters by path. Files behind them are opened here, each once.
 
     Raises
     ------
     SceneError
-        When a file is missing or no raster, naming the one that needs it.
+        When a file is missing or no raster, naming the one that needs it; or when the blocks of a
+        local TIFF lie beyond its end.
     """
     found: set[str] = set()
-    waiting = [(absolute(path), path) for path in paths]
+    waiting = [(absolute(path), path) for path in opened]
+    at_hand = {absolute(path): source for path, source in opened.items()}
     while waiting:
         path, needed_by = waiting.pop()
         if path in found:
@@ -194,11 +202,11 @@ def files_behind(paths: Iterable[str]) -> list[str]:
         if Path(path).suffix.lower() not in _RASTERS:
             continue
         try:
-            # GDAL names the files of one level: a VRT of VRTs does not tell what is below them.
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(path) as source:
-                    waiting += [(absolute(name), path) for name in source.files]
+            with ExitStack() as stack:
+                source = at_hand.get(path) or stack.enter_context(_open_source(path))
+                # Of one level: a VRT of VRTs does not tell what is below them.
+                waiting += [(absolute(name), path) for name in source.files]
+                _check_not_truncated(source, Path(path))
         except RasterioIOError as error:
             raise SceneError(
                 f"{path}: cannot be read, and {needed_by} needs it ({error})"
@@ -206,24 +214,17 @@ def files_behind(paths: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
-def check_not_truncated(file: str) -> None:
-    """Refuse a local TIFF whose block offsets point beyond the end of the file.
+def _open_source(path: str) -> rasterio.DatasetReader:
+    with warnings.catch_warnings():
+        # The raster in front of it may have the georeference.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path)
 
-    Raises
-    ------
-    SceneError
-        Naming the file, its size and the size its blocks want.
-    """
-    path = Path(file)
+
+def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:
+    """Refuse a local TIFF whose block offsets point beyond the end of the file."""
     if path.suffix.lower() not in _TIFFS or not path.is_file():
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path) as source:
-            _check_blocks(source, path)
-
-
-def _check_blocks(source: rasterio.DatasetReader, path: Path) -> None:
     size = path.stat().st_size
     interleaved = source.interleaving is not None and source.interleaving.name == "pixel"
     for index in [1] if interleaved else source.indexes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from geoforest.errors import SceneError
-from geoforest.io.geotiff import absolute, check_not_truncated, files_behind, is_virtual
+from geoforest.io.geotiff import absolute, files_behind, is_virtual
 from geoforest.predict import Factor
 from geoforest.scene import BandSource, Scene, band_name, processing_level, sensing_time
 
@@ -65,17 +65,24 @@ def open_scene(
     folder = path.is_dir()
     if folder and bands is not None:
         raise SceneError(f"{path}: is a folder of bands, which --bands does not apply to")
-    sources = _band_files(path, wanted) if folder else _raster_bands(location, wanted, bands)
-    identity = scene_id or scene_name(path)
-    _check_scene_id(path, identity)
-    return _describe(
-        path,
-        identity,
-        sources,
-        scale=_per_band(scale, "scale", wanted),
-        offset=_per_band(offset, "offset", wanted),
-        nodata=nodata,
-    )
+    files = _band_files(path, wanted) if folder else [location]
+    with ExitStack() as stack:
+        opened = {file: stack.enter_context(_opened(file)) for file in files}
+        if folder:
+            sources = _single_bands(opened, wanted)
+        else:
+            sources = _raster_bands(location, opened[location], wanted, bands)
+        identity = scene_id or scene_name(path)
+        _check_scene_id(path, identity)
+        return _describe(
+            path,
+            identity,
+            sources,
+            opened,
+            scale=_per_band(scale, "scale", wanted),
+            offset=_per_band(offset, "offset", wanted),
+            nodata=nodata,
+        )
 
 
 def scene_name(path: str | Path) -> str:
@@ -118,23 +125,23 @@ def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
 
 
 def _raster_bands(
-    path: str, wanted: Sequence[str], bands: Sequence[int] | None
+    path: str,
+    source: rasterio.DatasetReader,
+    wanted: Sequence[str],
+    bands: Sequence[int] | None,
 ) -> list[BandSource]:
-    with _opened(path) as source:
-        names = [band_name(text or "") for text in source.descriptions]
-        if bands is None:
-            bands = _bands_by_description(path, names, wanted)
-        elif len(bands) != len(wanted):
-            raise SceneError(
-                f"{path}: --bands gives {len(bands)} band numbers, the model needs {len(wanted)}: "
-                f"{', '.join(wanted)}"
-            )
-        for index in bands:
-            if not 1 <= index <= source.count:
-                raise SceneError(
-                    f"{path}: --bands asks for band {index}, the file has {source.count}"
-                )
-        return [BandSource(name, path, index) for name, index in zip(wanted, bands, strict=True)]
+    names = [band_name(text or "") for text in source.descriptions]
+    if bands is None:
+        bands = _bands_by_description(path, names, wanted)
+    elif len(bands) != len(wanted):
+        raise SceneError(
+            f"{path}: --bands gives {len(bands)} band numbers, the model needs {len(wanted)}: "
+            f"{', '.join(wanted)}"
+        )
+    for index in bands:
+        if not 1 <= index <= source.count:
+            raise SceneError(f"{path}: --bands asks for band {index}, the file has {source.count}")
+    return [BandSource(name, path, index) for name, index in zip(wanted, bands, strict=True)]
 
 
 def _bands_by_description(
@@ -154,7 +161,8 @@ def _bands_by_description(
     return [names.index(name) + 1 for name in wanted]
 
 
-def _band_files(folder: Path, wanted: Sequence[str]) -> list[BandSource]:
+def _band_files(folder: Path, wanted: Sequence[str]) -> list[str]:
+    """Find the file of each band, in the order wanted."""
     candidates: dict[str, list[Path]] = {name: [] for name in wanted}
     for item in sorted(folder.iterdir()):
         name = band_name(item.stem)
@@ -176,58 +184,58 @@ def _band_files(folder: Path, wanted: Sequence[str]) -> list[BandSource]:
                 f"{folder}: {len(files)} files for band {name}: "
                 f"{', '.join(file.name for file in files)}; one was wanted"
             )
-    for files in candidates.values():
-        with _opened(str(files[0])) as source:
-            if source.count != 1:
-                raise SceneError(f"{files[0]}: has {source.count} bands, one was wanted")
-    return [BandSource(name, str(files[0]), 1) for name, files in candidates.items()]
+    return [str(files[0]) for files in candidates.values()]
+
+
+def _single_bands(
+    opened: Mapping[str, rasterio.DatasetReader], wanted: Sequence[str]
+) -> list[BandSource]:
+    for file, source in opened.items():
+        if source.count != 1:
+            raise SceneError(f"{file}: has {source.count} bands, one was wanted")
+    return [BandSource(name, file, 1) for name, file in zip(wanted, opened, strict=True)]
 
 
 def _describe(
     path: Path,
     scene_id: str,
     sources: list[BandSource],
+    opened: Mapping[str, rasterio.DatasetReader],
     *,
     scale: tuple[float, ...],
     offset: tuple[float, ...],
     nodata: float | None,
 ) -> Scene:
-    with ExitStack() as stack:
-        opened = {
-            name: stack.enter_context(_opened(name)) for name in {band.path for band in sources}
-        }
-        first = opened[sources[0].path]
-        for source in opened.values():
-            _check_grid(source, first)
-        files = files_behind(opened)
-        for file in files:
-            check_not_truncated(file)
-        for band in sources:
-            _check_dtype(opened[band.path], band, first.dtypes[sources[0].index - 1])
-        bands = tuple(_with_validity(band, opened[band.path], sources, nodata) for band in sources)
-        dtype = first.dtypes[sources[0].index - 1]
-        untagged = all(band.nodata is None and band.mask_index is None for band in bands)
-        zero_is_nodata = untagged and dtype != "float32"
-        notes = (
-            (f"{path}: no nodata tag or mask: pixels that are 0 in all bands count as unobserved",)
-            if zero_is_nodata
-            else ()
-        )
-        return Scene(
-            scene_id=scene_id,
-            bands=bands,
-            crs=first.crs,
-            transform=first.transform,
-            shape=first.shape,
-            dtype=dtype,
-            scale=scale,
-            offset=offset,
-            zero_is_nodata=zero_is_nodata,
-            acquired=_acquired(path, first),
-            processing_level=next(filter(None, map(processing_level, _product_ids(path))), None),
-            files=tuple(map(_stamp, files)),
-            notes=notes,
-        )
+    first = opened[sources[0].path]
+    for source in opened.values():
+        _check_grid(source, first)
+    files = files_behind(opened)
+    dtype = first.dtypes[sources[0].index - 1]
+    for band in sources:
+        _check_dtype(opened[band.path], band, dtype)
+    bands = tuple(_with_validity(band, opened[band.path], sources, nodata) for band in sources)
+    untagged = all(band.nodata is None and band.mask_index is None for band in bands)
+    zero_is_nodata = untagged and dtype != "float32"
+    notes = (
+        (f"{path}: no nodata tag or mask: pixels that are 0 in all bands count as unobserved",)
+        if zero_is_nodata
+        else ()
+    )
+    return Scene(
+        scene_id=scene_id,
+        bands=bands,
+        crs=first.crs,
+        transform=first.transform,
+        shape=first.shape,
+        dtype=dtype,
+        scale=scale,
+        offset=offset,
+        zero_is_nodata=zero_is_nodata,
+        acquired=_acquired(path, first),
+        processing_level=next(filter(None, map(processing_level, _product_ids(path))), None),
+        files=tuple(map(_stamp, files)),
+        notes=notes,
+    )
 
 
 def _check_grid(source: rasterio.DatasetReader, first: rasterio.DatasetReader) -> None:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import lzma
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -22,10 +23,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from geoforest.config import Encoder
 from geoforest.errors import BundleError
+from geoforest.reflectance import fold_normalisation
 from geoforest.storage import new_folder
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
+
+    from geoforest.predict import Factor
 
 FORMAT_VERSION: Final = 1
 WEIGHTS_NAME: Final = "model.safetensors"
@@ -34,6 +40,9 @@ _PICKLE_SUFFIXES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 # A U-Net with a large encoder has 150 M parameters: 600 MB in fp32.
 _MAX_WEIGHTS_BYTES = 4 << 30
 _MAX_CARD_BYTES = 16 << 20
+# A plain name that is not hidden: a zip may hold others, which lead elsewhere.
+_BESIDE = re.compile(r"[\w-][\w .-]*")
+_MAX_BESIDE_BYTES = 16 << 20
 # As safetensors itself.
 _PREFIX_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000
@@ -97,6 +106,21 @@ class ModelCard(BaseModel):
             raise ValueError("std must be positive")
         return self
 
+    def folded(
+        self, scale: Factor, offset: Factor
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Gain and bias a band, ``(band,)``, that normalise raw numbers of this scale and offset.
+
+        See :func:`geoforest.reflectance.fold_normalisation`.
+        """
+        return fold_normalisation(
+            mean=self.mean,
+            std=self.std,
+            reflectance_scale=self.reflectance_scale,
+            scale=scale,
+            offset=offset,
+        )
+
 
 @dataclass(frozen=True)
 class Bundle:
@@ -126,6 +150,29 @@ class Bundle:
         """Size of the weights as stored, MB."""
         file = self.path / WEIGHTS_NAME if self.path.is_dir() else self.path
         return file.stat().st_size / 1e6
+
+    def files(self) -> Iterator[tuple[str, bytes]]:
+        """Name and bytes of weights, card and what lies beside them, such as a licence's text.
+
+        Of the latter only files of at most 16 MB, no folders.
+
+        Raises
+        ------
+        BundleError
+            When the bundle cannot be read any more.
+        """
+        with _zip_errors(self.path):
+            if self.path.is_dir():
+                for item in self.path.iterdir():
+                    if item.is_file() and _belongs(item.name, item.stat().st_size):
+                        yield item.name, item.read_bytes()
+                return
+            with zipfile.ZipFile(self.path) as archive:
+                top = _top(self.path, archive.namelist())
+                for info in archive.infolist():
+                    name = info.filename.removeprefix(top)
+                    if info.filename.startswith(top) and _belongs(name, info.file_size):
+                        yield name, archive.read(info)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Weights by name, as stored (fp16 weights stay fp16), on the CPU.
@@ -223,9 +270,15 @@ def _parse_json(data: bytes) -> dict[str, Any] | None:
     return raw if isinstance(raw, dict) else None
 
 
+def _belongs(name: str, size: int) -> bool:
+    is_part = name in (WEIGHTS_NAME, CARD_NAME)
+    return is_part or (_BESIDE.fullmatch(name) is not None and size <= _MAX_BESIDE_BYTES)
+
+
 def _refuse_pickles(path: Path) -> None:
     if path.is_dir():
-        names = [item.name for item in path.iterdir()]
+        with _zip_errors(path):
+            names = [item.name for item in path.iterdir()]
     elif path.suffix.lower() == ".zip":
         with _zip_errors(path), zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -254,7 +307,11 @@ def _opened(path: Path, name: str, limit: int) -> Iterator[tuple[IO[bytes], int]
             yield stream, _within(path, name, member.stat().st_size, limit)
         return
     with _zip_errors(path), zipfile.ZipFile(path) as archive:
-        info = archive.getinfo(_member(path, archive.namelist(), name))
+        names = archive.namelist()
+        member_name = _top(path, names) + name
+        if member_name not in names:
+            raise BundleError(f"{path}: {name} is missing")
+        info = archive.getinfo(member_name)
         size = _within(path, name, info.file_size, limit)
         with archive.open(info) as stream:
             # zipfile never inflates past the declared size, and checks it and the CRC at the end.
@@ -267,14 +324,14 @@ def _within(path: Path, name: str, size: int, limit: int) -> int:
     return size
 
 
-def _member(path: Path, names: list[str], wanted: str) -> str:
-    """Find a member at the top of a zip, or in the one folder there, as zipping a folder makes."""
-    if wanted in names:
-        return wanted
-    nested = [name for name in names if name.count("/") == 1 and name.endswith(f"/{wanted}")]
+def _top(path: Path, names: list[str]) -> str:
+    """Give what the members of a zipped bundle begin with: nothing, or the folder zipped."""
+    if CARD_NAME in names:
+        return ""
+    nested = [name for name in names if name.count("/") == 1 and name.endswith(f"/{CARD_NAME}")]
     if len(nested) != 1:
-        raise BundleError(f"{path}: {wanted} is missing")
-    return nested[0]
+        raise BundleError(f"{path}: {CARD_NAME} is missing")
+    return nested[0].removesuffix(CARD_NAME)
 
 
 @contextmanager

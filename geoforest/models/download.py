@@ -11,6 +11,7 @@ from geoforest.errors import BundleError, InputError, RegistryError
 from geoforest.io.files import Place, open_place, without_secrets
 from geoforest.models.bundle import CARD_NAME, WEIGHTS_NAME, Bundle, load_bundle
 from geoforest.models.copies import cached_bundle, copy_bundle
+from geoforest.storage import is_of_our_disk
 
 _ZIP_NAME = "model.zip"
 # By one of these a file system says that a file is another one: HTTP, S3, GCS, Azure, local.
@@ -38,23 +39,25 @@ def fetch_bundle(url: str) -> Bundle:
         When it cannot be fetched.
     InputError
         When the URL is of a kind that cannot be opened here.
+    OutputError
+        When the cache cannot be written to.
     """
     if "::" in url:
         # Only of a plain URL is it known where its secrets are.
         raise InputError(f"{url.partition('::')[0]}::...: chained URLs are not supported")
     shown = without_secrets(url)
-    places = {name: _opened(source) for name, source in _sources(url).items()}
+    places = {name: open_place(source) for name, source in _sources(url).items()}
     with _one_sentence(shown):
         versions = [_version(place) for place in places.values()]
 
-    def make(folder: Path) -> None:
+    def make(folder: Path) -> Bundle:
         fetched = folder.with_name("fetched")
         with _one_sentence(shown):
             _download(places, fetched)
         archive = fetched / _ZIP_NAME
         fetched_bundle = load_bundle(archive if archive.exists() else fetched)
         folder.mkdir()
-        copy_bundle(fetched_bundle, folder)
+        return copy_bundle(fetched_bundle, folder)
 
     key = [shown, *filter(None, versions)] if all(versions) else None
     return cached_bundle(key, make, shown=shown)
@@ -70,18 +73,6 @@ def _sources(url: str) -> dict[str, str]:
         name: urlunsplit(parts._replace(path=f"{folder}/{name}"))
         for name in (CARD_NAME, WEIGHTS_NAME)
     }
-
-
-def _opened(url: str) -> Place:
-    place = open_place(url)
-    if "http" in place.filesystem.protocol:
-        from aiohttp import ClientTimeout
-
-        # By default the whole of a large file has to come within five minutes.
-        place.filesystem.client_kwargs["timeout"] = ClientTimeout(
-            total=None, sock_connect=30, sock_read=60
-        )
-    return place
 
 
 def _version(place: Place) -> str | None:
@@ -101,6 +92,8 @@ def _one_sentence(shown: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # each file system has its own kinds
+        if is_of_our_disk(error):
+            raise
         cause = error.__cause__ or error
         status = getattr(cause, "status", None)
         reason = f"HTTP {status}" if status else type(cause).__name__

@@ -6,31 +6,29 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from geoforest.errors import BundleError, OutputError
+from geoforest.errors import BundleError
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
-from geoforest.models.copies import copy_bundle, save_copy
+from geoforest.models.copies import copy_bundle
 from geoforest.models.references import (
     Entry,
     checked_aliases,
     checked_name,
     is_version,
+    join_reference,
     split_model,
 )
-from geoforest.storage import read_json, write_durably
+from geoforest.storage import exclusive_lock, read_json, writable, write_json
 
 ALIASES_NAME: Final = "aliases.json"
-_CARD_HASH: Final = "card_sha256"
+_RECORDED: Final = {"model", "weights_sha256", "card_sha256", "created"}
 
 
 class FolderRegistry:
@@ -46,14 +44,9 @@ class FolderRegistry:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
+        self.reference = f"folder:{self.root}"
 
-    def push(
-        self,
-        bundle: Bundle,
-        name: str,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> str:
+    def push(self, bundle: Bundle, name: str, aliases: Sequence[str] = ()) -> str:
         """Store a bundle as a new version, move the aliases to it, and return its reference.
 
         Parameters
@@ -64,8 +57,6 @@ class FolderRegistry:
             Of the model.
         aliases
             To be moved to this version, besides ``latest``.
-        metadata
-            Kept with a new version; plain JSON.
 
         Raises
         ------
@@ -78,11 +69,13 @@ class FolderRegistry:
         """
         moved = checked_aliases(aliases)
         folder = self.root / checked_name(name)
-        with _locked(folder):
-            before = _aliases(folder)
-            version = _find(folder, bundle) or _add(folder, bundle, metadata or {})
-            _write_json(folder / ALIASES_NAME, {**before, **dict.fromkeys(moved, version)})
-        return self._reference(name, version)
+        with writable(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with exclusive_lock(folder, wait=True):
+                before = _aliases(folder)
+                version = _find(folder, bundle) or _add(folder, bundle)
+                write_json(folder / ALIASES_NAME, {**before, **dict.fromkeys(moved, version)})
+        return join_reference(self.reference, name, version)
 
     def open(self, model: str) -> Bundle:
         """Open a version in place.
@@ -103,29 +96,15 @@ class FolderRegistry:
             version = _aliases(folder).get(version, version)
         if version not in _versions(folder):
             known = ", ".join([*_versions(folder), *sorted(_aliases(folder))])
-            raise BundleError(
-                f"{self._reference(name, version)}: not there; known: {known or 'none'}"
-            )
+            reference = join_reference(self.reference, name, version)
+            raise BundleError(f"{reference}: not there; known: {known or 'none'}")
         bundle = load_bundle(folder / version)
         record = _record(folder / version)
         if bundle.sha256 != record["weights_sha256"]:
             raise BundleError(f"{bundle.path}: the weights are not those that were pushed")
-        # Versions of early releases have no record of their card.
-        if record.get(_CARD_HASH) not in (None, _card_hash(bundle.path)):
+        if _card_hash(bundle.path) != record["card_sha256"]:
             raise BundleError(f"{bundle.path}: the card is not the one that was pushed")
         return bundle
-
-    def pull(self, model: str, out: str | os.PathLike[str]) -> Bundle:
-        """Copy a version into a bundle folder of one's own.
-
-        Raises
-        ------
-        BundleError
-            As for :meth:`open`.
-        OutputError
-            When ``out`` holds something other than a bundle.
-        """
-        return save_copy(self.open(model), out)
 
     def entries(self) -> list[Entry]:
         """All versions of all models, by name, oldest first.
@@ -138,26 +117,22 @@ class FolderRegistry:
         if not self.root.is_dir():
             raise BundleError(f"{self.root}: no such model registry")
         return [
-            self._entry(folder, version)
+            self._entry(folder, version, aliases)
             for folder in sorted(path for path in self.root.iterdir() if path.is_dir())
+            for aliases in [_aliases(folder)]
             for version in _versions(folder)
         ]
 
-    def _entry(self, folder: Path, version: str) -> Entry:
+    def _entry(self, folder: Path, version: str, aliases: Mapping[str, str]) -> Entry:
         record = _record(folder / version)
-        aliases = sorted(name for name, target in _aliases(folder).items() if target == version)
         return Entry(
-            reference=self._reference(folder.name, version),
+            reference=join_reference(self.reference, folder.name, version),
             name=folder.name,
             version=version,
-            aliases=tuple(aliases),
+            aliases=tuple(sorted(name for name, target in aliases.items() if target == version)),
             model=record["model"],
             created=record["created"],
-            metadata=record["metadata"],
         )
-
-    def _reference(self, name: str, version: str) -> str:
-        return f"folder:{self.root}/{name}:{version}"
 
 
 def _find(folder: Path, bundle: Bundle) -> str | None:
@@ -170,7 +145,7 @@ def _find(folder: Path, bundle: Bundle) -> str | None:
     return None
 
 
-def _add(folder: Path, bundle: Bundle, metadata: Mapping[str, Any]) -> str:
+def _add(folder: Path, bundle: Bundle) -> str:
     versions = _versions(folder)
     version = f"v{int(versions[-1][1:]) + 1}" if versions else "v0"
     partial = folder / ".partial"
@@ -182,11 +157,10 @@ def _add(folder: Path, bundle: Bundle, metadata: Mapping[str, Any]) -> str:
         record = {
             "model": bundle.model_id,
             "weights_sha256": bundle.sha256,
-            _CARD_HASH: _card_hash(partial),
+            "card_sha256": _card_hash(partial),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "metadata": dict(metadata),
         }
-        _write_json(_record_path(folder / version), record)
+        write_json(_record_path(folder / version), record)
         partial.rename(folder / version)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -208,7 +182,7 @@ def _versions(folder: Path) -> list[str]:
 def _record(folder: Path) -> dict[str, Any]:
     path = _record_path(folder)
     record = read_json(path)
-    if record is None or not {"model", "weights_sha256", "created", "metadata"} <= record.keys():
+    if record is None or not record.keys() >= _RECORDED:
         raise BundleError(f"{path}: missing or damaged")
     return record
 
@@ -230,20 +204,3 @@ def _aliases(folder: Path) -> dict[str, str]:
             "again after deleting this file"
         )
     return aliases
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Wait for other pushes; the operating system frees the lock if the process dies."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written to ({error.strerror or error})") from error
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

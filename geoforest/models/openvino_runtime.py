@@ -10,11 +10,9 @@ import contextlib
 import io
 import logging
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoforest.errors import BundleError, InputError
-from geoforest.models.copies import cache_digest, cache_folder
-from geoforest.reflectance import fold_normalisation
+from geoforest.models.cache import installed, kept_folder
+from geoforest.predict import check_windows
 
 if TYPE_CHECKING:
     from geoforest.models.bundle import Bundle, ModelCard
@@ -33,8 +31,9 @@ if TYPE_CHECKING:
 # What OpenVINO says that a processor is able to do, and what it has to be told.
 _CAPABILITY: Final = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 _HINT: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-# Part of the key of kept files: another number where conversion or quantisation changes.
-_RECIPE: Final = 1
+# Part of the key of all that is kept: another number where conversion or quantisation changes.
+RECIPE: Final = 1
+_MODEL_NAME: Final = "model.xml"
 
 
 class OpenVinoPredictor:
@@ -51,7 +50,7 @@ class OpenVinoPredictor:
     precision
         ``float32``; ``bfloat16`` or ``float16`` where the processor computes with them; ``int8``,
         by post-training quantisation on synthetic chips, with the layers that bear it badly in
-        the best of the others.
+        the best of the others. See :func:`available_precisions`.
     threads
         Threads of the kernels; 0 leaves OpenVINO's own choice.
 
@@ -61,9 +60,8 @@ class OpenVinoPredictor:
         When OpenVINO is not installed, or the processor lacks the precision.
     """
 
-    def __init__(self, bundle: Bundle, *, precision: str = "bfloat16", threads: int = 0) -> None:
+    def __init__(self, bundle: Bundle, *, precision: str, threads: int = 0) -> None:
         self.card: ModelCard = bundle.card
-        self.model_id = bundle.model_id
         possible = available_precisions()
         if precision not in possible:
             raise InputError(
@@ -85,22 +83,19 @@ class OpenVinoPredictor:
         """Probabilities of a batch of windows; as :meth:`TorchPredictor.__call__`.
 
         The first call, and the first one with another shape, compiles the network.
+
+        Raises
+        ------
+        InputError
+            When ``dn`` is no such batch.
+        BundleError
+            When OpenVINO cannot convert the network.
+        OutputError
+            When the cache cannot be written to.
         """
-        if dn.ndim != 4 or dn.shape[1] != self.card.in_channels:
-            raise InputError(
-                f"array of shape {dn.shape}: (n, {self.card.in_channels}, row, col) was wanted, "
-                f"bands {', '.join(self.card.bands)}"
-            )
-        request = self._requested(dn.shape)
-        # Straight into the memory that the network reads.
-        batch = self._normalise(dn, scale, offset, valid, request.get_input_tensor().data)
-        request.infer()
-        logits = request.get_output_tensor().data[:, 0]
-        with np.errstate(all="ignore"):
-            probability = np.multiply(logits, np.float32(-1 / self.card.temperature))
-            np.exp(probability, out=probability)
-            probability += 1
-            np.reciprocal(probability, out=probability)
+        check_windows(dn, self.card.bands)
+        batch = self.prepare(dn, scale, offset, valid)
+        probability = _sigmoid(self.forward(batch)[:, 0], self.card.temperature)
         if np.issubdtype(dn.dtype, np.inexact):
             # OpenVINO's kernels lose a NaN at a ReLU. One that counts as observed must be seen.
             probability[~np.isfinite(batch).all(axis=(1, 2, 3))] = np.nan
@@ -110,31 +105,8 @@ class OpenVinoPredictor:
         self, dn: Array, scale: Factor, offset: Factor, valid: Valid | None
     ) -> NDArray[np.float32]:
         """Normalise a batch; see :meth:`__call__`."""
-        return self._normalise(dn, scale, offset, valid, np.empty(dn.shape, np.float32))
-
-    def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network alone: normalised ``(n, band, row, col)`` to logits."""
-        request = self._requested(batch.shape)
-        request.get_input_tensor().data[:] = batch
-        request.infer()
-        logits: NDArray[np.float32] = request.get_output_tensor().data
-        return logits
-
-    def _normalise(
-        self,
-        dn: Array,
-        scale: Factor,
-        offset: Factor,
-        valid: Valid | None,
-        batch: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
-        gain, bias = fold_normalisation(
-            mean=self.card.mean,
-            std=self.card.std,
-            reflectance_scale=self.card.reflectance_scale,
-            scale=scale,
-            offset=offset,
-        )
+        gain, bias = self.card.folded(scale, offset)
+        batch = np.empty(dn.shape, np.float32)
         with np.errstate(all="ignore"):
             np.multiply(dn, gain[:, None, None], out=batch, casting="same_kind")
             np.add(batch, bias[:, None, None], out=batch)
@@ -142,6 +114,17 @@ class OpenVinoPredictor:
                 # Zero after normalisation is the training mean. NaN times zero is NaN: fill.
                 np.copyto(batch, 0, where=~valid[:, None])
         return batch
+
+    def forward(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network alone: normalised ``(n, band, row, col)`` to logits.
+
+        The logits are valid until the next call.
+        """
+        request = self._requested(batch.shape)
+        request.get_input_tensor().data[:] = batch
+        request.infer()
+        logits: NDArray[np.float32] = request.get_output_tensor().data
+        return logits
 
     def _requested(self, shape: tuple[int, ...]) -> Any:
         if shape != self._shape:
@@ -155,6 +138,14 @@ class OpenVinoPredictor:
         model = _core().read_model(path)
         model.reshape(list(shape))
         return _compiled(model, best_precision() if quantised else self._precision, self._threads)
+
+
+def _sigmoid(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    with np.errstate(all="ignore"):
+        probability = np.multiply(logits, np.float32(-1 / temperature))
+        np.exp(probability, out=probability)
+        probability += 1
+        return np.reciprocal(probability, out=probability)
 
 
 def _compiled(model: Any, precision: str, threads: int) -> Any:
@@ -210,45 +201,34 @@ def best_precision() -> str:
 
 def _kept_model(bundle: Bundle, window: Sequence[int], *, quantised: bool) -> Path:
     """Path of a network in OpenVINO's format, made on first use."""
-    folder = cache_folder() / "openvino" / _key(bundle, window, quantised=quantised)
-    path = folder / "model.xml"
-    if path.is_file():
-        return path
-    if quantised:
-        model = _quantise(_kept_model(bundle, window, quantised=False), bundle.card)
-    else:
-        model = _convert(bundle, window)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
-            fresh = Path(partial) / "model"
-            fresh.mkdir()
-            import_openvino().save_model(model, fresh / path.name, compress_to_fp16=False)
-            try:
-                fresh.rename(folder)
-            except OSError:
-                # Another process may have been faster.
-                if not path.is_file():
-                    raise
-    except OSError as error:
-        raise InputError(
-            f"{folder.parent}: cannot be written to ({error.strerror or error}); "
-            "set GEOFOREST_CACHE to a folder for models in OpenVINO's format"
-        ) from error
-    return path
+    key = _key(bundle, window, quantised=quantised)
+
+    def make(folder: Path) -> Sequence[str]:
+        if quantised:
+            model = _quantise(_kept_model(bundle, window, quantised=False), bundle.card)
+        else:
+            model = _convert(bundle, window)
+        folder.mkdir()
+        try:
+            import_openvino().save_model(model, folder / _MODEL_NAME, compress_to_fp16=False)
+        except RuntimeError as error:  # of a C++ stream: a full disk, for one
+            raise OSError(str(error)) from error
+        return key
+
+    return kept_folder("openvino", key, make) / _MODEL_NAME
 
 
-def _key(bundle: Bundle, window: Sequence[int], *, quantised: bool) -> str:
-    """Name in the cache for all that decides the converted network."""
+def _key(bundle: Bundle, window: Sequence[int], *, quantised: bool) -> list[str]:
+    """All that decides the converted network."""
     card = bundle.card
-    words = [str(_RECIPE), bundle.sha256, card.architecture, card.encoder, str(card.in_channels)]
+    words = [str(RECIPE), bundle.sha256, card.architecture, card.encoder, str(card.in_channels)]
     words += [str(side) for side in window]
     packages = ["openvino", "torch", "segmentation-models-pytorch"]
     if quantised:
         words += ["int8", str((card.bands, card.mean, card.std, card.reflectance_scale))]
         words += [str((card.threshold, card.temperature)), best_precision()]
         packages.append("nncf")
-    return cache_digest([*words, *(f"{name} {_version(name)}" for name in packages)])
+    return [*words, *installed(packages)]
 
 
 def _convert(bundle: Bundle, window: Sequence[int]) -> Any:
@@ -290,13 +270,6 @@ def _infer(model: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
     sized.reshape([1, *images.shape[1:]])
     request = _compiled(sized, best_precision(), threads=0).create_infer_request()
     return np.stack([request.infer([image[None]])[0][0, 0] for image in images])
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 @contextlib.contextmanager

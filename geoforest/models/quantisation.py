@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoforest.models.agreement import CALIBRATION_SEED, make_model_chips
-from geoforest.reflectance import fold_normalisation
 
 if TYPE_CHECKING:
     from geoforest.models.bundle import ModelCard
@@ -69,13 +68,7 @@ def quantise(nncf: Any, model: Any, card: ModelCard, infer: Infer) -> Any:
 
 def _calibration_images(card: ModelCard) -> tuple[Images, NDArray[np.bool_]]:
     chips = make_model_chips(card, _WINDOW_PX, seed=CALIBRATION_SEED)
-    gain, bias = fold_normalisation(
-        mean=card.mean,
-        std=card.std,
-        reflectance_scale=card.reflectance_scale,
-        scale=chips.scale,
-        offset=0.0,
-    )
+    gain, bias = card.folded(chips.scale, offset=0.0)
     images = chips.dn * gain[:, None, None] + bias[:, None, None]
     return np.where(chips.valid[:, None], images, np.float32(0)), chips.valid
 

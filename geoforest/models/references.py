@@ -15,7 +15,6 @@ registries.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -49,7 +48,7 @@ class Entry:
     created
         When it was pushed, ISO 8601 in UTC.
     metadata
-        What was given with it.
+        What else the registry tells of it; of a folder nothing, of W&B what the card says.
     """
 
     reference: str
@@ -68,13 +67,7 @@ class Registry(Protocol):
     :class:`~geoforest.errors.InputError`, what is not their doing a :class:`RegistryError`.
     """
 
-    def push(
-        self,
-        bundle: Bundle,
-        name: str,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> str:
+    def push(self, bundle: Bundle, name: str, aliases: Sequence[str] = ()) -> str:
         """Store a bundle as a new version, move the aliases to it, and return its reference.
 
         A bundle that is there already gets no new version. ``latest`` moves always.
@@ -83,10 +76,6 @@ class Registry(Protocol):
 
     def open(self, model: str) -> Bundle:
         """Open a version where the registry or the cache has it; not to be changed there."""
-        ...
-
-    def pull(self, model: str, out: str | os.PathLike[str]) -> Bundle:
-        """Copy a version into a bundle folder of one's own."""
         ...
 
     def entries(self) -> list[Entry]:
@@ -114,6 +103,11 @@ def split_reference(reference: str) -> tuple[str, str] | None:
     if not place or not model or (kind == "wandb" and place.count("/") != 1):
         raise InputError(f"{reference}: {_REGISTRIES[kind]} was wanted, or with :VERSION after it")
     return f"{kind}:{place}", model
+
+
+def join_reference(registry: str, name: str, version: str) -> str:
+    """Give the reference of a version: what :func:`split_reference` takes apart."""
+    return f"{registry}/{name}:{version}"
 
 
 def split_model(model: str) -> tuple[str, str]:

@@ -6,10 +6,10 @@ The grammar of references is documented in :mod:`geoforest.models.references`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geoforest.errors import InputError
 from geoforest.models.bundle import Bundle, load_bundle
@@ -87,12 +87,7 @@ def open_registry(reference: str) -> Registry:
     raise InputError(f"{reference}: folder:PATH or wandb:ENTITY/PROJECT was wanted")
 
 
-def push_model(
-    bundle: Bundle,
-    reference: str,
-    aliases: Sequence[str] = (),
-    metadata: Mapping[str, Any] | None = None,
-) -> str:
+def push_model(bundle: Bundle, reference: str, aliases: Sequence[str] = ()) -> str:
     """Store a bundle in a registry as a new version of a model.
 
     Parameters
@@ -101,8 +96,8 @@ def push_model(
         A folder or a zip file.
     reference
         ``"folder:PATH/NAME"`` or ``"wandb:ENTITY/PROJECT/NAME"``, without a version.
-    aliases, metadata
-        See :meth:`geoforest.models.references.Registry.push`.
+    aliases
+        To be moved to this version, besides ``latest``.
 
     Returns
     -------
@@ -120,7 +115,7 @@ def push_model(
     if named is None:
         raise InputError(f"{reference}: folder:PATH/NAME or wandb:ENTITY/PROJECT/NAME was wanted")
     registry, name = named
-    return open_registry(registry).push(bundle, name, aliases, metadata)
+    return open_registry(registry).push(bundle, name, aliases)
 
 
 def load_model(

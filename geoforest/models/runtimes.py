@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from geoforest.config import MapPrecision
+from geoforest.config import MapPrecision, MapRuntime
 from geoforest.errors import InputError
-from geoforest.machine import computes_bfloat16, keep_freed_memory
-from geoforest.models.agreement import (
-    CHECK_SEED,
-    Chips,
-    make_model_chips,
-    predicted_masks,
-    same_share,
-)
-from geoforest.models.copies import cache_digest, cache_folder
-from geoforest.storage import read_json, write_durably
-from geoforest.types import Mask
+from geoforest.machine import computes_bfloat16, keep_freed_memory, reference_precision
+from geoforest.models.cache import cache_digest, cache_folder, installed
+from geoforest.storage import read_json, write_json
 
 if TYPE_CHECKING:
+    from geoforest.models.agreement import Chips
     from geoforest.models.bundle import Bundle
     from geoforest.predict import Predictor
+    from geoforest.types import Mask
 
 AUTO_AGREEMENT: Final = 0.999
 NAMED_AGREEMENT: Final = 0.995
-RUNTIMES: Final = ("torch", "openvino")
 # Of these, the precisions that `auto` never takes.
 _ONLY_BY_NAME = {"int8"}
 _REFERENCE = ("torch", "float32")
@@ -49,7 +40,7 @@ class Choice:
     Attributes
     ----------
     runtime
-        One of :data:`RUNTIMES`.
+        ``torch`` or ``openvino``.
     precision
         Of the network's arithmetic.
     agreement
@@ -68,8 +59,8 @@ class Choice:
 def choose(
     bundle: Bundle,
     *,
-    runtime: str = "auto",
-    precision: str | None = None,
+    runtime: MapRuntime = "auto",
+    precision: MapPrecision | None = None,
     device: str = "cpu",
     threads: int = 0,
     window: int | None = None,
@@ -87,7 +78,7 @@ def choose(
     bundle
         The model.
     runtime
-        ``auto``, or one of :data:`RUNTIMES`.
+        ``auto``, ``torch`` or ``openvino``.
     precision
         ``float32``, ``bfloat16``, ``float16``, ``int8``, or None for the best.
     device
@@ -103,11 +94,10 @@ def choose(
         When the combination is not possible here, or agrees too little with the reference.
     """
     candidates = _candidates(runtime, precision, device)
-    on_cuda = device.startswith("cuda")
     if candidates == [_REFERENCE]:
         return Choice(*_REFERENCE, agreement=1.0)
-    if candidates == [("torch", "float16")] and on_cuda:
-        return Choice("torch", "float16", agreement=None)
+    if candidates == [("torch", reference_precision(device))]:
+        return Choice(*candidates[0], agreement=None)
     window = window or bundle.card.window
     kept = (
         cache_folder()
@@ -127,7 +117,7 @@ def choose(
     )
     with suppress(OSError):  # then the next job measures again
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_durably(kept, json.dumps(asdict(chosen)).encode())
+        write_json(kept, asdict(chosen))
     return chosen
 
 
@@ -151,28 +141,19 @@ def load(
 
     if device == "cpu":
         keep_freed_memory()
-    dtypes = {
-        "float32": torch.float32,
-        "bfloat16": torch.bfloat16,
-        "float16": torch.float16,
-    }
-    return TorchPredictor(bundle, device=device, threads=threads, autocast=dtypes[precision])
+    autocast = getattr(torch, precision)
+    return TorchPredictor(bundle, device=device, threads=threads, autocast=autocast)
 
 
-def _candidates(runtime: str, precision: str | None, device: str) -> list[tuple[str, str]]:
+def _candidates(
+    runtime: MapRuntime, precision: MapPrecision | None, device: str
+) -> list[tuple[str, str]]:
     """List runtime and precision of all that may be chosen, never empty."""
     on_cuda = device.startswith("cuda")
-    if runtime not in ("auto", *RUNTIMES):
-        raise InputError(f"runtime {runtime!r}: auto, {' or '.join(RUNTIMES)} was wanted")
-    if precision is not None and precision not in get_args(MapPrecision):
-        wanted = ", ".join(get_args(MapPrecision))
-        raise InputError(f"precision {precision!r}: one of {wanted} was wanted")
     if runtime == "openvino" and on_cuda:
         raise InputError(f"runtime openvino computes on the CPU, not on {device}")
-    if precision is None and on_cuda:
-        return [("torch", "float16")]
-    if precision is None and runtime == "torch":
-        return [_REFERENCE]
+    if precision is None and (on_cuda or runtime == "torch"):
+        return [("torch", reference_precision(device))]
     possible = _possible(runtime, device)
     if precision is None:
         return [pair for pair in possible if pair[1] not in _ONLY_BY_NAME]
@@ -188,7 +169,7 @@ def _candidates(runtime: str, precision: str | None, device: str) -> list[tuple[
     return chosen
 
 
-def _possible(runtime: str, device: str) -> list[tuple[str, str]]:
+def _possible(runtime: MapRuntime, device: str) -> list[tuple[str, str]]:
     """List all that this machine can do."""
     on_cuda = device.startswith("cuda")
     possible: list[tuple[str, str]] = []
@@ -228,20 +209,30 @@ def _measure(
     window: int,
     batch_size: int,
 ) -> Choice:
-    """Time all candidates, and take the fastest that passes the gate."""
+    """Time all candidates, and take the fastest that passes the gate.
+
+    One of them is in memory at a time: what is wanted twice is loaded twice.
+    """
+    from geoforest.models.agreement import (
+        CHECK_SEED,
+        make_model_chips,
+        predicted_masks,
+        same_share,
+    )
+
     chips = make_model_chips(bundle.card, window, seed=CHECK_SEED)
-    threshold = bundle.card.threshold
 
     def loaded(pair: tuple[str, str]) -> Predictor:
         return load(bundle, runtime=pair[0], precision=pair[1], device=device, threads=threads)
 
-    predictors: dict[tuple[str, str], Predictor] = {}
+    def masks(pair: tuple[str, str]) -> Mask:
+        return predicted_masks(loaded(pair), chips, bundle.card.threshold, batch_size)
+
     rates: dict[tuple[str, str], float] = {}
     errors: list[InputError] = []
     for pair in candidates:
         try:
-            predictors[pair] = loaded(pair)
-            rates[pair] = _windows_per_second(predictors[pair], chips, batch_size)
+            rates[pair] = _windows_per_second(loaded(pair), chips, batch_size)
         except InputError as error:
             # A network that one runtime cannot take is fine, where there is another.
             errors.append(error)
@@ -253,10 +244,8 @@ def _measure(
         if pair == _REFERENCE:
             return Choice(*pair, 1.0, rates[pair])
         if reference is None:
-            exact = predictors.get(_REFERENCE) or loaded(_REFERENCE)
-            reference = predicted_masks(exact, chips, threshold, batch_size)
-        masks = predicted_masks(predictors[pair], chips, threshold, batch_size)
-        share = same_share(reference, masks)
+            reference = masks(_REFERENCE)
+        share = same_share(reference, masks(pair))
         if share >= gate:
             return Choice(*pair, round(share, 6), rates[pair])
         refused.append(f"{' '.join(pair)} {100 * share:.2f} %")
@@ -285,22 +274,17 @@ def _read(path: Path) -> Choice | None:
 
 
 def _digest(bundle: Bundle, *asked: object) -> str:
-    versions = [f"{name} {_version(name)}" for name in _PACKAGES]
+    from geoforest.models.openvino_runtime import RECIPE
+
     return cache_digest(
         (
             str(_FORMAT_VERSION),
+            str(RECIPE),
             bundle.sha256,
             bundle.card.model_dump_json(),
             *map(repr, asked),
-            *versions,
+            *installed(_PACKAGES),
             platform.node(),
             platform.machine(),
         )
     )
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "none"

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from geoforest.errors import BundleError, GeoforestError, InputError
+from geoforest.machine import reference_precision
 from geoforest.models.unet import build_unet
-from geoforest.reflectance import fold_normalisation
+from geoforest.predict import check_windows
 
 if TYPE_CHECKING:
     from geoforest.models.bundle import Bundle, ModelCard
@@ -31,7 +32,8 @@ class TorchPredictor:
         Threads of the CPU kernels; 0 leaves torch's own choice. Fixed for a job, because another
         number may sum in another order.
     autocast
-        dtype of the network's arithmetic; by default float16 on CUDA and float32 on the CPU.
+        dtype of the network's arithmetic; by default that of
+        :func:`geoforest.machine.reference_precision`.
 
     Attributes
     ----------
@@ -59,8 +61,7 @@ class TorchPredictor:
         self.model_id = bundle.model_id
         self.device = _checked_device(device)
         self._threads = threads
-        default = torch.float16 if self.device.type == "cuda" else torch.float32
-        self._autocast = autocast or default
+        self._autocast = autocast or getattr(torch, reference_precision(device))
         network = load_network(bundle)
         network = network.to(self.device).to(memory_format=torch.channels_last)
         self._network = network
@@ -90,11 +91,7 @@ class TorchPredictor:
         numpy.ndarray
             float32 ``(n, row, col)``, 0 to 1.
         """
-        if dn.ndim != 4 or dn.shape[1] != self.card.in_channels:
-            raise InputError(
-                f"array of shape {dn.shape}: (n, {self.card.in_channels}, row, col) was wanted, "
-                f"bands {', '.join(self.card.bands)}"
-            )
+        check_windows(dn, self.card.bands)
         if self._threads and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         with torch.inference_mode():
@@ -107,13 +104,7 @@ class TorchPredictor:
         self, dn: Array, scale: Factor, offset: Factor, valid: Valid | None
     ) -> torch.Tensor:
         """Bring a batch to the device and normalise it there; see :meth:`__call__`."""
-        gain, bias = fold_normalisation(
-            mean=self.card.mean,
-            std=self.card.std,
-            reflectance_scale=self.card.reflectance_scale,
-            scale=scale,
-            offset=offset,
-        )
+        gain, bias = self.card.folded(scale, offset)
         # Only the stored integers cross the bus; the arithmetic is on the device.
         batch = self._to_device(dn).to(torch.float32)
         batch = batch.contiguous(memory_format=torch.channels_last)

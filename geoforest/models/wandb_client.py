@@ -1,7 +1,7 @@
 """The client of Weights & Biases: imported when it is wanted, quiet, and with our errors.
 
-The key comes from ``WANDB_API_KEY`` or from what ``wandb login`` stored; nothing here reads it but
-to keep it out of messages.
+The key comes from ``WANDB_API_KEY`` or from what ``wandb login`` stored. Nothing here reads it, but
+that of the environment to keep it out of messages.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from geoforest.errors import BundleError, GeoforestError, InputError, RegistryError
 from geoforest.models.bundle import Bundle
 from geoforest.models.copies import copy_bundle
+from geoforest.storage import is_of_our_disk
 
 if TYPE_CHECKING:
     import wandb
@@ -100,7 +101,7 @@ def run_settings() -> wandb.Settings:
 
 
 def model_artifact(
-    run: Run, bundle: Bundle, name: str, metadata: Mapping[str, Any] | None
+    run: Run, bundle: Bundle, name: str, metadata: Mapping[str, Any] | None = None
 ) -> wandb.Artifact:
     """Make an artifact of a bundle, which is copied into the run's own folder.
 
@@ -115,7 +116,7 @@ def model_artifact(
     name
         Of the artifact.
     metadata
-        Added to what is essential in the card.
+        Added to what is essential in the card; plain JSON.
     """
     import wandb
 
@@ -149,7 +150,7 @@ def essentials(bundle: Bundle) -> dict[str, Any]:
 
 @contextmanager
 def one_sentence(what: str) -> Iterator[None]:
-    """Turn what wandb raises into our errors.
+    """Turn what wandb raises into our errors; a full disk is none of wandb's.
 
     Raises
     ------
@@ -173,6 +174,8 @@ def one_sentence(what: str) -> Iterator[None]:
             f"{what}: the server refuses the key or cannot be reached ({told(error)})"
         ) from error
     except Exception as error:  # wandb raises many kinds
+        if is_of_our_disk(error):
+            raise
         # What it does not find is a ValueError, alone or within its own.
         missing = isinstance(getattr(error, "exc", error), ValueError)
         raise (BundleError if missing else RegistryError)(f"{what}: {told(error)}") from error

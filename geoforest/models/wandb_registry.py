@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from geoforest.errors import BundleError, GeoforestWarning, InputError
-from geoforest.models.bundle import CARD_NAME, WEIGHTS_NAME, Bundle
-from geoforest.models.copies import cached_bundle, save_copy
+from geoforest.models.bundle import CARD_NAME, WEIGHTS_NAME, Bundle, load_bundle
+from geoforest.models.copies import cached_bundle
 from geoforest.models.references import (
     LATEST,
     Entry,
     checked_aliases,
     checked_name,
+    join_reference,
     split_model,
 )
 from geoforest.models.wandb_client import (
@@ -28,6 +28,7 @@ from geoforest.models.wandb_client import (
     run_settings,
     silence_wandb,
 )
+from geoforest.storage import writable
 
 if TYPE_CHECKING:
     import wandb
@@ -51,18 +52,13 @@ class WandbRegistry:
     """
 
     def __init__(self, project: str) -> None:
+        self.reference = f"wandb:{project}"
         self.entity, separator, self.project = project.partition("/")
         if not separator or not all(map(_is_plain, (self.entity, self.project))):
-            raise InputError(f"wandb:{project}: wandb:ENTITY/PROJECT was wanted")
+            raise InputError(f"{self.reference}: wandb:ENTITY/PROJECT was wanted")
         silence_wandb()
 
-    def push(
-        self,
-        bundle: Bundle,
-        name: str,
-        aliases: Sequence[str] = (),
-        metadata: Mapping[str, Any] | None = None,
-    ) -> str:
+    def push(self, bundle: Bundle, name: str, aliases: Sequence[str] = ()) -> str:
         """Store a bundle as a new version, move the aliases to it, and return its reference.
 
         With ``WANDB_MODE=offline`` it is stored in a run folder, from where ``wandb sync`` sends
@@ -76,24 +72,25 @@ class WandbRegistry:
             Of the model.
         aliases
             To be moved to this version, besides ``latest``.
-        metadata
-            Stored with the version, added to what is essential in the card; plain JSON.
 
         Raises
         ------
         InputError
             When a name is none, or there is no key.
+        OutputError
+            When the disk is full.
         RegistryError
             When the server cannot be reached, or refuses.
         """
         import wandb
 
         moved = checked_aliases(aliases)
-        reference = self._reference(checked_name(name), LATEST)
+        reference = join_reference(self.reference, checked_name(name), LATEST)
         if not is_offline():
             # A key that is refused shows itself here at once; a run would try again and again.
             connect(reference)
-        with one_sentence(reference), tempfile.TemporaryDirectory() as folder:
+        home = Path.cwd() if is_offline() else Path(tempfile.gettempdir())
+        with writable(home), one_sentence(reference), tempfile.TemporaryDirectory() as folder:
             run = wandb.init(
                 entity=self.entity,
                 project=self.project,
@@ -103,10 +100,10 @@ class WandbRegistry:
                 settings=run_settings(),
             )
             with run:
-                artifact = model_artifact(run, bundle, name, metadata)
+                artifact = model_artifact(run, bundle, name)
                 logged = run.log_artifact(artifact, aliases=moved)
                 if not run.offline:
-                    return self._reference(name, logged.wait().version)
+                    return join_reference(self.reference, name, logged.wait().version)
         warnings.warn(
             f"{reference}: stored offline; `wandb sync {Path(run.dir).parent}` sends it",
             GeoforestWarning,
@@ -134,30 +131,19 @@ class WandbRegistry:
         RegistryError
             When the server cannot be reached, or refuses.
         """
-        reference = self._reference(*split_model(model))
+        name, version = split_model(model)
+        reference = join_reference(self.reference, name, version)
         api = connect(reference)
         with one_sentence(reference):
             artifact = api.artifact(reference.removeprefix("wandb:"))
-            found = self._reference(split_model(model)[0], artifact.version)
+            found = join_reference(self.reference, name, artifact.version)
             key = (api.settings["base_url"], found, artifact.digest)
 
-        def make(folder: Path) -> None:
+        def make(folder: Path) -> Bundle:
             with one_sentence(found):
-                _make_bundle(artifact, found, folder)
+                return _make_bundle(artifact, found, folder)
 
         return cached_bundle(key, make, shown=found)
-
-    def pull(self, model: str, out: str | os.PathLike[str]) -> Bundle:
-        """Copy a version into a bundle folder of one's own.
-
-        Raises
-        ------
-        InputError, RegistryError
-            As for :meth:`open`.
-        OutputError
-            When ``out`` holds something other than a bundle.
-        """
-        return save_copy(self.open(model), out)
 
     def entries(self) -> list[Entry]:
         """All versions of all models, by name, oldest first.
@@ -171,14 +157,13 @@ class WandbRegistry:
         RegistryError
             When the server cannot be reached, or refuses.
         """
-        shown = f"wandb:{self.entity}/{self.project}"
-        project = shown.removeprefix("wandb:")
-        api = connect(shown)
-        with one_sentence(shown):
+        project = f"{self.entity}/{self.project}"
+        api = connect(self.reference)
+        with one_sentence(self.reference):
             try:
                 kinds = [kind.name for kind in api.artifact_types(project)]
             except ValueError as error:
-                raise BundleError(f"{shown}: no such project") from error
+                raise BundleError(f"{self.reference}: no such project") from error
             if MODEL_TYPE not in kinds:
                 return []
             names = sorted(one.name for one in api.artifact_collections(project, MODEL_TYPE))
@@ -193,7 +178,7 @@ class WandbRegistry:
 
     def _entry(self, name: str, artifact: wandb.Artifact) -> Entry:
         return Entry(
-            reference=self._reference(name, artifact.version),
+            reference=join_reference(self.reference, name, artifact.version),
             name=name,
             version=artifact.version,
             aliases=tuple(sorted(artifact.aliases)),
@@ -202,11 +187,8 @@ class WandbRegistry:
             metadata=artifact.metadata,
         )
 
-    def _reference(self, name: str, version: str) -> str:
-        return f"wandb:{self.entity}/{self.project}/{name}:{version}"
 
-
-def _make_bundle(artifact: wandb.Artifact, reference: str, folder: Path) -> None:
+def _make_bundle(artifact: wandb.Artifact, reference: str, folder: Path) -> Bundle:
     """Download an artifact that is a bundle, or can be made one, into a bundle folder."""
     names = [str(entry.path) for entry in artifact.manifest.entries.values()]
     published = [name for name in names if name.endswith(_PUBLISHED_SUFFIX)]
@@ -220,13 +202,13 @@ def _make_bundle(artifact: wandb.Artifact, reference: str, folder: Path) -> None
     if is_bundle:
         artifact.download(root=str(folder), skip_cache=True)
         artifact.verify(root=str(folder))
-        return
+        return load_bundle(folder)
     from geoforest.models.published import import_published
 
     download = folder.with_name("download")
     artifact.download(root=str(download), skip_cache=True)
     artifact.verify(root=str(download))
-    import_published(
+    return import_published(
         download / published[0],
         folder,
         name=artifact.name.partition(":")[0],

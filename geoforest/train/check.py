@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +28,9 @@ from geoforest.train.chips import (
     read_pairs,
     split_faults,
 )
-from geoforest.types import FOREST, NO_OBSERVATION, Array
+from geoforest.types import FOREST, NO_OBSERVATION, Array, Progress
 
 SPLITS: Final = ("train", "validation", "test")
-Progress = Callable[[str, int, int], None]
 
 # Reflectance of cloud and of bare metal goes beyond 1, seldom beyond 2.
 _MAX_REFLECTANCE: Final = 2.0

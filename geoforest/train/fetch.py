@@ -14,10 +14,11 @@ from typing import Any, Final
 
 from geoforest.errors import DataError, FetchError, OutputError
 from geoforest.io.archive import require_libarchive, unpack_rar
-from geoforest.io.download import RETRIES, Progress, RemoteFile, download, fetch_json
+from geoforest.io.download import RETRIES, RemoteFile, download, fetch_json
 from geoforest.io.files import open_place, without_secrets
-from geoforest.storage import exclusive_lock, read_json, write_durably
+from geoforest.storage import exclusive_lock, read_json, writable, write_json
 from geoforest.train.chips import find_pairs
+from geoforest.types import Progress
 
 RECORD_URL: Final = "https://zenodo.org/api/records/4498086"
 MANIFEST_NAME: Final = "manifest.json"
@@ -143,10 +144,8 @@ def _count(manifest: dict[str, Any]) -> dict[str, int]:
 def _claimed(out: Path) -> Iterator[Path]:
     """Hold the work folder in ``out``; after success, or when it holds nothing, it goes."""
     work = out / _WORK_NAME
-    try:
+    with writable(out):
         work.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written to ({error.strerror or error})") from error
     with exclusive_lock(work):
         try:
             yield work
@@ -209,7 +208,7 @@ def _stage(archive: Path, work: Path, origin: dict[str, Any]) -> None:
         shutil.rmtree(staged)
         raise
     document = {**origin, "files": {name: asdict(files[name]) for name in sorted(files)}}
-    write_durably(work / MANIFEST_NAME, (json.dumps(document, indent=2) + "\n").encode())
+    write_json(work / MANIFEST_NAME, document)
 
 
 def _place(name: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,8 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from geoforest.config import TrainSettings
-from geoforest.errors import OutputError
-from geoforest.storage import exclusive_lock, read_json, write_durably
+from geoforest.storage import exclusive_lock, read_json, writable, write_json
 from geoforest.train.chips import Chip
 
 LAST_NAME: Final = "last.ckpt"
@@ -51,17 +49,15 @@ def open_training(out: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
         When the folder cannot be written to, or another run is training here.
     """
     folder = out.with_name(f".{out.name}.training")
-    try:
+    with writable(out):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "lock").touch()
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written to ({error.strerror or error})") from error
     with exclusive_lock(folder):
         if read_json(folder / _JOB_NAME) != identity:
             for item in folder.iterdir():
                 if item.name != "lock":
                     shutil.rmtree(item) if item.is_dir() else item.unlink()
-            write_durably(folder / _JOB_NAME, json.dumps(identity, indent=2).encode())
+            write_json(folder / _JOB_NAME, dict(identity))
         try:
             yield folder
         except BaseException:

@@ -15,7 +15,7 @@ import pytest
 
 from geoforest.cli import main
 from geoforest.models.bundle import Bundle, load_bundle
-from tests.models.bundles import small_bundle
+from tests.models.bundles import same, small_bundle, zipped
 from tests.models.wandb_server import KEY, UNCLOSED, WandbServer, end_wandb, wandb_server
 
 pytestmark = pytest.mark.filterwarnings(UNCLOSED)
@@ -127,6 +127,18 @@ def test_a_model_through_a_folder_registry(model, small, tmp_path):
     assert load_bundle(tmp_path / "mine").sha256 == small.sha256
     told = json.loads(model("pull", name, "--out", "mine", "--json").stdout)
     assert told == {"out": "mine", "model": small.model_id}
+
+
+def test_a_zipped_folder(model, small, tmp_path):
+    zipped(small.path, tmp_path / "small.zip", inside="small/")
+    for done in (
+        model("push", "small.zip", "folder:registry/unet"),
+        model("pull", "folder:registry/unet", "--out", "pulled"),
+        model("pull", "small.zip", "--out", "copied"),
+    ):
+        assert done.returncode == 0, done.stderr
+    for copy in ("pulled", "copied"):
+        assert same(load_bundle(copy), small)
 
 
 def test_list_without_a_registry(model):

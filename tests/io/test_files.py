@@ -172,3 +172,11 @@ class TestS3Failures:
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         self.failed("EndpointConnectionError")
+
+
+def test_over_http_only_silence_ends_a_download():
+    filesystem = open_place("https://example.org/large.zip").filesystem
+    timeout = filesystem.client_kwargs["timeout"]
+    assert timeout.total is None
+    assert timeout.sock_connect > 0
+    assert timeout.sock_read > 0

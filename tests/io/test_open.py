@@ -76,6 +76,27 @@ def test_vrt(tmp_path, dn):
     assert (read(scene, WHOLE)[0] == dn).all()
 
 
+def test_each_file_is_opened_once(tmp_path, dn, monkeypatch):
+    plain = write_raster(tmp_path / "a.tif", dn)
+    rasterio.shutil.copy(plain, tmp_path / "a.vrt", driver="VRT")
+    folder = folder_of_bands(tmp_path, dn)
+    rasterio_open, opened = rasterio.open, []
+
+    def counted(path, *arguments, **named):
+        opened.append(Path(path).name)
+        return rasterio_open(path, *arguments, **named)
+
+    monkeypatch.setattr(rasterio, "open", counted)
+    open_scene(plain, wanted=BANDS)
+    assert opened == ["a.tif"]
+    opened.clear()
+    open_scene(tmp_path / "a.vrt", wanted=BANDS)
+    assert sorted(opened) == ["a.tif", "a.vrt"]
+    opened.clear()
+    open_scene(folder, wanted=BANDS)
+    assert sorted(opened) == sorted(f"{name}.tif" for name in BANDS)
+
+
 class TestValidity:
     def test_nodata_tag(self, tmp_path, dn):
         dn[2, 5, 6] = 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import torch
@@ -19,3 +20,11 @@ def small_bundle(folder: Path, threshold: float = 0.5) -> Bundle:
 def same(one: Bundle, another: Bundle) -> bool:
     """Whether two bundles are the same model."""
     return (one.sha256, one.card) == (another.sha256, another.card)
+
+
+def zipped(folder: Path, target: Path, *, inside: str = "") -> Path:
+    """Zip the files of a folder; their names begin with ``inside``."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in folder.iterdir():
+            archive.write(path, inside + path.name)
+    return target

@@ -16,23 +16,18 @@ import torch
 
 from geoforest.errors import BundleError, GeoforestError, InputError, OutputError
 from geoforest.models.bundle import load_bundle, save_bundle
+from geoforest.models.copies import save_copy
 from geoforest.models.importer import import_weights
 from geoforest.models.registry import load_model, open_model
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.models.unet import build_unet
 from tests import synthetic
+from tests.models.bundles import same, zipped
 
 
 @pytest.fixture
 def copy(tiny_bundle, tmp_path) -> Path:
     return Path(shutil.copytree(tiny_bundle.path, tmp_path / "copy"))
-
-
-def zipped(folder: Path, target: Path, *, inside: str = "") -> Path:
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in folder.iterdir():
-            archive.write(path, inside + path.name)
-    return target
 
 
 class Bomb:
@@ -169,6 +164,9 @@ def test_any_length_of_header_is_no_pickle(copy):
 def test_a_zipped_folder_is_a_bundle(tiny_bundle, tmp_path):
     path = zipped(tiny_bundle.path, tmp_path / "a.zip", inside="tiny/")
     assert load_bundle(path).sha256 == tiny_bundle.sha256
+    assert dict(load_bundle(path).files()) == dict(tiny_bundle.files())
+    assert same(save_copy(load_bundle(path), tmp_path / "copied"), tiny_bundle)
+    assert same(load_bundle(tmp_path / "copied"), tiny_bundle)
     path = zipped(tiny_bundle.path, tmp_path / "b.zip", inside="far/down/")
     with pytest.raises(BundleError, match=r"model\.json is missing"):
         load_bundle(path)
@@ -188,9 +186,12 @@ def test_a_zipped_folder_is_a_bundle(tiny_bundle, tmp_path):
 )
 def test_damaged_zips_are_refused_in_a_sentence(tiny_bundle, tmp_path, spoil):
     path = zipped(tiny_bundle.path, tmp_path / "a.zip")
+    bundle = load_bundle(path)
     path.write_bytes(spoil(path.read_bytes()))
     with pytest.raises(BundleError, match=r"a\.zip"):
         load_bundle(path).state_dict()
+    with pytest.raises(BundleError, match=r"a\.zip"):
+        dict(bundle.files())
 
 
 def test_references(tiny_bundle, tmp_path):

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 
-from geoforest.errors import InputError
+from geoforest.errors import InputError, OutputError
 from geoforest.models.agreement import CHECK_SEED, agreement, make_model_chips
 from geoforest.models.registry import open_model
 from geoforest.models.runtimes import NAMED_AGREEMENT
@@ -16,7 +16,11 @@ from tests import synthetic
 
 pytest.importorskip("openvino")
 
-from geoforest.models.openvino_runtime import OpenVinoPredictor, available_precisions
+from geoforest.models.openvino_runtime import (
+    OpenVinoPredictor,
+    available_precisions,
+    import_openvino,
+)
 
 needs_bfloat16 = pytest.mark.skipif(
     "bfloat16" not in available_precisions(), reason="this processor does not compute bfloat16"
@@ -125,7 +129,7 @@ def test_without_the_package():
         "import sys; sys.modules['openvino'] = None\n"
         "from geoforest.models.registry import open_model\n"
         "from geoforest.models.openvino_runtime import OpenVinoPredictor\n"
-        "OpenVinoPredictor(open_model())"
+        "OpenVinoPredictor(open_model(), precision='float32')"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert 'InputError: runtime openvino: pip install "geoforest[openvino]"' in run.stderr
@@ -139,6 +143,27 @@ def test_no_telemetry():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["True", "False"]
+
+
+def test_a_cache_that_cannot_be_written(tiny_bundle, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GEOFOREST_CACHE", str(tmp_path / "file"))
+    predictor = OpenVinoPredictor(tiny_bundle, precision="float32")
+    with pytest.raises(OutputError, match=r"file/openvino: cannot be .*; set GEOFOREST_CACHE"):
+        predictor(windows())
+
+
+def test_a_full_disk(tiny_bundle, tmp_path, monkeypatch):
+    def full(*arguments, **named):
+        # As OpenVINO tells of it.
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setenv("GEOFOREST_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(import_openvino(), "save_model", full)
+    predictor = OpenVinoPredictor(tiny_bundle, precision="float32")
+    with pytest.raises(OutputError, match=r"openvino: cannot be written to \(basic_ios"):
+        predictor(windows())
+    assert not list((tmp_path / "cache" / "openvino").iterdir())
 
 
 @pytest.fixture(scope="module")

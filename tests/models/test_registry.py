@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,18 +15,17 @@ from pathlib import Path
 import pytest
 
 from geoforest.errors import BundleError, InputError, OutputError, RegistryError
+from geoforest.models import bundle as bundles
+from geoforest.models import copies, download
 from geoforest.models.bundle import Bundle, load_bundle
+from geoforest.models.copies import save_copy
 from geoforest.models.folder_registry import FolderRegistry
-from geoforest.models.references import split_reference
+from geoforest.models.references import join_reference, split_reference
 from geoforest.models.registry import open_model, open_registry
-from tests.models.bundles import same, small_bundle
+from tests.models.bundles import same, small_bundle, zipped
 from tests.servers import file_server, s3_bucket, s3_server
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setenv("GEOFOREST_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture
@@ -32,29 +33,12 @@ def registry(tmp_path) -> FolderRegistry:
     return FolderRegistry(tmp_path / "registry")
 
 
-@pytest.fixture
-def small(tmp_path) -> Bundle:
-    return small_bundle(tmp_path / "small")
-
-
-@pytest.fixture
-def other(tmp_path) -> Bundle:
-    """The same weights with another threshold: another model."""
-    return small_bundle(tmp_path / "other", threshold=0.25)
-
-
-def zipped(bundle: Bundle, target: Path) -> Path:
-    with zipfile.ZipFile(target, "w") as archive:
-        for path in bundle.path.iterdir():
-            archive.write(path, path.name)
-    return target
-
-
 class TestReferences:
     def test_parts(self):
         assert split_reference("folder:/a/b:c/unet:v0") == ("folder:/a/b:c", "unet:v0")
         assert split_reference("wandb:me/forest/unet") == ("wandb:me/forest", "unet")
         assert split_reference("models/unet") is None
+        assert join_reference("wandb:me/forest", "unet", "v0") == "wandb:me/forest/unet:v0"
 
     @pytest.mark.parametrize(
         ("reference", "message"),
@@ -64,11 +48,11 @@ class TestReferences:
             ("wandb:forest/unet", "wandb:ENTITY/PROJECT/NAME was wanted"),
             ("wandb:a/b/c/unet", "wandb:ENTITY/PROJECT/NAME was wanted"),
             ("folder:registry/..:v0", "no name for a model"),
-            ("folder:registry/unet:../../etc", "folder:registry/unet:../../etc"),
+            ("folder:registry/unet:../../etc", "folder:registry/unet:../../etc:latest: not there"),
             ("folder:registry/unet:", "no name for a model"),
             ("folder:nowhere/unet", "not there; known: none"),
             ("zip://a::https://me:secret@host/b", "zip://a::...: chained URLs"),
-            ("gopher://host/model.zip", "gopher://host/model.zip"),
+            ("gopher://host/model.zip", "gopher://host/model.zip: neither a path nor a URL"),
         ],
     )
     def test_refused(self, reference, message):
@@ -84,12 +68,11 @@ class TestReferences:
 
 class TestFolderRegistry:
     def test_push_open_and_pull(self, registry, small, tmp_path):
-        metadata = {"sweep": "a1", "val_loss": 0.03}
-        reference = registry.push(small, "unet", ["best_model"], metadata)
+        reference = registry.push(small, "unet", ["best_model"])
         assert reference == f"folder:{tmp_path}/registry/unet:v0"
         for version in ("unet", "unet:v0", "unet:latest", "unet:best_model"):
             assert same(registry.open(version), small)
-        pulled = registry.pull("unet:best_model", tmp_path / "mine")
+        pulled = save_copy(registry.open("unet:best_model"), tmp_path / "mine")
         assert pulled.path == tmp_path / "mine"
         assert same(pulled, small)
         assert same(open_model(reference), small)
@@ -97,7 +80,7 @@ class TestFolderRegistry:
         assert (entry.reference, entry.name, entry.version) == (reference, "unet", "v0")
         assert entry.aliases == ("best_model", "latest")
         assert entry.model == small.model_id
-        assert entry.metadata == metadata
+        assert entry.metadata == {}
         assert entry.created.endswith("+00:00")
 
     def test_aliases_move(self, registry, small, other):
@@ -113,7 +96,7 @@ class TestFolderRegistry:
     def test_the_same_bundle_gets_no_new_version(self, registry, small, other, tmp_path):
         first = registry.push(small, "unet")
         registry.push(other, "unet")
-        archive = load_bundle(zipped(small, tmp_path / "tiny.zip"))
+        archive = load_bundle(zipped(small.path, tmp_path / "tiny.zip"))
         assert registry.push(archive, "unet", ["again"]) == first
         assert [(entry.version, entry.aliases) for entry in registry.entries()] == [
             ("v0", ("again", "latest")),
@@ -126,17 +109,18 @@ class TestFolderRegistry:
         assert [entry.version for entry in registry.entries()] == [f"v{i}" for i in range(11)]
         assert registry.open("unet").card.threshold == 1
 
-    def test_a_licence_goes_along(self, registry, small, tmp_path):
+    @pytest.mark.parametrize("inside", ["", "tiny/"])
+    def test_a_licence_goes_along(self, registry, small, tmp_path, inside):
         folder = Path(shutil.copytree(small.path, tmp_path / "licensed"))
         (folder / "LICENSE.txt").write_text("Apache-2.0")
         (folder / ".hidden").write_text("mine")
         (folder / "notes").mkdir()
-        archive = zipped(load_bundle(folder), tmp_path / "licensed.zip")
+        archive = zipped(folder, tmp_path / "licensed.zip", inside=inside)
         with zipfile.ZipFile(archive, "a") as file:
             file.writestr("../outside.txt", "gotcha")
         for bundle in (folder, archive):
             registry.push(load_bundle(bundle), "unet")
-            pulled = registry.pull("unet", tmp_path / "pulled").path
+            pulled = save_copy(registry.open("unet"), tmp_path / "pulled").path
             names = {path.name for path in pulled.iterdir()}
             assert names == {"model.json", "model.safetensors", "LICENSE.txt"}
             shutil.rmtree(registry.root)
@@ -147,7 +131,7 @@ class TestFolderRegistry:
         with pytest.raises(InputError, match="no name for a model"):
             registry.push(small, name)
         with pytest.raises(InputError, match="no name for a model"):
-            registry.push(small, "unet", [f"x/{name}"])
+            registry.push(small, "unet", [name])
         assert not registry.root.exists()
 
     def test_an_alias_is_no_version(self, registry, small):
@@ -183,14 +167,11 @@ class TestFolderRegistry:
         card.write_text(card.read_text().replace('"threshold": 0.5', '"threshold": 0.01'))
         with pytest.raises(BundleError, match="the card is not the one that was pushed"):
             registry.open("unet")
-        # A version of before there was a record of cards.
-        old = {
-            name: value
-            for name, value in json.loads(record.read_text()).items()
-            if name != "card_sha256"
-        }
-        record.write_text(json.dumps(old))
-        assert registry.open("unet").card.threshold == 0.01
+        told = json.loads(record.read_text())
+        del told["card_sha256"]
+        record.write_text(json.dumps(told))
+        with pytest.raises(BundleError, match=r"v0\.json: missing or damaged"):
+            registry.open("unet")
 
     def test_damaged_versions_are_told(self, registry, small):
         registry.push(small, "unet")
@@ -220,15 +201,29 @@ class TestFolderRegistry:
 
     def test_pull_replaces_a_bundle_and_nothing_else(self, registry, small, other, tmp_path):
         registry.push(small, "unet")
-        assert same(registry.pull("unet", other.path), small)
+        assert same(save_copy(registry.open("unet"), other.path), small)
         (tmp_path / "precious").mkdir()
         with pytest.raises(OutputError, match="no model bundle"):
-            registry.pull("unet", tmp_path / "precious")
+            save_copy(registry.open("unet"), tmp_path / "precious")
 
     @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
     def test_folder_that_cannot_be_written(self, small):
         with pytest.raises(OutputError, match="/proc/registry/unet: cannot be written to"):
             FolderRegistry("/proc/registry").push(small, "unet")
+
+    def test_a_full_disk(self, registry, small, monkeypatch):
+        def full(path: Path, data: bytes) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(copies, "write_durably", full)
+        for attempt in (
+            lambda: registry.push(small, "unet"),
+            lambda: save_copy(small, registry.root / "mine"),
+        ):
+            with pytest.raises(OutputError, match=r"cannot be written to \(No space left"):
+                attempt()
+        assert registry.entries() == []
+        assert not (registry.root / "mine").exists()
 
     @pytest.mark.slow
     def test_pushes_of_two_processes(self, registry, small, tmp_path):
@@ -261,12 +256,14 @@ class TestHttp:
             yield server
 
     def serve(self, server, bundle: Bundle, tmp_path: Path, etag: str = '"1"') -> None:
-        server.files["/m/tiny.zip"] = zipped(bundle, tmp_path / "served.zip").read_bytes()
+        for name, inside in (("tiny.zip", ""), ("nested.zip", "tiny/")):
+            archive = zipped(bundle.path, tmp_path / "served.zip", inside=inside)
+            server.files[f"/m/{name}"] = archive.read_bytes()
         for name in ("model.json", "model.safetensors"):
             server.files[f"/m/tiny/{name}"] = (bundle.path / name).read_bytes()
         server.etags = dict.fromkeys(server.files, etag) if etag else {}
 
-    @pytest.mark.parametrize("path", ["/m/tiny.zip", "/m/tiny", "/m/tiny/"])
+    @pytest.mark.parametrize("path", ["/m/tiny.zip", "/m/nested.zip", "/m/tiny", "/m/tiny/"])
     def test_zip_and_folder(self, server, small, tmp_path, cache, path):
         self.serve(server, small, tmp_path)
         bundle = open_model(server.url + path)
@@ -325,6 +322,43 @@ class TestHttp:
             found = path.name.encode() + (path.read_bytes() if path.is_file() else b"")
             assert not any(secret in found for secret in (b"pass%2Fword", b"s1gnature"))
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+    def test_a_cache_that_cannot_be_written(self, server, small, tmp_path, monkeypatch):
+        self.serve(server, small, tmp_path)
+        monkeypatch.setenv("GEOFOREST_CACHE", "/proc/nope")
+        with pytest.raises(
+            OutputError, match=r"/proc/nope/models: cannot be .*; set GEOFOREST_CAC"
+        ):
+            open_model(f"{server.url}/m/tiny.zip")
+
+    def test_a_full_disk_is_our_own(self, server, small, tmp_path, cache, monkeypatch):
+        def full(places: object, folder: Path) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.serve(server, small, tmp_path)
+        monkeypatch.setattr(download, "_download", full)
+        with pytest.raises(
+            OutputError, match=f"{cache}/models: cannot be written to .No space lef"
+        ):
+            open_model(f"{server.url}/m/tiny.zip")
+
+    def test_weights_are_verified_once_a_place(self, server, small, tmp_path, monkeypatch):
+        verified = []
+        checked_weights = bundles._checked_weights
+
+        def counted(*arguments):
+            verified.append(arguments)
+            return checked_weights(*arguments)
+
+        self.serve(server, small, tmp_path)
+        monkeypatch.setattr(bundles, "_checked_weights", counted)
+        bundle = open_model(f"{server.url}/m/tiny.zip")
+        assert len(verified) == 2  # as received, and in the cache
+        assert same(bundle, load_bundle(bundle.path))
+        verified.clear()
+        save_copy(bundle, tmp_path / "mine")
+        assert len(verified) == 1
+
     def test_no_server(self, server):
         with pytest.raises(RegistryError, match="cannot be fetched"):
             open_model("http://127.0.0.1:9/tiny.zip")
@@ -338,13 +372,13 @@ class TestS3:
 
     @pytest.mark.slow
     def test_zip_and_folder(self, s3, small, other, tmp_path):
-        archive = zipped(small, tmp_path / "tiny.zip")
+        archive = zipped(small.path, tmp_path / "tiny.zip")
         s3.upload_file(str(archive), "models", "a/tiny.zip")
         for name in ("model.json", "model.safetensors"):
             s3.upload_file(str(small.path / name), "models", f"a/tiny/{name}")
         for reference in ("s3://models/a/tiny.zip", "s3://models/a/tiny"):
             assert same(open_model(reference), small)
-        s3.upload_file(str(zipped(other, tmp_path / "other.zip")), "models", "a/tiny.zip")
+        s3.upload_file(str(zipped(other.path, tmp_path / "other.zip")), "models", "a/tiny.zip")
         assert same(open_model("s3://models/a/tiny.zip"), other)
         with pytest.raises(BundleError, match=r"s3://models/b\.zip: no model bundle is there"):
             open_model("s3://models/b.zip")

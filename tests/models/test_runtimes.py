@@ -3,21 +3,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
 
-from geoforest.config import MapSettings
+from geoforest.config import MapSettings, checked
 from geoforest.errors import InputError
 from geoforest.job import Runtime, draft_job, resolve_runtime
 from geoforest.models import runtimes
 from geoforest.models.runtimes import Choice, choose
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("GEOFOREST_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 class Slow:
@@ -107,6 +104,34 @@ def test_the_answer_is_kept_for_the_same_question(fakes, tiny_bundle):
     assert len(loaded) > n
 
 
+def test_the_answer_is_not_kept_for_another_conversion(fakes, tiny_bundle, monkeypatch):
+    table, loaded = fakes
+    table["openvino", "bfloat16"] = (0.0, 0.0)
+    choose(tiny_bundle)
+    n = len(loaded)
+    monkeypatch.setattr("geoforest.models.openvino_runtime.RECIPE", -1)
+    choose(tiny_bundle)
+    assert len(loaded) == 2 * n
+
+
+def test_one_runtime_is_in_memory_at_a_time(fakes, tiny_bundle, monkeypatch):
+    table, loaded = fakes
+    table["openvino", "float32"] = (0.01, 0.0)
+    table["openvino", "bfloat16"] = (0.0003, 0.01)
+    load, alive = runtimes.load, weakref.WeakSet()
+
+    def load_alone(*arguments, **named):
+        assert not alive
+        alive.add(predictor := load(*arguments, **named))
+        return predictor
+
+    monkeypatch.setattr(runtimes, "load", load_alone)
+    choice = choose(tiny_bundle)
+    assert (choice.runtime, choice.precision) == ("openvino", "bfloat16")
+    assert set(loaded) == set(table)
+    assert not alive
+
+
 @pytest.mark.parametrize(
     ("asked", "wanted"),
     [
@@ -127,13 +152,26 @@ def test_nothing_is_run_where_there_is_nothing_to_choose(monkeypatch, tiny_bundl
         ({"runtime": "openvino", "device": "cuda"}, "computes on the CPU, not on cuda"),
         ({"runtime": "torch", "precision": "int8"}, "int8 with runtime torch on cpu: not possible"),
         ({"device": "cuda", "precision": "int8"}, "int8 with runtime auto on cuda: not possible"),
-        ({"runtime": "tensorrt"}, "auto, torch or openvino was wanted"),
-        ({"precision": "float8"}, "float32, bfloat16, float16, int8 was wanted"),
     ],
 )
 def test_what_cannot_be(tiny_bundle, asked, message):
     with pytest.raises(InputError, match=message):
         choose(tiny_bundle, **asked)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"runtime": "tensorrt"}, "runtime = 'tensorrt': .* 'auto', 'torch' or 'openvino'"),
+        (
+            {"precision": "float8"},
+            "precision = 'float8': .* 'float32', 'bfloat16', 'float16' or 'int8'",
+        ),
+    ],
+)
+def test_words_that_are_none(asked, message):
+    with pytest.raises(InputError, match=message):
+        checked(MapSettings, asked)
 
 
 def test_a_processor_without_bfloat16(monkeypatch, tiny_bundle):

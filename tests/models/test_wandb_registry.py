@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,14 +18,17 @@ from geoforest.errors import (
     GeoforestError,
     GeoforestWarning,
     InputError,
+    OutputError,
     RegistryError,
 )
-from geoforest.models.bundle import Bundle
+from geoforest.models import wandb_client, wandb_registry
+from geoforest.models.bundle import Bundle, load_bundle
+from geoforest.models.copies import save_copy
 from geoforest.models.registry import load_model, open_model, open_registry
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.models.wandb_registry import WandbRegistry
 from tests import synthetic
-from tests.models.bundles import same, small_bundle
+from tests.models.bundles import same, zipped
 from tests.models.wandb_server import KEY, UNCLOSED, WandbServer, end_wandb, wandb_server
 
 wandb = pytest.importorskip("wandb")
@@ -68,11 +73,6 @@ def other_settings() -> Iterator[None]:
 
 
 @pytest.fixture
-def small(tmp_path) -> Bundle:
-    return small_bundle(tmp_path / "small")
-
-
-@pytest.fixture
 def registry(server) -> WandbRegistry:
     return WandbRegistry("ours/forest")
 
@@ -83,7 +83,7 @@ def files(bundle: Bundle) -> dict[str, bytes]:
 
 class TestPush:
     def test_push_list_and_pull(self, registry, server, small, tmp_path):
-        reference = registry.push(small, "unet", ["best_model"], {"sweep": "a1"})
+        reference = registry.push(small, "unet", ["best_model"])
         assert reference == "wandb:ours/forest/unet:v0"
         (version,) = server.versions
         assert version.stored == files(small)
@@ -93,14 +93,12 @@ class TestPush:
         assert entry.aliases == ("best_model", "latest")
         assert entry.model == small.model_id
         assert entry.created.startswith("2026-01-02")
-        assert entry.metadata["sweep"] == "a1"
         assert entry.metadata["encoder"] == "mobilenet_v2"
-        pulled = registry.pull("unet:best_model", tmp_path / "mine")
+        pulled = save_copy(registry.open("unet:best_model"), tmp_path / "mine")
         assert pulled.path == tmp_path / "mine"
         assert same(pulled, small)
 
-    def test_the_same_bundle_gets_no_new_version(self, registry, server, small, tmp_path):
-        other = small_bundle(tmp_path / "other", threshold=0.25)
+    def test_the_same_bundle_gets_no_new_version(self, registry, server, small, other):
         assert registry.push(small, "unet", ["best_model"]).endswith("unet:v0")
         assert registry.push(other, "unet", ["best_model"]).endswith("unet:v1")
         assert registry.push(small, "unet", ["again"]).endswith("unet:v0")
@@ -108,6 +106,26 @@ class TestPush:
             ("v0", ("again", "latest")),
             ("v1", ("best_model",)),
         ]
+
+    def test_a_zipped_folder(self, registry, server, small, tmp_path):
+        archive = load_bundle(zipped(small.path, tmp_path / "tiny.zip", inside="tiny/"))
+        registry.push(archive, "unet")
+        (version,) = server.versions
+        assert version.stored == files(small)
+        assert same(registry.open("unet"), small)
+
+    def test_a_full_disk(self, registry, server, small, tmp_path, monkeypatch):
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        monkeypatch.setattr(wandb_client, "copy_bundle", full)
+        monkeypatch.setattr(wandb_registry, "_make_bundle", full)
+        with pytest.raises(OutputError, match=r"cannot be written to \(No space left"):
+            registry.push(small, "unet")
+        server.add("ours/forest/tiny", files(small))
+        with pytest.raises(OutputError, match=r"models: cannot be .*No space.*GEOFOREST_CACHE"):
+            registry.open("tiny")
+        assert not list((tmp_path / "cache" / "models").iterdir())
 
     def test_only_the_bundle_is_sent(self, registry, server, small, monkeypatch):
         monkeypatch.setattr("sys.argv", ["geoforest", "s3://bucket/data?signature=s1gnature"])
