@@ -112,7 +112,7 @@ class PixelTable:
         labels: NDArray[np.integer],
         n_labels: int,
         *,
-        first_row: int = 0,
+        at: tuple[int, int] = (0, 0),
         stored: StoredProbability | None = None,
     ) -> Sums:
         """Sum pixels by label.
@@ -120,23 +120,22 @@ class PixelTable:
         Parameters
         ----------
         labels
-            ``(row, col)``, 0 to ``n_labels`` - 1, over whole rows of the grid.
+            ``(row, col)``, 0 to ``n_labels`` - 1.
         n_labels
             Length of the result.
-        first_row
-            Of the grid, where the labels begin.
+        at
+            Row and column of the grid where the labels begin.
         stored
             Stored probability, the shape of the labels.
         """
         from geoforest.kernels import sum_by_label
 
-        node, share = _place(
-            self.rows, np.arange(labels.shape[0], dtype=np.float64) + (first_row + 0.5)
-        )
+        rows = np.arange(labels.shape[0], dtype=np.float64) + (at[0] + 0.5)
+        cols = np.arange(labels.shape[1], dtype=np.float64) + (at[1] + 0.5)
+        node, share = _place(self.rows, rows)
         lines = self.area[node] * (1 - share)[:, None] + self.area[node + 1] * share[:, None]
-        places = _place(self.cols, np.arange(labels.shape[1], dtype=np.float64) + 0.5)
         values = np.empty((0, 0), np.uint8) if stored is None else stored
-        return Sums(*sum_by_label(labels, n_labels, lines, *places, values))
+        return Sums(*sum_by_label(labels, n_labels, lines, *_place(self.cols, cols), values))
 
     def pixel_area_m2(self) -> float:
         """Ground area of a pixel at the centre of the grid, m2."""

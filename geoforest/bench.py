@@ -24,8 +24,8 @@ from geoforest.models.bundle import save_bundle
 from geoforest.models.registry import open_model
 from geoforest.models.unet import build_unet
 from geoforest.pipeline import map_scene
-from geoforest.prediction import Progress
 from geoforest.synthetic import BANDS, make_scene
+from geoforest.types import Progress
 
 _TILE_PX = 2240
 _BLOCK_PX = 512

@@ -12,11 +12,11 @@ import rasterio
 from geoforest.io.geopackage import LAYER
 from geoforest.io.open import open_scene
 from geoforest.pipeline import MapResult, map_scene
-from geoforest.prediction import Progress
 from geoforest.report.html import scene_quicklook
 from geoforest.storage import write_durably
 from geoforest.synthetic import BANDS, make_scene, write_scene
 from geoforest.train.metrics import Counts
+from geoforest.types import Progress
 
 SCENE_NAME = "synthetic-rondonia"
 

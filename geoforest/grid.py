@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoforest.types import Shape
+
+PREVIEW_PX: Final = 800
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,21 @@ class Window:
             slice(self.row_off, self.row_off + self.height),
             slice(self.col_off, self.col_off + self.width),
         )
+
+    def cut(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> tuple[slice, slice]:
+        """Slices of sorted row and column indices, to those that lie inside.
+
+        Examples
+        --------
+        >>> Window(2, 0, height=4, width=5).cut(np.array([1, 3, 5, 7]), np.array([0, 5]))
+        (slice(1, 3, None), slice(0, 1, None))
+        """
+        ends = (rows, self.row_off, self.height), (cols, self.col_off, self.width)
+        first, second = (
+            slice(*np.searchsorted(indices, (start, start + length)).tolist())
+            for indices, start, length in ends
+        )
+        return first, second
 
 
 @dataclass(frozen=True)
@@ -194,6 +212,25 @@ def reflect(indices: NDArray[np.intp], size: int) -> NDArray[np.intp]:
     period = 2 * (size - 1)
     folded = np.abs(indices) % period
     return np.minimum(folded, period - folded)
+
+
+def preview_lattice(shape: Shape) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns of the pixels that a picture of the whole scene is made of.
+
+    Those nearest to an even lattice with no side longer than :data:`PREVIEW_PX`.
+
+    Examples
+    --------
+    >>> [indices.tolist() for indices in preview_lattice((2, 3))]
+    [[0, 1], [0, 1, 2]]
+    """
+    factor = max(1.0, max(shape) / PREVIEW_PX)
+    counts = (max(1, round(side / factor)) for side in shape)
+    rows, cols = (
+        ((np.arange(count) + 0.5) * (side / count)).astype(np.intp)
+        for count, side in zip(counts, shape, strict=True)
+    )
+    return rows, cols
 
 
 def shard_cores(shard_px: int, core: int) -> int:

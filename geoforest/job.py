@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from geoforest.area import PixelTable
 from geoforest.config import MapSettings
 from geoforest.errors import IncompleteError, InputError
-from geoforest.grid import Grid, Shard, shard_cores
+from geoforest.grid import Grid, Shard, preview_lattice, shard_cores
 from geoforest.io.aoi import AreaOfInterest, read_aoi
 from geoforest.io.geotiff import CACHE_BYTES, read
 from geoforest.io.open import open_scene
 from geoforest.io.shards import Receipt, ShardStore
-from geoforest.machine import resident_memory_mb
+from geoforest.machine import reference_precision, resident_memory_mb
 from geoforest.memory import fitting_shard
 from geoforest.models.bundle import Bundle
 from geoforest.predict import Factor, Predictor, predict_shard
@@ -232,7 +232,7 @@ def resolve_runtime(
         batch_size = default_batch_size(device)
     if not measured:
         name = "torch" if settings.runtime == "auto" else settings.runtime
-        precision = settings.precision or ("float16" if device.startswith("cuda") else "float32")
+        precision = settings.precision or reference_precision(device)
         return Runtime(name, device, precision, threads, batch_size, asked=asked)
     from geoforest.models.runtimes import choose
 
@@ -413,7 +413,13 @@ def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) 
     support = job.grid.support(shard.extent)
     dn, valid = read(job.scene, support.window)
     seen = _cut(valid, shard, support.window) & inside
-    statistics = BandStatistics.of(_cut(dn, shard, support.window), seen)
+    own = _cut(dn, shard, support.window)
+    statistics = BandStatistics.of(own, seen)
+    store.write_preview(
+        shard,
+        _thinned(own, shard, job.grid),
+        _thinned(_cut(valid, shard, support.window), shard, job.grid),
+    )
     dn, valid = support.expand(dn), support.expand(valid).astype(np.bool_, copy=False)
     seconds = {"read": time.perf_counter() - start}
     made = predict(dn, valid, seen)
@@ -485,6 +491,14 @@ class _Watched:
         probability = self._predictor(dn, scale=scale, offset=offset, valid=valid)
         self.seconds += time.perf_counter() - start
         return probability
+
+
+def _thinned(array: Array, shard: Shard, grid: Grid) -> Array:
+    """Pixels of a shard that a picture of the scene is made of."""
+    rows, cols = preview_lattice(grid.shape)
+    down, across = shard.extent.cut(rows, cols)
+    picked = array[..., rows[down] - shard.extent.row_off, :]
+    return picked[..., cols[across] - shard.extent.col_off]
 
 
 def _cut(array: Array, shard: Shard, window: Any) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,10 @@ from geoforest.job import Job, Runtime, base_memory_mb, draft_job, load_job_pred
 from geoforest.models.registry import open_model
 from geoforest.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
 from geoforest.predict import Predictor
-from geoforest.prediction import Ledger, Progress
+from geoforest.prediction import Ledger
 from geoforest.report.summary import summarise
 from geoforest.timing import Clock
+from geoforest.types import Progress
 from geoforest.workspace import earlier_documents, open_workspace
 
 if TYPE_CHECKING:
@@ -177,6 +178,8 @@ def map_scenes(
     chosen, out = checked(MapSettings, settings), Path(out)
     waiting = deque(named_once(scenes, chosen))
     bundle = open_model(chosen.model)
+    # Workers may have another current folder.
+    bundle = replace(bundle, path=bundle.path.absolute())
     base_mb = base_memory_mb() if chosen.max_memory else 0.0
     running: dict[str, _SceneRun] = {}
 

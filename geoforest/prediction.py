@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,8 @@ from geoforest.grid import Shard
 from geoforest.io.shards import Receipt
 from geoforest.job import Job
 from geoforest.reflectance import BandStatistics
+from geoforest.types import Progress
 from geoforest.workspace import Workspace
-
-Progress = Callable[[str, int, int], None]
-"""Called with a stage, the windows or steps done, and how many there are."""
 
 # How often the file that `geoforest status` reads is written.
 _NOTE_SECONDS = 1.0

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,8 @@ from geoforest import __version__
 from geoforest.area import PixelTable
 from geoforest.config import MapSettings, Product
 from geoforest.errors import ReadError
-from geoforest.grid import Window
-from geoforest.io.cog import read_strips, write_mask, write_probability
+from geoforest.grid import Window, preview_lattice
+from geoforest.io.cog import CogWriter, MaskWriter, ProbabilityWriter, read_strips
 from geoforest.io.geopackage import write_geopackage
 from geoforest.job import Job
 from geoforest.names import (
@@ -28,10 +30,19 @@ from geoforest.names import (
     SUMMARY_NAME,
 )
 from geoforest.polygons import Polygons, vectorize
-from geoforest.prediction import Prediction, Progress
+from geoforest.prediction import Prediction
 from geoforest.stitch import mask_from_probability
 from geoforest.timing import Clock
-from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask
+from geoforest.types import (
+    FOREST,
+    NO_OBSERVATION,
+    OTHER,
+    Array,
+    Mask,
+    Progress,
+    StoredProbability,
+    Valid,
+)
 from geoforest.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -53,14 +64,12 @@ class MaskTotals:
     pixels: dict[int, int] = field(default_factory=lambda: dict.fromkeys(_CODES, 0))
     hectares: dict[int, float] = field(default_factory=lambda: dict.fromkeys(_CODES, 0.0))
 
-    def add(self, mask: Mask, area_m2: Array) -> None:
-        """Count a piece of the mask in, with the ground area of each of its pixels."""
-        flat = mask.ravel()
-        pixels = np.bincount(flat, minlength=256)
-        area = np.bincount(flat, weights=area_m2.ravel(), minlength=256)
+    def add(self, mask: Mask, table: PixelTable, window: Window) -> None:
+        """Count a piece of the mask in, with the ground area of its pixels."""
+        sums = table.sums(mask, NO_OBSERVATION + 1, at=(window.row_off, window.col_off))
         for code in _CODES:
-            self.pixels[code] += int(pixels[code])
-            self.hectares[code] += float(area[code]) / 1e4
+            self.pixels[code] += int(sums.pixels[code])
+            self.hectares[code] += float(sums.area[code]) / 1e4
 
 
 @dataclass(frozen=True)
@@ -133,23 +142,35 @@ def make(
     Made
     """
     threshold = _threshold(job, settings)
+    scene = job.scene
+    table = PixelTable.build(scene.transform, scene.crs, scene.shape)
+    probability, mask = workspace.staging / PROBABILITY_NAME, workspace.staging / MASK_NAME
+    grid: dict[str, Any] = {"shape": scene.shape, "crs": scene.crs, "transform": scene.transform}
+    tags = _tags(job, "forest_probability", MODEL_THRESHOLD=repr(job.bundle.card.threshold))
     progress("rasters", 0, 2)
-    with clock.stage("probability"):
-        probability = _stage_probability(job, workspace, prediction)
-    progress("rasters", 1, 2)
-    totals = MaskTotals()
-    mask = workspace.staging / MASK_NAME
-    with clock.stage("mask"):
-        scene = job.scene
-        table = PixelTable.build(scene.transform, scene.crs, scene.shape)
-        write_mask(
-            mask,
-            _masked(probability, threshold, table, totals),
-            shape=scene.shape,
-            crs=scene.crs,
-            transform=scene.transform,
-            tags=_tags(job, "forest_mask", THRESHOLD=repr(threshold)),
-        )
+    with ExitStack() as open_files:
+        tags_of_mask = _tags(job, "forest_mask", THRESHOLD=repr(threshold))
+        writers: list[CogWriter] = [
+            open_files.enter_context(MaskWriter(mask, **grid, tags=tags_of_mask))
+        ]
+        with clock.stage("mask"):
+            if prediction.finished is not None and _has_tags(prediction.finished, tags):
+                _link(prediction.finished, probability)
+            else:
+                writers.append(
+                    open_files.enter_context(ProbabilityWriter(probability, **grid, tags=tags))
+                )
+            totals = MaskTotals()
+            for window, stored in _stored_blocks(job, workspace, prediction):
+                codes = mask_from_probability(stored, threshold)
+                totals.add(codes, table, window)
+                for writer, values in zip(writers, (codes, stored), strict=False):
+                    writer.write(window, values)
+        progress("rasters", 1, 2)
+        # Compression and overviews are GDAL's work, outside of Python's lock.
+        with clock.stage("cog"), ThreadPoolExecutor(len(writers)) as pool:
+            for done in [pool.submit(writer.finish) for writer in writers]:
+                done.result()
     progress("rasters", 2, 2)
     polygons = None
     if "polygons" in settings.products:
@@ -157,14 +178,14 @@ def make(
         with clock.stage("polygons"):
             polygons = vectorize(
                 _read_whole(mask),
-                transform=job.scene.transform,
-                crs=job.scene.crs,
+                transform=scene.transform,
+                crs=scene.crs,
                 probability=_read_whole(probability),
                 min_area_ha=settings.min_area_ha,
                 max_vertices=settings.max_vertices,
                 attributes={
-                    "scene_id": job.scene.scene_id,
-                    "acquired": job.scene.acquired,
+                    "scene_id": scene.scene_id,
+                    "acquired": scene.acquired,
                     "model": job.bundle.model_id,
                     "threshold": threshold,
                 },
@@ -177,7 +198,8 @@ def make(
 
         with clock.stage("report"):
             frame = polygons.frame if polygons else None
-            quicklook = scene_quicklook(job.scene, probability, mask, frame)
+            seen = _preview(job, workspace, prediction)
+            quicklook = scene_quicklook(job.scene, probability, mask, frame, seen)
     return Made(threshold, totals, polygons, probability, mask, quicklook)
 
 
@@ -218,35 +240,26 @@ def finish(
     )
 
 
-def _stage_probability(job: Job, workspace: Workspace, prediction: Prediction) -> Path:
-    target = workspace.staging / PROBABILITY_NAME
-    tags = _tags(job, "forest_probability", MODEL_THRESHOLD=repr(job.bundle.card.threshold))
-    if prediction.finished is None:
-        blocks = _stored_blocks(job, workspace, prediction.gaps)
-    elif _has_tags(prediction.finished, tags):
-        try:
-            os.link(prediction.finished, target)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(prediction.finished, target)
-        return target
-    else:  # the model has got another name or threshold since, and no other weights
-        blocks = read_strips(prediction.finished)
-    scene = job.scene
-    write_probability(
-        target, blocks, shape=scene.shape, crs=scene.crs, transform=scene.transform, tags=tags
-    )
-    return target
-
-
 def _has_tags(path: Path, tags: Mapping[str, str]) -> bool:
     with rasterio.open(path) as source:
         return source.tags().items() >= tags.items()
 
 
+def _link(path: Path, target: Path) -> None:
+    try:
+        os.link(path, target)
+    except OSError:  # a file system without hard links
+        shutil.copyfile(path, target)
+
+
 def _stored_blocks(
-    job: Job, workspace: Workspace, gaps: Collection[str]
-) -> Iterator[tuple[Window, Array]]:
-    planned = {shard.name for shard in job.plan()}.difference(gaps)
+    job: Job, workspace: Workspace, prediction: Prediction
+) -> Iterator[tuple[Window, StoredProbability]]:
+    """Give the stored probability in pieces that cover the scene once."""
+    if prediction.finished is not None:
+        yield from read_strips(prediction.finished)
+        return
+    planned = {shard.name for shard in job.plan()}.difference(prediction.gaps)
     for shard in job.grid.shards():
         if shard.name not in planned:
             yield shard.extent, np.full(shard.extent.shape, NO_OBSERVATION, np.uint8)
@@ -260,13 +273,22 @@ def _stored_blocks(
         yield shard.extent, loaded[0]
 
 
-def _masked(
-    probability: Path, threshold: float, table: PixelTable, totals: MaskTotals
-) -> Iterator[tuple[Window, Mask]]:
-    for window, stored in read_strips(probability):
-        mask = mask_from_probability(stored, threshold)
-        totals.add(mask, table.area_m2(*window.slices))
-        yield window, mask
+def _preview(job: Job, workspace: Workspace, prediction: Prediction) -> tuple[Array, Valid] | None:
+    """Put together what the shards left of the scene for a picture; None where some is missing."""
+    if prediction.finished is not None:
+        return None
+    rows, cols = preview_lattice(job.scene.shape)
+    dn = np.zeros((len(job.scene.bands), len(rows), len(cols)), job.scene.dtype)
+    valid = np.zeros(dn.shape[1:], np.bool_)
+    for shard in job.plan():
+        if shard.name in prediction.gaps:
+            continue
+        left = workspace.store.load_preview(shard)
+        place = shard.extent.cut(rows, cols)
+        if left is None or left[0].shape != dn[:, *place].shape:
+            return None
+        dn[:, *place], valid[place] = left
+    return dn, valid
 
 
 def _read_whole(path: Path) -> Array:

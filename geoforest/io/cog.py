@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -25,23 +27,123 @@ CATEGORIES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"
 _BLOCK_PX = 512
 
 
-def write_mask(
-    path: Path,
-    blocks: Iterable[tuple[Window, Array]],
-    *,
-    shape: Shape,
-    crs: CRS,
-    transform: Affine,
-    tags: Mapping[str, str],
-) -> None:
-    """Write a mask COG with colour table, MODE overviews and category names beside it.
+@dataclass(frozen=True)
+class _Look:
+    """What makes a raster a mask, or a probability."""
+
+    overviews: str
+    level: int
+    colours: Mapping[int, tuple[int, int, int, int]] | None = None
+    scale: float | None = None
+
+
+# Two thirds of a mask compress to nothing; of a probability the last bits are noise, on which
+# zlib's default effort takes twice the time of the first level and gains five percent.
+_MASK = _Look("MODE", level=6, colours=COLOURS)
+_PROBABILITY = _Look("AVERAGE", level=1, scale=1 / PROBABILITY_STEPS)
+
+
+class CogWriter:
+    """A cloud-optimised GeoTIFF in the making: its pixels in any order, then :meth:`finish`.
+
+    As a context manager it cleans up after itself; without ``finish`` it leaves nothing.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        look: _Look,
+        *,
+        shape: Shape,
+        crs: CRS,
+        transform: Affine,
+        tags: Mapping[str, str],
+    ) -> None:
+        self.path, self._look, self._tags = path, look, tags
+        self._flat = path.with_name(f".{path.name}.flat.tif")
+        self._expected = np.zeros(256, np.int64)
+        with self._errors():
+            # Not compressed: it is read once, at once, and as long as a shard takes to predict.
+            self._target = rasterio.open(
+                self._flat,
+                "w",
+                driver="GTiff",
+                height=shape[0],
+                width=shape[1],
+                count=1,
+                dtype="uint8",
+                crs=crs,
+                transform=transform,
+                nodata=NO_OBSERVATION,
+                tiled=True,
+                blockxsize=_BLOCK_PX,
+                blockysize=_BLOCK_PX,
+                BIGTIFF="IF_SAFER",
+            )
+
+    def __enter__(self) -> CogWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(OSError, RasterioError, CPLE_BaseError):  # what counts was said before
+            self._target.close()
+        self._flat.unlink(missing_ok=True)
+        Path(f"{self._flat}.aux.xml").unlink(missing_ok=True)
+
+    def write(self, window: Window, values: Array) -> None:
+        """Take the pixels of a window, uint8. Windows are to cover the shape once."""
+        place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+        with self._errors():
+            self._target.write(values, 1, window=place)
+        self._expected += _counts(values)
+
+    def finish(self) -> None:
+        """Make the file, and read it back. Other threads can work meanwhile.
+
+        Raises
+        ------
+        WriteError
+            When the file cannot be written, or does not read back as it was meant to be.
+        """
+        with self._errors():
+            if self._look.colours is not None:
+                self._target.write_colormap(1, self._look.colours)
+            if self._look.scale is not None:
+                self._target.scales, self._target.offsets = (self._look.scale,), (0.0,)
+            self._target.update_tags(**self._tags)
+            self._target.close()
+            rasterio.shutil.copy(
+                self._flat,
+                self.path,
+                driver="COG",
+                COMPRESS="DEFLATE",
+                LEVEL=self._look.level,
+                BLOCKSIZE=_BLOCK_PX,
+                OVERVIEW_RESAMPLING=self._look.overviews,
+                BIGTIFF="IF_SAFER",
+            )
+            # GDAL may flush a block long after it took it, and then tells nobody that it failed.
+            written = sum(_counts(values) for _, values in read_strips(self.path))
+            if not np.array_equal(written, self._expected):
+                raise WriteError(f"{self.path}: does not read back as it was written")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RasterioError, CPLE_BaseError) as error:
+            raise WriteError(f"{self.path}: cannot be written ({error})") from error
+
+
+class MaskWriter(CogWriter):
+    """A mask: colour table, MODE overviews, and category names beside it.
+
+    The names go to ``path`` + ``.aux.xml``, where GDAL and QGIS look.
 
     Parameters
     ----------
     path
-        File to make; ``path`` + ``.aux.xml`` gets the category names, where GDAL and QGIS look.
-    blocks
-        ``(window, codes)``, uint8, together covering the shape once.
+        File to make.
     shape, crs, transform
         The grid.
     tags
@@ -50,96 +152,39 @@ def write_mask(
     Raises
     ------
     WriteError
-        When the file cannot be written, or does not read back as it was meant to be.
+        When the file cannot be written.
     """
-    _write(path, blocks, shape, crs, transform, tags, resampling="MODE", colours=COLOURS)
-    names = "".join(
-        f"<Category>{escape(CATEGORIES.get(code, ''))}</Category>"
-        for code in range(NO_OBSERVATION + 1)
-    )
-    Path(f"{path}.aux.xml").write_text(
-        f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames>'
-        "</PAMRasterBand></PAMDataset>\n",
-        encoding="utf-8",
-    )
 
+    def __init__(
+        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
+    ) -> None:
+        super().__init__(path, _MASK, shape=shape, crs=crs, transform=transform, tags=tags)
 
-def write_probability(
-    path: Path,
-    blocks: Iterable[tuple[Window, Array]],
-    *,
-    shape: Shape,
-    crs: CRS,
-    transform: Affine,
-    tags: Mapping[str, str],
-) -> None:
-    """Write a stored-probability COG: scale 0.004 in its tags, 255 as nodata, AVERAGE overviews.
-
-    Parameters as for :func:`write_mask`.
-    """
-    scale = 1 / PROBABILITY_STEPS
-    _write(path, blocks, shape, crs, transform, tags, resampling="AVERAGE", scale=scale)
-
-
-def _write(
-    path: Path,
-    blocks: Iterable[tuple[Window, Array]],
-    shape: Shape,
-    crs: CRS,
-    transform: Affine,
-    tags: Mapping[str, str],
-    *,
-    resampling: str,
-    colours: Mapping[int, tuple[int, int, int, int]] | None = None,
-    scale: float | None = None,
-) -> None:
-    flat = path.with_name(f".{path.name}.flat.tif")
-    expected = np.zeros(256, np.int64)
-    try:
-        with rasterio.open(
-            flat,
-            "w",
-            driver="GTiff",
-            height=shape[0],
-            width=shape[1],
-            count=1,
-            dtype="uint8",
-            crs=crs,
-            transform=transform,
-            nodata=NO_OBSERVATION,
-            tiled=True,
-            blockxsize=_BLOCK_PX,
-            blockysize=_BLOCK_PX,
-            compress="deflate",
-            zlevel=1,
-            BIGTIFF="IF_SAFER",
-        ) as target:
-            for window, values in blocks:
-                place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
-                target.write(values, 1, window=place)
-                expected += _counts(values)
-            if colours is not None:
-                target.write_colormap(1, colours)
-            if scale is not None:
-                target.scales, target.offsets = (scale,), (0.0,)
-            target.update_tags(**tags)
-        rasterio.shutil.copy(
-            flat,
-            path,
-            driver="COG",
-            COMPRESS="DEFLATE",
-            BLOCKSIZE=_BLOCK_PX,
-            OVERVIEW_RESAMPLING=resampling,
-            BIGTIFF="IF_SAFER",
+    def finish(self) -> None:
+        """Make the file, and the one beside it."""
+        super().finish()
+        names = "".join(
+            f"<Category>{escape(CATEGORIES.get(code, ''))}</Category>"
+            for code in range(NO_OBSERVATION + 1)
         )
-        # GDAL may flush a block long after it took it, and then tells nobody that it failed.
-        if not np.array_equal(sum(_counts(values) for _, values in read_strips(path)), expected):
-            raise WriteError(f"{path}: does not read back as it was written")
-    except (OSError, RasterioError, CPLE_BaseError) as error:
-        raise WriteError(f"{path}: cannot be written ({error})") from error
-    finally:
-        flat.unlink(missing_ok=True)
-        Path(f"{flat}.aux.xml").unlink(missing_ok=True)
+        with self._errors():
+            Path(f"{self.path}.aux.xml").write_text(
+                f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames>'
+                "</PAMRasterBand></PAMDataset>\n",
+                encoding="utf-8",
+            )
+
+
+class ProbabilityWriter(CogWriter):
+    """A stored probability: scale 0.004 in its tags, 255 as nodata, AVERAGE overviews.
+
+    Parameters as for :class:`MaskWriter`.
+    """
+
+    def __init__(
+        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
+    ) -> None:
+        super().__init__(path, _PROBABILITY, shape=shape, crs=crs, transform=transform, tags=tags)
 
 
 def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import warnings
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import rasterio
@@ -23,7 +25,7 @@ from geoforest.grid import Shard
 from geoforest.names import JOB_NAME, PROGRESS_NAME
 from geoforest.reflectance import BandStatistics
 from geoforest.storage import exclusive_lock, read_json, write_durably
-from geoforest.types import NO_OBSERVATION, StoredProbability
+from geoforest.types import NO_OBSERVATION, Array, StoredProbability, Valid
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,24 @@ class ShardStore:
                 raise WriteError(
                     f"{self.path(shard)}: cannot be written ({error.strerror or error})"
                 ) from error
+
+    def write_preview(self, shard: Shard, dn: Array, valid: Valid) -> None:
+        """Leave some of a shard's pixels for a picture of the scene; not worth a failure.
+
+        So that the picture does not read the scene a second time.
+        """
+        content = io.BytesIO()
+        np.savez(content, dn=dn, valid=valid)
+        with suppress(OSError):
+            write_durably(self.path(shard).with_suffix(".npz"), content.getvalue())
+
+    def load_preview(self, shard: Shard) -> tuple[Array, Valid] | None:
+        """Take up what :meth:`write_preview` left; None where it did not."""
+        try:
+            with np.load(self.path(shard).with_suffix(".npz"), allow_pickle=False) as arrays:
+                return arrays["dn"], arrays["valid"]
+        except (OSError, ValueError, KeyError, BadZipFile):
+            return None
 
     def load(self, shard: Shard) -> tuple[StoredProbability, Receipt] | None:
         """Pixels and receipt of a finished shard; None when it is absent or not to be trusted."""

@@ -13,9 +13,10 @@ import rasterio
 from rasterio.enums import Resampling
 
 from geoforest.errors import ReadError
+from geoforest.grid import PREVIEW_PX
 from geoforest.io.geotiff import read_decimated
 from geoforest.report.figures import quicklook
-from geoforest.types import Array
+from geoforest.types import Array, Valid
 
 if TYPE_CHECKING:
     import geopandas
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from geoforest.products import Made
     from geoforest.report.summary import Summary
     from geoforest.scene import Scene
-
-_QUICKLOOK_PX = 800
 
 
 def write_report(path: Path, job: Job, made: Made, summary: Summary) -> None:
@@ -45,14 +44,21 @@ def write_report(path: Path, job: Job, made: Made, summary: Summary) -> None:
 
 
 def scene_quicklook(
-    scene: Scene, probability: Path, mask: Path, polygons: geopandas.GeoDataFrame | None
+    scene: Scene,
+    probability: Path,
+    mask: Path,
+    polygons: geopandas.GeoDataFrame | None,
+    seen: tuple[Array, Valid] | None = None,
 ) -> bytes:
-    """PNG of scene, probability, mask and polygons, decimated to a page's size."""
+    """PNG of scene, probability, mask and polygons, decimated to a page's size.
+
+    ``seen`` are the pixels of the scene and where they are valid, where they are known already.
+    """
     import geopandas
 
     stored = _decimated(probability)
     try:
-        dn, valid = read_decimated(scene, _QUICKLOOK_PX)
+        dn, valid = seen or read_decimated(scene, PREVIEW_PX)
     except ReadError:
         # The map may have gaps that were allowed; a picture is no reason to lose it.
         dn = np.zeros((len(scene.bands), *stored.shape), scene.dtype)
@@ -76,7 +82,7 @@ def scene_quicklook(
 
 def _decimated(path: Path) -> Array:
     with rasterio.open(path) as source:
-        factor = max(1.0, max(source.shape) / _QUICKLOOK_PX)
+        factor = max(1.0, max(source.shape) / PREVIEW_PX)
         shape = tuple(max(1, round(side / factor)) for side in source.shape)
         values: Array = source.read(1, out_shape=shape, resampling=Resampling.nearest)
     return values
