@@ -25,24 +25,9 @@ from geoforest.train.loop import Epoch
 from geoforest.train.metrics import Counts
 from geoforest.train.module import SegmentationModule
 from tests import synthetic
+from tests.synthetic import write_chips
 
 SHORT = {"encoder": "resnet18", "encoder_weights": None, "epochs": 1, "batch_size": 4}
-
-
-def write_chips(folder: Path, n_chips: dict[str, int], *, bands: int = 4) -> Path:
-    for number, (split, count) in enumerate(n_chips.items()):
-        for kind in ("images", "masks"):
-            (folder / split / kind).mkdir(parents=True)
-        for index in range(count):
-            dn = synthetic.digital_numbers((64, 64), seed=100 * number + index)[:bands]
-            mask = (dn[:1] < 550).astype("uint8")
-            synthetic.write_raster(
-                folder / split / "images" / f"{index}.tif", dn, descriptions=None
-            )
-            synthetic.write_raster(
-                folder / split / "masks" / f"{index}.tif", mask, descriptions=None
-            )
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,10 @@ from geoforest.models.copies import save_copy
 from geoforest.train.tracking import NoTracker, Tracker, WandbTracker, tracked
 from geoforest.train.wandb_sweeps import sweep_with_wandb
 from tests.models.bundles import small_bundle
-from tests.models.wandb_server import KEY, UNCLOSED, WandbServer, end_wandb, wandb_server
+from tests.models.wandb_server import KEY, UNCLOSED, wandb_server
 
 wandb = pytest.importorskip("wandb")
-pytestmark = pytest.mark.filterwarnings(UNCLOSED)
+pytestmark = [pytest.mark.filterwarnings(UNCLOSED), pytest.mark.usefixtures("wandb_home")]
 
 CONFIG = {"encoder": "mobilenet_v2", "batch_size": 4, "bands": ("B04", "B03")}
 EPOCHS = [
@@ -34,36 +33,9 @@ EPOCHS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def environment(tmp_path, monkeypatch) -> Iterator[None]:
-    """A home of its own, no settings but ours, and no process of wandb's after the test."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in {
-        "HOME": str(tmp_path / "home"),
-        "NETRC": str(tmp_path / "netrc"),
-        "WANDB_API_KEY": KEY,
-        "WANDB_ERROR_REPORTING": "false",
-        "WANDB_INIT_TIMEOUT": "3",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    yield
-    wandb.teardown()
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Bundle:
     return small_bundle(tmp_path_factory.mktemp("models") / "small")
-
-
-@pytest.fixture
-def server(monkeypatch) -> Iterator[WandbServer]:
-    with wandb_server() as renew:
-        server = renew()
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        yield server
-        end_wandb()
-    assert server.unknown == []
 
 
 def train(tracker: Tracker, bundle: Bundle) -> None:

@@ -14,7 +14,8 @@ from geoforest.reflectance import BandStatistics
 from geoforest.train.chips import Chip
 from geoforest.train.fit import _check_batches, _check_usable, train
 from tests import synthetic
-from tests.train.test_fit import SHORT, write_chips
+from tests.synthetic import write_chips
+from tests.train.test_fit import SHORT
 
 
 def _change_all(folder: Path, change) -> None:
