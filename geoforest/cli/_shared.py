@@ -37,15 +37,16 @@ def split_project(project: str) -> tuple[str | None, str]:
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Say our own warnings in a line each; Python would show where in the code they are."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Say our own warnings as they come, in a line each, without where in the code they are."""
+
+    def said(message: Warning | str, *_: Any) -> None:
+        say(f"warning: {message}")
+
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", GeoforestWarning)
-        try:
-            yield
-        finally:
-            for warning in caught:
-                say(f"warning: {warning.message}")
+        warnings.showwarning = said
+        yield
 
 
 @contextmanager

@@ -31,7 +31,8 @@ def evaluate_command(
 ) -> None:
     """Judge a model: metrics, precision-recall curve, calibration, errors at edges, figures.
 
-    The threshold was chosen on validation; on a test split it is the same.
+    The threshold is the model's own unless one is given, the same for every split; `train` chooses
+    it on validation.
 
     **Example:** `geoforest evaluate models/amazon data/amazon --splits validation,test
     --out evaluation`

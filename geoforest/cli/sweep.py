@@ -42,27 +42,28 @@ def sweep_command(
 
     **Example:** `geoforest sweep sweep.yaml data/amazon --out sweep`
     """
-    from geoforest.models.registry import push_model
+    from geoforest.models.registry import open_target
     from geoforest.train.sweep import best_bundle, read_sweep, run_sweep, run_wandb_sweep
 
     def on_trial(trial: Trial) -> None:
         say(describe(trial))
 
     chosen = read_sweep(config)
+    place = f"folder:{out}/registry" if wandb is None else f"wandb:{wandb}"
+    target = registry or f"{place}/{chosen.name}"
     with warnings_said():
+        # Before the trainings.
+        models, name = open_target(target)
         if wandb is None:
             result = run_sweep(chosen, data, out, on_trial=on_trial)
-            target = f"folder:{out}/registry/{chosen.name}"
         else:
             entity, project = split_project(wandb)
             result = run_wandb_sweep(
                 chosen, data, out, project=project, entity=entity, on_trial=on_trial
             )
-            target = f"wandb:{wandb}/{chosen.name}"
-        target = registry or target
         promoted = None
         if not result.failed:
-            promoted = push_model(best_bundle(result), target, ["best_model"])
+            promoted = models.push(best_bundle(result), name, ["best_model"])
     if as_json:
         trials = [{"parameters": t.parameters, "val_loss": t.value} for t in result.trials]
         print_json({"out": str(out), "trials": trials, "best": promoted})

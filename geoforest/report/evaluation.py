@@ -86,7 +86,8 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Judge a model on labelled chips and write scores, curves, figures and a report.
 
-    The threshold is that of the model's card, chosen on validation: a test split does not move it.
+    The threshold is that of the model's card unless another is given: no split moves it. Of a
+    model that was trained here, it was chosen on validation.
 
     Parameters
     ----------
@@ -149,7 +150,8 @@ def evaluate_model(
         if loss is not None:
             (folder / "loss.png").write_bytes(loss)
         (folder / REPORT_NAME).write_text(
-            _render(predictor.model_id, card, results, loss), encoding="utf-8"
+            _render(predictor.model_id, card, results, loss, threshold_given=threshold is not None),
+            encoding="utf-8",
         )
     return metrics
 
@@ -248,7 +250,12 @@ def _has_history(card: ModelCard) -> bool:
 
 
 def _render(
-    model_id: str, card: ModelCard, results: Sequence[SplitResult], loss: bytes | None
+    model_id: str,
+    card: ModelCard,
+    results: Sequence[SplitResult],
+    loss: bytes | None,
+    *,
+    threshold_given: bool,
 ) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["picture"] = lambda png: base64.b64encode(png).decode()
@@ -263,4 +270,5 @@ def _render(
         columns=_SCORES,
         results=results,
         loss=loss,
+        threshold_given=threshold_given,
     )

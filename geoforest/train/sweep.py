@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -137,6 +138,11 @@ class SweepConfig(BaseModel):
             assert self.run_cap is not None
             return self.run_cap
         return len(self.grid())
+
+    def for_wandb(self) -> dict[str, Any]:
+        """Plain data for its server, which has no defaults for method and metric."""
+        given = self.model_dump(mode="json", exclude_unset=True)
+        return {**given, "method": self.method, "metric": self.metric.model_dump()}
 
     def grid(self) -> list[dict[str, Any]]:
         """List the settings of each trial of a grid, the last parameter varying fastest."""
@@ -317,7 +323,7 @@ def run_wandb_sweep(
 
     with _claimed(out, _identity(config, data, fixed)):
         sweep_with_wandb(
-            config.model_dump(mode="json", exclude_unset=True),
+            config.for_wandb(),
             train_one,
             project=project,
             entity=entity,
@@ -379,7 +385,8 @@ def trial_folder(out: Path, parameters: Mapping[str, Any]) -> Path:
     """Folder of a trial's bundle: named by what it varies, so that a repetition finds it."""
     digest = hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()
     words = "_".join(str(value) for value in parameters.values())
-    safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in words)[:60]
+    # Also a name for a model.
+    safe = re.sub(r"[^A-Za-z0-9._-]", "-", words).lstrip("._-")[:60] or "trial"
     return out / "trials" / f"{safe}-{digest[:8]}"
 
 

@@ -181,8 +181,10 @@ class WandbTracker:
         Raises
         ------
         InputError
-            When there is no key.
+            When there is no key, or ``name`` is no name for the model that is to come.
         """
+        if name is not None:
+            checked_name(name)
         if self._run is None:
             self._run = self._begun({"name": name, "job_type": job_type, "group": group})
         self._starts += 1

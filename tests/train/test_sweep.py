@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from geoforest.errors import DataError, GeoforestError, InputError, OutputError
+from geoforest.models.references import checked_name
 from geoforest.storage import exclusive_lock
 from geoforest.train.sweep import (
     SweepConfig,
@@ -20,8 +21,9 @@ from geoforest.train.sweep import (
     read_sweep,
     run_sweep,
     run_wandb_sweep,
+    trial_folder,
 )
-from tests.train.test_fit import write_chips
+from tests.synthetic import write_chips
 
 FIXED = {"encoder_weights": None, "epochs": 2, "learning_rate": 1e-3, "patience": 0}
 GRID = """
@@ -192,6 +194,12 @@ def test_what_tells_the_agent_of_wandb_how_to_train_is_passed_over(tmp_path):
     text = agents + "parameters: {seed: {values: [1, 2]}}}"
     plain = read_sweep(write(tmp_path, "{parameters: {seed: {values: [1, 2]}}}"))
     assert read_sweep(write(tmp_path, text)) == plain
+
+
+def test_the_folder_of_a_trial_is_a_name_for_a_model():
+    for value in ("/models/é.safetensors", "-1", "é", 4):
+        folder = trial_folder(Path("out"), {"encoder_weights": value})
+        assert checked_name(folder.name) == folder.name
 
 
 class Trainings:
