@@ -39,7 +39,7 @@ def split_project(project: str) -> tuple[str | None, str]:
 def warnings_said() -> Iterator[None]:
     """Say our own warnings as they come, in a line each, without where in the code they are."""
 
-    def said(message: Warning | str, *_: Any) -> None:
+    def said(message: Warning | str, *_: Any, **__: Any) -> None:
         say(f"warning: {message}")
 
     with warnings.catch_warnings():

@@ -10,7 +10,7 @@ import typer
 from geoforest.cli._shared import AsJson, Wandb, print_json, say, split_project, warnings_said
 
 if TYPE_CHECKING:
-    from geoforest.train.sweep import Trial
+    from geoforest.train.trials import Trial
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +43,10 @@ def sweep_command(
     **Example:** `geoforest sweep sweep.yaml data/amazon --out sweep`
     """
     from geoforest.models.registry import open_target
-    from geoforest.train.sweep import best_bundle, read_sweep, run_sweep, run_wandb_sweep
+    from geoforest.train.sweep import run_sweep
+    from geoforest.train.sweep_config import read_sweep
+    from geoforest.train.trials import best_bundle
+    from geoforest.train.wandb_sweeps import run_wandb_sweep
 
     def on_trial(trial: Trial) -> None:
         say(describe(trial))

@@ -7,14 +7,83 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from geoforest.errors import GeoforestError, GeoforestWarning
 from geoforest.models.wandb_client import connect, one_sentence, silence_wandb
+from geoforest.train.sweep_config import SweepConfig
 from geoforest.train.tracking import Tracker, WandbTracker, tracked
+from geoforest.train.trials import (
+    SweepResult,
+    Trial,
+    claimed,
+    finished,
+    sweep_identity,
+    train_trial,
+    trial_folder,
+)
 
 TrainOne = Callable[[dict[str, Any], Tracker], float]
 """Settings of a trial, and the tracker to train with, to the lowest validation loss."""
+
+
+def run_wandb_sweep(
+    config: SweepConfig,
+    data: str | Path,
+    out: str | Path,
+    *,
+    project: str,
+    entity: str | None = None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+    **fixed: Any,
+) -> SweepResult:
+    """Let Weights & Biases choose the settings of each trial; train and track them here.
+
+    Parameters
+    ----------
+    config, data, out, on_trial, **fixed
+        As for :func:`geoforest.train.sweep.run_sweep`; the server keeps the study, not ``out``.
+    project, entity
+        Of the sweep; the entity is by default that of the key.
+
+    Raises
+    ------
+    InputError, DataError, OutputError
+        As for :func:`geoforest.train.sweep.run_sweep`; or when there is no key.
+    RegistryError
+        When the server cannot be reached, or refuses.
+    GeoforestError
+        When no trial succeeded.
+    """
+    out = Path(out)
+    trials: list[Trial] = []
+
+    def train_one(chosen: dict[str, Any], tracker: Tracker) -> float:
+        parameters = {name: chosen[name] for name in config.parameters}
+        bundle = trial_folder(out, parameters)
+
+        def tell(trial: Trial) -> None:
+            trials.append(trial)
+            on_trial(trial)
+
+        try:
+            value = train_trial(data, bundle, {**fixed, **parameters}, tracker)
+        except Exception as error:
+            tell(Trial(parameters, None, bundle, str(error)))
+            raise
+        tell(Trial(parameters, value, bundle))
+        return value
+
+    with claimed(out, sweep_identity(config, data, fixed)):
+        sweep_with_wandb(
+            config.for_wandb(),
+            train_one,
+            project=project,
+            entity=entity,
+            count=config.run_cap,
+        )
+        return finished(out, trials)
 
 
 def sweep_with_wandb(

@@ -15,14 +15,10 @@ import pytest
 from geoforest.errors import DataError, GeoforestError, InputError, OutputError
 from geoforest.models.references import checked_name
 from geoforest.storage import exclusive_lock
-from geoforest.train.sweep import (
-    SweepConfig,
-    best_bundle,
-    read_sweep,
-    run_sweep,
-    run_wandb_sweep,
-    trial_folder,
-)
+from geoforest.train.sweep import run_sweep
+from geoforest.train.sweep_config import SweepConfig, read_sweep
+from geoforest.train.trials import best_bundle, trial_folder
+from geoforest.train.wandb_sweeps import run_wandb_sweep
 from tests.synthetic import write_chips
 
 FIXED = {"encoder_weights": None, "epochs": 2, "learning_rate": 1e-3, "patience": 0}
@@ -38,7 +34,8 @@ parameters:
 RANGE = "{{method: random, run_cap: 2, parameters: {{seed: {}}}}}"
 SCRIPT = """
 import sys
-from geoforest.train.sweep import read_sweep, run_sweep
+from geoforest.train.sweep import run_sweep
+from geoforest.train.sweep_config import read_sweep
 from tests.train.test_sweep import FIXED
 run_sweep(read_sweep(sys.argv[1]), sys.argv[2], sys.argv[3], **FIXED)
 """
