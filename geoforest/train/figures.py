@@ -186,7 +186,7 @@ def sweep_figure(trials: Sequence[Mapping[str, Any]], *, metric: str) -> bytes:
     done = sorted((t for t in trials if t["value"] is not None), key=lambda t: t["value"])
     figure, axes = _one_panel(height=1.2 + 0.32 * max(len(done), 1))
     names = [
-        ", ".join(f"{name} {value}" for name, value in trial["parameters"].items())
+        ", ".join(f"{name} {_end(str(value))}" for name, value in trial["parameters"].items())
         for trial in done
     ]
     places = np.arange(len(done))
@@ -198,6 +198,11 @@ def sweep_figure(trials: Sequence[Mapping[str, Any]], *, metric: str) -> bytes:
     axes.grid(axis="x", alpha=0.4)
     axes.set(xlabel=metric)
     return _png(figure)
+
+
+def _end(text: str) -> str:
+    """Cut a long text, such as a path, to its end: longer ones would leave no room for the axes."""
+    return text if len(text) <= 24 else f"…{text[-23:]}"
 
 
 def _true_colour_bands(bands: Sequence[str]) -> list[int]:
