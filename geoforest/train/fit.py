@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +39,28 @@ from geoforest.train.resume import open_training, training_identity
 from geoforest.train.tracking import NoTracker, Tracker, tracked
 
 STATISTICS_NAME = "channel_statistics.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingChips:
+    """Chips that can be trained on, as often as one likes: no training changes them.
+
+    Attributes
+    ----------
+    data
+        Where they were read.
+    bands
+        Of the chips, in order.
+    splits
+        ``train`` and ``validation``.
+    statistics
+        Of ``train``.
+    """
+
+    data: str | Path
+    bands: tuple[str, ...]
+    splits: dict[str, list[Chip]]
+    statistics: BandStatistics
 
 
 def train(
@@ -95,14 +117,31 @@ def train(
     """
     chosen = checked(TrainSettings, settings)
     out = Path(out)
-    if out.exists() and not (out / CARD_NAME).is_file():
-        raise OutputError(f"{out}: exists and is no model bundle; choose another name")
-    chips, statistics = read_chips(data, chosen.bands)
-    _check_batches(data, chips["train"], chosen)
+    # Before the reading, which may take minutes.
+    _refuse_other(out)
+    chips = read_chips(data, chosen.bands)
+    return train_chips(
+        chips, out, chosen, name=name, about=about, on_epoch=on_epoch, tracker=tracker
+    )
+
+
+def train_chips(
+    chips: TrainingChips,
+    out: Path,
+    settings: TrainSettings,
+    *,
+    name: str | None = None,
+    about: Mapping[str, Any] | None = None,
+    on_epoch: OnEpoch = lambda epoch: None,
+    tracker: Tracker | None = None,
+) -> ModelCard:
+    """Train on chips that are read already; all else as for :func:`train`."""
+    _refuse_other(out)
+    _check_batches(chips.data, chips.splits["train"], settings)
     name = name or out.name
     # What it refuses, it refuses before the training.
-    card = _card(name, chosen, chips, statistics, about or {})
-    network = initial_network(chosen)
+    card = _card(name, settings, chips.splits, chips.statistics, about or {})
+    network = initial_network(settings)
     told = tracker or NoTracker()
 
     def tell(epoch: Epoch) -> None:
@@ -110,44 +149,36 @@ def train(
         on_epoch(epoch)
 
     with (
-        open_training(out, training_identity(chosen, chips)) as work,
-        tracked(told, chosen.model_dump(mode="json"), name=name),
+        open_training(out, training_identity(settings, chips.splits)) as work,
+        tracked(told, settings.model_dump(mode="json"), name=name),
     ):
-        history = fit(network, chips, statistics, chosen, work, tell)
+        history = fit(network, chips.splits, chips.statistics, settings, work, tell)
         card = _with_history(card, history)
-        bundle = save_bundle(work / "bundle", _stored(network, half=chosen.half), card)
-        card = judged_card(bundle, chips["validation"], scale=chosen.scale, device=best_device())
+        bundle = save_bundle(work / "bundle", _stored(network, half=settings.half), card)
+        validation = chips.splits["validation"]
+        card = judged_card(bundle, validation, scale=settings.scale, device=best_device())
         bundle = save_bundle(out, bundle.state_dict(), card)
-        write_statistics(out / STATISTICS_NAME, chosen.bands, statistics)
+        write_statistics(out / STATISTICS_NAME, settings.bands, chips.statistics)
         # Of the best epoch, where a tracker would take the last.
         told.log_summary({"val_loss": lowest_loss(card), **card.metrics})
         told.log_bundle(bundle, name)
     return card
 
 
-def read_chips(
-    data: str | Path, bands: Sequence[str]
-) -> tuple[dict[str, list[Chip]], BandStatistics]:
+def read_chips(data: str | Path, bands: Sequence[str]) -> TrainingChips:
     """Read the chips of a training, and the statistics of those that are learnt from.
-
-    Returns
-    -------
-    chips
-        Of ``train`` and ``validation``.
-    statistics
-        Of ``train``.
 
     Raises
     ------
     DataError
         When the chips cannot be trained on with any settings.
     """
-    chips = {
+    splits = {
         split: read_split(data, split, n_bands=len(bands)) for split in ("train", "validation")
     }
-    statistics = channel_statistics(chips["train"])
-    _check_usable(data, chips, bands, statistics)
-    return chips, statistics
+    statistics = channel_statistics(splits["train"])
+    _check_usable(data, splits, bands, statistics)
+    return TrainingChips(data, tuple(bands), splits, statistics)
 
 
 def lowest_loss(card: ModelCard) -> float:
@@ -193,6 +224,11 @@ def judged_card(
             "metrics": {f"validation_{name}": value for name, value in scores.items()},
         }
     )
+
+
+def _refuse_other(out: Path) -> None:
+    if out.exists() and not (out / CARD_NAME).is_file():
+        raise OutputError(f"{out}: exists and is no model bundle; choose another name")
 
 
 def _stored(network: torch.nn.Module, *, half: bool) -> dict[str, torch.Tensor]:

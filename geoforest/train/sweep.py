@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import GeoforestError
-from geoforest.train.sweep_config import SweepConfig
+from geoforest.train.resume import effect
+from geoforest.train.sweep_config import SweepConfig, SweepParameter
 from geoforest.train.trials import (
     DATABASE_NAME,
     SweepResult,
     Trial,
     claimed,
     finished,
-    sweep_identity,
+    prepared,
     train_trial,
     trial_folder,
 )
@@ -70,7 +71,8 @@ def run_sweep(
     from optuna.trial import TrialState
 
     out = Path(out)
-    with claimed(out, sweep_identity(config, data, fixed)):
+    chips, identity = prepared(config, data, fixed)
+    with claimed(out, identity):
         study = _open_study(config, out)
         failed = 0
         while len(study.get_trials(states=[TrialState.COMPLETE])) + failed < config.n_trials:
@@ -80,7 +82,7 @@ def run_sweep(
             parameters = _suggested(config, trial)
             bundle = trial_folder(out, parameters)
             try:
-                value = train_trial(data, bundle, {**fixed, **parameters})
+                value = train_trial(chips, bundle, {**fixed, **parameters})
             # Whoever interrupts the sweep leaves the trial as one that runs, to be resumed.
             except Exception as error:
                 trial.set_user_attr(_ERROR, str(error))
@@ -116,7 +118,9 @@ def _open_study(config: SweepConfig, out: Path) -> optuna.Study:
         for trial in study.get_trials(states=[TrialState.COMPLETE, TrialState.WAITING])
     ]
     if config.method == "grid":
-        wanted = config.grid()
+        wanted = [
+            {name: effect(name, value) for name, value in point.items()} for point in config.grid()
+        ]
     else:
         wanted = [trial.params for trial in study.get_trials(states=[TrialState.FAIL])]
     for parameters in wanted:
@@ -139,7 +143,9 @@ def _suggested(config: SweepConfig, trial: optuna.Trial) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, one in config.parameters.items():
         if one.choices is not None:
-            values[name] = trial.suggest_categorical(name, list(one.choices))
+            # By its effect, so that a file of weights may lie elsewhere the next time.
+            effects = [effect(name, value) for value in one.choices]
+            values[name] = _value(name, one, trial.suggest_categorical(name, effects))
         elif one.distribution == "int_uniform" or (one.distribution is None and one.is_whole):
             values[name] = trial.suggest_int(name, int(one.min or 0), int(one.max or 0))
         else:
@@ -149,13 +155,22 @@ def _suggested(config: SweepConfig, trial: optuna.Trial) -> dict[str, Any]:
     return values
 
 
+def _value(name: str, one: SweepParameter, known: Any) -> Any:
+    """Give the value that a study knows by its effect."""
+    if one.choices is None:
+        return known
+    return next(value for value in one.choices if effect(name, value) == known)
+
+
 def _trials(study: optuna.Study, config: SweepConfig, out: Path) -> list[Trial]:
     """Trials of a study, one for each set of parameters: the one that succeeded, if any did."""
     trials: dict[str, Trial] = {}
     for trial in study.get_trials():
         if trial.params.keys() != config.parameters.keys():
             continue
-        parameters = {name: trial.params[name] for name in config.parameters}
+        parameters = {
+            name: _value(name, one, trial.params[name]) for name, one in config.parameters.items()
+        }
         key = json.dumps(parameters)
         if key not in trials or trials[key].value is None:
             value = trial.value if trial.state.name == "COMPLETE" else None

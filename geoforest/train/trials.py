@@ -18,8 +18,8 @@ from geoforest.errors import GeoforestError, InputError, OutputError
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
 from geoforest.storage import exclusive_lock, read_json, write_durably
 from geoforest.train.figures import sweep_figure
-from geoforest.train.fit import lowest_loss, read_chips, train
-from geoforest.train.resume import chips_digest, weights_digest
+from geoforest.train.fit import TrainingChips, lowest_loss, read_chips, train_chips
+from geoforest.train.resume import effect, training_identity
 from geoforest.train.sweep_config import METRIC, SweepConfig
 from geoforest.train.tracking import Tracker
 
@@ -54,26 +54,37 @@ class SweepResult:
         return [trial for trial in self.trials if trial.value is None]
 
 
-def sweep_identity(
+def prepared(
     config: SweepConfig, data: str | Path, fixed: Mapping[str, Any]
-) -> dict[str, Any]:
-    """All that changes a trial: settings, initial weights and chips, both by their content.
+) -> tuple[TrainingChips, dict[str, Any]]:
+    """Read what the trials of a sweep share, and give what tells the sweep from any other.
 
-    What would fail in every trial is refused here.
+    Its identity has all that changes a weight. Trials may be added, and files of weights and data
+    may move.
+
+    Raises
+    ------
+    InputError, DataError
+        With what would fail in every trial.
     """
     checked(TrainSettings, dict(fixed))
     if twice := sorted(fixed.keys() & config.parameters.keys()):
         raise InputError(f"{twice[0]}: is given for all trials and varied by the sweep")
     values = {name: one.choices or (one.min,) for name, one in config.parameters.items()}
     first = checked(TrainSettings, {**fixed, **{name: some[0] for name, some in values.items()}})
-    chips, _ = read_chips(data, first.bands)
-    weights = values.get("encoder_weights", (first.encoder_weights,))
-    return {
-        "config": config.model_dump(mode="json"),
-        "fixed": dict(fixed),
-        "encoder_weights": [weights_digest(one) for one in weights],
-        "chips": {split: chips_digest(items) for split, items in chips.items()},
+    chips = read_chips(data, first.bands)
+    identity = {
+        "name": config.name,
+        "method": config.method,
+        "parameters": {
+            name: one.model_dump(mode="json", include={"min", "max", "distribution"})
+            if one.choices is None
+            else [effect(name, value) for value in one.choices]
+            for name, one in config.parameters.items()
+        },
+        "first": training_identity(first, chips.splits),
     }
+    return chips, identity
 
 
 @contextmanager
@@ -96,19 +107,25 @@ def claimed(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
 
 
 def train_trial(
-    data: str | Path, bundle: Path, settings: Mapping[str, Any], tracker: Tracker | None = None
+    chips: TrainingChips,
+    bundle: Path,
+    settings: Mapping[str, Any],
+    tracker: Tracker | None = None,
 ) -> float:
     """Train one trial, or find it trained; its value is the lowest validation loss."""
-    card = load_bundle(bundle).card if (bundle / CARD_NAME).is_file() else None
-    if card is None:
-        card = train(data, bundle, tracker=tracker, **settings)
-    return lowest_loss(card)
+    if (bundle / CARD_NAME).is_file():
+        return lowest_loss(load_bundle(bundle).card)
+    chosen = checked(TrainSettings, dict(settings))
+    if chosen.bands != chips.bands:
+        chips = read_chips(chips.data, chosen.bands)
+    return lowest_loss(train_chips(chips, bundle, chosen, tracker=tracker))
 
 
 def trial_folder(out: Path, parameters: Mapping[str, Any]) -> Path:
     """Folder of a trial's bundle: named by what it varies, so that a repetition finds it."""
-    digest = hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode()).hexdigest()
-    words = "_".join(str(value) for value in parameters.values())
+    effects = {name: effect(name, value) for name, value in parameters.items()}
+    digest = hashlib.sha256(json.dumps(effects, sort_keys=True).encode()).hexdigest()
+    words = "_".join(str(value)[:30] for value in effects.values())
     # Also a name for a model.
     safe = re.sub(r"[^A-Za-z0-9._-]", "-", words).lstrip("._-")[:60] or "trial"
     return out / "trials" / f"{safe}-{digest[:8]}"

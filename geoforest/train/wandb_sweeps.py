@@ -19,7 +19,7 @@ from geoforest.train.trials import (
     Trial,
     claimed,
     finished,
-    sweep_identity,
+    prepared,
     train_trial,
     trial_folder,
 )
@@ -57,6 +57,7 @@ def run_wandb_sweep(
         When no trial succeeded.
     """
     out = Path(out)
+    chips, identity = prepared(config, data, fixed)
     trials: list[Trial] = []
 
     def train_one(chosen: dict[str, Any], tracker: Tracker) -> float:
@@ -68,14 +69,14 @@ def run_wandb_sweep(
             on_trial(trial)
 
         try:
-            value = train_trial(data, bundle, {**fixed, **parameters}, tracker)
+            value = train_trial(chips, bundle, {**fixed, **parameters}, tracker)
         except Exception as error:
             tell(Trial(parameters, None, bundle, str(error)))
             raise
         tell(Trial(parameters, value, bundle))
         return value
 
-    with claimed(out, sweep_identity(config, data, fixed)):
+    with claimed(out, identity):
         sweep_with_wandb(
             config.for_wandb(),
             train_one,

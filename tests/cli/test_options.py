@@ -71,7 +71,7 @@ def test_nothing_is_promoted_while_a_trial_is_missing(
     tmp_path,
     monkeypatch,
 ):
-    def train_trial(data, bundle, settings, tracker=None):
+    def train_trial(chips, bundle, settings, tracker=None):
         if settings["seed"] == 2:
             raise GeoforestError("out of luck")
         return settings["seed"] / 10
