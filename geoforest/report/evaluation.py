@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -21,11 +22,11 @@ from geoforest.io.files import without_secrets
 from geoforest.models.bundle import ModelCard
 from geoforest.models.registry import load_model
 from geoforest.predict import Predictor
-from geoforest.stitch import mask_from_probability, quantise
+from geoforest.stitch import mask_from_probability
 from geoforest.storage import new_folder
 from geoforest.train import figures
 from geoforest.train.chips import Chip, read_split, refuse_labels
-from geoforest.train.evaluate import CURVE_THRESHOLDS, Evaluation, evaluate, predict_chip
+from geoforest.train.evaluate import CURVE_THRESHOLDS, Evaluation, evaluate
 from geoforest.train.metrics import DEFINITION, Counts
 
 METRICS_NAME: Final = "metrics.json"
@@ -45,7 +46,7 @@ class SplitResult:
     pictures: dict[str, bytes]
     chips: dict[str, bytes]
 
-    @property
+    @cached_property
     def scores(self) -> dict[str, float]:
         """Scores at the threshold, by name."""
         return self.evaluation.scores(self.threshold)
@@ -176,8 +177,7 @@ def judge_split(
     n_chips: int | None,
 ) -> SplitResult:
     """Evaluate a predictor on one split and draw it."""
-    scale = card.reflectance_scale
-    evaluation = evaluate(predictor, chips, scale=scale)
+    evaluation = evaluate(predictor, chips, scale=card.reflectance_scale)
     marked = evaluation.curve([threshold])[0]
     pictures = {
         "precision_recall": figures.precision_recall_figure(
@@ -192,8 +192,7 @@ def judge_split(
     by_name = {chip.name: chip for chip in chips}
     for name in _chosen(evaluation.counts(threshold), n_chips):
         chip = by_name[name]
-        stored = quantise(predict_chip(predictor, chip, scale=scale), chip.observed)
-        predicted = mask_from_probability(stored, threshold)
+        predicted = mask_from_probability(evaluation.stored[name], threshold)
         drawn[name] = figures.chip_figure(name, chip.dn, chip.mask, predicted, card.bands)
     return SplitResult(split, evaluation, threshold, pictures, drawn)
 

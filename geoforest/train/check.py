@@ -204,9 +204,10 @@ def _check_pair(
     image = _decoded(split, pair.image, image_data)
     mask = _decoded(split, pair.mask, mask_data)
     if image is not None:
-        seen = _observed(image)
-        split.images.append(_kept(split, pair, image, seen))
-        split.warn(pair.image, *_odd_values(image, seen, split.bands))
+        seen = observed(image.values, nodata=image.nodata)
+        values = image.values[:, seen]
+        split.images.append(_kept(split, pair, image, values))
+        split.warn(pair.image, *_odd_values(image, values, split.bands))
     if mask is not None:
         split.codes |= mask_codes(mask)
     if image is None or mask is None:
@@ -215,7 +216,7 @@ def _check_pair(
         return
     if _elsewhere(image, mask):
         split.warn(pair.mask, f"lies elsewhere on the ground than {pair.image}")
-    codes = labels(mask, observed(image.values, nodata=image.nodata))
+    codes = labels(mask, seen)
     split.labelled_px += int(np.count_nonzero(codes != NO_OBSERVATION))
     split.forest_px += int(np.count_nonzero(codes == FOREST))
 
@@ -245,12 +246,6 @@ def _kept(split: _Split, pair: Pair, image: Raster, seen: Array) -> _Image:
         crs=image.crs.to_string() if image.crs else None,
         inside=(left + dx, bottom + dy, right - dx, top - dy),
     )
-
-
-def _observed(image: Raster) -> Array:
-    """Values ``(band, pixel)`` of the pixels that every band has."""
-    values: Array = image.values[:, observed(image.values, nodata=image.nodata)]
-    return values
 
 
 def _odd_values(image: Raster, seen: Array, bands: Sequence[str]) -> Iterator[str]:

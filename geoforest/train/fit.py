@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,14 +16,9 @@ from geoforest import __version__
 from geoforest.config import TrainSettings, checked
 from geoforest.errors import DataError, InputError, OutputError
 from geoforest.io.files import without_secrets
-from geoforest.models.bundle import CARD_NAME, Bundle, ModelCard, save_bundle
-from geoforest.models.torch_runtime import TorchPredictor, best_device
+from geoforest.models.bundle import CARD_NAME, ModelCard, save_bundle
+from geoforest.models.torch_runtime import best_device
 from geoforest.reflectance import BandStatistics
-from geoforest.train.calibration import (
-    expected_calibration_error,
-    fit_temperature,
-    reliability,
-)
 from geoforest.train.chips import (
     Chip,
     channel_statistics,
@@ -31,8 +26,8 @@ from geoforest.train.chips import (
     refuse_labels,
     write_statistics,
 )
-from geoforest.train.evaluate import Evaluation, evaluate
 from geoforest.train.initial import initial_network
+from geoforest.train.judge import judged_card
 from geoforest.train.loop import Epoch, OnEpoch, fit
 from geoforest.train.metrics import DEFINITION
 from geoforest.train.resume import open_training, training_identity
@@ -186,44 +181,6 @@ def lowest_loss(card: ModelCard) -> float:
     losses = [epoch["val_loss"] for epoch in card.training["history"]]
     # None stands for an epoch after which it was no number.
     return min(float(loss) for loss in losses if loss is not None)
-
-
-def judged_card(
-    bundle: Bundle, chips: Sequence[Chip], *, scale: float = 1e-4, device: str = "cpu"
-) -> ModelCard:
-    """Choose temperature and threshold on validation chips.
-
-    Returns
-    -------
-    ModelCard
-        That of the bundle with temperature, threshold, its curve, and metrics.
-
-    Raises
-    ------
-    GeoforestError
-        When the model gives no numbers.
-    """
-
-    def judge(temperature: float) -> tuple[ModelCard, Evaluation]:
-        card = bundle.card.model_copy(update={"temperature": temperature})
-        predictor = TorchPredictor(replace(bundle, card=card), device=device)
-        return card, evaluate(predictor, chips, scale=scale)
-
-    card, evaluation = judge(1.0)
-    logits = evaluation.logits
-    temperature = fit_temperature(logits)
-    if temperature != 1.0:
-        card, evaluation = judge(temperature)
-    threshold = evaluation.best_threshold()
-    scores = evaluation.scores(threshold)
-    scores["ece_uncalibrated"] = expected_calibration_error(reliability(logits.at(1.0)))
-    return card.model_copy(
-        update={
-            "threshold": threshold,
-            "threshold_curve": tuple(evaluation.curve()),
-            "metrics": {f"validation_{name}": value for name, value in scores.items()},
-        }
-    )
 
 
 def _refuse_other(out: Path) -> None:

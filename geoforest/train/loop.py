@@ -96,9 +96,10 @@ def fit(
     history = _History(settings.seed, on_epoch, last)
     if not _is_over(history.epochs, settings):
         _train(module, chips, statistics, settings, folder, history)
-        # With several devices the epochs were counted in other processes: the checkpoint has them.
-        history.restore(last)
-        history.tell()
+        if settings.devices > 1:
+            # The epochs were counted in other processes: the checkpoint has them.
+            history.restore(last)
+            history.tell()
     if not any(np.isfinite(epoch["val_loss"]) for epoch in history.epochs):
         # Going on from here would help nobody.
         last.unlink()
@@ -106,8 +107,7 @@ def fit(
             "training diverged: the validation loss was no number after any epoch; a lower "
             f"learning rate than {settings.learning_rate:g} or clipped gradients may help"
         )
-    best = torch.load(folder / BEST_NAME, map_location="cpu", weights_only=True)
-    module.load_state_dict(best["state_dict"])
+    module.load_state_dict(_checkpoint(folder / BEST_NAME)["state_dict"])
     return history.epochs
 
 
@@ -262,8 +262,7 @@ class _History(pl.Callback):
     def restore(self, checkpoint: Path) -> None:
         """Take up the epochs of a checkpoint, where there is one."""
         if checkpoint.exists():
-            loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            self.load_state_dict(loaded["callbacks"][self.state_key])
+            self.load_state_dict(_checkpoint(checkpoint)["callbacks"][self.state_key])
 
     def tell(self) -> None:
         """Tell of the epochs that nobody was told of."""
@@ -281,6 +280,12 @@ class _History(pl.Callback):
     def __getstate__(self) -> dict[str, Any]:
         # Whoever listens does so in this process, not in those of other devices.
         return {**self.__dict__, "_on_epoch": None}
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """Open a checkpoint; of its tensors only those that are used are read."""
+    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return loaded
 
 
 @contextmanager
