@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -26,6 +27,7 @@ from geoforest.train.augmentation import ChipDataset, EpochSampler, Sample
 from geoforest.train.chips import Chip
 from geoforest.train.module import SegmentationModule
 from geoforest.train.resume import BEST_NAME, LAST_NAME
+from geoforest.types import NO_OBSERVATION
 
 _MAX_WORKERS = 8
 
@@ -162,7 +164,7 @@ def _loader(
 ) -> DataLoader[Sample]:
     training = split == "train"
     dataset = ChipDataset(
-        chips,
+        chips if training else _in_equal_shares(chips, settings.devices),
         mean=statistics.mean,
         std=statistics.std,
         augmentation=settings.augmentation if training else "none",
@@ -185,6 +187,15 @@ def _loader(
         # A last batch of one chip has no batch statistics.
         drop_last=training and chips_a_device > settings.batch_size,
     )
+
+
+def _in_equal_shares(chips: Sequence[Chip], devices: int) -> list[Chip]:
+    """Fill chips up with unlabelled ones, which count nothing, to as many on each device.
+
+    Lightning would fill up with the first chips again, which would count twice.
+    """
+    unlabelled = replace(chips[0], mask=np.full_like(chips[0].mask, NO_OBSERVATION))
+    return [*chips, *[unlabelled] * (-len(chips) % devices)]
 
 
 def _trainer(settings: TrainSettings, folder: Path, history: _History) -> pl.Trainer:
