@@ -17,6 +17,7 @@ from geoforest.config import TrainSettings, checked
 from geoforest.errors import DataError, InputError, OutputError
 from geoforest.io.files import without_secrets
 from geoforest.models.bundle import CARD_NAME, ModelCard, save_bundle
+from geoforest.models.copies import save_copy
 from geoforest.models.torch_runtime import best_device
 from geoforest.reflectance import BandStatistics
 from geoforest.train.chips import (
@@ -79,7 +80,7 @@ def train(
         Folder, local or on S3, with ``train`` and ``validation``, each with ``images`` and
         ``masks``.
     out
-        Bundle folder to make.
+        Bundle folder to make; ``channel_statistics.csv`` lies in it beside weights and card.
     name
         Of the model; by default that of the folder.
     about
@@ -152,8 +153,9 @@ def train_chips(
         bundle = save_bundle(work / "bundle", _stored(network, half=settings.half), card)
         validation = chips.splits["validation"]
         card = judged_card(bundle, validation, scale=settings.scale, device=best_device())
-        bundle = save_bundle(out, bundle.state_dict(), card)
-        write_statistics(out / STATISTICS_NAME, settings.bands, chips.statistics)
+        bundle = save_bundle(bundle.path, bundle.state_dict(), card)
+        write_statistics(bundle.path / STATISTICS_NAME, settings.bands, chips.statistics)
+        bundle = save_copy(bundle, out)
         # Of the best epoch, where a tracker would take the last.
         told.log_summary({"val_loss": lowest_loss(card), **card.metrics})
         told.log_bundle(bundle, name)

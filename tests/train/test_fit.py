@@ -95,6 +95,20 @@ def test_one_seed_gives_one_model(data, tmp_path):
     assert losses[0] == losses[1] != losses[2]
 
 
+def test_a_model_appears_with_its_statistics_or_not_at_all(data, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("geoforest.train.fit.write_statistics", full)
+        with pytest.raises(OSError, match="No space left"):
+            train(data, tmp_path / "m", **SHORT)
+    assert not (tmp_path / "m").exists()
+    train(data, tmp_path / "m", **SHORT)
+    names = {path.name for path in (tmp_path / "m").iterdir()}
+    assert names == {"model.json", "model.safetensors", "channel_statistics.csv"}
+
+
 def test_loader_processes_change_no_weight(data, tmp_path):
     for name, workers in (("none", 0), ("two", 2)):
         train(data, tmp_path / name, **SHORT, augmentation="strong", workers=workers)
