@@ -15,7 +15,7 @@ import torch
 from geoforest import __version__
 from geoforest.config import TrainSettings, checked
 from geoforest.errors import DataError, InputError, OutputError
-from geoforest.io.files import without_secrets
+from geoforest.io.files import open_place, without_secrets
 from geoforest.models.bundle import CARD_NAME, ModelCard, save_bundle
 from geoforest.models.copies import save_copy
 from geoforest.models.torch_runtime import best_device
@@ -24,7 +24,10 @@ from geoforest.train.chips import (
     Chip,
     channel_statistics,
     read_split,
+    refuse,
     refuse_labels,
+    shape_px,
+    split_faults,
     write_statistics,
 )
 from geoforest.train.initial import initial_network
@@ -265,20 +268,12 @@ def _check_usable(
     statistics: BandStatistics,
 ) -> None:
     """Find what would only fail after hours: shapes that make no batch, nothing to learn from."""
-    shown = without_secrets(str(data))
+    folder = open_place(data)
     for split, items in chips.items():
-        shapes = sorted({chip.mask.shape for chip in items})
-        if len(shapes) > 1:
-            odd = next(chip.name for chip in items if chip.mask.shape == shapes[1])
-            raise DataError(
-                f"{shown}/{split}: chips of several shapes ({shapes[0]}, and {shapes[1]} as "
-                f"{odd}); one was wanted"
-            )
+        shapes = ((shape_px(chip.mask), chip.name) for chip in items)
+        refuse(split_faults(folder / split, shapes=shapes))
         refuse_labels(data, split, items)
-    for band, mean, spread in zip(bands, statistics.mean, statistics.std, strict=True):
-        # A constant has a spread of rounding errors only.
-        if not spread > 1e-6 * abs(mean):
-            raise DataError(f"{shown}/train/images: band {band} has one value everywhere")
+    refuse(split_faults(folder / "train", bands=bands, statistics=statistics))
 
 
 def _check_batches(data: str | Path, chips: Sequence[Chip], settings: TrainSettings) -> None:
