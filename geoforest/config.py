@@ -188,6 +188,12 @@ class TrainSettings(BaseModel):
         return None if value == "none" else value
 
 
+def first_fault(error: ValidationError, whole: str) -> str:
+    """Tell in one sentence what is wrong first: where it stands, or ``whole`` for all of it."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
+
+
 def checked(kind: type[Settings], settings: dict[str, Any]) -> Settings:
     """Make settings of plain keywords.
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from geoforest.config import TrainSettings, checked
+from geoforest.config import TrainSettings, checked, first_fault
 from geoforest.errors import InputError
 
 METRIC: Final = "val_loss"
@@ -145,9 +145,7 @@ def read_sweep(path: str | Path) -> SweepConfig:
     try:
         config = SweepConfig.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "sweep"
-        raise InputError(f"{path}: {where}: {first['msg']}") from error
+        raise InputError(f"{path}: {first_fault(error, 'sweep')}") from error
     for name, parameter in config.parameters.items():
         for value in parameter.choices or (parameter.min, parameter.max):
             checked(TrainSettings, {name: value})
