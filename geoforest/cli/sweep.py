@@ -35,10 +35,10 @@ def sweep_command(
 ) -> None:
     """Train a U-Net for each set of settings; the lowest validation loss wins.
 
-    Settings with one `value` are the same for all trials. A killed sweep goes on where it was when
-    the same command is given again, and tries again what failed. Nothing is promoted while a trial
-    is missing. With `--wandb` the server chooses the trials, and the best is promoted there by
-    default.
+    Settings with one `value` are the same for all trials. Optuna chooses the trials; a killed sweep
+    goes on where it was when the same command is given again, and tries again what failed. Nothing
+    is promoted while a trial is missing. With `--wandb` the server chooses the trials, of a new
+    sweep in each call, and the best is promoted there by default.
 
     **Example:** `geoforest sweep sweep.yaml data/amazon --out sweep`
     """
@@ -74,9 +74,10 @@ def sweep_command(
         for trial in result.trials:
             print(describe(trial))
     if promoted is None:
+        again = "tries them again" if wandb is None else "begins a new sweep"
         say(
             f"geoforest: {len(result.failed)} of {len(result.trials)} trials failed, nothing was "
-            "promoted; the same command tries them again, and `geoforest model push "
+            f"promoted; the same command {again}, and `geoforest model push "
             f"{result.best.bundle} {target} --alias best_model` promotes the best of the others"
         )
         raise typer.Exit(1)

@@ -35,7 +35,7 @@ from geoforest.train.judge import judged_card
 from geoforest.train.loop import Epoch, OnEpoch, fit
 from geoforest.train.metrics import DEFINITION
 from geoforest.train.resume import open_training, training_identity
-from geoforest.train.tracking import NoTracker, Tracker, tracked
+from geoforest.train.tracking import Tracker, tracked
 
 STATISTICS_NAME = "channel_statistics.csv"
 
@@ -141,7 +141,7 @@ def train_chips(
     # What it refuses, it refuses before the training.
     card = _card(name, settings, chips.splits, chips.statistics, about or {})
     network = initial_network(settings)
-    told = tracker or NoTracker()
+    told = tracker or Tracker()
 
     def tell(epoch: Epoch) -> None:
         told.log_epoch(epoch)

@@ -40,6 +40,9 @@ def run_wandb_sweep(
 ) -> SweepResult:
     """Let Weights & Biases choose the settings of each trial; train and track them here.
 
+    Each call makes a new sweep there. What a killed one had trained into ``out`` is found again
+    where the server chooses the same settings, and the training that was interrupted resumes.
+
     Parameters
     ----------
     config, data, out, on_trial, **fixed
@@ -88,20 +91,19 @@ def run_wandb_sweep(
 
 
 def sweep_with_wandb(
-    sweep: Mapping[str, Any] | str,
+    sweep: Mapping[str, Any],
     train_one: TrainOne,
     *,
     project: str,
     entity: str | None = None,
     count: int | None = None,
 ) -> str:
-    """Create a sweep, or join one, and train its trials in this process until it has no more.
+    """Create a sweep, and train its trials in this process until it has no more.
 
     Parameters
     ----------
     sweep
-        Configuration of a new sweep, or the id of one that is there: several machines may take
-        trials of the same sweep.
+        Configuration.
     train_one
         Trains one trial. Its tracker has begun a run already.
     project, entity
@@ -148,11 +150,7 @@ def sweep_with_wandb(
 
     with _environment_kept(), redirect_stdout(sys.stderr), one_sentence("wandb sweep"):
         os.environ["WANDB_SILENT"] = "true"
-        sweep_id = (
-            sweep
-            if isinstance(sweep, str)
-            else wandb.sweep(dict(sweep), entity=entity, project=project)
-        )
+        sweep_id = wandb.sweep(dict(sweep), entity=entity, project=project)
         wandb.agent(sweep_id, trial, entity=entity, project=project, count=count)
     if failures and not losses:
         raise GeoforestError(f"wandb sweep {sweep_id}: no trial succeeded ({failures[0]})")
