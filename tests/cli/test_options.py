@@ -23,7 +23,13 @@ def data(tmp_path_factory) -> Path:
 
 
 def test_each_setting_is_an_option_of_train():
-    assert TrainSettings.model_fields.keys() <= inspect.signature(train_command).parameters.keys()
+    options = inspect.signature(train_command, eval_str=True).parameters
+    for name, field in TrainSettings.model_fields.items():
+        default = ",".join(field.default) if name == "bands" else field.default
+        assert options[name].default == default
+        (option,) = options[name].annotation.__metadata__
+        assert field.description
+        assert option.help.lower() == f"{field.description.lower()}."
 
 
 def test_settings_and_the_link_are_handed_on(geoforest, tmp_path, monkeypatch):
