@@ -35,6 +35,11 @@ def split_project(project: str) -> tuple[str | None, str]:
     return entity or None, name
 
 
+def words(text: str) -> list[str]:
+    """Split what is given by commas, such as names of bands."""
+    return [word.strip() for word in text.split(",")]
+
+
 @contextmanager
 def warnings_said() -> Iterator[None]:
     """Say our own warnings as they come, in a line each, without where in the code they are."""

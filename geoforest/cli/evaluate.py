@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, say
+from geoforest.cli._shared import AsJson, print_json, say, words
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +43,7 @@ def evaluate_command(
         model,
         data,
         out,
-        splits=[split.strip() for split in splits.split(",")],
+        splits=words(splits),
         threshold=threshold,
         n_chips=None if chips < 0 else chips,
         device=device,

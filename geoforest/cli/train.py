@@ -14,6 +14,7 @@ from geoforest.cli._shared import (
     say,
     split_project,
     warnings_said,
+    words,
 )
 from geoforest.errors import InputError
 from geoforest.words import TRAIN_SETTINGS
@@ -98,7 +99,7 @@ def train_command(
         "encoder": encoder,
         "architecture": architecture,
         "encoder_weights": encoder_weights,
-        "bands": tuple(band.strip() for band in bands.split(",")),
+        "bands": words(bands),
         "epochs": epochs,
         "batch_size": batch_size,
         "accumulate": accumulate,

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
-
-import jinja2
 
 from geoforest import __version__
 from geoforest.errors import InputError
@@ -22,8 +16,10 @@ from geoforest.io.files import without_secrets
 from geoforest.models.bundle import ModelCard
 from geoforest.models.registry import load_model
 from geoforest.predict import Predictor
+from geoforest.report.page import render
 from geoforest.stitch import mask_from_probability
 from geoforest.storage import new_folder
+from geoforest.tables import csv_text
 from geoforest.train import figures
 from geoforest.train.chips import Chip, read_split, refuse_labels
 from geoforest.train.evaluate import CURVE_THRESHOLDS, Evaluation, evaluate
@@ -221,27 +217,19 @@ def _write_split(folder: Path, result: SplitResult) -> None:
     thresholds = sorted({*CURVE_THRESHOLDS, result.threshold, result.evaluation.best_threshold()})
     curve = result.evaluation.curve(thresholds)
     (folder / "precision_recall.csv").write_text(
-        _csv([point.model_dump() for point in curve]), encoding="utf-8"
+        csv_text([point.model_dump() for point in curve]), encoding="utf-8"
     )
     rows = [
         {"chip": name, **asdict(counts), **_scores_or_blanks(counts)}
         for name, counts in result.evaluation.counts(result.threshold).items()
     ]
-    (folder / "chips.csv").write_text(_csv(rows), encoding="utf-8")
+    (folder / "chips.csv").write_text(csv_text(rows), encoding="utf-8")
 
 
 def _scores_or_blanks(counts: Counts) -> dict[str, Any]:
     """Scores of a chip; blanks for one without a label, of which nothing can be said."""
     scores: dict[str, Any] = counts.scores()
     return scores if counts.pixels else dict.fromkeys(scores, "")
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
 
 
 def _has_history(card: ModelCard) -> bool:
@@ -256,12 +244,8 @@ def _render(
     *,
     threshold_given: bool,
 ) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["picture"] = lambda png: base64.b64encode(png).decode()
-    template = environment.from_string(
-        (files("geoforest") / "report" / "evaluation.html").read_text(encoding="utf-8")
-    )
-    return template.render(
+    return render(
+        "evaluation.html",
         version=__version__,
         model_id=model_id,
         card=card,

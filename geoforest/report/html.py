@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
 import numpy as np
 import rasterio
 from rasterio.enums import Resampling
@@ -15,6 +12,7 @@ from rasterio.enums import Resampling
 from geoforest.errors import ReadError
 from geoforest.io.geotiff import read_decimated
 from geoforest.report.figures import quicklook
+from geoforest.report.page import render
 from geoforest.types import Array
 
 if TYPE_CHECKING:
@@ -32,16 +30,8 @@ def write_report(path: Path, job: Job, made: Made, summary: Summary) -> None:
     """Render the report with a quicklook inside it; no network is needed to read it."""
     frame = made.polygons.frame if made.polygons else None
     png = scene_quicklook(job.scene, made.probability, made.mask, frame)
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(
-        (files("geoforest") / "report" / "report.html").read_text(encoding="utf-8")
-    )
-    path.write_text(
-        template.render(
-            summary=summary, card=job.bundle.card, picture=base64.b64encode(png).decode()
-        ),
-        encoding="utf-8",
-    )
+    page = render("report.html", summary=summary, card=job.bundle.card, picture=png)
+    path.write_text(page, encoding="utf-8")
 
 
 def scene_quicklook(

@@ -18,6 +18,7 @@ from geoforest.errors import DataError
 from geoforest.io.files import Place, open_place, read_ahead
 from geoforest.reflectance import BandStatistics, observed
 from geoforest.storage import write_durably
+from geoforest.tables import csv_text
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
 _CODES = (OTHER, FOREST, NO_OBSERVATION)
@@ -339,11 +340,11 @@ def channel_statistics(chips: Sequence[Chip]) -> BandStatistics:
 
 
 def write_statistics(path: str | Path, bands: Sequence[str], statistics: BandStatistics) -> None:
-    """Write a CSV of band, mean, standard deviation and count of pixels, whole or not at all.
-
-    Numbers are written so that they read back as they were.
-    """
-    rows = zip(bands, statistics.mean.tolist(), statistics.std.tolist(), strict=True)
-    lines = ["band,mean,std,count"]
-    lines += [f"{band},{mean!r},{std!r},{statistics.count}" for band, mean, std in rows]
-    write_durably(Path(path), ("\n".join(lines) + "\n").encode())
+    """Write a CSV of band, mean, standard deviation and count of pixels, whole or not at all."""
+    rows = [
+        {"band": band, "mean": mean, "std": std, "count": statistics.count}
+        for band, mean, std in zip(
+            bands, statistics.mean.tolist(), statistics.std.tolist(), strict=True
+        )
+    ]
+    write_durably(Path(path), csv_text(rows).encode())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +15,7 @@ from geoforest.config import TrainSettings, checked
 from geoforest.errors import GeoforestError, InputError, OutputError
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
 from geoforest.storage import exclusive_lock, read_json, write_durably
+from geoforest.tables import csv_text
 from geoforest.train.figures import sweep_figure
 from geoforest.train.fit import TrainingChips, lowest_loss, read_chips, train_chips
 from geoforest.train.resume import effect, training_identity
@@ -149,12 +148,10 @@ def finished(out: Path, trials: Sequence[Trial]) -> SweepResult:
 
 
 def _write_tables(out: Path, result: SweepResult) -> None:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*result.trials[0].parameters, METRIC, "bundle"])
-    for trial in result.trials:
-        value = "" if trial.value is None else repr(trial.value)
-        writer.writerow([*trial.parameters.values(), value, trial.bundle.relative_to(out)])
-    write_durably(out / "trials.csv", stream.getvalue().encode())
+    table = [
+        {**trial.parameters, METRIC: trial.value, "bundle": trial.bundle.relative_to(out)}
+        for trial in result.trials
+    ]
+    write_durably(out / "trials.csv", csv_text(table).encode())
     rows = [{"parameters": t.parameters, "value": t.value} for t in result.trials]
     write_durably(out / "trials.png", sweep_figure(rows, metric=METRIC))
