@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import GeoforestError
 from geoforest.train.resume import effect
-from geoforest.train.sweep_config import SweepConfig, SweepParameter
+from geoforest.train.sweep_config import SweepConfig
 from geoforest.train.trials import (
     DATABASE_NAME,
     SweepResult,
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 # Attribute of a trial that failed.
 _ERROR: Final = "error"
+
+_Effects = dict[str, list[tuple[Any, Any]]]
+"""Values of each parameter that is no range, with their effects, by which a study knows them.
+
+So a file of weights may lie elsewhere the next time.
+"""
 
 
 def run_sweep(
@@ -72,14 +78,15 @@ def run_sweep(
 
     out = Path(out)
     chips, identity = prepared(config, data, fixed)
+    effects = _effects(config)
     with claimed(out, identity):
-        study = _open_study(config, out)
+        study = _open_study(config, effects, out)
         failed = 0
         while len(study.get_trials(states=[TrialState.COMPLETE])) + failed < config.n_trials:
             # By its number, a trial draws what it would have drawn without an interruption.
             study.sampler = _sampler(config, seed=len(study.trials))
             trial = study.ask()
-            parameters = _suggested(config, trial)
+            parameters = _suggested(config, effects, trial)
             bundle = trial_folder(out, parameters)
             try:
                 value = train_trial(chips, bundle, {**fixed, **parameters})
@@ -94,10 +101,18 @@ def run_sweep(
             else:
                 study.tell(trial, value)
                 on_trial(Trial(parameters, value, bundle))
-        return finished(out, _trials(study, config, out))
+        return finished(out, _trials(study, config, effects, out))
 
 
-def _open_study(config: SweepConfig, out: Path) -> optuna.Study:
+def _effects(config: SweepConfig) -> _Effects:
+    return {
+        name: [(value, effect(name, value)) for value in one.choices]
+        for name, one in config.parameters.items()
+        if one.choices is not None
+    }
+
+
+def _open_study(config: SweepConfig, effects: _Effects, out: Path) -> optuna.Study:
     """Open the study of a folder; all trials that are known and not finished are in its queue."""
     import optuna
     from optuna.trial import TrialState
@@ -119,7 +134,11 @@ def _open_study(config: SweepConfig, out: Path) -> optuna.Study:
     ]
     if config.method == "grid":
         wanted = [
-            {name: effect(name, value) for name, value in point.items()} for point in config.grid()
+            {
+                name: next(meant for choice, meant in effects[name] if choice == value)
+                for name, value in point.items()
+            }
+            for point in config.grid()
         ]
     else:
         wanted = [trial.params for trial in study.get_trials(states=[TrialState.FAIL])]
@@ -139,38 +158,36 @@ def _sampler(config: SweepConfig, *, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def _suggested(config: SweepConfig, trial: optuna.Trial) -> dict[str, Any]:
-    values: dict[str, Any] = {}
+def _suggested(config: SweepConfig, effects: _Effects, trial: optuna.Trial) -> dict[str, Any]:
     for name, one in config.parameters.items():
-        if one.choices is not None:
-            # By its effect, so that a file of weights may lie elsewhere the next time.
-            effects = [effect(name, value) for value in one.choices]
-            values[name] = _value(name, one, trial.suggest_categorical(name, effects))
+        if name in effects:
+            trial.suggest_categorical(name, [meant for _, meant in effects[name]])
         elif one.distribution == "int_uniform" or (one.distribution is None and one.is_whole):
-            values[name] = trial.suggest_int(name, int(one.min or 0), int(one.max or 0))
+            trial.suggest_int(name, int(one.min or 0), int(one.max or 0))
         else:
             log = one.distribution == "log_uniform_values"
             low, high = float(one.min or 0), float(one.max or 0)
-            values[name] = trial.suggest_float(name, low, high, log=log)
-    return values
+            trial.suggest_float(name, low, high, log=log)
+    return _parameters(config, effects, trial.params)
 
 
-def _value(name: str, one: SweepParameter, known: Any) -> Any:
-    """Give the value that a study knows by its effect."""
-    if one.choices is None:
-        return known
-    return next(value for value in one.choices if effect(name, value) == known)
+def _parameters(config: SweepConfig, effects: _Effects, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the values that a study knows by their effects, in the order of the configuration."""
+    return {
+        name: next(value for value, meant in effects[name] if meant == known[name])
+        if name in effects
+        else known[name]
+        for name in config.parameters
+    }
 
 
-def _trials(study: optuna.Study, config: SweepConfig, out: Path) -> list[Trial]:
+def _trials(study: optuna.Study, config: SweepConfig, effects: _Effects, out: Path) -> list[Trial]:
     """Trials of a study, one for each set of parameters: the one that succeeded, if any did."""
     trials: dict[str, Trial] = {}
     for trial in study.get_trials():
         if trial.params.keys() != config.parameters.keys():
             continue
-        parameters = {
-            name: _value(name, one, trial.params[name]) for name, one in config.parameters.items()
-        }
+        parameters = _parameters(config, effects, trial.params)
         key = json.dumps(parameters)
         if key not in trials or trials[key].value is None:
             value = trial.value if trial.state.name == "COMPLETE" else None

@@ -331,6 +331,20 @@ def test_what_changes_no_weight_is_no_other_sweep(data, tmp_path, trainings):
     assert trainings.seen == []
 
 
+def test_a_sweep_survives_weights_that_go_away(data, tmp_path, monkeypatch):
+    one = tmp_path / "one.st"
+    one.write_bytes(b"1")
+
+    def train_trial(chips, bundle, settings) -> float:
+        one.unlink(missing_ok=True)
+        return float(settings["seed"])
+
+    monkeypatch.setattr("geoforest.train.sweep.train_trial", train_trial)
+    text = f"parameters: {{encoder_weights: {{value: {one}}}, seed: {{values: [1, 2]}}}}"
+    result = run_sweep(read_sweep(write(tmp_path, text)), data, tmp_path / "out")
+    assert [trial.value for trial in result.trials] == [1, 2]
+
+
 def test_chips_are_read_once_a_sweep(data, tmp_path, monkeypatch):
     """And again for a trial on bands of other names."""
     read, trained = [], []
