@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from geoforest.errors import InputError
+from geoforest.words import TRAIN_SETTINGS
 
 Product = Literal["mask", "probability", "polygons", "report"]
 ALL_PRODUCTS: tuple[Product, ...] = ("mask", "probability", "polygons", "report")
@@ -138,60 +139,54 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    architecture: Architecture = Field(
-        default="Unet", description="`Unet`, or `UnetFullResolution` with a skip from the image"
-    )
-    encoder: Encoder = Field(default="resnet50", description="any encoder of smp")
+    architecture: Architecture = Field(default="Unet", description=TRAIN_SETTINGS["architecture"])
+    encoder: Encoder = Field(default="resnet50", description=TRAIN_SETTINGS["encoder"])
     encoder_weights: str | None = Field(
-        default="imagenet", description="`imagenet` from smp's hub, a .safetensors file, or none"
+        default="imagenet", description=TRAIN_SETTINGS["encoder_weights"]
     )
     bands: tuple[str, ...] = Field(
-        default=("B04", "B03", "B02", "B08"), min_length=1, description="of the chips, in order"
+        default=("B04", "B03", "B02", "B08"), min_length=1, description=TRAIN_SETTINGS["bands"]
     )
-    epochs: int = Field(default=60, ge=1, description="at most")
-    batch_size: int = Field(default=8, ge=1, description="chips a step and device")
-    accumulate: int = Field(default=1, ge=1, description="steps whose gradients are added up")
-    learning_rate: float = Field(default=1e-4, gt=0, description="of AdamW")
-    weight_decay: float = Field(default=0.01, ge=0, description="of AdamW")
-    schedule: Schedule = Field(default="constant", description="of the learning rate")
+    epochs: int = Field(default=60, ge=1, description=TRAIN_SETTINGS["epochs"])
+    batch_size: int = Field(default=8, ge=1, description=TRAIN_SETTINGS["batch_size"])
+    accumulate: int = Field(default=1, ge=1, description=TRAIN_SETTINGS["accumulate"])
+    learning_rate: float = Field(default=1e-4, gt=0, description=TRAIN_SETTINGS["learning_rate"])
+    weight_decay: float = Field(default=0.01, ge=0, description=TRAIN_SETTINGS["weight_decay"])
+    schedule: Schedule = Field(default="constant", description=TRAIN_SETTINGS["schedule"])
     gradient_clip: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="norm that the gradient of a step is cut down to; by default none"
+        default=None, description=TRAIN_SETTINGS["gradient_clip"]
     )
-    loss: Loss = Field(default="dice", description="both take logits")
-    augmentation: Augmentation = Field(default="d4", description="d4: flips and quarter turns")
-    freeze_encoder: bool = Field(default=False, description="train the decoder only")
-    encoder_bn: EncoderNorm = Field(
-        default="update", description="batch-norm statistics of the encoder: update or frozen"
-    )
-    patience: int = Field(
-        default=5, ge=0, description="epochs without a lower validation loss; 0 never stops"
-    )
+    loss: Loss = Field(default="dice", description=TRAIN_SETTINGS["loss"])
+    augmentation: Augmentation = Field(default="d4", description=TRAIN_SETTINGS["augmentation"])
+    freeze_encoder: bool = Field(default=False, description=TRAIN_SETTINGS["freeze_encoder"])
+    encoder_bn: EncoderNorm = Field(default="update", description=TRAIN_SETTINGS["encoder_bn"])
+    patience: int = Field(default=5, ge=0, description=TRAIN_SETTINGS["patience"])
     averaging: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="decay, a step, of an exponential moving average of the weights"
+        default=None, description=TRAIN_SETTINGS["averaging"]
     )
-    precision: Precision = Field(default="32-true", description="of the arithmetic")
-    half: bool = Field(default=False, description="store weights as float16")
-    deterministic: bool = Field(
-        default=False, description="refuse CUDA kernels whose result varies between runs"
-    )
-    devices: int = Field(default=1, ge=1, description="GPUs")
+    precision: Precision = Field(default="32-true", description=TRAIN_SETTINGS["precision"])
+    half: bool = Field(default=False, description=TRAIN_SETTINGS["half"])
+    deterministic: bool = Field(default=False, description=TRAIN_SETTINGS["deterministic"])
+    devices: int = Field(default=1, ge=1, description=TRAIN_SETTINGS["devices"])
     workers: Annotated[int, Field(ge=0)] | None = Field(
-        default=None,
-        description="processes that load chips; by default a few on a GPU, none on a CPU, whose "
-        "cores have enough to do; no weight depends on them",
+        default=None, description=TRAIN_SETTINGS["workers"]
     )
     # The largest seed that NumPy and Lightning take.
-    seed: int = Field(
-        default=0, ge=0, le=2**32 - 1, description="of weights, order and augmentation"
-    )
-    window: int = Field(default=512, ge=32, multiple_of=32, description="of the card, pixels")
-    scale: float = Field(default=1e-4, gt=0, description="reflectance = DN * scale")
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description=TRAIN_SETTINGS["seed"])
+    window: int = Field(default=512, ge=32, multiple_of=32, description=TRAIN_SETTINGS["window"])
+    scale: float = Field(default=1e-4, gt=0, description=TRAIN_SETTINGS["scale"])
 
     @field_validator("encoder_weights")
     @classmethod
     def _none_is_a_word(cls, value: str | None) -> str | None:
         # So that a configuration file and the command line can say it.
         return None if value == "none" else value
+
+
+def first_fault(error: ValidationError, whole: str) -> str:
+    """Tell in one sentence what is wrong first: where it stands, or ``whole`` for all of it."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
 
 
 def checked(kind: type[Settings], settings: dict[str, Any]) -> Settings:

@@ -1,11 +1,20 @@
-"""Colours that every picture of the project shares. Arrays only."""
+"""What the pictures of the project share: colours, masks, and how a figure becomes a file."""
 
 from __future__ import annotations
 
+import io
+import warnings
+from typing import TYPE_CHECKING
+
 import numpy as np
+from matplotlib.colors import ListedColormap
 from numpy.typing import NDArray
 
-from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Valid
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MASK_COLOURS = {OTHER: "#e4d5b7", FOREST: "#1b7837", NO_OBSERVATION: "#9a9a9a"}
 MASK_NAMES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}
@@ -37,3 +46,32 @@ def true_colour(rgb: Array, valid: Valid) -> NDArray[np.float64]:
     stretched = np.clip((values - low) / max(high - low, 1e-9), 0, 1) ** (1 / 1.6)
     picture[valid] = np.nan_to_num(stretched)
     return picture
+
+
+def mask_image(
+    axes: Axes, mask: Mask, *, extent: tuple[float, float, float, float] | None = None
+) -> None:
+    """Draw mask codes ``(row, col)`` in their colours.
+
+    Parameters
+    ----------
+    axes
+        To draw in.
+    mask
+        uint8 ``(row, col)``: 0 other, 1 forest, 255 no observation.
+    extent
+        ``(left, right, bottom, top)`` of the mask; by default its pixels.
+    """
+    codes = np.searchsorted(list(MASK_COLOURS), mask)
+    colours = ListedColormap(list(MASK_COLOURS.values()))
+    axes.imshow(codes, extent=extent, vmin=0, vmax=2, cmap=colours, interpolation="nearest")
+
+
+def png(figure: Figure) -> bytes:
+    """Give a figure as a PNG file, the same bytes for the same figure."""
+    stream = io.BytesIO()
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is shown as boxes.
+        warnings.filterwarnings("ignore", ".*[Gg]lyph.*missing")
+        figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()

@@ -12,6 +12,7 @@ import torch
 from geoforest.models.bundle import Bundle, save_bundle
 from geoforest.models.unet import build_unet
 from tests import synthetic
+from tests.models.wandb_server import KEY, WandbServer, end_wandb, wandb_server
 
 DATA = Path(os.environ.get("GEOFOREST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -54,3 +55,32 @@ def scene_path(tmp_path: Path) -> Path:
     dn = synthetic.digital_numbers((150, 190))
     dn[:, :40, :30] = 0
     return synthetic.write_raster(tmp_path / "scene.tif", dn, nodata=0)
+
+
+@pytest.fixture
+def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A home of its own, no settings but ours, and no process of wandb's after the test."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in {
+        "HOME": str(tmp_path / "home"),
+        "NETRC": str(tmp_path / "netrc"),
+        "WANDB_API_KEY": KEY,
+        "WANDB_ERROR_REPORTING": "false",
+        "WANDB_INIT_TIMEOUT": "3",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    wandb = pytest.importorskip("wandb")
+    yield
+    wandb.teardown()
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """Where wandb's client finds its server."""
+    with wandb_server() as renew:
+        server = renew()
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        yield server
+        end_wandb()
+    assert server.unknown == []

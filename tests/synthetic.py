@@ -64,6 +64,19 @@ def write_raster(
     return path
 
 
+def write_chips(folder: Path, n_chips: dict[str, int], *, bands: int = 4) -> Path:
+    """Write a set of 64 px chips whose forest is dark in red and green: a number for each split."""
+    for number, (split, count) in enumerate(n_chips.items()):
+        for kind in ("images", "masks"):
+            (folder / split / kind).mkdir(parents=True)
+        for index in range(count):
+            dn = digital_numbers((64, 64), seed=100 * number + index)[:bands]
+            mask = (dn[:1] < 550).astype("uint8")
+            write_raster(folder / split / "images" / f"{index}.tif", dn, descriptions=None)
+            write_raster(folder / split / "masks" / f"{index}.tif", mask, descriptions=None)
+    return folder
+
+
 def card(**changes: object) -> ModelCard:
     """A card for a tiny four-band network on 64 px windows."""
     values: dict[str, object] = {

@@ -7,7 +7,7 @@ turns, learns what forest looks like; the second turns chips about the diagonal 
 learns where the labels put its edge: in this set they lie about half a pixel up and left of their
 images. Both change brightness and paste rectangles of other chips, so that it is not lost in
 other light and other landscapes. Needs ``pip install geoforest[starter]``; on two CPU cores it
-takes about 45 minutes.
+takes about 50 minutes.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def finish(bundle: Path, first: ModelCard) -> None:
     opened = load_bundle(bundle)
     history = {"seed": first.seed, "metrics": first.metrics, **first.training}
     training = {**opened.card.training, "first_stage": history}
-    card = opened.card.model_copy(update={**ABOUT, "training": training})
+    card = opened.card.model_copy(update={"training": training})
     write_durably(bundle / CARD_NAME, (card.model_dump_json(indent=2) + "\n").encode())
     copy_license(bundle)
 

@@ -35,17 +35,23 @@ def split_project(project: str) -> tuple[str | None, str]:
     return entity or None, name
 
 
+def words(text: str) -> list[str]:
+    """Split what is given by commas, such as names of bands."""
+    return [word.strip() for word in text.split(",")]
+
+
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Say our own warnings in a line each; Python would show where in the code they are."""
-    with warnings.catch_warnings(record=True) as caught:
+    """Say our own warnings as they come, in a line each, without where in the code they are."""
+
+    def said(message: Warning | str, *_: Any, **__: Any) -> None:
+        say(f"warning: {message}")
+
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", GeoforestWarning)
-        try:
-            yield
-        finally:
-            for warning in caught:
-                say(f"warning: {warning.message}")
+        warnings.showwarning = said
+        yield
 
 
 Progress = Callable[[str, int, int], None]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, progress_bar
+from geoforest.cli._shared import AsJson, print_json, progress_bar, words
 
 if TYPE_CHECKING:
     from geoforest.train.check import DataCheck
@@ -39,9 +39,7 @@ def check_command(
     from geoforest.train.check import check_data
 
     with progress_bar("check") as progress:
-        check = check_data(
-            data, bands=[band.strip() for band in bands.split(",")], progress=progress
-        )
+        check = check_data(data, bands=words(bands), progress=progress)
     if as_json:
         print_json(
             {

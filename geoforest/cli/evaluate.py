@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, say
+from geoforest.cli._shared import AsJson, print_json, say, words
 
 
 def register(app: typer.Typer) -> None:
@@ -31,7 +31,8 @@ def evaluate_command(
 ) -> None:
     """Judge a model: metrics, precision-recall curve, calibration, errors at edges, figures.
 
-    The threshold was chosen on validation; on a test split it is the same.
+    The threshold is the model's own unless one is given, the same for every split; `train` chooses
+    it on validation.
 
     **Example:** `geoforest evaluate models/amazon data/amazon --splits validation,test
     --out evaluation`
@@ -42,7 +43,7 @@ def evaluate_command(
         model,
         data,
         out,
-        splits=[split.strip() for split in splits.split(",")],
+        splits=words(splits),
         threshold=threshold,
         n_chips=None if chips < 0 else chips,
         device=device,

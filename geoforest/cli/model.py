@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, warnings_said
+from geoforest.cli._shared import AsJson, print_json, warnings_said, words
 
 app = typer.Typer(
     help="Show, import, pull and push model bundles.",
@@ -119,7 +119,7 @@ def import_command(
         weights,
         out,
         encoder=encoder,
-        bands=[band.strip() for band in bands.split(",")],
+        bands=words(bands),
         mean=floats(mean, "--mean"),
         std=floats(std, "--std"),
         threshold=threshold,

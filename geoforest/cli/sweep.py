@@ -10,7 +10,7 @@ import typer
 from geoforest.cli._shared import AsJson, Wandb, print_json, say, split_project, warnings_said
 
 if TYPE_CHECKING:
-    from geoforest.train.sweep import Trial
+    from geoforest.train.trials import Trial
 
 
 def register(app: typer.Typer) -> None:
@@ -35,34 +35,38 @@ def sweep_command(
 ) -> None:
     """Train a U-Net for each set of settings; the lowest validation loss wins.
 
-    Settings with one `value` are the same for all trials. A killed sweep goes on where it was when
-    the same command is given again, and tries again what failed. Nothing is promoted while a trial
-    is missing. With `--wandb` the server chooses the trials, and the best is promoted there by
-    default.
+    Settings with one `value` are the same for all trials. Optuna chooses the trials; a killed sweep
+    goes on where it was when the same command is given again, and tries again what failed. Nothing
+    is promoted while a trial is missing. With `--wandb` the server chooses the trials, of a new
+    sweep in each call, and the best is promoted there by default.
 
     **Example:** `geoforest sweep sweep.yaml data/amazon --out sweep`
     """
-    from geoforest.models.registry import push_model
-    from geoforest.train.sweep import best_bundle, read_sweep, run_sweep, run_wandb_sweep
+    from geoforest.models.registry import open_target
+    from geoforest.train.sweep import run_sweep
+    from geoforest.train.sweep_config import read_sweep
+    from geoforest.train.trials import best_bundle
+    from geoforest.train.wandb_sweeps import run_wandb_sweep
 
     def on_trial(trial: Trial) -> None:
         say(describe(trial))
 
     chosen = read_sweep(config)
+    place = f"folder:{out}/registry" if wandb is None else f"wandb:{wandb}"
+    target = registry or f"{place}/{chosen.name}"
     with warnings_said():
+        # Before the trainings.
+        models, name = open_target(target)
         if wandb is None:
             result = run_sweep(chosen, data, out, on_trial=on_trial)
-            target = f"folder:{out}/registry/{chosen.name}"
         else:
             entity, project = split_project(wandb)
             result = run_wandb_sweep(
                 chosen, data, out, project=project, entity=entity, on_trial=on_trial
             )
-            target = f"wandb:{wandb}/{chosen.name}"
-        target = registry or target
         promoted = None
         if not result.failed:
-            promoted = push_model(best_bundle(result), target, ["best_model"])
+            promoted = models.push(best_bundle(result), name, ["best_model"])
     if as_json:
         trials = [{"parameters": t.parameters, "val_loss": t.value} for t in result.trials]
         print_json({"out": str(out), "trials": trials, "best": promoted})
@@ -70,9 +74,10 @@ def sweep_command(
         for trial in result.trials:
             print(describe(trial))
     if promoted is None:
+        again = "tries them again" if wandb is None else "begins a new sweep"
         say(
             f"geoforest: {len(result.failed)} of {len(result.trials)} trials failed, nothing was "
-            "promoted; the same command tries them again, and `geoforest model push "
+            f"promoted; the same command {again}, and `geoforest model push "
             f"{result.best.bundle} {target} --alias best_model` promotes the best of the others"
         )
         raise typer.Exit(1)

@@ -14,8 +14,10 @@ from geoforest.cli._shared import (
     say,
     split_project,
     warnings_said,
+    words,
 )
 from geoforest.errors import InputError
+from geoforest.words import TRAIN_SETTINGS
 
 if TYPE_CHECKING:
     from geoforest.models.bundle import ModelCard
@@ -27,6 +29,12 @@ def register(app: typer.Typer) -> None:
     app.command("train", no_args_is_help=True)(train_command)
 
 
+def _setting(name: str, *flags: str) -> Any:
+    """Option of a setting, in the setting's own words."""
+    words = TRAIN_SETTINGS[name]
+    return typer.Option(*flags, help=f"{words[0].upper()}{words[1:]}.")
+
+
 def train_command(
     data: Annotated[
         str,
@@ -35,55 +43,31 @@ def train_command(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Bundle folder to make.")],
-    encoder: Annotated[str, typer.Option(help="Any smp encoder.")] = "resnet50",
-    architecture: Annotated[
-        str, typer.Option(help="Unet, or UnetFullResolution with a skip from the image.")
-    ] = "Unet",
-    encoder_weights: Annotated[
-        str, typer.Option(help="imagenet, none, or a .safetensors file.")
-    ] = "imagenet",
-    bands: Annotated[str, typer.Option(help="Bands of the chips, in order.")] = "B04,B03,B02,B08",
-    epochs: Annotated[int, typer.Option(help="At most.")] = 60,
-    batch_size: Annotated[int, typer.Option(help="Chips a step.")] = 8,
-    accumulate: Annotated[int, typer.Option(help="Steps whose gradients are added up.")] = 1,
-    learning_rate: Annotated[float, typer.Option(help="Of AdamW.")] = 1e-4,
-    weight_decay: Annotated[float, typer.Option(help="Of AdamW.")] = 0.01,
-    schedule: Annotated[str, typer.Option(help="constant, cosine or one-cycle.")] = "constant",
-    gradient_clip: Annotated[
-        float | None,
-        typer.Option(help="Norm that the gradient of a step is cut down to; by default none."),
-    ] = None,
-    loss: Annotated[str, typer.Option(help="dice, or dice+bce.")] = "dice",
-    augmentation: Annotated[
-        str, typer.Option(help="none; d4: flips and quarter turns; strong; transpose.")
-    ] = "d4",
-    freeze_encoder: Annotated[
-        bool, typer.Option("--freeze-encoder", help="Train the decoder only.")
-    ] = False,
-    encoder_bn: Annotated[
-        str, typer.Option(help="Batch-norm statistics of the encoder: update or frozen.")
-    ] = "update",
-    patience: Annotated[
-        int, typer.Option(help="Epochs without improvement of validation loss; 0 never stops.")
-    ] = 5,
-    averaging: Annotated[
-        float | None, typer.Option(help="Decay, a step, of a moving average of the weights.")
-    ] = None,
-    precision: Annotated[str, typer.Option(help="32-true, bf16-mixed or 16-mixed.")] = "32-true",
-    half: Annotated[bool, typer.Option("--half", help="Store weights as float16.")] = False,
-    deterministic: Annotated[
-        bool,
-        typer.Option("--deterministic", help="Refuse CUDA kernels that vary between runs."),
-    ] = False,
-    devices: Annotated[int, typer.Option(help="GPUs.")] = 1,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that load chips; by default as the device needs.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    window: Annotated[
-        int, typer.Option(help="Pixels a side that the model is to map with, for its card.")
-    ] = 512,
-    scale: Annotated[float, typer.Option(help="Reflectance of the chips is DN x scale.")] = 1e-4,
+    encoder: Annotated[str, _setting("encoder")] = "resnet50",
+    architecture: Annotated[str, _setting("architecture")] = "Unet",
+    encoder_weights: Annotated[str, _setting("encoder_weights")] = "imagenet",
+    bands: Annotated[str, _setting("bands")] = "B04,B03,B02,B08",
+    epochs: Annotated[int, _setting("epochs")] = 60,
+    batch_size: Annotated[int, _setting("batch_size")] = 8,
+    accumulate: Annotated[int, _setting("accumulate")] = 1,
+    learning_rate: Annotated[float, _setting("learning_rate")] = 1e-4,
+    weight_decay: Annotated[float, _setting("weight_decay")] = 0.01,
+    schedule: Annotated[str, _setting("schedule")] = "constant",
+    gradient_clip: Annotated[float | None, _setting("gradient_clip")] = None,
+    loss: Annotated[str, _setting("loss")] = "dice",
+    augmentation: Annotated[str, _setting("augmentation")] = "d4",
+    freeze_encoder: Annotated[bool, _setting("freeze_encoder", "--freeze-encoder")] = False,
+    encoder_bn: Annotated[str, _setting("encoder_bn")] = "update",
+    patience: Annotated[int, _setting("patience")] = 5,
+    averaging: Annotated[float | None, _setting("averaging")] = None,
+    precision: Annotated[str, _setting("precision")] = "32-true",
+    half: Annotated[bool, _setting("half", "--half")] = False,
+    deterministic: Annotated[bool, _setting("deterministic", "--deterministic")] = False,
+    devices: Annotated[int, _setting("devices")] = 1,
+    workers: Annotated[int | None, _setting("workers")] = None,
+    seed: Annotated[int, _setting("seed")] = 0,
+    window: Annotated[int, _setting("window")] = 512,
+    scale: Annotated[float, _setting("scale")] = 1e-4,
     wandb: Wandb = None,
     link: Annotated[
         str | None,
@@ -115,7 +99,7 @@ def train_command(
         "encoder": encoder,
         "architecture": architecture,
         "encoder_weights": encoder_weights,
-        "bands": tuple(band.strip() for band in bands.split(",")),
+        "bands": words(bands),
         "epochs": epochs,
         "batch_size": batch_size,
         "accumulate": accumulate,

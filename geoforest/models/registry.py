@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from geoforest.errors import InputError
 from geoforest.models.bundle import Bundle, load_bundle
-from geoforest.models.references import BUNDLED, Registry, split_reference
+from geoforest.models.references import BUNDLED, Registry, checked_name, split_reference
 
 if TYPE_CHECKING:
     from geoforest.models.torch_runtime import TorchPredictor
@@ -111,11 +111,23 @@ def push_model(bundle: Bundle, reference: str, aliases: Sequence[str] = ()) -> s
     RegistryError
         When the server cannot be reached, or refuses.
     """
+    registry, name = open_target(reference)
+    return registry.push(bundle, name, aliases)
+
+
+def open_target(reference: str) -> tuple[Registry, str]:
+    """Open the registry that a model is to be pushed to, and give the model's name in it.
+
+    Raises
+    ------
+    InputError
+        When ``reference`` cannot be pushed to.
+    """
     named = split_reference(reference)
     if named is None:
         raise InputError(f"{reference}: folder:PATH/NAME or wandb:ENTITY/PROJECT/NAME was wanted")
     registry, name = named
-    return open_registry(registry).push(bundle, name, aliases)
+    return open_registry(registry), checked_name(name)
 
 
 def load_model(

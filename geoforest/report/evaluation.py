@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
-
-import jinja2
 
 from geoforest import __version__
 from geoforest.errors import InputError
@@ -21,11 +16,13 @@ from geoforest.io.files import without_secrets
 from geoforest.models.bundle import ModelCard
 from geoforest.models.registry import load_model
 from geoforest.predict import Predictor
-from geoforest.stitch import mask_from_probability, quantise
+from geoforest.report.page import render
+from geoforest.stitch import mask_from_probability
 from geoforest.storage import new_folder
+from geoforest.tables import csv_text
 from geoforest.train import figures
 from geoforest.train.chips import Chip, read_split, refuse_labels
-from geoforest.train.evaluate import CURVE_THRESHOLDS, Evaluation, evaluate, predict_chip
+from geoforest.train.evaluate import CURVE_THRESHOLDS, Evaluation, evaluate
 from geoforest.train.metrics import DEFINITION, Counts
 
 METRICS_NAME: Final = "metrics.json"
@@ -45,7 +42,7 @@ class SplitResult:
     pictures: dict[str, bytes]
     chips: dict[str, bytes]
 
-    @property
+    @cached_property
     def scores(self) -> dict[str, float]:
         """Scores at the threshold, by name."""
         return self.evaluation.scores(self.threshold)
@@ -86,7 +83,8 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Judge a model on labelled chips and write scores, curves, figures and a report.
 
-    The threshold is that of the model's card, chosen on validation: a test split does not move it.
+    The threshold is that of the model's card unless another is given: no split moves it. Of a
+    model that was trained here, it was chosen on validation.
 
     Parameters
     ----------
@@ -149,7 +147,8 @@ def evaluate_model(
         if loss is not None:
             (folder / "loss.png").write_bytes(loss)
         (folder / REPORT_NAME).write_text(
-            _render(predictor.model_id, card, results, loss), encoding="utf-8"
+            _render(predictor.model_id, card, results, loss, threshold_given=threshold is not None),
+            encoding="utf-8",
         )
     return metrics
 
@@ -174,8 +173,7 @@ def judge_split(
     n_chips: int | None,
 ) -> SplitResult:
     """Evaluate a predictor on one split and draw it."""
-    scale = card.reflectance_scale
-    evaluation = evaluate(predictor, chips, scale=scale)
+    evaluation = evaluate(predictor, chips, scale=card.reflectance_scale)
     marked = evaluation.curve([threshold])[0]
     pictures = {
         "precision_recall": figures.precision_recall_figure(
@@ -190,8 +188,7 @@ def judge_split(
     by_name = {chip.name: chip for chip in chips}
     for name in _chosen(evaluation.counts(threshold), n_chips):
         chip = by_name[name]
-        stored = quantise(predict_chip(predictor, chip, scale=scale), chip.observed)
-        predicted = mask_from_probability(stored, threshold)
+        predicted = mask_from_probability(evaluation.stored[name], threshold)
         drawn[name] = figures.chip_figure(name, chip.dn, chip.mask, predicted, card.bands)
     return SplitResult(split, evaluation, threshold, pictures, drawn)
 
@@ -220,13 +217,13 @@ def _write_split(folder: Path, result: SplitResult) -> None:
     thresholds = sorted({*CURVE_THRESHOLDS, result.threshold, result.evaluation.best_threshold()})
     curve = result.evaluation.curve(thresholds)
     (folder / "precision_recall.csv").write_text(
-        _csv([point.model_dump() for point in curve]), encoding="utf-8"
+        csv_text([point.model_dump() for point in curve]), encoding="utf-8"
     )
     rows = [
         {"chip": name, **asdict(counts), **_scores_or_blanks(counts)}
         for name, counts in result.evaluation.counts(result.threshold).items()
     ]
-    (folder / "chips.csv").write_text(_csv(rows), encoding="utf-8")
+    (folder / "chips.csv").write_text(csv_text(rows), encoding="utf-8")
 
 
 def _scores_or_blanks(counts: Counts) -> dict[str, Any]:
@@ -235,27 +232,20 @@ def _scores_or_blanks(counts: Counts) -> dict[str, Any]:
     return scores if counts.pixels else dict.fromkeys(scores, "")
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
-
-
 def _has_history(card: ModelCard) -> bool:
     return bool(card.training.get("history"))
 
 
 def _render(
-    model_id: str, card: ModelCard, results: Sequence[SplitResult], loss: bytes | None
+    model_id: str,
+    card: ModelCard,
+    results: Sequence[SplitResult],
+    loss: bytes | None,
+    *,
+    threshold_given: bool,
 ) -> str:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["picture"] = lambda png: base64.b64encode(png).decode()
-    template = environment.from_string(
-        (files("geoforest") / "report" / "evaluation.html").read_text(encoding="utf-8")
-    )
-    return template.render(
+    return render(
+        "evaluation.html",
         version=__version__,
         model_id=model_id,
         card=card,
@@ -263,4 +253,5 @@ def _render(
         columns=_SCORES,
         results=results,
         loss=loss,
+        threshold_given=threshold_given,
     )

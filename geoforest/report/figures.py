@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from geoforest.picture import MASK_COLOURS, MASK_NAMES, true_colour
+from geoforest.picture import MASK_COLOURS, MASK_NAMES, mask_image, png, true_colour
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability, Valid
 
 if TYPE_CHECKING:
@@ -84,9 +81,7 @@ def quicklook(
         shown, extent=extent, vmin=0, vmax=1, cmap="viridis", interpolation="nearest"
     )
     figure.colorbar(ramp, ax=chance, shrink=0.6, label="probability of forest")
-    codes = np.searchsorted(list(MASK_COLOURS), mask)
-    colours = ListedColormap(list(MASK_COLOURS.values()))
-    classes.imshow(codes, extent=extent, vmin=0, vmax=2, cmap=colours, interpolation="nearest")
+    mask_image(classes, mask, extent=extent)
     classes.legend(
         handles=[
             Patch(facecolor=MASK_COLOURS[code], edgecolor="black", label=name)
@@ -100,12 +95,7 @@ def quicklook(
         _draw_scale_bar(scene, bounds)
     if title:
         figure.suptitle(title, parse_math=False)
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        # A name in a script that the font lacks is shown as boxes.
-        warnings.filterwarnings("ignore", ".*[Gg]lyph.*missing")
-        figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
+    return png(figure)
 
 
 def _draw_polygons(axes: Axes, polygons: geopandas.GeoDataFrame) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
 import numpy as np
 import rasterio
 from rasterio.enums import Resampling
@@ -16,6 +13,7 @@ from geoforest.errors import ReadError
 from geoforest.grid import PREVIEW_PX
 from geoforest.io.geotiff import read_decimated
 from geoforest.report.figures import quicklook
+from geoforest.report.page import render
 from geoforest.types import Array, Valid
 
 if TYPE_CHECKING:
@@ -29,18 +27,10 @@ if TYPE_CHECKING:
 
 def write_report(path: Path, job: Job, made: Made, summary: Summary) -> None:
     """Render the report with a quicklook inside it; no network is needed to read it."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(
-        (files("geoforest") / "report" / "report.html").read_text(encoding="utf-8")
+    page = render(
+        "report.html", summary=summary, card=job.bundle.card, picture=made.quicklook or b""
     )
-    path.write_text(
-        template.render(
-            summary=summary,
-            card=job.bundle.card,
-            picture=base64.b64encode(made.quicklook or b"").decode(),
-        ),
-        encoding="utf-8",
-    )
+    path.write_text(page, encoding="utf-8")
 
 
 def scene_quicklook(

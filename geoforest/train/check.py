@@ -14,7 +14,7 @@ import shapely
 
 from geoforest.errors import DataError
 from geoforest.io.files import Place, open_place
-from geoforest.reflectance import observed
+from geoforest.reflectance import BandStatistics, observed
 from geoforest.train.chips import (
     Fault,
     Pair,
@@ -26,6 +26,8 @@ from geoforest.train.chips import (
     mask_codes,
     pair_faults,
     read_pairs,
+    several,
+    shape_px,
     split_faults,
 )
 from geoforest.types import FOREST, NO_OBSERVATION, Array, Progress
@@ -121,6 +123,7 @@ class _Split:
     labelled_px: int = 0
     forest_px: int = 0
     codes: set[int] = field(default_factory=set)
+    statistics: BandStatistics = field(default_factory=BandStatistics)
     images: list[_Image] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -158,7 +161,8 @@ def check_data(
     DataCheck
         Errors: a missing ``train`` or ``validation``; unpaired and unreadable files; counts of
         bands, shapes, sides, types and codes that training refuses; ``train`` or ``validation``
-        without one of the classes; the same image in two splits.
+        without one of the classes; a band of ``train`` with one value everywhere; the same image
+        in two splits.
         Warnings: values that look wrong; the same image twice in a split; georeferenced chips of
         two splits that share ground (only chips of one CRS are compared); several CRS or types; a
         mask that lies elsewhere than its image; ``test`` without one of the classes.
@@ -203,9 +207,10 @@ def _check_pair(
     image = _decoded(split, pair.image, image_data)
     mask = _decoded(split, pair.mask, mask_data)
     if image is not None:
-        seen = _observed(image)
-        split.images.append(_kept(split, pair, image, seen))
-        split.warn(pair.image, *_odd_values(image, seen, split.bands))
+        seen = observed(image.values, nodata=image.nodata)
+        values = image.values[:, seen]
+        split.images.append(_kept(split, pair, image, values))
+        split.warn(pair.image, *_odd_values(image, values, split.bands))
     if mask is not None:
         split.codes |= mask_codes(mask)
     if image is None or mask is None:
@@ -214,8 +219,11 @@ def _check_pair(
         return
     if _elsewhere(image, mask):
         split.warn(pair.mask, f"lies elsewhere on the ground than {pair.image}")
-    codes = labels(mask, observed(image.values, nodata=image.nodata))
-    split.labelled_px += int(np.count_nonzero(codes != NO_OBSERVATION))
+    codes = labels(mask, seen)
+    labelled = codes != NO_OBSERVATION
+    if split.folder.name == "train":
+        split.statistics += BandStatistics.of(image.values, labelled)
+    split.labelled_px += int(np.count_nonzero(labelled))
     split.forest_px += int(np.count_nonzero(codes == FOREST))
 
 
@@ -238,18 +246,12 @@ def _kept(split: _Split, pair: Pair, image: Raster, seen: Array) -> _Image:
         split=split.folder.name,
         where=str(pair.image),
         digest=digest.digest(),
-        shape=f"{rows} x {cols} px",
+        shape=shape_px(values),
         dtype=str(values.dtype),
         peak=float(seen.max(initial=0)),
         crs=image.crs.to_string() if image.crs else None,
         inside=(left + dx, bottom + dy, right - dx, top - dy),
     )
-
-
-def _observed(image: Raster) -> Array:
-    """Values ``(band, pixel)`` of the pixels that every band has."""
-    values: Array = image.values[:, observed(image.values, nodata=image.nodata)]
-    return values
 
 
 def _odd_values(image: Raster, seen: Array, bands: Sequence[str]) -> Iterator[str]:
@@ -286,11 +288,16 @@ def _elsewhere(image: Raster, mask: Raster) -> bool:
 
 
 def _check_whole(split: _Split) -> None:
-    shapes = _several((image.shape, image.where) for image in split.images)
-    if shapes:
-        split.fail([Fault(str(split.folder), f"chips of several shapes: {shapes}; one was wanted")])
-    dtypes = {image.dtype for image in split.images}
-    split.fail(split_faults(split.folder, dtypes, split.codes))
+    split.fail(
+        split_faults(
+            split.folder,
+            dtypes={image.dtype for image in split.images},
+            codes=split.codes,
+            shapes=((image.shape, image.where) for image in split.images),
+            bands=split.bands,
+            statistics=split.statistics,
+        )
+    )
     peak = max((image.peak for image in split.images if image.dtype.startswith("float")), default=0)
     if 0 < peak <= _MAX_REFLECTANCE:
         split.warn(
@@ -353,25 +360,9 @@ def _shared_ground(images: Sequence[_Image]) -> Iterator[Finding]:
 def _mixture(root: Place, images: Iterable[_Image]) -> Iterator[Finding]:
     """Find what should be the same throughout a set."""
     images = list(images)
-    for kind, several in (
-        ("CRS", _several((image.crs or "none", image.where) for image in images)),
-        ("types", _several((image.dtype, image.where) for image in images)),
+    for kind, found in (
+        ("CRS", several((image.crs or "none", image.where) for image in images)),
+        ("types", several((image.dtype, image.where) for image in images)),
     ):
-        if several:
-            yield Finding("warning", str(root), f"images of several {kind}: {several}")
-
-
-def _several(items: Iterable[tuple[str, str]]) -> str | None:
-    """Count kinds and give an example of each; None when there are not several.
-
-    Examples
-    --------
-    >>> _several([("uint8", "a"), ("uint16", "b"), ("uint8", "c")])
-    'uint8 (2, such as a), uint16 (1, such as b)'
-    """
-    kinds: dict[str, list[str]] = {}
-    for kind, where in items:
-        kinds.setdefault(kind, []).append(where)
-    if len(kinds) < 2:
-        return None
-    return ", ".join(f"{kind} ({len(where)}, such as {where[0]})" for kind, where in kinds.items())
+        if found:
+            yield Finding("warning", str(root), f"images of several {kind}: {found}")

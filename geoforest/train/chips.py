@@ -18,6 +18,7 @@ from geoforest.errors import DataError
 from geoforest.io.files import Place, open_place, read_ahead
 from geoforest.reflectance import BandStatistics, observed
 from geoforest.storage import write_durably
+from geoforest.tables import csv_text
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
 _CODES = (OTHER, FOREST, NO_OBSERVATION)
@@ -115,21 +116,22 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
     """
     folder = open_place(data) / split
     pairs, faults = find_pairs(folder)
-    _refuse(faults)
+    refuse(faults)
     chips: list[Chip] = []
     codes: set[int] = set()
     for pair, image_data, mask_data in read_pairs(pairs):
         image = decode(pair.image, image_data.result())
         mask = decode(pair.mask, mask_data.result())
-        _refuse(pair_faults(pair, image, mask, n_bands=n_bands))
+        refuse(pair_faults(pair, image, mask, n_bands=n_bands))
         seen = observed(image.values, nodata=image.nodata)
         chips.append(Chip(pair.image.stem, image.values, labels(mask, seen), seen))
         codes |= mask_codes(mask)
-    _refuse(split_faults(folder, {str(chip.dn.dtype) for chip in chips}, codes))
+    refuse(split_faults(folder, dtypes={str(chip.dn.dtype) for chip in chips}, codes=codes))
     return chips
 
 
-def _refuse(faults: Iterable[Fault]) -> None:
+def refuse(faults: Iterable[Fault]) -> None:
+    """Raise the first fault, if there is one, as a DataError."""
     for fault in faults:
         raise DataError(f"{fault.where}: {fault.what}")
 
@@ -212,8 +214,16 @@ def pair_faults(pair: Pair, image: Raster, mask: Raster, *, n_bands: int) -> Ite
         yield Fault(str(pair.mask), f"code {min(strange)}; {_WANTED_CODES}")
 
 
-def split_faults(folder: Place, dtypes: Collection[str], codes: set[int]) -> Iterator[Fault]:
-    """Find what keeps chips, each in order, from being a set.
+def split_faults(
+    folder: Place,
+    *,
+    dtypes: Collection[str] = (),
+    codes: Collection[int] = (),
+    shapes: Iterable[tuple[str, str]] = (),
+    bands: Sequence[str] = (),
+    statistics: BandStatistics | None = None,
+) -> Iterator[Fault]:
+    """Find what keeps chips, each in order, from being a set; what is not given is not judged.
 
     Parameters
     ----------
@@ -223,13 +233,46 @@ def split_faults(folder: Place, dtypes: Collection[str], codes: set[int]) -> Ite
         Of the images.
     codes
         In the files of the masks.
+    shapes
+        Of the images, as :func:`shape_px` has them, with their names; only training and choosing
+        want one shape.
+    bands, statistics
+        Of the images and their labelled pixels: a constant band cannot be normalised.
     """
+    if found := several(shapes):
+        yield Fault(str(folder), f"chips of several shapes: {found}; one was wanted")
     if len(dtypes) > 1:
         what = f"chips of types {', '.join(sorted(dtypes))}; one was wanted"
         yield Fault(f"{folder}/images", what)
-    if codes == {OTHER, NO_OBSERVATION}:
+    if set(codes) == {OTHER, NO_OBSERVATION}:
         what = f"codes 0 and 255 only, so that 255 may be meant as forest; {_WANTED_CODES}"
         yield Fault(f"{folder}/masks", what)
+    if statistics is not None and statistics.count:
+        for band, mean, spread in zip(bands, statistics.mean, statistics.std, strict=True):
+            # A constant has a spread of rounding errors only.
+            if not spread > 1e-6 * abs(mean):
+                yield Fault(f"{folder}/images", f"band {band} has one value everywhere")
+
+
+def shape_px(values: Array) -> str:
+    """Rows and columns of an array ``(..., row, col)``, for messages."""
+    return f"{values.shape[-2]} x {values.shape[-1]} px"
+
+
+def several(items: Iterable[tuple[str, str]]) -> str | None:
+    """Count kinds and give an example of each; None when there are not several.
+
+    Examples
+    --------
+    >>> several([("uint8", "a"), ("uint16", "b"), ("uint8", "c")])
+    'uint8 (2, such as a), uint16 (1, such as b)'
+    """
+    kinds: dict[str, list[str]] = {}
+    for kind, where in items:
+        kinds.setdefault(kind, []).append(where)
+    if len(kinds) < 2:
+        return None
+    return ", ".join(f"{kind} ({len(where)}, such as {where[0]})" for kind, where in kinds.items())
 
 
 def mask_codes(mask: Raster) -> set[int]:
@@ -271,7 +314,7 @@ def refuse_labels(
     forest_px, other_px = (
         sum(int(np.count_nonzero(chip.mask == code)) for chip in chips) for code in (FOREST, OTHER)
     )
-    _refuse(
+    refuse(
         label_faults(
             open_place(data) / split,
             forest_px=forest_px,
@@ -297,11 +340,11 @@ def channel_statistics(chips: Sequence[Chip]) -> BandStatistics:
 
 
 def write_statistics(path: str | Path, bands: Sequence[str], statistics: BandStatistics) -> None:
-    """Write a CSV of band, mean, standard deviation and count of pixels, whole or not at all.
-
-    Numbers are written so that they read back as they were.
-    """
-    rows = zip(bands, statistics.mean.tolist(), statistics.std.tolist(), strict=True)
-    lines = ["band,mean,std,count"]
-    lines += [f"{band},{mean!r},{std!r},{statistics.count}" for band, mean, std in rows]
-    write_durably(Path(path), ("\n".join(lines) + "\n").encode())
+    """Write a CSV of band, mean, standard deviation and count of pixels, whole or not at all."""
+    rows = [
+        {"band": band, "mean": mean, "std": std, "count": statistics.count}
+        for band, mean, std in zip(
+            bands, statistics.mean.tolist(), statistics.std.tolist(), strict=True
+        )
+    ]
+    write_durably(Path(path), csv_text(rows).encode())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 from typing import Final
 
@@ -30,7 +30,7 @@ from geoforest.train.metrics import (
     pooled,
     support_weighted,
 )
-from geoforest.types import NO_OBSERVATION
+from geoforest.types import NO_OBSERVATION, Mask, StoredProbability
 
 CURVE_THRESHOLDS: Final = (1e-6, 1e-3, *(step / 20 for step in range(1, 21)))
 """Of the precision-recall curve: 1e-6, 1e-3, 0.05, 0.10 ... 1.00."""
@@ -54,21 +54,34 @@ class Evaluation:
     ----------
     chips
         By name.
-    edges
-        By distance from the edge of forest, one for each of
-        :data:`geoforest.train.edges.RANGES_PX`.
+    stored
+        Stored probability by name of the chip, uint8 ``(row, col)``.
+    truth
+        Mask codes by name of the chip, ``(row, col)``.
     logits
         Of all chips, not rounded: what a temperature is fitted to.
     """
 
     chips: dict[str, ProbabilityHistogram]
-    edges: tuple[ProbabilityHistogram, ...]
+    stored: dict[str, StoredProbability]
+    truth: dict[str, Mask]
     logits: LogitHistogram
 
-    @property
+    @cached_property
     def total(self) -> ProbabilityHistogram:
         """All chips added up."""
         return reduce(add, self.chips.values(), ProbabilityHistogram.empty())
+
+    @cached_property
+    def edges(self) -> tuple[ProbabilityHistogram, ...]:
+        """By distance from the edge of forest, as :data:`geoforest.train.edges.RANGES_PX`."""
+        edges = tuple(ProbabilityHistogram.empty() for _ in RANGES_PX)
+        for name, truth in self.truth.items():
+            distance = distance_to_edge(truth)
+            for (low, high), histogram in zip(RANGES_PX, edges, strict=True):
+                near = in_range(distance, low, high)
+                histogram.add(np.where(near, truth, NO_OBSERVATION), self.stored[name])
+        return edges
 
     def best_threshold(self) -> float:
         """Threshold of best pooled F1: for validation chips only."""
@@ -140,31 +153,28 @@ def evaluate(predictor: Predictor, chips: Sequence[Chip], *, scale: float = 1e-4
     GeoforestError
         When the predictor gives no numbers.
     """
-    by_chip: dict[str, ProbabilityHistogram] = {}
-    edges = tuple(ProbabilityHistogram.empty() for _ in RANGES_PX)
-    logits = LogitHistogram()
-    for chip in chips:
-        probability = predict_chip(predictor, chip, scale=scale)
-        logits.add(chip.mask, probability)
-        stored = quantise(probability, chip.observed)
-        by_chip[chip.name] = ProbabilityHistogram.empty()
-        by_chip[chip.name].add(chip.mask, stored)
-        distance = distance_to_edge(chip.mask)
-        for (low, high), histogram in zip(RANGES_PX, edges, strict=True):
-            near = in_range(distance, low, high)
-            histogram.add(np.where(near, chip.mask, NO_OBSERVATION), stored)
-    return Evaluation(by_chip, edges, logits)
+    return counted(
+        chips,
+        (predictor(chip.dn[None], scale=scale, valid=chip.observed[None])[0] for chip in chips),
+    )
 
 
-def predict_chip(predictor: Predictor, chip: Chip, *, scale: float = 1e-4) -> NDArray[np.float32]:
-    """Probability ``(row, col)`` of one chip, float32, of all that was observed.
+def counted(chips: Sequence[Chip], probabilities: Iterable[NDArray[np.float32]]) -> Evaluation:
+    """Count probabilities ``(row, col)``, float32, one array a chip.
 
     Raises
     ------
     GeoforestError
-        When the predictor gives no numbers: its weights are damaged or overflow.
+        When one is no number: weights are damaged or overflow.
     """
-    probability = predictor(chip.dn[None], scale=scale, valid=chip.observed[None])[0]
-    if not np.isfinite(probability).all():
-        raise GeoforestError(f"chip {chip.name}: the model gives no number for some pixels")
-    return probability
+    by_chip: dict[str, ProbabilityHistogram] = {}
+    stored: dict[str, StoredProbability] = {}
+    logits = LogitHistogram()
+    for chip, probability in zip(chips, probabilities, strict=True):
+        if not np.isfinite(probability).all():
+            raise GeoforestError(f"chip {chip.name}: the model gives no number for some pixels")
+        logits.add(chip.mask, probability)
+        stored[chip.name] = quantise(probability, chip.observed)
+        by_chip[chip.name] = ProbabilityHistogram.empty()
+        by_chip[chip.name].add(chip.mask, stored[chip.name])
+    return Evaluation(by_chip, stored, {chip.name: chip.mask for chip in chips}, logits)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap, to_rgb
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from geoforest.picture import MASK_COLOURS, true_colour
+from geoforest.picture import mask_image, png, true_colour
 from geoforest.reflectance import ndvi
 from geoforest.train.calibration import ReliabilityBin
 from geoforest.train.evaluate import EdgeScore
@@ -73,7 +71,7 @@ def chip_figure(name: str, dn: Array, truth: Mask, predicted: Mask, bands: Seque
         f"{name}: " + ", ".join(f"{score} {value:.3f}" for score, value in scores.items()),
         parse_math=False,
     )
-    return _png(figure)
+    return png(figure)
 
 
 def precision_recall_figure(
@@ -106,7 +104,7 @@ def precision_recall_figure(
     )
     axes.set(xlabel="recall of forest", ylabel="precision of forest", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="lower left")
-    return _png(figure)
+    return png(figure)
 
 
 def loss_figure(history: Sequence[Mapping[str, Any]]) -> bytes:
@@ -137,7 +135,7 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> bytes:
     axes.set(xlabel="epoch", ylabel="loss")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def reliability_figure(bins: Sequence[ReliabilityBin], *, ece: float) -> bytes:
@@ -161,7 +159,7 @@ def reliability_figure(bins: Sequence[ReliabilityBin], *, ece: float) -> bytes:
     )
     axes.set(xlabel="probability", ylabel="share of forest in truth", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend(loc="upper left")
-    return _png(figure)
+    return png(figure)
 
 
 def edge_figure(edges: Sequence[EdgeScore]) -> bytes:
@@ -178,7 +176,7 @@ def edge_figure(edges: Sequence[EdgeScore]) -> bytes:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set(xlabel="distance from the edge of forest in truth, px", ylabel="wrong pixels")
     axes.margins(y=0.12)
-    return _png(figure)
+    return png(figure)
 
 
 def sweep_figure(trials: Sequence[Mapping[str, Any]], *, metric: str) -> bytes:
@@ -186,7 +184,7 @@ def sweep_figure(trials: Sequence[Mapping[str, Any]], *, metric: str) -> bytes:
     done = sorted((t for t in trials if t["value"] is not None), key=lambda t: t["value"])
     figure, axes = _one_panel(height=1.2 + 0.32 * max(len(done), 1))
     names = [
-        ", ".join(f"{name} {value}" for name, value in trial["parameters"].items())
+        ", ".join(f"{name} {_end(str(value))}" for name, value in trial["parameters"].items())
         for trial in done
     ]
     places = np.arange(len(done))
@@ -197,7 +195,12 @@ def sweep_figure(trials: Sequence[Mapping[str, Any]], *, metric: str) -> bytes:
     axes.invert_yaxis()
     axes.grid(axis="x", alpha=0.4)
     axes.set(xlabel=metric)
-    return _png(figure)
+    return png(figure)
+
+
+def _end(text: str) -> str:
+    """Cut a long text, such as a path, to its end: longer ones would leave no room for the axes."""
+    return text if len(text) <= 24 else f"…{text[-23:]}"
 
 
 def _true_colour_bands(bands: Sequence[str]) -> list[int]:
@@ -222,9 +225,7 @@ def _picture(axes: Axes, picture: NDArray[np.float64], title: str) -> None:
 
 
 def _codes(axes: Axes, mask: Mask, title: str) -> None:
-    codes = np.searchsorted(list(MASK_COLOURS), mask)
-    colours = ListedColormap(list(MASK_COLOURS.values()))
-    axes.imshow(codes, vmin=0, vmax=2, cmap=colours, interpolation="nearest")
+    mask_image(axes, mask)
     axes.set(title=title, xticks=[], yticks=[])
 
 
@@ -234,12 +235,3 @@ def _one_panel(height: float = 4.6) -> tuple[Figure, Axes]:
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    with warnings.catch_warnings():
-        # A name in a script that the font lacks is shown as boxes.
-        warnings.filterwarnings("ignore", ".*[Gg]lyph.*missing")
-        figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()

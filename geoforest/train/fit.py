@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,30 +15,51 @@ import torch
 from geoforest import __version__
 from geoforest.config import TrainSettings, checked
 from geoforest.errors import DataError, InputError, OutputError
-from geoforest.io.files import without_secrets
-from geoforest.models.bundle import CARD_NAME, Bundle, ModelCard, save_bundle
-from geoforest.models.torch_runtime import TorchPredictor, best_device
+from geoforest.io.files import open_place, without_secrets
+from geoforest.models.bundle import CARD_NAME, ModelCard, save_bundle
+from geoforest.models.copies import save_copy
+from geoforest.models.torch_runtime import best_device
 from geoforest.reflectance import BandStatistics
-from geoforest.train.calibration import (
-    expected_calibration_error,
-    fit_temperature,
-    reliability,
-)
 from geoforest.train.chips import (
     Chip,
     channel_statistics,
     read_split,
+    refuse,
     refuse_labels,
+    shape_px,
+    split_faults,
     write_statistics,
 )
-from geoforest.train.evaluate import Evaluation, evaluate
 from geoforest.train.initial import initial_network
+from geoforest.train.judge import judged_card
 from geoforest.train.loop import Epoch, OnEpoch, fit
 from geoforest.train.metrics import DEFINITION
 from geoforest.train.resume import open_training, training_identity
-from geoforest.train.tracking import NoTracker, Tracker, tracked
+from geoforest.train.tracking import Tracker, tracked
 
 STATISTICS_NAME = "channel_statistics.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingChips:
+    """Chips that can be trained on, as often as one likes: no training changes them.
+
+    Attributes
+    ----------
+    data
+        Where they were read.
+    bands
+        Of the chips, in order.
+    splits
+        ``train`` and ``validation``.
+    statistics
+        Of ``train``.
+    """
+
+    data: str | Path
+    bands: tuple[str, ...]
+    splits: dict[str, list[Chip]]
+    statistics: BandStatistics
 
 
 def train(
@@ -62,7 +83,7 @@ def train(
         Folder, local or on S3, with ``train`` and ``validation``, each with ``images`` and
         ``masks``.
     out
-        Bundle folder to make.
+        Bundle folder to make; ``channel_statistics.csv`` lies in it beside weights and card.
     name
         Of the model; by default that of the folder.
     about
@@ -95,59 +116,69 @@ def train(
     """
     chosen = checked(TrainSettings, settings)
     out = Path(out)
-    if out.exists() and not (out / CARD_NAME).is_file():
-        raise OutputError(f"{out}: exists and is no model bundle; choose another name")
-    chips, statistics = read_chips(data, chosen.bands)
-    _check_batches(data, chips["train"], chosen)
+    # Before the reading, which may take minutes.
+    _refuse_other(out)
+    chips = read_chips(data, chosen.bands)
+    return train_chips(
+        chips, out, chosen, name=name, about=about, on_epoch=on_epoch, tracker=tracker
+    )
+
+
+def train_chips(
+    chips: TrainingChips,
+    out: Path,
+    settings: TrainSettings,
+    *,
+    name: str | None = None,
+    about: Mapping[str, Any] | None = None,
+    on_epoch: OnEpoch = lambda epoch: None,
+    tracker: Tracker | None = None,
+) -> ModelCard:
+    """Train on chips that are read already; all else as for :func:`train`."""
+    _refuse_other(out)
+    _check_batches(chips.data, chips.splits["train"], settings)
     name = name or out.name
     # What it refuses, it refuses before the training.
-    card = _card(name, chosen, chips, statistics, about or {})
-    network = initial_network(chosen)
-    told = tracker or NoTracker()
+    card = _card(name, settings, chips.splits, chips.statistics, about or {})
+    network = initial_network(settings)
+    told = tracker or Tracker()
 
     def tell(epoch: Epoch) -> None:
         told.log_epoch(epoch)
         on_epoch(epoch)
 
     with (
-        open_training(out, training_identity(chosen, chips)) as work,
-        tracked(told, chosen.model_dump(mode="json"), name=name),
+        open_training(out, training_identity(settings, chips.splits)) as work,
+        tracked(told, settings.model_dump(mode="json"), name=name),
     ):
-        history = fit(network, chips, statistics, chosen, work, tell)
+        history = fit(network, chips.splits, chips.statistics, settings, work, tell)
         card = _with_history(card, history)
-        bundle = save_bundle(work / "bundle", _stored(network, half=chosen.half), card)
-        card = judged_card(bundle, chips["validation"], scale=chosen.scale, device=best_device())
-        bundle = save_bundle(out, bundle.state_dict(), card)
-        write_statistics(out / STATISTICS_NAME, chosen.bands, statistics)
+        bundle = save_bundle(work / "bundle", _stored(network, half=settings.half), card)
+        validation = chips.splits["validation"]
+        card = judged_card(bundle, validation, scale=settings.scale, device=best_device())
+        bundle = save_bundle(bundle.path, bundle.state_dict(), card)
+        write_statistics(bundle.path / STATISTICS_NAME, settings.bands, chips.statistics)
+        bundle = save_copy(bundle, out)
         # Of the best epoch, where a tracker would take the last.
         told.log_summary({"val_loss": lowest_loss(card), **card.metrics})
         told.log_bundle(bundle, name)
     return card
 
 
-def read_chips(
-    data: str | Path, bands: Sequence[str]
-) -> tuple[dict[str, list[Chip]], BandStatistics]:
+def read_chips(data: str | Path, bands: Sequence[str]) -> TrainingChips:
     """Read the chips of a training, and the statistics of those that are learnt from.
-
-    Returns
-    -------
-    chips
-        Of ``train`` and ``validation``.
-    statistics
-        Of ``train``.
 
     Raises
     ------
     DataError
         When the chips cannot be trained on with any settings.
     """
-    chips = {
+    splits = {
         split: read_split(data, split, n_bands=len(bands)) for split in ("train", "validation")
     }
-    statistics = channel_statistics(chips["train"])
-    _check_usable(data, chips, bands, statistics)
-    return chips, statistics
+    statistics = channel_statistics(splits["train"])
+    _check_usable(data, splits, bands, statistics)
+    return TrainingChips(data, tuple(bands), splits, statistics)
 
 
 def lowest_loss(card: ModelCard) -> float:
@@ -157,42 +188,9 @@ def lowest_loss(card: ModelCard) -> float:
     return min(float(loss) for loss in losses if loss is not None)
 
 
-def judged_card(
-    bundle: Bundle, chips: Sequence[Chip], *, scale: float = 1e-4, device: str = "cpu"
-) -> ModelCard:
-    """Choose temperature and threshold on validation chips.
-
-    Returns
-    -------
-    ModelCard
-        That of the bundle with temperature, threshold, its curve, and metrics.
-
-    Raises
-    ------
-    GeoforestError
-        When the model gives no numbers.
-    """
-
-    def judge(temperature: float) -> tuple[ModelCard, Evaluation]:
-        card = bundle.card.model_copy(update={"temperature": temperature})
-        predictor = TorchPredictor(replace(bundle, card=card), device=device)
-        return card, evaluate(predictor, chips, scale=scale)
-
-    card, evaluation = judge(1.0)
-    logits = evaluation.logits
-    temperature = fit_temperature(logits)
-    if temperature != 1.0:
-        card, evaluation = judge(temperature)
-    threshold = evaluation.best_threshold()
-    scores = evaluation.scores(threshold)
-    scores["ece_uncalibrated"] = expected_calibration_error(reliability(logits.at(1.0)))
-    return card.model_copy(
-        update={
-            "threshold": threshold,
-            "threshold_curve": tuple(evaluation.curve()),
-            "metrics": {f"validation_{name}": value for name, value in scores.items()},
-        }
-    )
+def _refuse_other(out: Path) -> None:
+    if out.exists() and not (out / CARD_NAME).is_file():
+        raise OutputError(f"{out}: exists and is no model bundle; choose another name")
 
 
 def _stored(network: torch.nn.Module, *, half: bool) -> dict[str, torch.Tensor]:
@@ -270,20 +268,12 @@ def _check_usable(
     statistics: BandStatistics,
 ) -> None:
     """Find what would only fail after hours: shapes that make no batch, nothing to learn from."""
-    shown = without_secrets(str(data))
+    folder = open_place(data)
     for split, items in chips.items():
-        shapes = sorted({chip.mask.shape for chip in items})
-        if len(shapes) > 1:
-            odd = next(chip.name for chip in items if chip.mask.shape == shapes[1])
-            raise DataError(
-                f"{shown}/{split}: chips of several shapes ({shapes[0]}, and {shapes[1]} as "
-                f"{odd}); one was wanted"
-            )
+        shapes = ((shape_px(chip.mask), chip.name) for chip in items)
+        refuse(split_faults(folder / split, shapes=shapes))
         refuse_labels(data, split, items)
-    for band, mean, spread in zip(bands, statistics.mean, statistics.std, strict=True):
-        # A constant has a spread of rounding errors only.
-        if not spread > 1e-6 * abs(mean):
-            raise DataError(f"{shown}/train/images: band {band} has one value everywhere")
+    refuse(split_faults(folder / "train", bands=bands, statistics=statistics))
 
 
 def _check_batches(data: str | Path, chips: Sequence[Chip], settings: TrainSettings) -> None:

@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -26,6 +27,7 @@ from geoforest.train.augmentation import ChipDataset, EpochSampler, Sample
 from geoforest.train.chips import Chip
 from geoforest.train.module import SegmentationModule
 from geoforest.train.resume import BEST_NAME, LAST_NAME
+from geoforest.types import NO_OBSERVATION
 
 _MAX_WORKERS = 8
 
@@ -96,9 +98,10 @@ def fit(
     history = _History(settings.seed, on_epoch, last)
     if not _is_over(history.epochs, settings):
         _train(module, chips, statistics, settings, folder, history)
-        # With several devices the epochs were counted in other processes: the checkpoint has them.
-        history.restore(last)
-        history.tell()
+        if settings.devices > 1:
+            # The epochs were counted in other processes: the checkpoint has them.
+            history.restore(last)
+            history.tell()
     if not any(np.isfinite(epoch["val_loss"]) for epoch in history.epochs):
         # Going on from here would help nobody.
         last.unlink()
@@ -106,8 +109,7 @@ def fit(
             "training diverged: the validation loss was no number after any epoch; a lower "
             f"learning rate than {settings.learning_rate:g} or clipped gradients may help"
         )
-    best = torch.load(folder / BEST_NAME, map_location="cpu", weights_only=True)
-    module.load_state_dict(best["state_dict"])
+    module.load_state_dict(_checkpoint(folder / BEST_NAME)["state_dict"])
     return history.epochs
 
 
@@ -162,7 +164,7 @@ def _loader(
 ) -> DataLoader[Sample]:
     training = split == "train"
     dataset = ChipDataset(
-        chips,
+        chips if training else _in_equal_shares(chips, settings.devices),
         mean=statistics.mean,
         std=statistics.std,
         augmentation=settings.augmentation if training else "none",
@@ -185,6 +187,15 @@ def _loader(
         # A last batch of one chip has no batch statistics.
         drop_last=training and chips_a_device > settings.batch_size,
     )
+
+
+def _in_equal_shares(chips: Sequence[Chip], devices: int) -> list[Chip]:
+    """Fill chips up with unlabelled ones, which count nothing, to as many on each device.
+
+    Lightning would fill up with the first chips again, which would count twice.
+    """
+    unlabelled = replace(chips[0], mask=np.full_like(chips[0].mask, NO_OBSERVATION))
+    return [*chips, *[unlabelled] * (-len(chips) % devices)]
 
 
 def _trainer(settings: TrainSettings, folder: Path, history: _History) -> pl.Trainer:
@@ -262,8 +273,7 @@ class _History(pl.Callback):
     def restore(self, checkpoint: Path) -> None:
         """Take up the epochs of a checkpoint, where there is one."""
         if checkpoint.exists():
-            loaded = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            self.load_state_dict(loaded["callbacks"][self.state_key])
+            self.load_state_dict(_checkpoint(checkpoint)["callbacks"][self.state_key])
 
     def tell(self) -> None:
         """Tell of the epochs that nobody was told of."""
@@ -281,6 +291,12 @@ class _History(pl.Callback):
     def __getstate__(self) -> dict[str, Any]:
         # Whoever listens does so in this process, not in those of other devices.
         return {**self.__dict__, "_on_epoch": None}
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """Open a checkpoint; of its tensors only those that are used are read."""
+    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return loaded
 
 
 @contextmanager

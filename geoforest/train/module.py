@@ -200,12 +200,23 @@ class _FeatureCache:
     def __init__(self) -> None:
         self._kept: dict[int, list[torch.Tensor]] = {}
         self._bytes = 0
+        self._room: int | None = None
 
     def get(self, index: int) -> list[torch.Tensor] | None:
         return self._kept.get(index)
 
     def keep(self, index: int, features: list[torch.Tensor]) -> None:
+        if self._room is None:
+            self._room = _room(features[0].device)
         size = sum(feature.numel() * feature.element_size() for feature in features)
-        if self._bytes + size <= _MAX_CACHED_BYTES:
+        if self._bytes + size <= self._room:
             self._kept[index] = list(features)
             self._bytes += size
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that features may take on a device; on a GPU half of what training leaves free."""
+    if device.type != "cuda":
+        return _MAX_CACHED_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    return min(_MAX_CACHED_BYTES, free // 2)

@@ -22,11 +22,21 @@ def training_identity(
     settings: TrainSettings, chips: Mapping[str, Sequence[Chip]]
 ) -> dict[str, Any]:
     """All that changes a weight: settings, initial weights and chips, both by their content."""
+    values = settings.model_dump(mode="json")
     return {
-        "settings": settings.model_dump(mode="json", exclude={"workers", "encoder_weights"}),
-        "encoder_weights": weights_digest(settings.encoder_weights),
+        "settings": {name: effect(name, value) for name, value in values.items()},
         "chips": {split: chips_digest(items) for split, items in chips.items()},
     }
+
+
+def effect(setting: str, value: Any) -> Any:
+    """Give what a value of a setting means to the weights.
+
+    A file of weights means its content, wherever it lies; what changes nothing means None.
+    """
+    if setting == "encoder_weights" and isinstance(value, str):
+        return weights_digest(value)
+    return None if setting == "workers" else value
 
 
 @contextmanager

@@ -7,31 +7,103 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from geoforest.errors import GeoforestError, GeoforestWarning
 from geoforest.models.wandb_client import connect, one_sentence, silence_wandb
+from geoforest.train.sweep_config import SweepConfig
 from geoforest.train.tracking import Tracker, WandbTracker, tracked
+from geoforest.train.trials import (
+    SweepResult,
+    Trial,
+    claimed,
+    finished,
+    prepared,
+    train_trial,
+    trial_folder,
+)
 
 TrainOne = Callable[[dict[str, Any], Tracker], float]
 """Settings of a trial, and the tracker to train with, to the lowest validation loss."""
 
 
+def run_wandb_sweep(
+    config: SweepConfig,
+    data: str | Path,
+    out: str | Path,
+    *,
+    project: str,
+    entity: str | None = None,
+    on_trial: Callable[[Trial], None] = lambda trial: None,
+    **fixed: Any,
+) -> SweepResult:
+    """Let Weights & Biases choose the settings of each trial; train and track them here.
+
+    Each call makes a new sweep there. What a killed one had trained into ``out`` is found again
+    where the server chooses the same settings, and the training that was interrupted resumes.
+
+    Parameters
+    ----------
+    config, data, out, on_trial, **fixed
+        As for :func:`geoforest.train.sweep.run_sweep`; the server keeps the study, not ``out``.
+    project, entity
+        Of the sweep; the entity is by default that of the key.
+
+    Raises
+    ------
+    InputError, DataError, OutputError
+        As for :func:`geoforest.train.sweep.run_sweep`; or when there is no key.
+    RegistryError
+        When the server cannot be reached, or refuses.
+    GeoforestError
+        When no trial succeeded.
+    """
+    out = Path(out)
+    chips, identity = prepared(config, data, fixed)
+    trials: list[Trial] = []
+
+    def train_one(chosen: dict[str, Any], tracker: Tracker) -> float:
+        parameters = {name: chosen[name] for name in config.parameters}
+        bundle = trial_folder(out, parameters)
+
+        def tell(trial: Trial) -> None:
+            trials.append(trial)
+            on_trial(trial)
+
+        try:
+            value = train_trial(chips, bundle, {**fixed, **parameters}, tracker)
+        except Exception as error:
+            tell(Trial(parameters, None, bundle, str(error)))
+            raise
+        tell(Trial(parameters, value, bundle))
+        return value
+
+    with claimed(out, identity):
+        sweep_with_wandb(
+            config.for_wandb(),
+            train_one,
+            project=project,
+            entity=entity,
+            count=config.run_cap,
+        )
+        return finished(out, trials)
+
+
 def sweep_with_wandb(
-    sweep: Mapping[str, Any] | str,
+    sweep: Mapping[str, Any],
     train_one: TrainOne,
     *,
     project: str,
     entity: str | None = None,
     count: int | None = None,
 ) -> str:
-    """Create a sweep, or join one, and train its trials in this process until it has no more.
+    """Create a sweep, and train its trials in this process until it has no more.
 
     Parameters
     ----------
     sweep
-        Configuration of a new sweep, or the id of one that is there: several machines may take
-        trials of the same sweep.
+        Configuration.
     train_one
         Trains one trial. Its tracker has begun a run already.
     project, entity
@@ -78,11 +150,7 @@ def sweep_with_wandb(
 
     with _environment_kept(), redirect_stdout(sys.stderr), one_sentence("wandb sweep"):
         os.environ["WANDB_SILENT"] = "true"
-        sweep_id = (
-            sweep
-            if isinstance(sweep, str)
-            else wandb.sweep(dict(sweep), entity=entity, project=project)
-        )
+        sweep_id = wandb.sweep(dict(sweep), entity=entity, project=project)
         wandb.agent(sweep_id, trial, entity=entity, project=project, count=count)
     if failures and not losses:
         raise GeoforestError(f"wandb sweep {sweep_id}: no trial succeeded ({failures[0]})")

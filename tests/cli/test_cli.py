@@ -13,7 +13,6 @@ import subprocess
 import sys
 import termios
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import geopandas
@@ -24,8 +23,8 @@ import shapely
 import torch
 
 from geoforest import __version__
-from geoforest.cli import main
 from tests import synthetic
+from tests.cli.conftest import Done
 
 COMMANDS = [
     "demo",
@@ -45,27 +44,6 @@ COMMANDS = [
     "model pull",
     "model push",
 ]
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def geoforest(capsys):
-    """Run the command in this process, where torch is loaded already."""
-
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Done(ended.value.code or 0, captured.out, captured.err)
-
-    return run
 
 
 def in_a_process(*arguments: object, code: str = "from geoforest.cli import main; main()") -> Done:

@@ -11,12 +11,13 @@ import pytest
 
 from geoforest.cli import main
 from tests import synthetic
-from tests.cli.test_cli import Done, in_a_process
+from tests.cli.conftest import Done
+from tests.cli.test_cli import in_a_process
 from tests.rar import Entry, needs_libarchive, write_rar
 from tests.servers import ACCESS_KEY, SECRET_KEY, FileServer, file_server, s3_bucket, s3_server
+from tests.synthetic import write_chips
 from tests.train.test_chips import upload
 from tests.train.test_fetch import ARCHIVE, FOLDERS, RECORD_WHOLE, publish
-from tests.train.test_fit import write_chips
 
 
 @pytest.fixture

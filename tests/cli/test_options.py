@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 
+from geoforest.cli._shared import warnings_said
 from geoforest.cli.train import train_command
 from geoforest.config import TrainSettings
-from geoforest.errors import GeoforestError
+from geoforest.errors import GeoforestError, GeoforestWarning
 from tests import synthetic
-from tests.cli.test_cli import geoforest  # noqa: F401 - a fixture
-from tests.train.test_fit import write_chips
+from tests.synthetic import write_chips
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +23,16 @@ def data(tmp_path_factory) -> Path:
 
 
 def test_each_setting_is_an_option_of_train():
-    assert TrainSettings.model_fields.keys() <= inspect.signature(train_command).parameters.keys()
+    options = inspect.signature(train_command, eval_str=True).parameters
+    for name, field in TrainSettings.model_fields.items():
+        default = ",".join(field.default) if name == "bands" else field.default
+        assert options[name].default == default
+        (option,) = options[name].annotation.__metadata__
+        assert field.description
+        assert option.help.lower() == f"{field.description.lower()}."
 
 
-def test_settings_and_the_link_are_handed_on(geoforest, tmp_path, monkeypatch):  # noqa: F811
+def test_settings_and_the_link_are_handed_on(geoforest, tmp_path, monkeypatch):
     told = {}
 
     def train(data, out, *, tracker, **settings):
@@ -57,7 +64,7 @@ def test_settings_and_the_link_are_handed_on(geoforest, tmp_path, monkeypatch): 
         (["--splits", "../set/validation"], "split '../set/validation': a name"),
     ],
 )
-def test_mistakes_in_evaluate(geoforest, data, tmp_path, options, message):  # noqa: F811
+def test_mistakes_in_evaluate(geoforest, data, tmp_path, options, message):
     done = geoforest("evaluate", "bundled", data, "--out", tmp_path / "e", *options)
     assert done.returncode == 2
     assert message in done.stderr
@@ -65,12 +72,12 @@ def test_mistakes_in_evaluate(geoforest, data, tmp_path, options, message):  # n
 
 
 def test_nothing_is_promoted_while_a_trial_is_missing(
-    geoforest,  # noqa: F811
+    geoforest,
     data,
     tmp_path,
     monkeypatch,
 ):
-    def train_trial(data, bundle, settings, tracker=None):
+    def train_trial(chips, bundle, settings, tracker=None):
         if settings["seed"] == 2:
             raise GeoforestError("out of luck")
         return settings["seed"] / 10
@@ -88,7 +95,7 @@ def test_nothing_is_promoted_while_a_trial_is_missing(
     assert json.loads(done.stdout)["best"] is None
 
 
-def test_mistakes_in_sweep(geoforest, data, tmp_path):  # noqa: F811
+def test_mistakes_in_sweep(geoforest, data, tmp_path):
     config = tmp_path / "sweep.yaml"
     config.write_text("{parameters: {encoder: {value: resnet18}}}")
     done = geoforest("sweep", config, tmp_path / "nowhere", "--out", tmp_path / "out")
@@ -99,3 +106,29 @@ def test_mistakes_in_sweep(geoforest, data, tmp_path):  # noqa: F811
     done = geoforest("sweep", config, data, "--out", config)
     assert done.returncode == 2
     assert "sweep.yaml: cannot be written to" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--registry", "nonsense"], "nonsense: folder:PATH/NAME or wandb:ENTITY/PROJECT/NAME"),
+        (["--registry", "folder:models/a b"], "'a b': no name for a model"),
+        (["--wandb", "forest"], "wandb:forest/sweep: wandb:ENTITY/PROJECT/NAME was wanted"),
+    ],
+)
+def test_a_place_that_cannot_be_promoted_to_is_refused_before_the_trainings(
+    geoforest, data, tmp_path, options, message
+):
+    config = tmp_path / "sweep.yaml"
+    config.write_text("{parameters: {encoder: {value: resnet18}}}")
+    done = geoforest("sweep", config, data, "--out", tmp_path / "out", *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_warnings_are_said_as_they_come(capsys):
+    with warnings_said():
+        warnings.warn("look out", GeoforestWarning, stacklevel=1)
+        warnings.warn("not ours", UserWarning, stacklevel=1)
+        assert capsys.readouterr().err == "warning: look out\n"

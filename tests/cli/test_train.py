@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from geoforest.models.bundle import load_bundle
 from geoforest.models.registry import open_model
-from tests.cli.test_cli import geoforest  # noqa: F401 - a fixture
-from tests.models.wandb_server import UNCLOSED, WandbServer, end_wandb, wandb_server
-from tests.train.test_fit import write_chips
-from tests.train.test_tracking import environment, of_kind, values  # noqa: F401 - a fixture
+from tests.models.wandb_server import UNCLOSED
+from tests.synthetic import write_chips
+from tests.train.test_tracking import of_kind, values
 
 SHORT = ["--encoder", "resnet18", "--encoder-weights", "none", "--epochs", 2, "--batch-size", 2]
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("wandb_home"),
     pytest.mark.filterwarnings(UNCLOSED),
     pytest.mark.filterwarnings("ignore:unclosed file .*config-trial:ResourceWarning"),
     pytest.mark.filterwarnings("ignore:Read the `app_url` setting:DeprecationWarning"),
@@ -28,16 +28,6 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return write_chips(tmp_path_factory.mktemp("chips"), {"train": 4, "validation": 2, "test": 2})
-
-
-@pytest.fixture
-def server(monkeypatch) -> Iterator[WandbServer]:
-    with wandb_server() as renew:
-        server = renew()
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        yield server
-        end_wandb()
-    assert server.unknown == []
 
 
 def sweep_file(folder: Path) -> Path:
@@ -57,7 +47,7 @@ def sweep_file(folder: Path) -> Path:
     return path
 
 
-def test_train_and_evaluate(geoforest, data, tmp_path):  # noqa: F811
+def test_train_and_evaluate(geoforest, data, tmp_path):
     model, out = tmp_path / "model", tmp_path / "evaluation"
     done = geoforest("train", data, "--out", model, *SHORT, "--encoder-bn", "frozen", "--json")
     assert done.returncode == 0, done.stderr
@@ -80,7 +70,7 @@ def test_train_and_evaluate(geoforest, data, tmp_path):  # noqa: F811
     assert "schedule = 'wild'" in bad.stderr
 
 
-def test_a_tracked_training(geoforest, data, tmp_path, monkeypatch):  # noqa: F811
+def test_a_tracked_training(geoforest, data, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     done = geoforest("train", data, "--out", tmp_path / "unet", *SHORT, "--wandb", "ours/forest")
     assert done.returncode == 0, done.stderr
@@ -98,7 +88,15 @@ def test_a_tracked_training(geoforest, data, tmp_path, monkeypatch):  # noqa: F8
     assert artifact.name == "unet"
 
 
-def test_a_sweep_without_an_account(geoforest, data, tmp_path):  # noqa: F811
+def test_what_wandb_could_not_store_is_not_trained(geoforest, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    done = geoforest("train", data, "--out", tmp_path / "my model", *SHORT, "--wandb", "forest")
+    assert done.returncode == 2
+    assert done.stderr.startswith("geoforest: 'my model': no name for a model")
+    assert not [path for path in tmp_path.iterdir() if "my model" in path.name]
+
+
+def test_a_sweep_without_an_account(geoforest, data, tmp_path):
     out = tmp_path / "sweep"
     done = geoforest("sweep", sweep_file(tmp_path), data, "--out", out, "--json")
     assert done.returncode == 0, done.stderr
@@ -110,17 +108,22 @@ def test_a_sweep_without_an_account(geoforest, data, tmp_path):  # noqa: F811
     assert best.card.encoder == told["trials"][0]["parameters"]["encoder"]
 
 
-def test_a_sweep_that_wandb_drives(geoforest, data, tmp_path, server, monkeypatch):  # noqa: F811
+def test_a_sweep_that_wandb_drives(geoforest, data, tmp_path, server, monkeypatch):
     from wandb.agents.pyagent import Agent
 
     monkeypatch.setattr(Agent, "HEARTBEAT_SLEEP_SECONDS", 0.1)
+    config = tmp_path / "sweep.yaml"
+    # Method and metric are our defaults; the server has none.
+    lines = sweep_file(tmp_path).read_text().splitlines()
+    config.write_text("\n".join(x for x in lines if "method" not in x and "metric" not in x))
     fixed = {"encoder_weights": "none", "epochs": 1, "batch_size": 2}
     server.trials = [{"encoder": name, **fixed} for name in ("resnet18", "mobilenet_v2")]
     out = tmp_path / "sweep"
-    done = geoforest(
-        "sweep", sweep_file(tmp_path), data, "--out", out, "--wandb", "ours/forest", "--json"
-    )
+    done = geoforest("sweep", config, data, "--out", out, "--wandb", "ours/forest", "--json")
     assert done.returncode == 0, done.stderr
+    sent = yaml.safe_load(server.sweep["config"])
+    assert sent["method"] == "grid"
+    assert sent["metric"] == {"name": "val_loss", "goal": "minimize"}
     told = json.loads(done.stdout)
     assert {trial["parameters"]["encoder"] for trial in told["trials"]} == {
         "resnet18",

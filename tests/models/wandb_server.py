@@ -21,10 +21,16 @@ from typing import Any
 from urllib.parse import unquote
 from uuid import uuid4
 
+import yaml
+
 # Of connections that the client never closes.
 UNCLOSED = "ignore:unclosed <:ResourceWarning"
 KEY = "0123456789abcdef0123456789abcdef01234567"
 Json = dict[str, Any]
+
+
+class RefusedError(Exception):
+    """Told to the client as an error."""
 
 
 @dataclass
@@ -127,7 +133,10 @@ class WandbServer:
         if name not in known:
             self.unknown.append(query)
             return {"errors": [{"message": f"unknown: {name}"}]}
-        return {"data": known[name](variables)}
+        try:
+            return {"data": known[name](variables)}
+        except RefusedError as error:
+            return {"errors": [{"message": str(error)}]}
 
     def get(self, path: str) -> bytes | None:
         """Contents of a file, or None."""
@@ -304,6 +313,10 @@ class WandbServer:
         return {"result": {"versionIndex": 0, "artifactMembership": membership}}
 
     def _upsert_sweep(self, v: Json) -> Json:
+        config = yaml.safe_load(v["config"])
+        for wanted in ("method", "metric", "parameters"):
+            if wanted not in config:
+                raise RefusedError(f"invalid sweep config: {wanted} is missing")
         self.sweep = v
         project = {
             "id": "p",

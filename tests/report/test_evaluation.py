@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from geoforest.errors import DataError, InputError, OutputError
-from geoforest.models.bundle import load_bundle, save_bundle
+from geoforest.models.bundle import ThresholdPoint, load_bundle, save_bundle
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.report.evaluation import evaluate_model
 from geoforest.train.chips import read_split
 from geoforest.train.evaluate import evaluate
 from geoforest.train.metrics import DEFINITION
 from tests import synthetic
-from tests.train.test_fit import write_chips
+from tests.synthetic import write_chips
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,12 @@ def model(tiny_bundle, tmp_path_factory) -> Path:
         for n in range(3)
     ]
     card = tiny_bundle.card.model_copy(
-        update={"training": {"history": history}, "threshold": 0.44, "notes": "<b>not bold</b>"}
+        update={
+            "training": {"history": history},
+            "threshold": 0.44,
+            "threshold_curve": (ThresholdPoint(threshold=0.44, precision=0.5, recall=1, f1=0.7),),
+            "notes": "<b>not bold</b>",
+        }
     )
     return save_bundle(path, tiny_bundle.state_dict(), card).path
 
@@ -82,6 +87,20 @@ def test_all_chips_and_another_threshold(data, model, tmp_path):
     # An earlier evaluation is replaced whole.
     evaluate_model(model, data, out, n_chips=0, device="cpu")
     assert list((out / "validation" / "chips").iterdir()) == []
+
+
+def test_the_report_says_where_the_threshold_comes_from(data, model, tiny_bundle, tmp_path):
+    for name, judged, threshold, told in (
+        ("own", model, None, "chosen on validation and carried over"),
+        ("given", model, 0.5, "was given for this evaluation"),
+        ("imported", tiny_bundle.path, None, "does not say how it was chosen"),
+    ):
+        evaluate_model(
+            judged, data, tmp_path / name, splits=("test",), threshold=threshold, device="cpu"
+        )
+        page = (tmp_path / name / "report.html").read_text()
+        (sentence,) = re.findall(r"The threshold [^.]*", page)
+        assert sentence.endswith(told)
 
 
 def test_failures_leave_nothing_and_replace_nothing(data, model, tmp_path):

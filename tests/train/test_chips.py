@@ -25,7 +25,7 @@ from geoforest.train.chips import (
 )
 from tests import synthetic
 from tests.servers import s3_bucket, s3_server
-from tests.train.test_fit import write_chips
+from tests.synthetic import write_chips
 
 
 @pytest.fixture(scope="module")

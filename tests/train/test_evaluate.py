@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from geoforest.errors import GeoforestError
+from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.stitch import mask_from_probability, quantise
 from geoforest.train.chips import Chip
 from geoforest.train.edges import distance_to_edge
 from geoforest.train.evaluate import evaluate
+from geoforest.train.judge import judged_card
 from geoforest.train.metrics import Counts, per_image, pooled, support_weighted
 from tests import synthetic
 from tests.synthetic import LocalPredictor
@@ -102,6 +106,28 @@ def test_the_predictor_sees_all_that_was_observed(chips):
         assert valid.sum() > chip.labelled.sum()
     pixels = [counts.pixels for counts in evaluation.counts(THRESHOLD).values()]
     assert pixels == [int(chip.labelled.sum()) for chip in chips]
+
+
+def test_a_trained_model_is_judged_as_it_will_predict(tiny_bundle, chips, monkeypatch):
+    """Its network is asked once a chip, whatever the temperature."""
+    asked = []
+    forward = TorchPredictor.forward
+
+    def counting(self, batch):
+        asked.append(len(batch))
+        return forward(self, batch)
+
+    monkeypatch.setattr(TorchPredictor, "forward", counting)
+    monkeypatch.setattr("geoforest.train.judge.fit_temperature", lambda histogram: 1.7)
+    card = judged_card(tiny_bundle, chips)
+    assert asked == [1, 1, 1]
+    assert card.temperature == 1.7
+    again = evaluate(TorchPredictor(replace(tiny_bundle, card=card)), chips)
+    scores = {f"validation_{name}": value for name, value in again.scores(card.threshold).items()}
+    assert scores == {k: v for k, v in card.metrics.items() if not k.endswith("uncalibrated")}
+    assert card.threshold_curve == tuple(again.curve())
+    plain = evaluate(TorchPredictor(tiny_bundle), chips).scores(0.5)["ece"]
+    assert card.metrics["validation_ece_uncalibrated"] == pytest.approx(plain, abs=1e-3)
 
 
 def test_a_model_that_gives_no_numbers_is_named_so(chips):

@@ -90,3 +90,5 @@ def test_reliability_and_edges_and_trials():
     ]
     assert coloured(pixels(figures.sweep_figure(trials, metric="val_loss")), MARK_RED) > 20
     pixels(figures.sweep_figure([], metric="val_loss"))
+    trials[0]["parameters"]["encoder"] = "/a/long/way/down" * 10
+    assert coloured(pixels(figures.sweep_figure(trials, metric="val_loss")), MARK_RED) > 20

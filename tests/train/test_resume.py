@@ -19,7 +19,7 @@ from geoforest.train import loop
 from geoforest.train.chips import read_split
 from geoforest.train.fit import train
 from geoforest.train.resume import open_training, training_identity
-from tests.train.test_fit import write_chips
+from tests.synthetic import write_chips
 
 # An encoder that leaves out paths by chance, averaged weights, a schedule: all have a state.
 OPTIONS = {

@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from geoforest.config import TrainSettings
 from geoforest.errors import DataError, GeoforestError, InputError, OutputError
+from geoforest.models.references import checked_name
 from geoforest.storage import exclusive_lock
-from geoforest.train.sweep import (
-    SweepConfig,
-    best_bundle,
-    read_sweep,
-    run_sweep,
-    run_wandb_sweep,
-)
-from tests.train.test_fit import write_chips
+from geoforest.train import fit
+from geoforest.train.sweep import run_sweep
+from geoforest.train.sweep_config import SweepConfig, read_sweep
+from geoforest.train.trials import best_bundle, train_trial, trial_folder
+from geoforest.train.wandb_sweeps import run_wandb_sweep
+from tests import synthetic
+from tests.synthetic import write_chips
 
 FIXED = {"encoder_weights": None, "epochs": 2, "learning_rate": 1e-3, "patience": 0}
 GRID = """
@@ -36,7 +37,8 @@ parameters:
 RANGE = "{{method: random, run_cap: 2, parameters: {{seed: {}}}}}"
 SCRIPT = """
 import sys
-from geoforest.train.sweep import read_sweep, run_sweep
+from geoforest.train.sweep import run_sweep
+from geoforest.train.sweep_config import read_sweep
 from tests.train.test_sweep import FIXED
 run_sweep(read_sweep(sys.argv[1]), sys.argv[2], sys.argv[3], **FIXED)
 """
@@ -194,6 +196,12 @@ def test_what_tells_the_agent_of_wandb_how_to_train_is_passed_over(tmp_path):
     assert read_sweep(write(tmp_path, text)) == plain
 
 
+def test_the_folder_of_a_trial_is_a_name_for_a_model():
+    for value in ("/models/é.safetensors", "-1", "é", 4):
+        folder = trial_folder(Path("out"), {"encoder_weights": value})
+        assert checked_name(folder.name) == folder.name
+
+
 class Trainings:
     """Stands in for the training of a trial: by its seed it succeeds, fails, breaks or is cut."""
 
@@ -202,7 +210,7 @@ class Trainings:
         self.errors: dict[int, BaseException] = {}
         monkeypatch.setattr("geoforest.train.sweep.train_trial", self)
 
-    def __call__(self, data, bundle, settings, tracker=None) -> float:
+    def __call__(self, chips, bundle, settings, tracker=None) -> float:
         self.seen.append(settings["seed"])
         if settings["seed"] in self.errors:
             raise self.errors[settings["seed"]]
@@ -288,6 +296,81 @@ def test_other_data_are_another_sweep(tmp_path, seeds, trainings):
     # The same chips may have moved.
     first.rename(tmp_path / "moved")
     assert len(run_sweep(seeds, tmp_path / "moved", tmp_path / "out").trials) == 3
+
+
+def test_what_changes_no_weight_is_no_other_sweep(data, tmp_path, trainings):
+    """Here the weights moved, the loaders are more, and two trials were added."""
+    one, other, moved = (tmp_path / name for name in ("one.st", "other.st", "moved.st"))
+    one.write_bytes(b"1")
+    other.write_bytes(b"2")
+    text = (
+        "{{description: {}, run_cap: {}, parameters: {{encoder_weights: {{values: [{}, {}]}}, "
+        "workers: {{value: {}}}, seed: {{values: [1, 2]}}}}}}"
+    )
+
+    def swept(*changed: object, **fixed: object) -> list[Path]:
+        trainings.seen = []
+        config = read_sweep(write(tmp_path, text.format(*changed)))
+        result = run_sweep(config, data, tmp_path / "out", **fixed)
+        assert len(result.trials) == config.n_trials
+        assert {trial.parameters["encoder_weights"] for trial in result.trials} <= {
+            str(value) for value in changed
+        }
+        return sorted(trial.bundle for trial in result.trials)
+
+    first = swept("before", 2, one, other, 0, epochs=2)
+    assert trainings.seen == [1, 2]
+    one.rename(moved)
+    second = swept("after", 4, moved, other, 3, epochs=2)
+    assert trainings.seen == [1, 2]
+    assert set(first) < set(second)
+    moved.write_bytes(b"3")
+    for changed, epochs in (((moved, other), 2), ((other, moved), 2), ((other, other), 3)):
+        with pytest.raises(InputError, match="holds another sweep"):
+            swept("after", 4, *changed, 3, epochs=epochs)
+    assert trainings.seen == []
+
+
+def test_a_sweep_survives_weights_that_go_away(data, tmp_path, monkeypatch):
+    one = tmp_path / "one.st"
+    one.write_bytes(b"1")
+
+    def train_trial(chips, bundle, settings) -> float:
+        one.unlink(missing_ok=True)
+        return float(settings["seed"])
+
+    monkeypatch.setattr("geoforest.train.sweep.train_trial", train_trial)
+    text = f"parameters: {{encoder_weights: {{value: {one}}}, seed: {{values: [1, 2]}}}}"
+    result = run_sweep(read_sweep(write(tmp_path, text)), data, tmp_path / "out")
+    assert [trial.value for trial in result.trials] == [1, 2]
+
+
+def test_chips_are_read_once_a_sweep(data, tmp_path, monkeypatch):
+    """And again for a trial on bands of other names."""
+    read, trained = [], []
+    read_split = fit.read_split
+
+    def reading(data, split, *, n_bands):
+        read.append(split)
+        return read_split(data, split, n_bands=n_bands)
+
+    def train_chips(chips, bundle, settings, *, tracker):
+        trained.append((settings.seed, chips.bands))
+        return synthetic.card(training={"history": [{"val_loss": 0.1}]})
+
+    monkeypatch.setattr(fit, "read_split", reading)
+    monkeypatch.setattr("geoforest.train.trials.train_chips", train_chips)
+    text = "{{parameters: {{{}: {{values: [{}, {}]}}}}}}"
+    run_sweep(read_sweep(write(tmp_path, text.format("seed", 1, 2))), data, tmp_path / "seeds")
+    bands = TrainSettings().bands
+    assert trained == [(1, bands), (2, bands)]
+    assert read == ["train", "validation"]
+    chips = fit.read_chips(data, bands)
+    read.clear()
+    others = ("B02", "B03", "B04", "B08")
+    train_trial(chips, tmp_path / "other", {"bands": others})
+    assert trained[-1] == (0, others)
+    assert read == ["train", "validation"]
 
 
 def test_what_every_trial_would_stumble_over_is_refused_before_the_first(

@@ -9,7 +9,6 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,13 @@ import pytest
 from geoforest.errors import GeoforestError, GeoforestWarning, InputError
 from geoforest.models.bundle import Bundle
 from geoforest.models.copies import save_copy
-from geoforest.train.tracking import NoTracker, Tracker, WandbTracker, tracked
+from geoforest.train.tracking import Tracker, WandbTracker, tracked
 from geoforest.train.wandb_sweeps import sweep_with_wandb
 from tests.models.bundles import small_bundle
-from tests.models.wandb_server import KEY, UNCLOSED, WandbServer, end_wandb, wandb_server
+from tests.models.wandb_server import KEY, UNCLOSED, wandb_server
 
 wandb = pytest.importorskip("wandb")
-pytestmark = pytest.mark.filterwarnings(UNCLOSED)
+pytestmark = [pytest.mark.filterwarnings(UNCLOSED), pytest.mark.usefixtures("wandb_home")]
 
 CONFIG = {"encoder": "mobilenet_v2", "batch_size": 4, "bands": ("B04", "B03")}
 EPOCHS = [
@@ -34,45 +33,18 @@ EPOCHS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def environment(tmp_path, monkeypatch) -> Iterator[None]:
-    """A home of its own, no settings but ours, and no process of wandb's after the test."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in {
-        "HOME": str(tmp_path / "home"),
-        "NETRC": str(tmp_path / "netrc"),
-        "WANDB_API_KEY": KEY,
-        "WANDB_ERROR_REPORTING": "false",
-        "WANDB_INIT_TIMEOUT": "3",
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    yield
-    wandb.teardown()
-
-
 @pytest.fixture(scope="module")
 def small(tmp_path_factory) -> Bundle:
     return small_bundle(tmp_path_factory.mktemp("models") / "small")
 
 
-@pytest.fixture
-def server(monkeypatch) -> Iterator[WandbServer]:
-    with wandb_server() as renew:
-        server = renew()
-        monkeypatch.setenv("WANDB_BASE_URL", server.url)
-        yield server
-        end_wandb()
-    assert server.unknown == []
-
-
 def train(tracker: Tracker, bundle: Bundle) -> None:
     """What a training tells."""
-    with tracked(tracker, CONFIG, name="first", group="sweep-a"):
+    with tracked(tracker, CONFIG, name="first"):
         for epoch in EPOCHS:
             tracker.log_epoch(epoch)
         tracker.log_summary({"val_loss": 0.2, "validation_f1": 0.9})
-        tracker.log_bundle(bundle, "unet", aliases=["best_model"], metadata={"best_epoch": 1})
+        tracker.log_bundle(bundle, "unet")
 
 
 def records(folder: Path) -> list[Any]:
@@ -121,9 +93,8 @@ def run(small, tmp_path_factory) -> Path:
         environment.setenv("HOME", str(home))
         environment.setenv("WANDB_API_KEY", KEY)
         environment.setenv("WANDB_ERROR_REPORTING", "false")
-        tracker = WandbTracker(
-            "forest", entity="ours", mode="offline", folder=home, target="ours/registry/unet"
-        )
+        environment.setenv("WANDB_MODE", "offline")
+        tracker = WandbTracker("forest", entity="ours", target="ours/registry/unet")
         with pytest.warns(GeoforestWarning, match="unet is not linked to ours/registry/unet"):
             train(tracker, small)
         wandb.teardown()
@@ -131,15 +102,16 @@ def run(small, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def offline(wandb_home, monkeypatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
 class TestOffline:
     def test_settings(self, run):
         (begun,) = of_kind(run, "run")
         assert (begun.entity, begun.project) == ("ours", "forest")
-        assert (begun.display_name, begun.run_group, begun.job_type) == (
-            "first",
-            "sweep-a",
-            "train",
-        )
+        assert (begun.display_name, begun.job_type) == ("first", "train")
         config = values(item for one in of_kind(run, "config") for item in one.update)
         assert {name: config[name] for name in CONFIG} == {**CONFIG, "bands": ["B04", "B03"]}
 
@@ -156,11 +128,10 @@ class TestOffline:
     def test_model(self, run, small):
         (artifact,) = of_kind(run, "artifact")
         assert (artifact.name, artifact.type) == ("unet", "model")
-        assert set(artifact.aliases) == {"latest", "best_model"}
+        assert set(artifact.aliases) == {"latest"}
         metadata = json.loads(artifact.metadata)
         assert metadata["model"] == small.model_id
         assert metadata["threshold"] == small.card.threshold
-        assert metadata["best_epoch"] == 1
         stored = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
         assert set(stored) == {"model.json", "model.safetensors"}
         for name, path in stored.items():
@@ -181,9 +152,10 @@ class TestOffline:
         for record in records(run):
             assert KEY.encode() not in record.SerializeToString()
 
+    @pytest.mark.usefixtures("offline")
     def test_nor_is_the_command_line(self, monkeypatch, small, tmp_path):
         monkeypatch.setattr("sys.argv", ["geoforest", "train", "s3://chips?signature=s1gnature"])
-        train(WandbTracker("forest", mode="offline"), small)
+        train(WandbTracker("forest"), small)
         for path in (tmp_path / "wandb").rglob("*"):
             assert not path.is_file() or b"s1gnature" not in path.read_bytes()
 
@@ -193,16 +165,18 @@ class TestOffline:
         train(WandbTracker("forest"), small)
         assert list((tmp_path / "wandb").glob("offline-run-*"))
 
+    @pytest.mark.usefixtures("offline")
     def test_a_training_that_fails(self, tmp_path):
-        tracker = WandbTracker("forest", mode="offline")
+        tracker = WandbTracker("forest")
         with pytest.raises(ZeroDivisionError), tracked(tracker, CONFIG):
             raise ZeroDivisionError
         (folder,) = (tmp_path / "wandb").glob("offline-run-*")
         (ended,) = of_kind(folder, "exit")
         assert ended.exit_code == 1
 
+    @pytest.mark.usefixtures("offline")
     def test_one_run_inside_another_start(self, tmp_path):
-        tracker = WandbTracker("forest", mode="offline")
+        tracker = WandbTracker("forest")
         with tracked(tracker, {"a": 1}):
             with tracked(tracker, {"b": 2}):
                 assert tracker.parameters == {"a": 1, "b": 2}
@@ -212,9 +186,10 @@ class TestOffline:
         last = values(item for one in of_kind(folder, "summary") for item in one.update)
         assert last["val_loss"] == 0.5
 
+    @pytest.mark.usefixtures("offline")
     def test_a_run_of_the_users_own_is_left_alone(self, tmp_path):
         own = wandb.init(project="own", mode="offline", settings=wandb.Settings(silent=True))
-        tracker = WandbTracker("forest", mode="offline")
+        tracker = WandbTracker("forest")
         with tracked(tracker, CONFIG):
             tracker.log_epoch(EPOCHS[0])
         own.log({"a": 1})
@@ -226,9 +201,10 @@ class TestOffline:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("offline")
 def test_wandb_sync_sends_an_offline_run(server, small, tmp_path):
     bundle = save_copy(small, tmp_path / "bundle")
-    train(WandbTracker("forest", entity="ours", mode="offline"), bundle)
+    train(WandbTracker("forest", entity="ours"), bundle)
     wandb.teardown()
     shutil.rmtree(bundle.path)
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
@@ -237,7 +213,7 @@ def test_wandb_sync_sends_an_offline_run(server, small, tmp_path):
     (run,) = server.runs.values()
     assert [row["val_loss"] for row in run.history] == [epoch["val_loss"] for epoch in EPOCHS]
     (version,) = server.versions
-    assert version.aliases == {"latest", "best_model"}
+    assert version.aliases == {"latest"}
     assert version.stored["model.json"] == (small.path / "model.json").read_bytes()
 
 
@@ -247,17 +223,16 @@ class TestOnline:
         train(tracker, small)
         (run,) = server.runs.values()
         assert run.settings["displayName"] == "first"
-        assert run.settings["groupName"] == "sweep-a"
         assert run.settings["jobType"] == "train"
         assert [{name: row[name] for name in EPOCHS[0]} for row in run.history] == EPOCHS
         assert json.loads(run.files["wandb-summary.json"])["val_loss"] == 0.2
         assert run.exit_code == 0
         (version,) = server.versions
-        assert version.aliases == {"latest", "best_model"}
+        assert version.aliases == {"latest"}
         assert set(version.stored) == {"model.json", "model.safetensors"}
         (link,) = server.links
         assert (link["projectName"], link["artifactPortfolioName"]) == ("registry", "unet")
-        assert [one["alias"] for one in link["aliases"]] == ["best_model"]
+        assert link["aliases"] == []
         assert KEY.encode() not in b"".join(server.received)
 
     def test_no_server_at_the_start(self, monkeypatch, small, tmp_path):
@@ -361,7 +336,7 @@ class TestSweep:
             raise ZeroDivisionError("a bug")
 
         with pytest.raises(GeoforestError, match=r"no trial succeeded \(a bug\)"):
-            sweep_with_wandb("sweep1", train_one, project="forest", entity="ours", count=1)
+            sweep_with_wandb(self.CONFIG, train_one, project="forest", entity="ours", count=1)
         assert "in train_one" in capsys.readouterr().err
 
     def test_offline(self, monkeypatch):
@@ -372,6 +347,6 @@ class TestSweep:
 
 def test_no_tracker_needs_nothing(small):
     threads = threading.active_count()
-    train(NoTracker(), small)
+    train(Tracker(), small)
     assert threading.active_count() == threads
     assert not Path("wandb").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import rasterio
 from geoforest.config import TrainSettings
 from geoforest.errors import DataError
 from geoforest.reflectance import BandStatistics
+from geoforest.train.check import check_data
 from geoforest.train.chips import Chip
 from geoforest.train.fit import _check_batches, _check_usable, train
 from tests import synthetic
-from tests.train.test_fit import SHORT, write_chips
+from tests.synthetic import write_chips
+from tests.train.test_fit import SHORT
 
 
 def _change_all(folder: Path, change) -> None:
@@ -54,7 +57,11 @@ def _constant_band(data: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_one_larger_chip, r"train: chips of several shapes \(\(64, 64\), and \(96, 64\) as 1\)"),
+        (
+            _one_larger_chip,
+            r"train: chips of several shapes: 64 x 64 px \(1, such as 0\), "
+            r"96 x 64 px \(1, such as 1\); one was wanted",
+        ),
         (_no_labels, r"validation/masks: not one labelled pixel"),
         (_no_forest, r"validation/masks: no forest at all; both classes were wanted"),
         (_nothing_but_forest, r"train/masks: nothing but forest; both classes were wanted"),
@@ -64,9 +71,13 @@ def _constant_band(data: Path) -> None:
 def test_they_are_refused_and_nothing_is_left(tmp_path, spoil, message):
     data = write_chips(tmp_path / "chips", {"train": 2, "validation": 1})
     spoil(data)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as refused:
         train(data, tmp_path / "model", **SHORT)
     assert [path.name for path in tmp_path.iterdir()] == ["chips"]
+    # What training refuses, `data check` finds, in the same words but for the names of examples.
+    (error,) = (one for one in check_data(data).findings if one.level == "error")
+    told = re.sub(r"such as [^)]*/(\d)\.tif", r"such as \1", f"{error.where}: {error.what}")
+    assert told == str(refused.value)
 
 
 def test_a_batch_of_one_value_a_channel_is_refused(tmp_path):

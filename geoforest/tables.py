@@ -1,0 +1,23 @@
+"""Tables as text."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write rows of the same names as CSV with a header; numbers read back as they were.
+
+    Examples
+    --------
+    >>> csv_text([{"chip": "a,b", "f1": 0.1}, {"chip": "c", "f1": None}]).splitlines()
+    ['chip,f1', '"a,b",0.1', 'c,']
+    """
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

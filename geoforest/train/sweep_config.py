@@ -1,0 +1,152 @@
+"""What a sweep varies and how: its configuration, which is that of a Weights & Biases sweep."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geoforest.config import TrainSettings, checked, first_fault
+from geoforest.errors import InputError
+
+METRIC: Final = "val_loss"
+_Number = int | float
+
+
+class SweepParameter(BaseModel):
+    """Values of one training setting: one, several, or a range."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: Any = None
+    values: tuple[Any, ...] | None = None
+    min: _Number | None = None
+    max: _Number | None = None
+    distribution: (
+        Literal["constant", "categorical", "int_uniform", "uniform", "log_uniform_values"] | None
+    ) = None
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> SweepParameter:
+        given = {"value", "values", "min"} & self.model_fields_set
+        if len(given) != 1 or (self.min is None) != (self.max is None):
+            raise ValueError("one of value, values, or min and max was wanted")
+        if self.values is not None and not self.values:
+            raise ValueError("values is empty")
+        if self.min is not None and self.max is not None:
+            self._check_range(self.min, self.max)
+        return self
+
+    def _check_range(self, low: _Number, high: _Number) -> None:
+        if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+            raise ValueError(f"min {low}, max {high}: numbers in this order were wanted")
+        if self.distribution == "log_uniform_values" and low <= 0:
+            raise ValueError(f"min {low}: log_uniform_values wants one above 0")
+        if self.distribution == "int_uniform" and not self.is_whole:
+            raise ValueError(f"min {low}, max {high}: int_uniform wants whole numbers")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a range has whole numbers for its ends, and so for its values by default."""
+        return isinstance(self.min, int) and isinstance(self.max, int)
+
+    @property
+    def choices(self) -> tuple[Any, ...] | None:
+        """All values, or None for a range."""
+        if self.min is not None:
+            return None
+        return self.values if self.values is not None else (self.value,)
+
+
+class SweepMetric(BaseModel):
+    """What is to be minimised: the validation loss of the best epoch."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Literal["val_loss"] = METRIC
+    goal: Literal["minimize"] = "minimize"
+
+
+# Of a configuration for Weights & Biases: where and how its own agent would train.
+_AGENTS_KEYS: Final = {"program", "command", "project", "entity"}
+
+
+class SweepConfig(BaseModel):
+    """Configuration of a sweep, as of Weights & Biases.
+
+    ``program``, ``command``, ``project`` and ``entity`` may stand in it and say nothing here.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(default="sweep", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+    description: str = ""
+    method: Literal["grid", "random", "bayes"] = "grid"
+    metric: SweepMetric = SweepMetric()
+    parameters: dict[str, SweepParameter] = Field(min_length=1)
+    run_cap: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_agents_keys(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        return {name: value for name, value in raw.items() if name not in _AGENTS_KEYS}
+
+    @model_validator(mode="after")
+    def _method_fits(self) -> SweepConfig:
+        if self.method == "grid":
+            ranges = [name for name, one in self.parameters.items() if one.choices is None]
+            if ranges:
+                raise ValueError(f"a grid needs values, and {ranges[0]} is a range")
+        elif self.run_cap is None:
+            raise ValueError(f"method {self.method} needs a run_cap")
+        return self
+
+    @property
+    def n_trials(self) -> int:
+        """Trials of the whole sweep."""
+        if self.method != "grid":
+            assert self.run_cap is not None
+            return self.run_cap
+        return len(self.grid())
+
+    def for_wandb(self) -> dict[str, Any]:
+        """Plain data for its server, which has no defaults for method and metric."""
+        given = self.model_dump(mode="json", exclude_unset=True)
+        return {**given, "method": self.method, "metric": self.metric.model_dump()}
+
+    def grid(self) -> list[dict[str, Any]]:
+        """List the settings of each trial of a grid, the last parameter varying fastest."""
+        choices = [one.choices or () for one in self.parameters.values()]
+        points = itertools.islice(itertools.product(*choices), self.run_cap)
+        return [dict(zip(self.parameters, point, strict=True)) for point in points]
+
+
+def read_sweep(path: str | Path) -> SweepConfig:
+    """Read and check a configuration file (YAML or JSON).
+
+    Raises
+    ------
+    InputError
+        With the first thing that cannot be used.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is no YAML ({' '.join(str(error).split())})") from error
+    try:
+        config = SweepConfig.model_validate(raw)
+    except ValidationError as error:
+        raise InputError(f"{path}: {first_fault(error, 'sweep')}") from error
+    for name, parameter in config.parameters.items():
+        for value in parameter.choices or (parameter.min, parameter.max):
+            checked(TrainSettings, {name: value})
+    return config

@@ -1,0 +1,157 @@
+"""The trials of a sweep in its folder: trained or found there, ranked, and written to tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from geoforest.config import TrainSettings, checked
+from geoforest.errors import GeoforestError, InputError, OutputError
+from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
+from geoforest.storage import exclusive_lock, read_json, write_durably
+from geoforest.tables import csv_text
+from geoforest.train.figures import sweep_figure
+from geoforest.train.fit import TrainingChips, lowest_loss, read_chips, train_chips
+from geoforest.train.resume import effect, training_identity
+from geoforest.train.sweep_config import METRIC, SweepConfig
+from geoforest.train.tracking import Tracker
+
+DATABASE_NAME: Final = "sweep.db"
+_IDENTITY_NAME: Final = "sweep.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a sweep; where it failed, ``value`` is None and ``error`` says why."""
+
+    parameters: dict[str, Any]
+    value: float | None
+    bundle: Path
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """All trials, best first, those that failed last."""
+
+    trials: list[Trial]
+
+    @property
+    def best(self) -> Trial:
+        """The trial of lowest validation loss."""
+        return self.trials[0]
+
+    @property
+    def failed(self) -> list[Trial]:
+        """Those without a value: while there are any, nobody knows which is best."""
+        return [trial for trial in self.trials if trial.value is None]
+
+
+def prepared(
+    config: SweepConfig, data: str | Path, fixed: Mapping[str, Any]
+) -> tuple[TrainingChips, dict[str, Any]]:
+    """Read what the trials of a sweep share, and give what tells the sweep from any other.
+
+    Its identity has all that changes a weight. Trials may be added, and files of weights and data
+    may move.
+
+    Raises
+    ------
+    InputError, DataError
+        With what would fail in every trial.
+    """
+    checked(TrainSettings, dict(fixed))
+    if twice := sorted(fixed.keys() & config.parameters.keys()):
+        raise InputError(f"{twice[0]}: is given for all trials and varied by the sweep")
+    values = {name: one.choices or (one.min,) for name, one in config.parameters.items()}
+    first = checked(TrainSettings, {**fixed, **{name: some[0] for name, some in values.items()}})
+    chips = read_chips(data, first.bands)
+    identity = {
+        "name": config.name,
+        "method": config.method,
+        "parameters": {
+            name: one.model_dump(mode="json", include={"min", "max", "distribution"})
+            if one.choices is None
+            else [effect(name, value) for value in one.choices]
+            for name, one in config.parameters.items()
+        },
+        "first": training_identity(first, chips.splits),
+    }
+    return chips, identity
+
+
+@contextmanager
+def claimed(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the folder of a sweep, which is new or holds this very one."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written to ({error.strerror or error})") from error
+    text = json.dumps(identity, indent=2, sort_keys=True, default=str)
+    with exclusive_lock(out):
+        recorded = read_json(out / _IDENTITY_NAME)
+        if recorded is None and not (out / DATABASE_NAME).exists():
+            write_durably(out / _IDENTITY_NAME, text.encode())
+        elif recorded != json.loads(text):
+            raise InputError(
+                f"{out}: holds another sweep, or this one on other data; choose another --out"
+            )
+        yield
+
+
+def train_trial(
+    chips: TrainingChips,
+    bundle: Path,
+    settings: Mapping[str, Any],
+    tracker: Tracker | None = None,
+) -> float:
+    """Train one trial, or find it trained; its value is the lowest validation loss."""
+    if (bundle / CARD_NAME).is_file():
+        return lowest_loss(load_bundle(bundle).card)
+    chosen = checked(TrainSettings, dict(settings))
+    if chosen.bands != chips.bands:
+        chips = read_chips(chips.data, chosen.bands)
+    return lowest_loss(train_chips(chips, bundle, chosen, tracker=tracker))
+
+
+def trial_folder(out: Path, parameters: Mapping[str, Any]) -> Path:
+    """Folder of a trial's bundle: named by what it varies, so that a repetition finds it."""
+    effects = {name: effect(name, value) for name, value in parameters.items()}
+    digest = hashlib.sha256(json.dumps(effects, sort_keys=True).encode()).hexdigest()
+    words = "_".join(str(value)[:30] for value in effects.values())
+    # Also a name for a model.
+    safe = re.sub(r"[^A-Za-z0-9._-]", "-", words).lstrip("._-")[:60] or "trial"
+    return out / "trials" / f"{safe}-{digest[:8]}"
+
+
+def best_bundle(result: SweepResult) -> Bundle:
+    """Open the bundle of the best trial."""
+    return load_bundle(result.best.bundle)
+
+
+def finished(out: Path, trials: Sequence[Trial]) -> SweepResult:
+    """Rank the trials and write their tables."""
+    ranked = sorted(trials, key=lambda trial: (trial.value is None, trial.value or 0.0))
+    if not ranked:
+        raise GeoforestError(f"{out}: there was no trial to train")
+    result = SweepResult(ranked)
+    _write_tables(out, result)
+    if result.best.value is None:
+        raise GeoforestError(f"{out}: no trial succeeded ({result.best.error})")
+    return result
+
+
+def _write_tables(out: Path, result: SweepResult) -> None:
+    table = [
+        {**trial.parameters, METRIC: trial.value, "bundle": trial.bundle.relative_to(out)}
+        for trial in result.trials
+    ]
+    write_durably(out / "trials.csv", csv_text(table).encode())
+    rows = [{"parameters": t.parameters, "value": t.value} for t in result.trials]
+    write_durably(out / "trials.png", sweep_figure(rows, metric=METRIC))
