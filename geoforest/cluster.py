@@ -26,6 +26,10 @@ _START_SECONDS = 300
 _CONFIG = {
     # A shard holds a worker's event loop for seconds at a time by design.
     "distributed.admin.tick.limit": "1h",
+    # Watching itself at Dask's usual pace takes a twentieth of a core from the network.
+    "distributed.admin.tick.interval": "5s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.profile.enabled": False,
     # Memory is bounded by the size of a shard; results are a few hundred bytes.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,

@@ -41,7 +41,7 @@ from geoforest.job import (
     run_shard,
     shard_predictor,
 )
-from geoforest.machine import peak_memory_mb
+from geoforest.machine import peak_memory_mb, share_one_heap
 from geoforest.models.bundle import Bundle
 from geoforest.predict import Predictor
 from geoforest.types import Array, Valid
@@ -304,6 +304,7 @@ class _WorkerPlugin(WorkerPlugin):
         self.name = name
 
     def setup(self, worker: Worker) -> None:
+        share_one_heap()
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="geoforest-predict")
         self._predictors: dict[tuple[Any, ...], Predictor] = {}
 

@@ -62,10 +62,26 @@ def keep_freed_memory() -> None:
     zeroed by the kernel again, which costs a third of the speed. The price is that the process
     holds its peak memory until it ends.
     """
+    _mallopt(_M_MMAP_MAX, 0)
+    _mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def share_one_heap() -> None:
+    """Let glibc serve threads that begin from now on as it serves the first one.
+
+    A thread's own heap has no room for more than 64 MB: what is larger is mapped and zeroed at
+    every call, whatever :func:`keep_freed_memory` asks for.
+    """
+    _mallopt(_M_ARENA_MAX, 1)
+
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def _mallopt(option: int, value: int) -> None:
     if not sys.platform.startswith("linux"):
         return
-    m_trim_threshold, m_mmap_max = -1, -4  # from glibc's malloc.h
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):  # not with musl
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
+        libc.mallopt(option, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -106,15 +107,20 @@ def choose(
     )
     if (found := _read(kept)) is not None:
         return found
-    chosen = _measure(
-        bundle,
-        candidates,
-        gate=NAMED_AGREEMENT if precision else AUTO_AGREEMENT,
-        device=device,
-        threads=threads,
-        window=window,
-        batch_size=batch_size,
-    )
+    # In a thread that ends. While one lives that has run such kernels, libgomp counts its threads
+    # with those of the thread that is to predict, finds more than there are cores, and puts them
+    # to sleep at every barrier.
+    with ThreadPoolExecutor(1) as thread:
+        chosen = thread.submit(
+            _measure,
+            bundle,
+            candidates,
+            gate=NAMED_AGREEMENT if precision else AUTO_AGREEMENT,
+            device=device,
+            threads=threads,
+            window=window,
+            batch_size=batch_size,
+        ).result()
     with suppress(OSError):  # then the next job measures again
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, asdict(chosen))
