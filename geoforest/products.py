@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ from geoforest.names import (
 )
 from geoforest.polygons import Polygons, vectorize
 from geoforest.prediction import Prediction
+from geoforest.scene import Scene
 from geoforest.stitch import mask_from_probability
 from geoforest.timing import Clock
 from geoforest.types import (
@@ -40,6 +42,7 @@ from geoforest.types import (
     Array,
     Mask,
     Progress,
+    Shape,
     StoredProbability,
     Valid,
 )
@@ -141,57 +144,50 @@ def make(
     -------
     Made
     """
-    threshold = _threshold(job, settings)
-    scene = job.scene
+    scene, threshold = job.scene, _threshold(job, settings)
+    mask = _Raster(
+        workspace.staging / MASK_NAME,
+        MaskWriter,
+        scene,
+        _tags(job, "forest_mask", THRESHOLD=repr(threshold)),
+    )
+    probability = _Raster(
+        workspace.staging / PROBABILITY_NAME,
+        ProbabilityWriter,
+        scene,
+        _tags(job, "forest_probability", MODEL_THRESHOLD=repr(job.bundle.card.threshold)),
+    )
     table = PixelTable.build(scene.transform, scene.crs, scene.shape)
-    probability, mask = workspace.staging / PROBABILITY_NAME, workspace.staging / MASK_NAME
-    grid: dict[str, Any] = {"shape": scene.shape, "crs": scene.crs, "transform": scene.transform}
-    tags = _tags(job, "forest_probability", MODEL_THRESHOLD=repr(job.bundle.card.threshold))
-    progress("rasters", 0, 2)
-    with ExitStack() as open_files:
-        tags_of_mask = _tags(job, "forest_mask", THRESHOLD=repr(threshold))
-        writers: list[CogWriter] = [
-            open_files.enter_context(MaskWriter(mask, **grid, tags=tags_of_mask))
-        ]
+    totals, polygons = MaskTotals(), None
+    with ExitStack() as held:
+        rasters = [mask]
+        if prediction.finished is not None and _has_tags(prediction.finished, probability.tags):
+            _link(prediction.finished, probability.path)
+        else:
+            rasters.append(probability)
+        for raster in rasters:
+            held.enter_context(raster.writer)
+        progress("rasters", 0, 1)
+        whole = _Whole(scene.shape) if "polygons" in settings.products else None
         with clock.stage("mask"):
-            if prediction.finished is not None and _has_tags(prediction.finished, tags):
-                _link(prediction.finished, probability)
-            else:
-                writers.append(
-                    open_files.enter_context(ProbabilityWriter(probability, **grid, tags=tags))
-                )
-            totals = MaskTotals()
             for window, stored in _stored_blocks(job, workspace, prediction):
                 codes = mask_from_probability(stored, threshold)
                 totals.add(codes, table, window)
-                for writer, values in zip(writers, (codes, stored), strict=False):
-                    writer.write(window, values)
-        progress("rasters", 1, 2)
-        # Compression and overviews are GDAL's work, outside of Python's lock.
-        with clock.stage("cog"), ThreadPoolExecutor(len(writers)) as pool:
-            for done in [pool.submit(writer.finish) for writer in writers]:
+                for raster, values in zip(rasters, (codes, stored), strict=False):
+                    raster.writer.write(window, values)
+                if whole:
+                    whole.mask[window.slices], whole.probability[window.slices] = codes, stored
+        progress("rasters", 1, 1)
+        # Compression, overviews and tracing run outside of Python's lock, beside each other.
+        with clock.stage("products"), ThreadPoolExecutor(len(rasters)) as threads:
+            finishing = [threads.submit(raster.finish, clock) for raster in rasters]
+            if whole:
+                progress("polygons", 0, 1)
+                with clock.stage("polygons"):
+                    polygons = _write_polygons(job, workspace, settings, whole)
+                progress("polygons", 1, 1)
+            for done in finishing:
                 done.result()
-    progress("rasters", 2, 2)
-    polygons = None
-    if "polygons" in settings.products:
-        progress("polygons", 0, 1)
-        with clock.stage("polygons"):
-            polygons = vectorize(
-                _read_whole(mask),
-                transform=scene.transform,
-                crs=scene.crs,
-                probability=_read_whole(probability),
-                min_area_ha=settings.min_area_ha,
-                max_vertices=settings.max_vertices,
-                attributes={
-                    "scene_id": scene.scene_id,
-                    "acquired": scene.acquired,
-                    "model": job.bundle.model_id,
-                    "threshold": threshold,
-                },
-            )
-            write_geopackage(polygons.frame, workspace.staging / POLYGONS_NAME)
-        progress("polygons", 1, 1)
     quicklook = None
     if "report" in settings.products:
         from geoforest.report.html import scene_quicklook
@@ -199,8 +195,62 @@ def make(
         with clock.stage("report"):
             frame = polygons.frame if polygons else None
             seen = _preview(job, workspace, prediction)
-            quicklook = scene_quicklook(job.scene, probability, mask, frame, seen)
-    return Made(threshold, totals, polygons, probability, mask, quicklook)
+            quicklook = scene_quicklook(scene, probability.path, mask.path, frame, seen)
+    return Made(threshold, totals, polygons, probability.path, mask.path, quicklook)
+
+
+class _Raster:
+    """A raster that is staged, and its metadata."""
+
+    def __init__(
+        self,
+        path: Path,
+        kind: type[MaskWriter | ProbabilityWriter],
+        scene: Scene,
+        tags: Mapping[str, str],
+    ) -> None:
+        self.path, self.tags = path, tags
+        self._open = partial(
+            kind, path, shape=scene.shape, crs=scene.crs, transform=scene.transform, tags=tags
+        )
+
+    @cached_property
+    def writer(self) -> CogWriter:
+        return self._open()
+
+    def finish(self, clock: Clock) -> None:
+        with clock.stage(f"{self.path.stem} cog"):
+            self.writer.finish()
+
+
+class _Whole:
+    """Both rasters of a scene, for polygons."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.mask = np.empty(shape, np.uint8)
+        self.probability = np.empty(shape, np.uint8)
+
+
+def _write_polygons(
+    job: Job, workspace: Workspace, settings: MapSettings, whole: _Whole
+) -> Polygons:
+    scene = job.scene
+    polygons = vectorize(
+        whole.mask,
+        transform=scene.transform,
+        crs=scene.crs,
+        probability=whole.probability,
+        min_area_ha=settings.min_area_ha,
+        max_vertices=settings.max_vertices,
+        attributes={
+            "scene_id": scene.scene_id,
+            "acquired": scene.acquired,
+            "model": job.bundle.model_id,
+            "threshold": _threshold(job, settings),
+        },
+    )
+    write_geopackage(polygons.frame, workspace.staging / POLYGONS_NAME)
+    return polygons
 
 
 def finish(
@@ -289,12 +339,6 @@ def _preview(job: Job, workspace: Workspace, prediction: Prediction) -> tuple[Ar
             return None
         dn[:, *place], valid[place] = left
     return dn, valid
-
-
-def _read_whole(path: Path) -> Array:
-    with rasterio.open(path) as source:
-        values: Array = source.read(1)
-    return values
 
 
 def _tags(job: Job, product: str, **more: str) -> Mapping[str, str]:

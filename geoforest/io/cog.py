@@ -59,7 +59,7 @@ class CogWriter:
         transform: Affine,
         tags: Mapping[str, str],
     ) -> None:
-        self.path, self._look, self._tags = path, look, tags
+        self.path, self._look = path, look
         self._flat = path.with_name(f".{path.name}.flat.tif")
         self._expected = np.zeros(256, np.int64)
         with self._errors():
@@ -80,6 +80,12 @@ class CogWriter:
                 blockysize=_BLOCK_PX,
                 BIGTIFF="IF_SAFER",
             )
+            # Before any pixel: GDAL cannot change how a file is to be seen once it has some.
+            if look.colours is not None:
+                self._target.write_colormap(1, look.colours)
+            if look.scale is not None:
+                self._target.scales, self._target.offsets = (look.scale,), (0.0,)
+            self._target.update_tags(**tags)
 
     def __enter__(self) -> CogWriter:
         return self
@@ -106,11 +112,6 @@ class CogWriter:
             When the file cannot be written, or does not read back as it was meant to be.
         """
         with self._errors():
-            if self._look.colours is not None:
-                self._target.write_colormap(1, self._look.colours)
-            if self._look.scale is not None:
-                self._target.scales, self._target.offsets = (self._look.scale,), (0.0,)
-            self._target.update_tags(**self._tags)
             self._target.close()
             rasterio.shutil.copy(
                 self._flat,
@@ -198,4 +199,6 @@ def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:
 
 def _counts(values: Array) -> NDArray[np.int64]:
     """Count the pixels of each of 256 values."""
-    return np.bincount(values.ravel(), minlength=256)
+    from geoforest.kernels import count_pixels
+
+    return count_pixels(values, 256)
