@@ -1,6 +1,6 @@
 """Peak memory of mapping 10980 x 10980 and 43920 x 43920 px: one scene, and a VRT of 4 x 4 of it.
 
-    python benchmarks/flat_memory.py [--size 10980] [--products mask,probability]
+    python -m benchmarks.flat_memory [--size 10980] [--products mask,probability]
 
 Each runs in a process of its own, with a predictor that does nothing, so that it takes minutes.
 """

@@ -1,9 +1,10 @@
 """What a shard costs besides its prediction: a mosaic of 40,000 shards with nothing to predict.
 
-    python benchmarks/scheduler_load.py [--shards 40000] [--workers 0] [--folder /dev/shm]
+    python -m benchmarks.scheduler_load [--shards 40000] [--workers 0] [--folder /dev/shm]
 
 The scene is a sparse file, so that reading is short; the folder should be in memory, because it is
-the scheduler that is looked at and not the disk.
+the scheduler that is looked at and not the disk. The cache of decoded blocks is kept small for the
+same reason: it grows up to its bound.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import rasterio
 from affine import Affine
 
 import geoforest
+from geoforest.io.geotiff import GDAL_OPTIONS
 from geoforest.machine import resident_memory_mb
 from geoforest.models.bundle import save_bundle
 from geoforest.models.registry import open_model
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("/dev/shm"))
     arguments = parser.parse_args()
     along = math.isqrt(arguments.shards)
+    GDAL_OPTIONS["GDAL_CACHEMAX"] = 8 << 20
     with TemporaryDirectory(dir=arguments.folder) as name:
         folder = Path(name)
         scene = folder / "scene.tif"

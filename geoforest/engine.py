@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 import time
 import uuid
@@ -365,7 +366,8 @@ class _JobPlugin(WorkerPlugin):
 
 
 def _job_name(pool: str, job: Job) -> str:
-    return f"{pool}-{job.scene.scene_id}-{job.fingerprint[:12]}"
+    # One string for all shards: Dask remembers the keys of many tasks.
+    return sys.intern(f"{pool}-{job.scene.scene_id}-{job.fingerprint[:12]}")
 
 
 def _lost() -> IncompleteError:

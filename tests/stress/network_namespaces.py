@@ -3,8 +3,8 @@
     sudo python -m tests.stress.network_namespaces [--seconds 20]
 
 Hosts are network namespaces on a bridge (iproute2, root). The worker that is cut off loses its
-connection; its shards go to the other one, it comes back, and the result is that of an undisturbed
-run.
+connection; its shards go to the other one, it comes back and takes new ones, and the result is that
+of an undisturbed run.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -61,22 +62,28 @@ def network() -> Iterator[None]:
 
 @contextlib.contextmanager
 def process(*words: object, host: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    inside = ["ip", "netns", "exec", host] if host else []
+    """Run a module of Python; on a host it is started again whenever it ends, as by systemd."""
+    again = 'while true; do "$@"; sleep 1; done'
+    inside = ["ip", "netns", "exec", host, "sh", "-c", again, "sh"] if host else []
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "FAULTY_SECONDS": "0.2",
+        "FAULTY_SECONDS": "0.8",
         # A host that is gone is missed after this long.
         "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "10s",
-        "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "10s",
+        "DASK_DISTRIBUTED__COMM__TIMEOUTS__TCP": "12s",
     }
     started = subprocess.Popen(
-        [*inside, sys.executable, *map(str, words)], cwd=ROOT, env=environment
+        [*inside, sys.executable, *map(str, words)],
+        cwd=ROOT,
+        env=environment,
+        start_new_session=True,
     )
     try:
         yield started
     finally:
-        started.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
         started.wait()
 
 
@@ -96,6 +103,8 @@ def main() -> None:
         model = folder / "model"
         save_bundle(model, build_unet("mobilenet_v2", 4).state_dict(), synthetic.card())
         whole = products(faulty.run(scene, folder / "whole", model))
+        log = folder / "log"
+        os.environ["FAULTY_LOG"] = str(log)
         stack.enter_context(network())
         stack.enter_context(
             process("-m", "distributed.cli.dask_scheduler", "--host", "10.99.0.1", "--port", 8786,
@@ -118,10 +127,13 @@ def main() -> None:
         print(f"{HOSTS[0]} is cut off with {len(list(shards.glob('r*.tif')))} shards finished")
         time.sleep(arguments.seconds)
         ip("link", "set", f"{HOSTS[0]}-out", "up")
-        print(f"and back with {len(list(shards.glob('r*.tif')))}")
+        before = set(log.read_text().split())
+        print(f"and back with {len(list(shards.glob('r*.tif')))}, by {len(before)} processes")
         assert driver.wait(300) == 0
         assert finished_bytes(out / "scene") == whole
-        print("same bytes")
+        after = set(log.read_text().split())
+        assert after > before, "the worker that came back has done nothing"
+        print(f"same bytes, by {len(after)} processes")
 
 
 if __name__ == "__main__":
