@@ -25,6 +25,8 @@ from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Ar
 COLOURS = {OTHER: (228, 213, 183, 255), FOREST: (27, 120, 55, 255), NO_OBSERVATION: (0, 0, 0, 0)}
 CATEGORIES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}
 _BLOCK_PX = 512
+# A row of shards of both rasters of 80,000 columns; by default GDAL takes a part of the machine.
+_CACHE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class CogWriter:
         self.path, self._look = path, look
         self._flat = path.with_name(f".{path.name}.flat.tif")
         self._expected = np.zeros(256, np.int64)
-        with self._errors():
+        with self._gdal():
             # Not compressed: it is read once, at once, and as long as a shard takes to predict.
             self._target = rasterio.open(
                 self._flat,
@@ -99,7 +101,7 @@ class CogWriter:
     def write(self, window: Window, values: Array) -> None:
         """Take the pixels of a window, uint8. Windows are to cover the shape once."""
         place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
-        with self._errors():
+        with self._gdal():
             self._target.write(values, 1, window=place)
         self._expected += _counts(values)
 
@@ -111,7 +113,7 @@ class CogWriter:
         WriteError
             When the file cannot be written, or does not read back as it was meant to be.
         """
-        with self._errors():
+        with self._gdal():
             self._target.close()
             rasterio.shutil.copy(
                 self._flat,
@@ -129,9 +131,10 @@ class CogWriter:
                 raise WriteError(f"{self.path}: does not read back as it was written")
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def _gdal(self) -> Iterator[None]:
         try:
-            yield
+            with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+                yield
         except (OSError, RasterioError, CPLE_BaseError) as error:
             raise WriteError(f"{self.path}: cannot be written ({error})") from error
 
@@ -168,7 +171,7 @@ class MaskWriter(CogWriter):
             f"<Category>{escape(CATEGORIES.get(code, ''))}</Category>"
             for code in range(NO_OBSERVATION + 1)
         )
-        with self._errors():
+        with self._gdal():
             Path(f"{self.path}.aux.xml").write_text(
                 f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames>'
                 "</PAMRasterBand></PAMDataset>\n",
