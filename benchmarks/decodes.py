@@ -1,6 +1,6 @@
 """How often a block of a file is decoded: bytes read by all processes over bytes in the file.
 
-    python -m benchmarks.decodes [--size 10980] [--block 512] [--scene FILE]
+    python -m benchmarks.decodes [--size 10980] [--block 512]
 
 Linux only: it counts what the processes ask of the operating system (``rchar`` of
 ``/proc/PID/io``), which GDAL does once for every block that it decodes. A predictor that does

@@ -214,17 +214,19 @@ def reflect(indices: NDArray[np.intp], size: int) -> NDArray[np.intp]:
     return np.minimum(folded, period - folded)
 
 
-def preview_lattice(shape: Shape) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def preview_lattice(
+    shape: Shape, max_side_px: int = PREVIEW_PX
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Rows and columns of the pixels that a picture of the whole scene is made of.
 
-    Those nearest to an even lattice with no side longer than :data:`PREVIEW_PX`.
+    Those nearest to an even lattice with no more than ``max_side_px`` points along a side.
 
     Examples
     --------
     >>> [indices.tolist() for indices in preview_lattice((2, 3))]
     [[0, 1], [0, 1, 2]]
     """
-    factor = max(1.0, max(shape) / PREVIEW_PX)
+    factor = max(1.0, max(shape) / max_side_px)
     counts = (max(1, round(side / factor)) for side in shape)
     rows, cols = (
         ((np.arange(count) + 0.5) * (side / count)).astype(np.intp)

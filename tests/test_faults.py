@@ -23,6 +23,7 @@ from typing import ClassVar
 import psutil
 import pytest
 import rasterio
+from affine import Affine
 from distributed import Client
 
 import geoforest
@@ -437,3 +438,31 @@ def test_many_scenes_share_one_pool(tmp_path, tiny_bundle, broken, monkeypatch):
         alone = faulty.run(path, tmp_path / "alone", tiny_bundle.path)
         together = finished_bytes(tmp_path / "out" / path.stem)
         assert together == products(alone)
+
+
+def test_half_a_jpeg_2000_is_unreadable(tmp_path, tiny_bundle):
+    """A folder of bands, one of which ends in zeros, as a download that was never finished."""
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    dn = synthetic.digital_numbers((192, 192))
+    for name, band in zip(("B04", "B03", "B02", "B08"), dn, strict=True):
+        with rasterio.open(
+            folder / f"{name}.jp2", "w", driver="JP2OpenJPEG", width=192, height=192, count=1,
+            dtype=band.dtype, crs="EPSG:32720", transform=Affine(10, 0, 5e5, 0, -10, 8.9e6),
+            QUALITY=100, REVERSIBLE="YES", BLOCKXSIZE=64, BLOCKYSIZE=64,
+        ) as target:  # fmt: skip
+            target.write(band, 1)
+    good = (folder / "B08.jp2").read_bytes()
+    put(folder / "B08.jp2", good[: len(good) // 2] + bytes(len(good) - len(good) // 2))
+    out, model = tmp_path / "out", tiny_bundle.path
+    with pytest.raises(IncompleteError, match=r"12 of 16 shards failed .*B08\.jp2: rows"):
+        faulty.run(folder, out, model)
+    result = faulty.run(folder, out, model, allow_gaps=True)
+    mask = read(result.mask)
+    # Rows of 64 px are one tile of the file, of which windows take 8 px of context.
+    assert (mask[:48] != 255).all()
+    assert (mask[48:] == 255).all()
+    put(folder / "B08.jp2", good)
+    closed = faulty.run(folder, out, model)
+    assert closed.summary["reused_shards"] == 4
+    assert products(closed) == products(faulty.run(folder, tmp_path / "whole", model))

@@ -21,6 +21,9 @@ from rio_cogeo.cogeo import cog_validate
 
 import geoforest
 from geoforest.errors import IncompleteError, OutputError
+from geoforest.io.geotiff import read_decimated
+from geoforest.io.open import open_scene
+from geoforest.report import html
 from geoforest.stitch import mask_from_probability, quantise
 from tests import synthetic
 from tests.synthetic import LocalPredictor, load_local_predictor
@@ -435,3 +438,25 @@ def test_the_job_is_the_same_from_whatever_folder_it_is_started(
     monkeypatch.chdir(tmp_path)
     result = run_without_model(Path("scene.tif"), Path("out"), tiny_bundle)
     assert result.summary["reused_shards"] == 4
+
+
+def test_the_picture_is_of_what_the_shards_have_read(tmp_path, tiny_bundle, monkeypatch):
+    """The scene is read once; with another threshold, when no shard is, it is read for that."""
+    dn = synthetic.digital_numbers((330, 1000))
+    dn[:, :20] = 0
+    path = synthetic.write_raster(tmp_path / "scene.tif", dn, nodata=0)
+    drawn = []
+
+    def record(scene, probability, mask, polygons, seen):
+        drawn.append(seen)
+        return original(scene, probability, mask, polygons, seen)
+
+    original = html.scene_quicklook
+    monkeypatch.setattr(html, "scene_quicklook", record)
+    run(path, tmp_path / "out", tiny_bundle)
+    expected = read_decimated(open_scene(path, wanted=tiny_bundle.card.bands), 800)
+    assert expected[0].shape == (4, 264, 800)
+    for found, wanted in zip(drawn[0], expected, strict=True):
+        assert np.array_equal(found, wanted)
+    run(path, tmp_path / "out", tiny_bundle, threshold=0.3)
+    assert drawn[1] is None

@@ -20,7 +20,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 
 from geoforest.errors import ReadError, SceneError
-from geoforest.grid import Window
+from geoforest.grid import Window, preview_lattice
 from geoforest.reflectance import observed
 from geoforest.scene import BandSource, Scene
 from geoforest.types import Array, Shape, Valid
@@ -83,12 +83,29 @@ def read_decimated(scene: Scene, max_side_px: int) -> tuple[Array, Valid]:
     dn, valid : numpy.ndarray
         As from :func:`read`, with no side longer than ``max_side_px``.
     """
-    factor = max(1.0, max(scene.shape) / max_side_px)
-    rows, cols = (max(1, round(side / factor)) for side in scene.shape)
+    rows, cols = preview_lattice(scene.shape, max_side_px)
     try:
-        return _read(scene, Window(0, 0, *scene.shape), (rows, cols))
+        if _has_overviews(scene):
+            return _read(scene, Window(0, 0, *scene.shape), (len(rows), len(cols)))
+        # GDAL would go through the file once a band, and decode all bands each time.
+        dn = np.empty((len(scene.bands), len(rows), len(cols)), scene.dtype)
+        valid = np.empty(dn.shape[1:], np.bool_)
+        for top in range(0, scene.shape[0], _STRIP_ROWS):
+            strip = Window(top, 0, min(_STRIP_ROWS, scene.shape[0] - top), scene.shape[1])
+            down, _ = strip.cut(rows, cols)
+            if down.start < down.stop:
+                values, seen = read(scene, strip)
+                picked = rows[down] - top
+                dn[:, down], valid[down] = values[:, picked][..., cols], seen[picked][:, cols]
+        return dn, valid
     finally:
         release(scene)
+
+
+def _has_overviews(scene: Scene) -> bool:
+    band = scene.bands[0]
+    with _lock, rasterio.Env(**GDAL_OPTIONS):
+        return bool(_dataset(band.path, scene).overviews(band.index))
 
 
 def release(scene: Scene) -> None:
@@ -104,6 +121,7 @@ _open: OrderedDict[tuple[str, tuple[tuple[str, int, int], ...]], rasterio.Datase
     OrderedDict()
 )
 _MOST_OPEN = 64
+_STRIP_ROWS = 512
 
 
 def _dataset(path: str, scene: Scene) -> rasterio.DatasetReader:

@@ -11,7 +11,7 @@ import rasterio.shutil
 from rasterio.enums import ColorInterp
 
 from geoforest.errors import ReadError, SceneError
-from geoforest.grid import Window
+from geoforest.grid import Window, preview_lattice
 from geoforest.io.geotiff import read, read_decimated
 from geoforest.io.open import open_scene
 from tests import synthetic
@@ -280,3 +280,16 @@ def test_unreadable_block_names_the_file_and_the_place(tmp_path, dn):
     with pytest.raises(ReadError, match=r"a\.tif: rows 32 to 64, columns 0 to 64"):
         read(scene, Window(32, 0, 32, 64))
     read(scene, Window(0, 0, 32, 64))
+
+
+def test_a_picture_is_of_the_nearest_pixels(tmp_path, monkeypatch):
+    """With strips that do not divide the scene, and whatever the order of bands."""
+    dn = digital_numbers((101, 50))
+    dn[:, 3] = 0
+    scene = open_scene(write_raster(tmp_path / "a.tif", dn, nodata=0), wanted=BANDS[::-1])
+    monkeypatch.setattr("geoforest.io.geotiff._STRIP_ROWS", 7)
+    values, valid = read_decimated(scene, 25)
+    rows, cols = preview_lattice((101, 50), 25)
+    assert values.shape == (4, 25, 12)
+    assert np.array_equal(values, dn[::-1][:, rows][..., cols])
+    assert np.array_equal(valid, (dn != 0).all(axis=0)[rows][:, cols])
