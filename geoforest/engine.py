@@ -212,6 +212,8 @@ class Pool:
 
     def _register(self, plugin: _WorkerPlugin | _JobPlugin) -> None:
         client = self._connected()
+        # First of all: where one worker refuses it, others have it.
+        self._plugins.append(plugin.name)
         for again in (True, False):
             try:
                 client.register_plugin(plugin)
@@ -220,11 +222,10 @@ class Pool:
                 # A worker that dies while it is told takes the whole message with it.
                 if not again:
                     raise _lost() from error
-        self._plugins.append(plugin.name)
 
     def _unregister(self, name: str) -> None:
-        # A worker that died knows nothing of it any more.
-        with suppress(OSError):
+        # A worker that died knows nothing of it any more, a scheduler may never have heard of it.
+        with suppress(OSError, ValueError):
             self._connected().unregister_worker_plugin(name)
 
     def _fill(self) -> None:
@@ -234,7 +235,9 @@ class Pool:
         with self._lock:
             if time.monotonic() - self._counted > _COUNT_SECONDS:
                 self._counted = time.monotonic()
-                self._workers = max(1, len(gpu_workers(client)))
+                # A connection that is lost just now is for `get` to tell.
+                with suppress(OSError):
+                    self._workers = max(1, len(gpu_workers(client)))
             while self._waiting and len(self._running) < _IN_FLIGHT * self._workers:
                 job, shard = self._waiting.popleft()
                 future = self._submit(client, job, shard)
