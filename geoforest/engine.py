@@ -32,19 +32,11 @@ from geoforest.errors import GeoforestError, IncompleteError, OutputError, Write
 from geoforest.grid import Shard
 from geoforest.io.geotiff import release
 from geoforest.io.shards import Receipt, ShardStore
-from geoforest.job import (
-    SHARDS_AT_ONCE,
-    Job,
-    PredictShard,
-    Runtime,
-    ShardPrediction,
-    resolve_runtime,
-    run_shard,
-    shard_predictor,
-)
+from geoforest.job import SHARDS_AT_ONCE, Job, Runtime, resolve_runtime
 from geoforest.machine import peak_memory_mb, share_one_heap
 from geoforest.models.bundle import Bundle
 from geoforest.predict import Predictor
+from geoforest.task import PredictShard, ShardPrediction, run_shard, shard_predictor
 from geoforest.types import Array, Valid
 
 # Shards a worker may have in flight: enough to keep it busy, few enough that the scheduler never

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from geoforest.cli import main
 from tests import synthetic
 from tests.cli.conftest import Done
 from tests.cli.test_cli import in_a_process
@@ -18,20 +17,6 @@ from tests.servers import ACCESS_KEY, SECRET_KEY, FileServer, file_server, s3_bu
 from tests.synthetic import write_chips
 from tests.train.test_chips import upload
 from tests.train.test_fetch import ARCHIVE, FOLDERS, RECORD_WHOLE, publish
-
-
-@pytest.fixture
-def geoforest(capsys):
-    """Run the command in this process."""
-
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return Done(ended.value.code or 0, captured.out, captured.err)
-
-    return run
 
 
 def refused(done: Done, sentence: str, code: int = 2) -> None:
