@@ -15,7 +15,10 @@ def test_seconds_add_up(tmp_path, tiny_bundle):
     seconds = found["seconds"]
     assert {"read", "predict", "stitch", "write", "shards", "mask", "polygons"} <= seconds.keys()
     assert 0 < seconds["predict"] <= seconds["shards"] < seconds["total"]
-    whole = seconds["total"] - seconds["polygons"]
+    # Polygons are made while the rasters are compressed: what is left is no less than without.
+    rasters = max(seconds["forest_mask cog"], seconds["forest_probability cog"])
+    whole = seconds["total"] - seconds["products"] + rasters
+    assert seconds["total"] - seconds["polygons"] - 0.01 <= whole <= seconds["total"]
     assert found["overhead_ratio"] == pytest.approx(whole / found["forward_seconds"], rel=0.05)
-    assert found["overhead_ratio"] > 1
+    assert found["overhead_ratio_with_polygons"] >= found["overhead_ratio"] > 1
     assert found["peak_memory_mb"] > 50
