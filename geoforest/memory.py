@@ -10,7 +10,7 @@ from geoforest.grid import shard_cores
 
 # Activations of a U-Net at its widest, float32, and the scratch of the kernels.
 _WINDOW_BYTES_PER_PX = 1900
-# Per band: as read, as laid out for windows, and a column of statistics.
+# Per band, besides the values as read and as laid out for windows: copies while that is done.
 _SHARD_BYTES_PER_VALUE = 6
 # Validity, area of interest, stored probability.
 _SHARD_BYTES_PER_PX = 6

@@ -210,11 +210,19 @@ def map_scenes(
                 try:
                     job = job or draft.job(computing, base_mb=base_mb)
                     run = _SceneRun(path, out, job, chosen, progress(job.scene.scene_id), clock)
-                    run.begin(pool)
                 except GeoforestError as error:
                     yield SceneFailure(str(path), error)
                     continue
-                running[run.job.fingerprint] = run
+                # Before it begins, which takes as long as a model to load: whatever stops that
+                # closes the output folder.
+                running[job.fingerprint] = run
+                try:
+                    run.begin(pool)
+                except GeoforestError as error:
+                    del running[job.fingerprint]
+                    run.close(type(error), error, error.__traceback__)
+                    yield SceneFailure(str(path), error)
+                    continue
                 if run.complete:
                     del running[run.job.fingerprint]
                     yield run.finish()
@@ -262,14 +270,10 @@ class _SceneRun:
         """Find out which shards are missing, and queue them."""
         if self._earlier is not None:
             return
-        try:
-            self._ledger = Ledger(self.job, self._workspace, self._progress)
-            if self._ledger.missing:
-                pool.add(self.job, self._workspace.store, self._ledger.missing)
-            self._clock.lap("start")
-        except GeoforestError as error:
-            self.close(type(error), error, error.__traceback__)
-            raise
+        self._ledger = Ledger(self.job, self._workspace, self._progress)
+        if self._ledger.missing:
+            pool.add(self.job, self._workspace.store, self._ledger.missing)
+        self._clock.lap("start")
 
     @property
     def complete(self) -> bool:

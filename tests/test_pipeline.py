@@ -460,3 +460,18 @@ def test_the_picture_is_of_what_the_shards_have_read(tmp_path, tiny_bundle, monk
         assert np.array_equal(found, wanted)
     run(path, tmp_path / "out", tiny_bundle, threshold=0.3)
     assert drawn[1] is None
+
+
+def test_interrupted_while_the_model_is_loaded_nothing_is_left(
+    scene_path, tmp_path, tiny_bundle, monkeypatch
+):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("geoforest.engine.Pool.add", interrupted)
+    # Whoever holds the error holds its frames: the folder must not wait for them to be freed.
+    with pytest.raises(KeyboardInterrupt) as held:
+        run(scene_path, tmp_path / "out", tiny_bundle)
+    assert not (tmp_path / "out").exists(), held
+    monkeypatch.undo()
+    assert run(scene_path, tmp_path / "out", tiny_bundle).mask.exists()
