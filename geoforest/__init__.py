@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from geoforest.models.registry import load_model
     from geoforest.pipeline import MapResult, SceneFailure, map_scene, map_scenes
-    from geoforest.stored import vectorize
+    from geoforest.stored import vectorize, vectorize_to_file
 
 __all__ = [
     "MapResult",
@@ -23,6 +23,7 @@ __all__ = [
     "map_scene",
     "map_scenes",
     "vectorize",
+    "vectorize_to_file",
 ]
 
 _WHERE = {
@@ -32,6 +33,7 @@ _WHERE = {
     "map_scene": "geoforest.pipeline",
     "map_scenes": "geoforest.pipeline",
     "vectorize": "geoforest.stored",
+    "vectorize_to_file": "geoforest.stored",
 }
 
 

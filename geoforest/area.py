@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from geoforest.types import Shape, StoredProbability
 _NODE_STEP_PX = 256
 # Interpolation over 5 km is good to a few parts in ten million in UTM.
 _NODE_STEP_M = 5_000.0
+
+_UNITS_PER_PIXEL = 1e8
+_LENGTH_UNIT_M = 1e-6
 
 Floats = NDArray[np.float64]
 
@@ -66,6 +70,12 @@ class PixelTable:
     area: Floats
     width: Floats
     height: Floats
+
+    @classmethod
+    def flat(cls, shape: Shape) -> PixelTable:
+        """Give the table of a grid that lies nowhere: areas are pixels, lengths pixel sides."""
+        rows, cols = np.array([0.0, shape[0]]), np.array([0.0, shape[1]])
+        return cls(rows, cols, *(np.ones((2, 2)) for _ in range(3)))
 
     @classmethod
     def build(cls, transform: Affine, crs: Any, shape: Shape) -> PixelTable:
@@ -154,23 +164,73 @@ class PixelTable:
         # The rounding forgives the last bits of an exact ratio.
         return math.ceil(round(min_area_ha * 1e4 / self.pixel_area_m2(), 9))
 
-    def lengths_m(self, rows: Floats, cols: Floats) -> Floats:
-        """Ground length of each segment of a line through pixel coordinates, m.
+    @cached_property
+    def area_unit_m2(self) -> float:
+        """Unit of exact sums: a part of a pixel, so small that sums stay below 2 ** 63."""
+        return self.pixel_area_m2() / _UNITS_PER_PIXEL
+
+    def run_areas(
+        self,
+        row_ends: NDArray[np.int64],
+        start: NDArray[np.int32],
+        end: NDArray[np.int32],
+        first_row: int,
+    ) -> NDArray[np.int64]:
+        """Ground area of runs of pixels in :attr:`area_unit_m2`, as whole numbers.
+
+        So sums are exact, and the same in any order.
 
         Parameters
         ----------
-        rows, cols
-            ``(n,)`` vertices in pixels, fractions allowed.
-
-        Returns
-        -------
-        numpy.ndarray
-            ``(n - 1,)``.
+        row_ends
+            ``(rows + 1,)``: first run of each row, and the number of runs.
+        start, end
+            ``(n_runs,)``: first column, and the one after the last.
+        first_row
+            Row of the grid that the runs begin with.
         """
-        middle = (rows[1:] + rows[:-1]) / 2, (cols[1:] + cols[:-1]) / 2
-        down = np.diff(rows) * self._points(self.height, *middle)
-        across = np.diff(cols) * self._points(self.width, *middle)
-        return np.hypot(down, across)
+        from geoforest.kernels import run_areas
+
+        along = self.area, _upto(self.area)
+        return run_areas(
+            row_ends, start, end, first_row, *along, *self._node_px(), self.area_unit_m2
+        )
+
+    def perimeters(
+        self,
+        points: NDArray[np.int32],
+        ring_ends: NDArray[np.int64],
+        polygon_ends: NDArray[np.int64],
+    ) -> Floats:
+        """Ground length of all rings of each polygon, m.
+
+        Parameters
+        ----------
+        points
+            ``(n, 2)``, (col, row) of pixel corners; every edge runs along a row or a column.
+        ring_ends, polygon_ends
+            As of :class:`geoforest.tracing.Outlines`.
+        """
+        from geoforest.kernels import polygon_lengths
+
+        width, height = self.width, np.ascontiguousarray(self.height.T)
+        lengths = polygon_lengths(
+            points,
+            ring_ends,
+            polygon_ends,
+            width,
+            _upto(width),
+            height,
+            _upto(height),
+            *self._node_px(),
+            _LENGTH_UNIT_M,
+        )
+        metres: Floats = lengths.astype(np.float64) * _LENGTH_UNIT_M
+        return metres
+
+    def _node_px(self) -> tuple[float, float]:
+        """Distance of nodes down and across, in pixels."""
+        return self.rows[-1] / (len(self.rows) - 1), self.cols[-1] / (len(self.cols) - 1)
 
     def _lattice(self, table: Floats, rows: Floats, cols: Floats) -> Floats:
         row, down = _place(self.rows, rows)
@@ -230,6 +290,13 @@ class _Ground:
                 "inside was wanted"
             )
         return lon * self._unit, lat * self._unit
+
+
+def _upto(values: Floats) -> Floats:
+    """Integral along the second axis up to each node, by trapezes, in steps of nodes."""
+    before = np.zeros_like(values)
+    before[:, 1:] = np.cumsum((values[:, 1:] + values[:, :-1]) / 2, axis=1)
+    return before
 
 
 def _wrapped(angle: Floats) -> Floats:

@@ -13,6 +13,7 @@ from geoforest.io.geopackage import LAYER
 from geoforest.io.open import open_scene
 from geoforest.pipeline import MapResult, map_scene
 from geoforest.report.html import scene_quicklook
+from geoforest.report.sketch import Sketch
 from geoforest.storage import write_durably
 from geoforest.synthetic import BANDS, make_scene, write_scene
 from geoforest.train.metrics import Counts
@@ -67,11 +68,9 @@ def run_demo(
     with rasterio.open(result.mask) as source:
         agreement = Counts.of(scene.truth, source.read(1)).scores()
     quicklook = out / "quicklook.png"
-    picture = scene_quicklook(
-        open_scene(path, wanted=BANDS),
-        result.probability,
-        result.mask,
-        geopandas.read_file(result.polygons, layer=LAYER),
-    )
+    seen = open_scene(path, wanted=BANDS)
+    sketch = Sketch(seen)
+    sketch.seen(geopandas.read_file(result.polygons, layer=LAYER))
+    picture = scene_quicklook(seen, result.probability, result.mask, sketch)
     write_durably(quicklook, picture)
     return Demo(result, agreement, quicklook, seconds)

@@ -12,8 +12,6 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from geoforest.types import NO_OBSERVATION
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -33,14 +31,6 @@ def count_pixels(labels: NDArray[np.integer], n_labels: int) -> NDArray[np.int64
         for col in range(labels.shape[1]):
             pixels[labels[row, col]] += 1
     return pixels
-
-
-@_compiled
-def relabel(labels: NDArray[np.int32], new: NDArray[np.int32]) -> None:
-    """Replace each label by ``new[label]``, in place."""
-    for row in range(labels.shape[0]):
-        for col in range(labels.shape[1]):
-            labels[row, col] = new[labels[row, col]]
 
 
 @_compiled
@@ -103,167 +93,549 @@ def sum_by_label(
 
 
 @_compiled
-def trace_rings(
-    labels: NDArray[np.int32], lowest: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Walk around every label from ``lowest`` on, along pixel edges, the label to the right.
+def encode_runs(
+    mask: NDArray[np.uint8], stored: NDArray[np.uint8], starts_cell: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8], NDArray[np.int64]]:
+    """Cut every row in runs of one code; a cell of the product grid begins a new run, too.
 
-    Where two pixels of one label touch at a corner only, the walk crosses over to the other one:
-    what they enclose gets a ring of its own, and no ring touches itself.
+    Parameters
+    ----------
+    mask
+        ``(row, col)`` of mask codes.
+    stored
+        Stored probability of the same shape, or ``(0, 0)`` for none.
+    starts_cell
+        ``(col,)``: whether a cell of the product grid begins there.
+
+    Returns
+    -------
+    row_ends
+        ``(rows + 1,)``: first run of each row, and the number of runs.
+    start, code, total
+        ``(n_runs,)``: first column, mask code, and sum of the stored probability.
+    """
+    n_rows, n_cols = mask.shape
+    row_ends = np.zeros(n_rows + 1, np.int64)
+    for row in range(n_rows):
+        n_runs = 1
+        for col in range(1, n_cols):
+            n_runs += (mask[row, col] != mask[row, col - 1]) | starts_cell[col]
+        row_ends[row + 1] = row_ends[row] + n_runs
+    start = np.empty(row_ends[-1], np.int32)
+    code = np.empty(row_ends[-1], np.uint8)
+    total = np.zeros(row_ends[-1], np.int64)
+    for row in range(n_rows):
+        run = row_ends[row] - 1
+        for col in range(n_cols):
+            if col == 0 or mask[row, col] != mask[row, col - 1] or starts_cell[col]:
+                run += 1
+                start[run] = col
+                code[run] = mask[row, col]
+    if stored.size:
+        for row in range(n_rows):
+            for run in range(row_ends[row], row_ends[row + 1]):
+                last = row_ends[row + 1] - 1
+                end = n_cols if run == last else start[run + 1]
+                sum_of_run = np.int64(0)
+                for col in range(start[run], end):
+                    sum_of_run += np.int64(stored[row, col])
+                total[run] = sum_of_run
+    return row_ends, start, code, total
+
+
+@_compiled
+def _root(parent: NDArray[np.int32], run: int) -> int:
+    while parent[run] != run:
+        parent[run] = parent[parent[run]]
+        run = parent[run]
+    return run
+
+
+@_compiled
+def _join(parent: NDArray[np.int32], one: int, other: int) -> None:
+    # The earlier run is the root, so that components come in the order of their first pixels.
+    one, other = _root(parent, one), _root(parent, other)
+    if one < other:
+        parent[other] = one
+    else:
+        parent[one] = other
+
+
+@_compiled
+def label_runs(
+    row_ends: NDArray[np.int64],
+    start: NDArray[np.int32],
+    end: NDArray[np.int32],
+    key: NDArray[np.int64],
+    corners_touch: bool,
+) -> tuple[NDArray[np.int32], int]:
+    """Find connected components of runs of one key.
+
+    Parameters
+    ----------
+    row_ends, start, end
+        Runs that cover each row, by their first column and the one after their last.
+    key
+        Only runs of the same key are joined; those below 0 belong to nothing.
+    corners_touch
+        Whether two runs that touch at a corner only are joined (8-connectivity).
+
+    Returns
+    -------
+    component
+        ``(n_runs,)``, from 0 in the order of first pixels; -1 where the key is below 0.
+    n_components
+        Their number.
+    """
+    parent = np.arange(len(start)).astype(np.int32)
+    reach = 1 if corners_touch else 0
+    for row in range(len(row_ends) - 1):
+        above, above_end = row_ends[max(row - 1, 0)], row_ends[row]
+        for run in range(row_ends[row], row_ends[row + 1]):
+            if key[run] < 0:
+                continue
+            if run > row_ends[row] and key[run - 1] == key[run]:
+                _join(parent, run - 1, run)
+            while above < above_end and end[above] + reach <= start[run]:
+                above += 1
+            other = above
+            while other < above_end and start[other] < end[run] + reach:
+                if key[other] == key[run]:
+                    _join(parent, other, run)
+                other += 1
+    component = np.full(len(start), -1, np.int32)
+    n_components = 0
+    for run in range(len(start)):
+        if key[run] < 0:
+            continue
+        root = _root(parent, run)
+        if root == run:
+            component[run] = n_components
+            n_components += 1
+        else:
+            component[run] = component[root]
+    return component, n_components
+
+
+@_compiled
+def neighbours_of(
+    row_ends: NDArray[np.int64],
+    start: NDArray[np.int32],
+    end: NDArray[np.int32],
+    component: NDArray[np.int32],
+    n_components: int,
+    patch: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Lowest and highest patch along the edges of each component.
+
+    ``patch`` is below 0 wherever ``component`` is not, and the other way round. Where a component
+    touches no patch, the lowest is the largest number and the highest is -1.
+    """
+    lowest = np.full(n_components, np.iinfo(np.int64).max)
+    highest = np.full(n_components, -1, np.int64)
+    for row in range(len(row_ends) - 1):
+        above, above_end = row_ends[max(row - 1, 0)], row_ends[row]
+        for run in range(row_ends[row], row_ends[row + 1]):
+            if run > row_ends[row]:
+                _meet(run - 1, run, component, patch, lowest, highest)
+            while above < above_end and end[above] <= start[run]:
+                above += 1
+            other = above
+            while other < above_end and start[other] < end[run]:
+                _meet(other, run, component, patch, lowest, highest)
+                other += 1
+    return lowest, highest
+
+
+@_compiled
+def _meet(
+    one: int,
+    other: int,
+    component: NDArray[np.int32],
+    patch: NDArray[np.int64],
+    lowest: NDArray[np.int64],
+    highest: NDArray[np.int64],
+) -> None:
+    if (component[one] < 0) == (component[other] < 0):
+        return
+    if component[one] < 0:
+        one, other = other, one
+    here, there = component[one], patch[other]
+    lowest[here] = min(lowest[here], there)
+    highest[here] = max(highest[here], there)
+
+
+@_compiled
+def sum_runs(
+    values: NDArray[np.int64], component: NDArray[np.int32], n_components: int
+) -> NDArray[np.int64]:
+    """Sum of a value of runs over each component."""
+    sums = np.zeros(n_components, np.int64)
+    for run in range(len(values)):
+        if component[run] >= 0:
+            sums[component[run]] += values[run]
+    return sums
+
+
+@_compiled
+def count_corners(
+    row_ends: NDArray[np.int64],
+    start: NDArray[np.int32],
+    label: NDArray[np.int32],
+    n_cols: int,
+    lines: tuple[int, int, int],
+    n_labels: int,
+) -> NDArray[np.int64]:
+    """Corners of the outlines of each label along lattice lines; see :func:`trace_corners`.
+
+    No two labels share an edge.
+    """
+    counts = np.zeros(n_labels, np.int64)
+    n_rows = len(row_ends) - 1
+    for line in range(lines[0], lines[1]):
+        above, above_end = row_ends[max(line - 1, 0)], row_ends[line]
+        below, below_end = row_ends[line], row_ends[min(line + 1, n_rows)]
+        above_left = above_end - above + 1 if above_end > above else 0
+        below_left = below_end - below + 1 if below_end > below else 0
+        a = b = c = d = np.int32(-1)
+        while above_left or below_left:
+            above_x = start[above] if above_left > 1 else n_cols
+            below_x = start[below] if below_left > 1 else n_cols
+            x = min(above_x, below_x)
+            a, c = b, d
+            if above_left and above_x == x:
+                b = label[above] if above_left > 1 else np.int32(-1)
+                above, above_left = above + 1, above_left - 1
+            if below_left and below_x == x:
+                d = label[below] if below_left > 1 else np.int32(-1)
+                below, below_left = below + 1, below_left - 1
+            if (a == b and c == d) or (a == c and b == d):
+                continue
+            # A pixel alone has a corner, and so has the one between two others.
+            if a >= 0 and (a == b) == (a == c) and not (a == b and a == d):
+                counts[a] += 1
+            if b >= 0 and (b == a) == (b == d) and not (b == a and b == c):
+                counts[b] += 1
+            if c >= 0 and (c == d) == (c == a) and not (c == d and c == b):
+                counts[c] += 1
+            if d >= 0 and (d == c) == (d == b) and not (d == c and d == a):
+                counts[d] += 1
+    return counts
+
+
+@_compiled
+def _along(
+    values: NDArray[np.float64],
+    before: NDArray[np.float64],
+    line: float,
+    at: float,
+    line_px: float,
+    at_px: float,
+    unit: float,
+) -> np.int64:
+    """Integral of a bilinear table along a line, from 0 to a place, in whole units.
+
+    Parameters
+    ----------
+    values
+        ``(line node, node along the line)``.
+    before
+        The same shape: integral up to each node, in steps of nodes.
+    line, at
+        Pixels across the lines, and along this one.
+    line_px, at_px
+        Distance of nodes, in pixels.
+    unit
+        What the integral is counted in.
+    """
+    row = min(int(line / line_px), values.shape[0] - 2)
+    col = min(int(at / at_px), values.shape[1] - 2)
+    down, right = line / line_px - row, at / at_px - col
+    total = 0.0
+    for node, share in ((row, 1 - down), (row + 1, down)):
+        here, there = values[node, col], values[node, col + 1]
+        total += share * (before[node, col] + here * right + (there - here) * right * right / 2)
+    return np.int64(np.floor(total * at_px / unit + 0.5))
+
+
+@_compiled
+def run_areas(
+    row_ends: NDArray[np.int64],
+    start: NDArray[np.int32],
+    end: NDArray[np.int32],
+    first_row: int,
+    area: NDArray[np.float64],
+    before: NDArray[np.float64],
+    row_px: float,
+    col_px: float,
+    unit: float,
+) -> NDArray[np.int64]:
+    """Ground area of each run: whole numbers, so that sums do not depend on their order."""
+    areas = np.empty(len(start), np.int64)
+    for row in range(len(row_ends) - 1):
+        line = first_row + row + 0.5
+        for run in range(row_ends[row], row_ends[row + 1]):
+            upto = _along(area, before, line, end[run], row_px, col_px, unit)
+            areas[run] = upto - _along(area, before, line, start[run], row_px, col_px, unit)
+    return areas
+
+
+@_compiled
+def polygon_lengths(
+    points: NDArray[np.int32],
+    ring_ends: NDArray[np.int64],
+    polygon_ends: NDArray[np.int64],
+    width: NDArray[np.float64],
+    width_before: NDArray[np.float64],
+    height: NDArray[np.float64],
+    height_before: NDArray[np.float64],
+    row_px: float,
+    col_px: float,
+    unit: float,
+) -> NDArray[np.int64]:
+    """Ground length of all rings of each polygon, in whole units.
+
+    ``points`` are (col, row); every edge runs along a row or a column. Tables of height have
+    nodes of columns first, those of width nodes of rows.
+    """
+    lengths = np.zeros(len(polygon_ends) - 1, np.int64)
+    for polygon in range(len(lengths)):
+        for ring in range(polygon_ends[polygon], polygon_ends[polygon + 1]):
+            for point in range(ring_ends[ring], ring_ends[ring + 1] - 1):
+                x, y = points[point]
+                next_x, next_y = points[point + 1]
+                if y == next_y:
+                    here = _along(width, width_before, y, x, row_px, col_px, unit)
+                    there = _along(width, width_before, y, next_x, row_px, col_px, unit)
+                else:
+                    here = _along(height, height_before, x, y, col_px, row_px, unit)
+                    there = _along(height, height_before, x, next_y, col_px, row_px, unit)
+                lengths[polygon] += abs(there - here)
+    return lengths
+
+
+@_compiled
+def trace_corners(
+    row_ends: NDArray[np.int64],
+    start: NDArray[np.int32],
+    feature: NDArray[np.int32],
+    n_cols: int,
+    lines: tuple[int, int, int],
+    south: NDArray[np.int32],
+    north: NDArray[np.int32],
+    points: NDArray[np.int32],
+    after: NDArray[np.int32],
+    label: NDArray[np.int32],
+    fixed: NDArray[np.bool_],
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    """Corners of the outlines of features along lattice lines, each linked to the next one.
+
+    Outlines have their feature to the right. Where two pixels of one feature touch at a corner
+    only, the outline crosses over to the other one: what they enclose gets a ring of its own, and
+    no ring touches itself. Where an outline passes straight by a point at which another feature
+    begins or ends, it has a corner, too, so that both have the same points.
+
+    Parameters
+    ----------
+    row_ends, start
+        Runs of rows.
+    feature
+        ``(n_runs,)``; -1 for none.
+    n_cols
+        Columns of the scene.
+    lines
+        First lattice line and the one after the last, counted from the upper edge of the first
+        row here, and the number of that edge in the scene. Beyond the rows there is nothing.
+    south, north
+        ``(n_cols + 1,)``, changed in place: along each column edge the corner above, of the
+        outline that comes from it and of the one that leads to it.
+    points, after, label, fixed
+        Corners of the lines before, which outlines go on from.
 
     Returns
     -------
     points
-        ``(n, 2)``, (col, row) of corners; the last of a ring is its first.
-    ring_ends
-        ``(n_rings + 1,)``.
-    owner, is_hole
-        ``(n_rings,)``: label of each ring, and whether it goes around what the label lacks.
+        ``(n, 2)``, (col, row); those given, and new ones, in the order of lines.
+    after
+        ``(n,)``: the corner after each one; -1 where it is not known yet.
+    label
+        ``(n,)``: feature of each corner.
+    fixed
+        ``(n,)``: whether features or rings touch there, or the scene ends.
     """
-    n_rows, n_cols = labels.shape
-    # Upper edges of pixels that are in a ring already. Every ring has one, and its first in row
-    # order begins at a corner.
-    seen = np.zeros((n_rows, n_cols), np.bool_)
-    points = np.empty((1024, 2), np.int32)
-    ring_ends = np.zeros(257, np.int64)
-    owner = np.empty(256, np.int64)
-    is_hole = np.empty(256, np.bool_)
-    n_points = n_rings = 0
-    for row in range(n_rows):
-        above = labels[max(row - 1, 0)]
-        for col in range(n_cols):
-            label = labels[row, col]
-            if label < lowest or (row > 0 and above[col] == label) or seen[row, col]:
+    n_corners = len(points)
+    n_rows = len(row_ends) - 1
+    first_line, end_line, offset = lines
+    # The four pixels around a point: 0 1 above, 2 3 below.
+    around = np.empty(4, np.int32)
+    for line in range(first_line, end_line):
+        above, above_end = row_ends[max(line - 1, 0)], row_ends[line]
+        below, below_end = row_ends[line], row_ends[min(line + 1, n_rows)]
+        is_outside = line in (0, n_rows)
+        # Each row has one edge more than runs: the scene's.
+        above_left = above_end - above + 1 if above_end > above else 0
+        below_left = below_end - below + 1 if below_end > below else 0
+        top, bottom = np.int32(-1), np.int32(-1)
+        around[:] = -1
+        while above_left or below_left:
+            above_x = below_x = n_cols
+            if above_left > 1:
+                above_x = start[above]
+            if below_left > 1:
+                below_x = start[below]
+            x = min(above_x, below_x)
+            around[0], around[2] = around[1], around[3]
+            if above_left and above_x == x:
+                around[1] = feature[above] if above_left > 1 else -1
+                above, above_left = above + 1, above_left - 1
+            if below_left and below_x == x:
+                around[3] = feature[below] if below_left > 1 else -1
+                below, below_left = below + 1, below_left - 1
+            if around[0] == around[1] and around[2] == around[3]:
                 continue
-            points, n_points, is_hole[n_rings] = _walk(labels, seen, row, col, points, n_points)
-            owner[n_rings] = label
-            n_rings += 1
-            ring_ends[n_rings] = n_points
-            if n_rings == len(owner):
-                ring_ends = np.concatenate((ring_ends, np.zeros(n_rings, np.int64)))
-                owner = np.concatenate((owner, owner))
-                is_hole = np.concatenate((is_hole, is_hole))
-    return points[:n_points], ring_ends[: n_rings + 1], owner[:n_rings], is_hole[:n_rings]
+            if around[0] == around[2] and around[1] == around[3]:
+                continue
+            if n_corners + 4 > len(points):
+                points, after, label, fixed = _enlarged(points, after, label, fixed)
+            from_north, to_north, to_west, from_west = south[x], north[x], bottom, top
+            is_edge = is_outside or x == 0 or x == n_cols
+            for place in range(4):
+                own = around[place]
+                if own < 0:
+                    continue
+                side, over, across = around[place ^ 1], around[place ^ 2], around[place ^ 3]
+                touching = (
+                    (side >= 0 and side != own)
+                    or (over >= 0 and over != own)
+                    or (across >= 0 and across != own)
+                )
+                # Pixels whose edges meet at the corner: of the one that the outline comes along,
+                # and of the one that it goes on along.
+                if side != own and over != own:
+                    comes = goes = place
+                    if across == own:
+                        goes, touching = place ^ 3, True
+                elif across == own:
+                    continue
+                elif side == own and over == own:
+                    comes = place ^ 1 if place in (0, 3) else place ^ 2
+                    goes = comes ^ 3
+                elif side == own:
+                    if place in (1, 3) or over == across or not touching:
+                        continue
+                    comes, goes = (1, 0) if place == 0 else (2, 3)
+                else:
+                    if place in (2, 3) or side == across or not touching:
+                        continue
+                    comes, goes = (0, 2) if place == 0 else (3, 1)
+                corner = np.int32(n_corners)
+                n_corners += 1
+                points[corner, 0], points[corner, 1] = x, line + offset
+                label[corner] = own
+                fixed[corner] = touching or is_edge
+                after[corner] = -1
+                if comes == 0:
+                    if from_north >= 0:
+                        after[from_north] = corner
+                elif comes == 1:
+                    bottom = corner
+                elif comes == 2:
+                    if from_west >= 0:
+                        after[from_west] = corner
+                else:
+                    north[x] = corner
+                if goes == 0:
+                    after[corner] = to_west
+                elif goes == 1:
+                    after[corner] = to_north
+                elif goes == 2:
+                    south[x] = corner
+                else:
+                    top = corner
+    return points[:n_corners], after[:n_corners], label[:n_corners], fixed[:n_corners]
 
 
 @_compiled
-def _walk(
-    labels: NDArray[np.int32],
-    seen: NDArray[np.bool_],
-    row: int,
-    col: int,
+def _enlarged(
     points: NDArray[np.int32],
-    n_points: int,
-) -> tuple[NDArray[np.int32], int, bool]:
-    """Walk one ring from the upper left corner of a pixel, eastwards.
-
-    Returns
-    -------
-    points, n_points
-        With the corners added; a larger array where the old one was full.
-    is_hole
-        Whether it went around counter-clockwise, as seen with rows growing downwards.
-    """
-    n_rows, n_cols = labels.shape
-    label = labels[row, col]
-    start = n_points
-    y, x = row, col
-    heading = 0  # 0 east, 1 south, 2 west, 3 north
-    twice_area = 0
-    while True:
-        if n_points + 1 >= len(points):
-            more = np.empty((2 * len(points), 2), np.int32)
-            more[:n_points] = points[:n_points]
-            points = more
-        points[n_points, 0] = x
-        points[n_points, 1] = y
-        n_points += 1
-        from_y, from_x = y, x
-        turn = 0
-        while turn == 0:
-            # The pixels to the left and to the right of the way ahead.
-            if heading == 0:
-                seen[y, x] = True
-                x += 1
-                left_y, left_x, right_y, right_x = y - 1, x, y, x
-            elif heading == 1:
-                y += 1
-                left_y, left_x, right_y, right_x = y, x, y, x - 1
-            elif heading == 2:
-                x -= 1
-                left_y, left_x, right_y, right_x = y, x - 1, y - 1, x - 1
-            else:
-                y -= 1
-                left_y, left_x, right_y, right_x = y - 1, x - 1, y - 1, x
-            if 0 <= left_y < n_rows and 0 <= left_x < n_cols and labels[left_y, left_x] == label:
-                turn = 3
-            elif not (
-                0 <= right_y < n_rows
-                and 0 <= right_x < n_cols
-                and labels[right_y, right_x] == label
-            ):
-                turn = 1
-        heading = (heading + turn) % 4
-        twice_area += from_x * y - x * from_y
-        if y == row and x == col and heading == 0:
-            break
-    points[n_points] = points[start]
-    return points, n_points + 1, twice_area < 0
+    after: NDArray[np.int32],
+    label: NDArray[np.int32],
+    fixed: NDArray[np.bool_],
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    filled = len(points)
+    size = 2 * filled + 1024
+    more_points = np.empty((size, 2), np.int32)
+    more_after, more_label = np.empty(size, np.int32), np.empty(size, np.int32)
+    more_fixed = np.empty(size, np.bool_)
+    more_points[:filled], more_after[:filled] = points, after
+    more_label[:filled], more_fixed[:filled] = label, fixed
+    return more_points, more_after, more_label, more_fixed
 
 
 @_compiled
-def fill_rings(
-    labels: NDArray[np.int32],
-    mask: NDArray[np.uint8],
-    points: NDArray[np.float64],
-    ring_ends: NDArray[np.int64],
-    chosen: NDArray[np.int64],
-    owner: NDArray[np.int64],
-) -> NDArray[np.bool_]:
-    """Give all pixels inside rings to a label, in place, where none of them is unobserved.
-
-    Parameters
-    ----------
-    labels, mask
-        ``(row, col)``.
-    points, ring_ends
-        As of :class:`geoforest.tracing.Rings`.
-    chosen
-        The rings, by number.
-    owner
-        Label of every ring.
+def find_rings(
+    after: NDArray[np.int32],
+) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.int64]]:
+    """Follow corners to the rings that are closed.
 
     Returns
     -------
-    numpy.ndarray
-        bool, whether each of the chosen was filled.
+    is_open
+        ``(n_corners,)``: whether the corner is in no closed ring yet.
+    order
+        Corners of the closed rings, end to end: each from its first corner on, against the way
+        that they are linked, and back to the first one.
+    ring_ends
+        ``(n_rings + 1,)``; rings are in the order of their first corners.
     """
-    filled = np.ones(len(chosen), np.bool_)
-    for number in range(len(chosen)):
-        ring = chosen[number]
-        begin, end = ring_ends[ring], ring_ends[ring + 1]
-        left = right = np.int64(points[begin, 0])
-        top = bottom = np.int64(points[begin, 1])
-        for point in range(begin, end):
+    n_corners = len(after)
+    unknown, on_the_way, opened, closed, taken = 0, 1, 2, 3, 4
+    state = np.full(n_corners, unknown, np.uint8)
+    n_rings = n_closed = 0
+    for first in range(n_corners):
+        if state[first] != unknown:
+            continue
+        corner = first
+        while corner >= 0 and state[corner] == unknown:
+            state[corner] = on_the_way
+            corner = after[corner]
+        found = closed if corner == first else opened
+        n_rings += found == closed
+        corner = first
+        while corner >= 0 and state[corner] == on_the_way:
+            state[corner] = found
+            n_closed += found == closed
+            corner = after[corner]
+    order = np.empty(n_closed + n_rings, np.int32)
+    ring_ends = np.zeros(n_rings + 1, np.int64)
+    ring = 0
+    for first in range(n_corners):
+        if state[first] != closed:
+            continue
+        size = 0
+        corner = first
+        while state[corner] == closed:
+            state[corner] = taken
+            size += 1
+            corner = after[corner]
+        place = ring_ends[ring]
+        ring_ends[ring + 1] = place + size + 1
+        order[place] = first
+        corner = first
+        for back in range(size, 0, -1):
+            order[place + back] = corner
+            corner = after[corner]
+        ring += 1
+    return state == opened, order, ring_ends
+
+
+@_compiled
+def double_areas(points: NDArray[np.int32], ring_ends: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Twice the area inside each ring, below 0 for those that go clockwise on the map."""
+    areas = np.zeros(len(ring_ends) - 1, np.int64)
+    for ring in range(len(areas)):
+        for point in range(ring_ends[ring], ring_ends[ring + 1] - 1):
             x, y = np.int64(points[point, 0]), np.int64(points[point, 1])
-            left, right = min(left, x), max(right, x)
-            top, bottom = min(top, y), max(bottom, y)
-        # Upright edges change between outside and inside, from left to right.
-        inside = np.zeros((bottom - top, right - left + 1), np.bool_)
-        for point in range(begin, end - 1):
-            x, y = np.int64(points[point, 0]), np.int64(points[point, 1])
-            other_y = np.int64(points[point + 1, 1])
-            for row in range(min(y, other_y), max(y, other_y)):
-                inside[row - top, x - left] ^= True
-        for row in range(top, bottom):
-            for col in range(left, right):
-                if col > left:
-                    inside[row - top, col - left] ^= inside[row - top, col - left - 1]
-                if inside[row - top, col - left] and mask[row, col] == NO_OBSERVATION:
-                    filled[number] = False
-        if filled[number]:
-            for row in range(top, bottom):
-                for col in range(left, right):
-                    if inside[row - top, col - left]:
-                        labels[row, col] = owner[ring]
-    return filled
+            # Rows grow downwards.
+            areas[ring] -= x * points[point + 1, 1] - points[point + 1, 0] * y
+    return areas

@@ -1,45 +1,40 @@
-"""Forest patches as exact polygons: traced, cleaned, cut where they are giant. Arrays only.
+"""Forest patches as exact polygons: found, cleaned, cut where they are giant, outlined.
 
 A patch is a 4-connected set of forest pixels. Patches below the minimum mapping unit are dropped
 first; then holes below it are filled, islands included, unless they enclose an unobserved pixel.
 A patch with too many vertices is cut along a fixed grid that belongs to the product.
+
+Memory is that of some rows of the mask and of what is open there, whatever the scene.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from geoforest.area import PixelTable, Sums
+from geoforest.area import PixelTable
 from geoforest.errors import InputError
-from geoforest.parts import split_giants
-from geoforest.tracing import Rings, trace
-from geoforest.types import FOREST, NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability
+from geoforest.patches import FeatureStrip, PatchFinder, Rules
+from geoforest.tracing import Outlines, Tracer
+from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, Shape, StoredProbability
 
 if TYPE_CHECKING:
     import geopandas
 
-Labels = NDArray[np.int32]
 
-# Lengths are computed so many points at a time: temporary copies of all take gigabytes.
-_BATCH_POINTS = 500_000
-
-
-@dataclass(frozen=True, eq=False)
-class Polygons:
-    """Polygons and the accounting of their pixels.
+@dataclass(frozen=True)
+class PolygonCounts:
+    """The accounting of pixels.
 
     Attributes
     ----------
-    frame
-        One row a polygon, in canonical order.
     mask_px
         Forest pixels of the mask.
     dropped_px, filled_px
@@ -50,7 +45,6 @@ class Polygons:
         Whole patches, and polygons.
     """
 
-    frame: geopandas.GeoDataFrame
     mask_px: int
     dropped_px: int
     filled_px: int
@@ -58,9 +52,163 @@ class Polygons:
     patches: int
     parts: int
 
-    def accounting(self) -> dict[str, int]:
-        """Give the counts without the frame."""
-        return {name: value for name, value in vars(self).items() if name != "frame"}
+
+@dataclass(frozen=True, eq=False)
+class Polygons:
+    """Polygons of a mask that fits into memory; see :func:`vectorize`."""
+
+    frame: geopandas.GeoDataFrame
+    counts: PolygonCounts
+
+
+class PolygonStream:
+    """Polygons of a mask that comes from top to bottom: :meth:`add` it, then :meth:`frames`.
+
+    As a context manager it gives memory and disk back.
+
+    Parameters
+    ----------
+    shape
+        ``(rows, cols)`` of the whole mask.
+    transform, crs
+        The grid, north-up. Without a CRS areas are in pixels, and nothing is too small.
+    min_area_ha
+        Minimum mapping unit for whole patches and for holes; 0 keeps all. It becomes a pixel
+        count by the ground area of the pixel at the centre.
+    max_vertices
+        A patch with more is cut in parts; 0 never cuts.
+    corners_touch
+        Whether pixels that touch at a corner only are of one patch (8-connectivity). Such a patch
+        is written as polygons that touch at corners, of one ``patch_id``.
+    attributes
+        Constant columns: ``scene_id``, ``acquired``, ``model``, ``threshold``.
+    folder
+        On whose disk things are put aside meanwhile, up to a few bytes a vertex; by default the
+        system's folder of temporary files.
+
+    Raises
+    ------
+    InputError
+        For a grid that :meth:`geoforest.area.PixelTable.build` refuses.
+    WriteError
+        When there is no room to put things aside.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        *,
+        transform: Affine,
+        crs: Any,
+        min_area_ha: float = 0.5,
+        max_vertices: int = 100_000,
+        corners_touch: bool = False,
+        attributes: Mapping[str, Any] | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._transform, self._crs = transform, crs
+        self._attributes = attributes or {}
+        if crs is None:
+            self._table, min_px = PixelTable.flat(shape), 0
+        else:
+            self._table = PixelTable.build(transform, crs, shape)
+            min_px = self._table.minimum_mapping_unit_px(min_area_ha)
+        rules = Rules(min_px, max_vertices, corners_touch)
+        self._finder = PatchFinder(shape, transform, self._table, rules, folder)
+        self._row = self._parts = self._polygon_px = 0
+        self._has_probability = False
+
+    def __enter__(self) -> PolygonStream:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop, and give memory and disk back."""
+        self._finder.close()
+
+    def add(self, mask: Mask, probability: StoredProbability | None = None) -> None:
+        """Take the next rows, all columns, which are not to be changed afterwards.
+
+        Parameters
+        ----------
+        mask
+            uint8 ``(row, col)``: 0 other, 1 forest, 255 no observation.
+        probability
+            Stored probability of the same shape, for all rows or for none.
+
+        Raises
+        ------
+        InputError
+            When the mask is not of uint8 and of all columns, or when the probability has another
+            shape, or lacks a value where the mask has one.
+        """
+        _check(mask, probability, self._row)
+        self._has_probability = probability is not None
+        self._finder.add(mask, probability)
+        self._row += len(mask)
+
+    def frames(self) -> Iterator[geopandas.GeoDataFrame]:
+        """Give the polygons, from north to south: in the order in which they end.
+
+        Yields
+        ------
+        geopandas.GeoDataFrame
+            Columns: ``patch_id`` (row * cols + col of the patch's first pixel), ``area_ha``,
+            ``patch_area_ha`` and ``perimeter_m`` (true ground; without a CRS ``area_px``,
+            ``patch_area_px`` and ``perimeter_px``), ``n_pixels``, ``mean_probability`` (0 to 1,
+            NaN without probability), the attributes, ``geometry`` (Polygon, exterior
+            counter-clockwise). The first one comes even if it has no rows.
+        """
+        tracer = Tracer(*self._finder.shape)
+        is_first = True
+        for strip in self._finder.features():
+            outlines = tracer.trace(strip)
+            if len(outlines.feature) or is_first:
+                self._parts += len(outlines.feature)
+                self._polygon_px += int(strip.pixels[outlines.feature].sum())
+                yield self._frame(strip, outlines)
+            is_first = False
+
+    def counts(self) -> PolygonCounts:
+        """Give the accounting, once all frames have been taken."""
+        counted = self._finder.counts
+        return PolygonCounts(
+            mask_px=counted.mask_px,
+            dropped_px=counted.dropped_px,
+            filled_px=counted.filled_px,
+            polygon_px=self._polygon_px,
+            patches=counted.patches,
+            parts=self._parts,
+        )
+
+    def _frame(self, strip: FeatureStrip, outlines: Outlines) -> geopandas.GeoDataFrame:
+        import geopandas
+        import pandas as pd
+
+        chosen = outlines.feature
+        perimeter = self._table.perimeters(
+            outlines.points, outlines.ring_ends, outlines.polygon_ends
+        )
+        unit, length, scale = "ha", "m", self._table.area_unit_m2 / 1e4
+        if self._crs is None:
+            unit, length, scale = "px", "px", self._table.area_unit_m2
+        pixels = strip.pixels[chosen]
+        mean = strip.total[chosen] / pixels / PROBABILITY_STEPS
+        columns: dict[str, Any] = {
+            "patch_id": strip.patch[chosen],
+            f"area_{unit}": strip.area[chosen] * scale,
+            f"patch_area_{unit}": strip.patch_area[chosen] * scale,
+            f"perimeter_{length}": perimeter,
+            "n_pixels": pixels,
+            "mean_probability": mean if self._has_probability else np.full(len(chosen), np.nan),
+        }
+        for name, value in self._attributes.items():
+            kind = "datetime64[ms, UTC]" if name == "acquired" else pd.Series([value]).dtype
+            columns[name] = pd.Series([value] * len(chosen), dtype=kind)
+        geometry = _geometries(outlines, self._transform)
+        return geopandas.GeoDataFrame(pd.DataFrame(columns), geometry=geometry, crs=self._crs)
 
 
 def vectorize(
@@ -69,35 +217,21 @@ def vectorize(
     transform: Affine,
     crs: Any,
     probability: StoredProbability | None = None,
-    min_area_ha: float = 0.5,
-    max_vertices: int = 100_000,
-    attributes: Mapping[str, Any] | None = None,
+    **rules: Any,
 ) -> Polygons:
-    """Turn the forest pixels of a mask into polygons.
+    """Turn the forest pixels of a mask into polygons, all of them in memory.
 
     Parameters
     ----------
-    mask
-        uint8 ``(row, col)``: 0 other, 1 forest, 255 no observation.
-    transform, crs
-        The grid, north-up.
-    probability
-        Stored probability of the same shape; for the column ``mean_probability``.
-    min_area_ha
-        Minimum mapping unit for whole patches and for holes; 0 keeps all. It becomes a pixel
-        count by the ground area of the pixel at the centre.
-    max_vertices
-        A patch with more is cut in parts; 0 never cuts.
-    attributes
-        Constant columns: ``scene_id``, ``acquired``, ``model``, ``threshold``.
+    mask, probability
+        See :meth:`PolygonStream.add`.
+    transform, crs, **rules
+        See :class:`PolygonStream`.
 
     Returns
     -------
     Polygons
-        Columns of ``frame``: ``patch_id`` (row * cols + col of the patch's first pixel),
-        ``area_ha``, ``patch_area_ha`` and ``perimeter_m`` (true ground), ``n_pixels``,
-        ``mean_probability`` (0 to 1, NaN without probability), the attributes, ``geometry``
-        (Polygon, exterior counter-clockwise). Ordered by patch_id, then by first pixel.
+        Their frame as :meth:`PolygonStream.frames` gives it, in one.
 
     Raises
     ------
@@ -106,29 +240,17 @@ def vectorize(
         another shape or lacks a value where the mask has one, or for a grid that
         :meth:`geoforest.area.PixelTable.build` refuses.
     """
-    _check(mask, probability)
-    table = PixelTable.build(transform, crs, mask.shape)
-    mmu_px = table.minimum_mapping_unit_px(min_area_ha)
-    labels, n_labels, mask_px, dropped_px = _label(mask, mmu_px)
-    rings = trace(labels)
-    rings, filled_px = _fill_holes(labels, rings, mask, mmu_px)
-    rings, patch_of = _cut_giants(labels, rings, n_labels, max_vertices, transform)
-    sums = table.sums(labels, len(patch_of), stored=probability)
-    if probability is None:
-        sums.stored[:] = np.nan
-    frame = _frame(rings, patch_of, sums, table, transform, crs, attributes or {})
-    return Polygons(
-        frame=frame,
-        mask_px=mask_px,
-        dropped_px=dropped_px,
-        filled_px=filled_px,
-        polygon_px=int(frame["n_pixels"].sum()),
-        patches=int(frame["patch_id"].nunique()),
-        parts=len(frame),
-    )
+    import pandas as pd
+
+    _check(mask, probability, 0)
+    shape = mask.shape[0], mask.shape[1]
+    with PolygonStream(shape, transform=transform, crs=crs, **rules) as stream:
+        stream.add(mask, probability)
+        frame = pd.concat(list(stream.frames()), ignore_index=True)
+        return Polygons(frame, stream.counts())
 
 
-def _check(mask: Mask, probability: StoredProbability | None) -> None:
+def _check(mask: Mask, probability: StoredProbability | None, first_row: int) -> None:
     if mask.ndim != 2 or mask.dtype != np.uint8 or not mask.size:
         raise InputError(
             f"mask: shape {mask.shape} of {mask.dtype}; a filled (row, col) of uint8 was wanted"
@@ -145,143 +267,18 @@ def _check(mask: Mask, probability: StoredProbability | None) -> None:
     if lacking.any():
         row, col = (int(place) for place in np.unravel_index(lacking.argmax(), mask.shape))
         raise InputError(
-            f"probability: {probability[row, col]} at row {row}, column {col}, where the mask is "
-            f"{mask[row, col]}; 0 to {PROBABILITY_STEPS} was wanted wherever the mask is not "
-            f"{NO_OBSERVATION}"
+            f"probability: {probability[row, col]} at row {first_row + row}, column {col}, where "
+            f"the mask is {mask[row, col]}; 0 to {PROBABILITY_STEPS} was wanted wherever the mask "
+            f"is not {NO_OBSERVATION}"
         )
 
 
-def _label(mask: Mask, mmu_px: int) -> tuple[Labels, int, int, int]:
-    """Labels of the patches that reach the minimum mapping unit, 1 and up; 0 elsewhere.
-
-    Returns
-    -------
-    labels
-        ``(row, col)``.
-    n_labels
-        The number of patches, and one.
-    mask_px, dropped_px
-        Forest pixels of the mask, and of patches below the minimum mapping unit.
-    """
-    from geoforest.kernels import count_pixels, relabel
-
-    labels = np.empty(mask.shape, np.int32)
-    found = ndimage.label(mask == FOREST, output=labels)
-    pixels = count_pixels(labels, found + 1)
-    pixels[0] = 0
-    dropped = pixels < mmu_px
-    dropped[0] = True
-    # Numbered anew without gaps: specks by the million would lengthen every table.
-    kept = np.where(dropped, 0, np.cumsum(~dropped)).astype(np.int32)
-    relabel(labels, kept)
-    return labels, int(kept.max()) + 1, int(pixels.sum()), int(pixels[dropped].sum())
-
-
-def _fill_holes(labels: Labels, rings: Rings, mask: Mask, mmu_px: int) -> tuple[Rings, int]:
-    """Fill holes below the minimum mapping unit, in ``labels`` in place and in the rings."""
-    from geoforest.kernels import fill_rings
-
-    areas = np.abs(rings.signed_areas())
-    small = np.flatnonzero(~rings.is_exterior & (areas < mmu_px))
-    owner = rings.labels[rings.polygon_of_ring]
-    filled = np.zeros(len(areas), np.bool_)
-    filled[small] = fill_rings(labels, mask, rings.points, rings.ring_ends, small, owner)
-    return rings.without(filled), int(areas[filled].sum())
-
-
-def _cut_giants(
-    labels: Labels, rings: Rings, n_labels: int, max_vertices: int, transform: Affine
-) -> tuple[Rings, NDArray[np.int64]]:
-    """Cut patches with too many vertices, in ``labels`` in place and in the rings.
-
-    Returns
-    -------
-    rings
-        Giants replaced by their parts.
-    patch_of
-        Label of the patch that each label belongs to.
-    """
-    giant = rings.vertices() > max_vertices
-    if not max_vertices or not giant.any():
-        return rings, np.arange(n_labels)
-    is_giant = np.zeros(n_labels, np.bool_)
-    is_giant[rings.labels[giant]] = True
-    patch_of = split_giants(labels, is_giant, transform)
-    parts = trace(labels, n_labels)
-    return rings.select(~giant).joined(parts), patch_of
-
-
-def _frame(
-    rings: Rings,
-    patch_of: NDArray[np.int64],
-    sums: Sums,
-    table: PixelTable,
-    transform: Affine,
-    crs: Any,
-    attributes: Mapping[str, Any],
-) -> geopandas.GeoDataFrame:
-    import geopandas
-    import pandas as pd
-
-    labels = rings.labels
-    patches = patch_of[labels]
-    patch_area = np.bincount(patches, weights=sums.area[labels], minlength=len(patch_of))
-    columns: dict[str, Any] = {
-        "patch_id": _first_of_patch(patch_of, sums.first)[patches],
-        "area_ha": sums.area[labels] / 1e4,
-        "patch_area_ha": patch_area[patches] / 1e4,
-        "perimeter_m": _perimeters(rings, table),
-        "n_pixels": sums.pixels[labels],
-        "mean_probability": sums.stored[labels] / sums.pixels[labels] / PROBABILITY_STEPS,
-    }
-    for name, value in attributes.items():
-        if name == "acquired":
-            columns[name] = pd.Series([value] * len(labels), dtype="datetime64[ms, UTC]")
-        else:
-            columns[name] = pd.Series([value] * len(labels), dtype=pd.Series([value]).dtype)
-    frame = geopandas.GeoDataFrame(
-        pd.DataFrame(columns), geometry=_geometries(rings, transform), crs=crs
-    )
-    order = np.lexsort((sums.first[labels], columns["patch_id"]))
-    return frame.iloc[order].reset_index(drop=True)
-
-
-def _first_of_patch(patch_of: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """First pixel of each patch: of its first part."""
-    found = np.full(len(patch_of), np.iinfo(np.int64).max)
-    there = first >= 0
-    np.minimum.at(found, patch_of[there], first[there])
-    return found
-
-
-def _perimeters(rings: Rings, table: PixelTable) -> NDArray[np.float64]:
-    if not len(rings.labels):
-        return np.zeros(0)
-    lengths = np.zeros(len(rings.points))
-    for start in range(0, len(lengths) - 1, _BATCH_POINTS):
-        # The last point of a batch is the first of the next: no edge is lost between them.
-        points = rings.points[start : start + _BATCH_POINTS + 1]
-        lengths[start : start + len(points) - 1] = table.lengths_m(points[:, 1], points[:, 0])
-    # From the end of one ring to the start of the next there is no edge.
-    lengths[rings.ring_ends[1:] - 1] = 0.0
-    starts = rings.ring_ends[rings.polygon_ends[:-1]]
-    return np.add.reduceat(lengths, starts)
-
-
-def _geometries(rings: Rings, transform: Affine) -> NDArray[np.object_]:
-    """Polygons in CRS coordinates, exterior counter-clockwise, holes clockwise."""
-    if not len(rings.labels):
+def _geometries(outlines: Outlines, transform: Affine) -> NDArray[np.object_]:
+    """Polygons in CRS coordinates."""
+    if not len(outlines.feature):
         return np.zeros(0, np.object_)
-    # Rows grow downwards: a negative area in pixels is counter-clockwise on the map.
-    wrong_way = (rings.signed_areas() < 0) != rings.is_exterior
-    starts, lengths = rings.ring_ends[:-1], np.diff(rings.ring_ends)
-    order = np.arange(len(rings.points))
-    turned = np.repeat(wrong_way, lengths)
-    # Within a ring from a to b (excluded), the point at i changes places with a + b - 1 - i.
-    mirror = np.repeat(2 * starts + lengths - 1, lengths)
-    order[turned] = mirror[turned] - order[turned]
-    coordinates = rings.points[order] * (transform.a, transform.e) + (transform.c, transform.f)
+    coordinates = outlines.points * (transform.a, transform.e) + (transform.c, transform.f)
     geometries: NDArray[np.object_] = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, coordinates, (rings.ring_ends, rings.polygon_ends)
+        shapely.GeometryType.POLYGON, coordinates, (outlines.ring_ends, outlines.polygon_ends)
     )
     return geometries

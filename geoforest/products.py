@@ -30,8 +30,9 @@ from geoforest.names import (
     REPORT_NAME,
     SUMMARY_NAME,
 )
-from geoforest.polygons import Polygons, vectorize
+from geoforest.polygons import PolygonCounts, PolygonStream
 from geoforest.prediction import Prediction
+from geoforest.report.sketch import Sketch
 from geoforest.scene import Scene
 from geoforest.stitch import mask_from_probability
 from geoforest.timing import Clock
@@ -42,7 +43,6 @@ from geoforest.types import (
     Array,
     Mask,
     Progress,
-    Shape,
     StoredProbability,
     Valid,
 )
@@ -86,7 +86,7 @@ class Made:
     totals
         Of the mask.
     polygons
-        None when none were asked for.
+        Their accounting; None when none were asked for.
     probability
         The stored-probability raster, staged or finished earlier.
     mask
@@ -97,7 +97,7 @@ class Made:
 
     threshold: float
     totals: MaskTotals
-    polygons: Polygons | None
+    polygons: PolygonCounts | None
     probability: Path
     mask: Path
     quicklook: bytes | None = None
@@ -158,7 +158,7 @@ def make(
         _tags(job, "forest_probability", MODEL_THRESHOLD=repr(job.bundle.card.threshold)),
     )
     table = PixelTable.build(scene.transform, scene.crs, scene.shape)
-    totals, polygons = MaskTotals(), None
+    totals, polygons, sketch = MaskTotals(), None, Sketch(scene)
     with ExitStack() as held:
         rasters = [mask]
         if prediction.finished is not None and _has_tags(prediction.finished, probability.tags):
@@ -168,23 +168,28 @@ def make(
         for raster in rasters:
             held.enter_context(raster.writer)
         progress("rasters", 0, 1)
-        whole = _Whole(scene.shape) if "polygons" in settings.products else None
+        stream = None
+        if "polygons" in settings.products:
+            stream = held.enter_context(_polygon_stream(job, workspace, settings))
+        rows = _Rows(scene.shape[1])
         with clock.stage("mask"):
             for window, stored in _stored_blocks(job, workspace, prediction):
                 codes = mask_from_probability(stored, threshold)
                 totals.add(codes, table, window)
                 for raster, values in zip(rasters, (codes, stored), strict=False):
                     raster.writer.write(window, values)
-                if whole:
-                    whole.mask[window.slices], whole.probability[window.slices] = codes, stored
+                if stream is not None and rows.fill(window, codes, stored):
+                    stream.add(rows.mask, rows.probability)
         progress("rasters", 1, 1)
         # Compression, overviews and tracing run outside of Python's lock, beside each other.
         with clock.stage("products"), ThreadPoolExecutor(len(rasters)) as threads:
             finishing = [threads.submit(raster.finish, clock) for raster in rasters]
-            if whole:
+            if stream is not None:
                 progress("polygons", 0, 1)
                 with clock.stage("polygons"):
-                    polygons = _write_polygons(job, workspace, settings, whole)
+                    frames = map(sketch.seen, stream.frames())
+                    write_geopackage(frames, workspace.staging / POLYGONS_NAME)
+                    polygons = stream.counts()
                 progress("polygons", 1, 1)
             for done in finishing:
                 done.result()
@@ -193,9 +198,8 @@ def make(
         from geoforest.report.html import scene_quicklook
 
         with clock.stage("report"):
-            frame = polygons.frame if polygons else None
             seen = _preview(job, workspace, prediction)
-            quicklook = scene_quicklook(scene, probability.path, mask.path, frame, seen)
+            quicklook = scene_quicklook(scene, probability.path, mask.path, sketch, seen)
     return Made(threshold, totals, polygons, probability.path, mask.path, quicklook)
 
 
@@ -223,23 +227,31 @@ class _Raster:
             self.writer.finish()
 
 
-class _Whole:
-    """Both rasters of a scene, for polygons."""
+class _Rows:
+    """Whole rows of both rasters, put together from windows that come row by row."""
 
-    def __init__(self, shape: Shape) -> None:
-        self.mask = np.empty(shape, np.uint8)
-        self.probability = np.empty(shape, np.uint8)
+    def __init__(self, n_cols: int) -> None:
+        self._n_cols, self._left = n_cols, 0
+
+    def fill(self, window: Window, mask: Mask, probability: StoredProbability) -> bool:
+        """Take a window; True when its rows are complete."""
+        if not self._left:
+            # New arrays each time: the old ones are still being read.
+            shape = window.height, self._n_cols
+            self.mask, self.probability = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+            self._left = self._n_cols
+        cols = window.slices[1]
+        self.mask[:, cols], self.probability[:, cols] = mask, probability
+        self._left -= window.width
+        return not self._left
 
 
-def _write_polygons(
-    job: Job, workspace: Workspace, settings: MapSettings, whole: _Whole
-) -> Polygons:
+def _polygon_stream(job: Job, workspace: Workspace, settings: MapSettings) -> PolygonStream:
     scene = job.scene
-    polygons = vectorize(
-        whole.mask,
+    return PolygonStream(
+        scene.shape,
         transform=scene.transform,
         crs=scene.crs,
-        probability=whole.probability,
         min_area_ha=settings.min_area_ha,
         max_vertices=settings.max_vertices,
         attributes={
@@ -248,9 +260,8 @@ def _write_polygons(
             "model": job.bundle.model_id,
             "threshold": _threshold(job, settings),
         },
+        folder=workspace.store.folder,
     )
-    write_geopackage(polygons.frame, workspace.staging / POLYGONS_NAME)
-    return polygons
 
 
 def finish(

@@ -4,106 +4,170 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import rasterio
-from rasterio.errors import RasterioIOError
+from affine import Affine
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-from geoforest.errors import InputError, OutputError
-from geoforest.io.geopackage import LAYER, layers, write_geopackage
-from geoforest.polygons import Polygons
-from geoforest.polygons import vectorize as vectorize_array
+from geoforest.errors import GeoforestWarning, InputError, OutputError, ReadError
+from geoforest.io.cog import read_strips
+from geoforest.io.geopackage import LAYER, layers
+from geoforest.io.vectors import FORMATS, write_polygons
+from geoforest.polygons import PolygonCounts, PolygonStream
+from geoforest.reproject import checked_crs, reprojected
 from geoforest.stitch import mask_from_probability
-from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array, Mask
+from geoforest.types import (
+    FOREST,
+    NO_OBSERVATION,
+    OTHER,
+    PROBABILITY_STEPS,
+    Array,
+    Mask,
+    Shape,
+    StoredProbability,
+)
 
 if TYPE_CHECKING:
     import geopandas
 
 _Value = TypeVar("_Value")
+# No edge lies farther from its place after it was brought to another CRS.
+_TOLERANCE_PX = 0.01
 
 
 def vectorize(
-    raster: str | Path,
-    out: str | Path | None = None,
-    *,
-    threshold: float | None = None,
-    min_area_ha: float = 0.5,
-    max_vertices: int = 100_000,
+    raster: str | Path, *, threshold: float | None = None, value: int | None = None, **rules: Any
 ) -> geopandas.GeoDataFrame:
-    """Forest-cover polygons of a stored probability or mask.
+    """Forest-cover polygons of a stored probability or mask, all of them in memory.
 
     Parameters
     ----------
     raster
         ``forest_probability.tif`` or ``forest_mask.tif``, or a single-band uint8 raster of mask
-        codes (0 other, 1 forest, 255 no observation).
-    out
-        GeoPackage to write; an existing file is replaced. None writes nothing.
+        codes (0 other, 1 forest, 255 no observation). Without a CRS areas are in pixels, and a
+        warning says so.
     threshold
         For a probability; by default the one the model's card recommends.
-    min_area_ha
-        Minimum mapping unit for patches and for holes, in hectares; 0 keeps all.
-    max_vertices
-        A patch with more is written in parts on a fixed grid; 0 never cuts.
+    value
+        Of any single-band raster of whole numbers: outline this value, not forest; its nodata
+        value, where it has one, is what nobody saw.
+    **rules
+        ``min_area_ha`` (0.5; 0 keeps all), ``max_vertices`` (100,000; 0 never cuts),
+        ``corners_touch`` (False); see :class:`geoforest.polygons.PolygonStream`.
 
     Returns
     -------
     geopandas.GeoDataFrame
-        One row a polygon; see :func:`geoforest.polygons.vectorize`.
+        One row a polygon; see :meth:`geoforest.polygons.PolygonStream.frames`.
 
     Raises
     ------
     InputError
-        When the raster is neither, or has no CRS or a rotated grid.
+        When the raster is none of these, or has a rotated grid.
+    """
+    import pandas as pd
+
+    with _stream(_open(Path(raster), threshold, value), rules) as stream:
+        return pd.concat(list(stream.frames()), ignore_index=True)
+
+
+def vectorize_to_file(
+    raster: str | Path,
+    out: str | Path,
+    *,
+    threshold: float | None = None,
+    value: int | None = None,
+    crs: Any = None,
+    **rules: Any,
+) -> PolygonCounts:
+    """Write the polygons that :func:`vectorize` gives, whatever their number: they stream.
+
+    Parameters
+    ----------
+    raster, threshold, value, **rules
+        As for :func:`vectorize`.
+    out
+        GeoPackage (.gpkg), GeoParquet (.parquet) or FlatGeobuf (.fgb) to write; an existing one is
+        replaced.
+    crs
+        CRS of the polygons, by default the raster's; edges that would bend get more points. Areas
+        stay those of the pixels.
+
+    Returns
+    -------
+    PolygonCounts
+        The accounting of pixels.
+
+    Raises
+    ------
+    InputError
+        As :func:`vectorize` does.
     OutputError
         When ``out`` lies where nothing can be written.
     WriteError
         When it cannot be written whole.
     """
-    return vectorize_raster(
-        raster, out, threshold=threshold, min_area_ha=min_area_ha, max_vertices=max_vertices
-    ).frame
+    out = Path(out)
+    _check_target(out, Path(raster))
+    source = _open(Path(raster), threshold, value)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    target = None if crs is None else checked_crs(crs)
+    if target is not None and source.crs is None:
+        raise InputError(f"{raster}: has no CRS, and so cannot be brought to {target.name!r}")
+    present = next(path for path in out.absolute().parents if path.exists())
+    with _stream(source, {**rules, "folder": present}) as stream:
+        frames = stream.frames()
+        if target is not None:
+            tolerance = _TOLERANCE_PX * source.transform.a
+            frames = (reprojected(frame, target, tolerance=tolerance) for frame in frames)
+        write_polygons(frames, out)
+        return stream.counts()
 
 
-def vectorize_raster(
-    raster: str | Path,
-    out: str | Path | None = None,
-    *,
-    threshold: float | None = None,
-    min_area_ha: float = 0.5,
-    max_vertices: int = 100_000,
-) -> Polygons:
-    """As :func:`vectorize`, with the accounting of pixels beside the polygons."""
-    if out is not None:
-        _check_target(Path(out), Path(raster))
-    for name, value in (("--min-area-ha", min_area_ha), ("--max-vertices", max_vertices)):
-        if not (math.isfinite(value) and value >= 0):
-            raise InputError(f"{name} {value}: 0 or more was wanted")
-    stored = _read(Path(raster), threshold)
-    polygons = vectorize_array(
-        stored.mask,
-        transform=stored.transform,
-        crs=stored.crs,
-        probability=stored.probability,
-        min_area_ha=min_area_ha,
-        max_vertices=max_vertices,
-        attributes=stored.attributes,
+def _stream(source: _Source, rules: dict[str, Any]) -> PolygonStream:
+    for name in ("min_area_ha", "max_vertices"):
+        number = rules.get(name, 0)
+        if not (math.isfinite(number) and number >= 0):
+            raise InputError(f"--{name.replace('_', '-')} {number}: 0 or more was wanted")
+    if source.crs is None:
+        warnings.warn(
+            f"{source.path}: has no CRS, so areas and lengths are in pixels, and no patch or hole "
+            "is too small",
+            GeoforestWarning,
+            stacklevel=3,
+        )
+    stream = PolygonStream(
+        source.shape,
+        transform=source.transform,
+        crs=source.crs,
+        attributes=source.attributes,
+        **rules,
     )
-    if out is not None:
-        write_geopackage(polygons.frame, Path(out))
-    return polygons
+    try:
+        for mask, probability in source.strips():
+            stream.add(mask, probability)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
 
 
 def _check_target(out: Path, raster: Path) -> None:
     """Find before the work what would only fail, or destroy something, after it."""
-    if out.suffix.lower() != ".gpkg":
-        raise OutputError(f"{out}: a GeoPackage, whose name ends in .gpkg, was wanted")
+    kind = out.suffix.lower()
+    if kind not in FORMATS:
+        raise OutputError(f"{out}: a name that ends in {', '.join(FORMATS)} was wanted")
     if out.exists():
+        if kind != ".gpkg" and out.is_file() and not out.samefile(raster):
+            return
         if not out.is_file() or out.samefile(raster) or layers(out) != [LAYER]:
             raise OutputError(
                 f"{out}: exists and is no GeoPackage of the one layer {LAYER}; choose another name"
@@ -115,22 +179,36 @@ def _check_target(out: Path, raster: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Stored:
-    mask: Mask
-    probability: Array | None
-    transform: Any
+class _Source:
+    """A raster whose pixels become a mask."""
+
+    path: Path
+    shape: Shape
+    transform: Affine
     crs: Any
     attributes: dict[str, Any]
+    to_mask: Callable[[Array], tuple[Mask, StoredProbability | None]]
+
+    def strips(self) -> Iterator[tuple[Mask, StoredProbability | None]]:
+        """Read from top to bottom."""
+        try:
+            for _, values in read_strips(self.path):
+                yield self.to_mask(values)
+        except RasterioIOError as error:
+            raise ReadError(f"{self.path}: cannot be read to its end ({error})") from error
 
 
-def _read(path: Path, threshold: float | None) -> _Stored:
+def _open(path: Path, threshold: float | None, value: int | None) -> _Source:
     if not path.exists():
         raise InputError(f"{path}: no such file")
     try:
-        with rasterio.open(path) as source:
-            _check(source, path)
-            values, tags = source.read(1), source.tags()
-            scale, transform, crs = source.scales[0], source.transform, source.crs
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as source:
+                transform = _checked_grid(source, path)
+                _check_band(source, path, value)
+                tags, scale, nodata = source.tags(), source.scales[0], source.nodata
+                shape, crs = source.shape, source.crs
     except RasterioIOError as error:
         raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
     attributes: dict[str, Any] = {
@@ -138,22 +216,46 @@ def _read(path: Path, threshold: float | None) -> _Stored:
         "acquired": _parsed(datetime.fromisoformat, tags.get("ACQUIRED")),
         "model": tags.get("MODEL", ""),
     }
+    if value is not None:
+        if threshold is not None:
+            raise InputError("--value and --threshold: one of them, for another kind of raster")
+        attributes["threshold"] = math.nan
+        of_value = partial(_mask_of_value, value=value, nodata=nodata)
+        return _Source(path, shape, transform, crs, attributes, of_value)
     if abs(scale - 1 / PROBABILITY_STEPS) < 1e-9:
         chosen = _chosen_threshold(path, threshold, _parsed(float, tags.get("MODEL_THRESHOLD")))
-        if (strange := _strange(values, range(PROBABILITY_STEPS + 1))) is not None:
-            raise InputError(f"{path}: stored probability {strange}; 0 to 250 or 255 was wanted")
-        mask = mask_from_probability(values, chosen)
-        return _Stored(mask, values, transform, crs, {**attributes, "threshold": chosen})
+        attributes["threshold"] = chosen
+        of_probability = partial(_mask_of_probability, path, threshold=chosen)
+        return _Source(path, shape, transform, crs, attributes, of_probability)
     if threshold is not None:
         raise InputError(f"{path}: is a mask, which takes no --threshold; give the probability")
+    recorded = _parsed(float, tags.get("THRESHOLD"))
+    attributes["threshold"] = math.nan if recorded is None else recorded
+    return _Source(path, shape, transform, crs, attributes, partial(_mask_of_codes, path))
+
+
+def _mask_of_value(values: Array, value: int, nodata: float | None) -> tuple[Mask, None]:
+    mask = np.where(values == value, FOREST, OTHER).astype(np.uint8)
+    if nodata is not None:
+        mask[values == nodata] = NO_OBSERVATION
+    return mask, None
+
+
+def _mask_of_probability(
+    path: Path, values: Array, threshold: float
+) -> tuple[Mask, StoredProbability]:
+    if (strange := _strange(values, range(PROBABILITY_STEPS + 1))) is not None:
+        raise InputError(f"{path}: stored probability {strange}; 0 to 250 or 255 was wanted")
+    return mask_from_probability(values, threshold), values
+
+
+def _mask_of_codes(path: Path, values: Array) -> tuple[Mask, None]:
     if (strange := _strange(values, (OTHER, FOREST))) is not None:
         raise InputError(
             f"{path}: value {strange}; a mask of 0, 1 and 255, or a probability with scale "
-            f"{1 / PROBABILITY_STEPS:g}, was wanted"
+            f"{1 / PROBABILITY_STEPS:g}, was wanted; --value outlines another value"
         )
-    recorded = _parsed(float, tags.get("THRESHOLD"))
-    attributes["threshold"] = math.nan if recorded is None else recorded
-    return _Stored(values, None, transform, crs, attributes)
+    return values, None
 
 
 def _parsed(kind: Callable[[str], _Value], text: str | None) -> _Value | None:
@@ -164,14 +266,22 @@ def _parsed(kind: Callable[[str], _Value], text: str | None) -> _Value | None:
         return None
 
 
-def _check(source: rasterio.DatasetReader, path: Path) -> None:
-    if source.count != 1 or source.dtypes[0] != "uint8":
-        raise InputError(
-            f"{path}: {source.count} band(s) of {source.dtypes[0]}; one of uint8 was wanted"
-        )
+def _checked_grid(source: rasterio.DatasetReader, path: Path) -> Affine:
     t = source.transform
-    if source.crs is None or t.b or t.d or t.a <= 0 or t.e >= 0:
-        raise InputError(f"{path}: a north-up raster with a CRS was wanted")
+    if source.crs is None and t == Affine.identity():
+        # It lies nowhere; rows grow downwards all the same, as QGIS draws it.
+        return Affine(1, 0, 0, 0, -1, 0)
+    if t.b or t.d or t.a <= 0 or t.e >= 0:
+        raise InputError(f"{path}: a north-up raster was wanted")
+    return t
+
+
+def _check_band(source: rasterio.DatasetReader, path: Path, value: int | None) -> None:
+    kind = source.dtypes[0]
+    fits = kind == "uint8" if value is None else np.issubdtype(np.dtype(kind), np.integer)
+    if source.count != 1 or not fits:
+        wanted = "uint8" if value is None else "whole numbers"
+        raise InputError(f"{path}: {source.count} band(s) of {kind}; one of {wanted} was wanted")
 
 
 def _chosen_threshold(path: Path, given: float | None, recorded: float | None) -> float:
@@ -185,9 +295,9 @@ def _chosen_threshold(path: Path, given: float | None, recorded: float | None) -
 
 def _strange(values: Array, allowed: Any) -> int | None:
     """First value that is neither allowed nor 255."""
-    counts = np.zeros(256, np.int64)
-    for row in values:  # of the whole at once, bincount would make a copy eight times the size
-        counts += np.bincount(row, minlength=256)
+    from geoforest.kernels import count_pixels
+
+    counts = count_pixels(values, 256)
     counts[[*allowed, NO_OBSERVATION]] = 0
     found = np.flatnonzero(counts)
     return int(found[0]) if found.size else None

@@ -1,123 +1,174 @@
-"""Boundaries of labelled pixels as rings in pixel coordinates. Arrays only."""
+"""Outlines of features, strip by strip. Arrays only.
+
+Corners are found line by line and linked to the next one of their outline. What is closed leaves
+with its strip; what is open waits, and so do holes of features that are not complete.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geoforest.strips import Ids
+
+if TYPE_CHECKING:
+    from geoforest.patches import FeatureStrip
+
+Corners = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]
+
+
+def no_corners() -> Corners:
+    """Give what :func:`geoforest.kernels.trace_corners` begins with."""
+    empty = np.zeros(0, np.int32)
+    return np.zeros((0, 2), np.int32), empty, empty, np.zeros(0, np.bool_)
+
 
 @dataclass(frozen=True, eq=False)
-class Rings:
-    """Closed rings of polygons, laid end to end.
+class Outlines:
+    """Polygons as closed rings, laid end to end.
 
     Attributes
     ----------
     points
-        float64 ``(n, 2)``, (col, row) pixel corners: whole numbers.
+        int32 ``(n, 2)``, (col, row) of pixel corners. On the map exteriors go counter-clockwise
+        and holes clockwise.
+    fixed
+        bool ``(n,)``: where rings or polygons touch, or the scene ends.
     ring_ends
         First point of each ring, and the number of points.
     polygon_ends
         First ring of each polygon, its exterior, and the number of rings.
-    labels
-        Of each polygon.
+    feature
+        Of each polygon: position in the tables of its strip.
     """
 
-    points: NDArray[np.float64]
-    ring_ends: NDArray[np.int64]
-    polygon_ends: NDArray[np.int64]
-    labels: NDArray[np.int64]
-
-    @property
-    def polygon_of_ring(self) -> NDArray[np.int64]:
-        """Polygon that each ring belongs to."""
-        return np.repeat(np.arange(len(self.labels)), np.diff(self.polygon_ends))
-
-    @property
-    def is_exterior(self) -> NDArray[np.bool_]:
-        """True for the first ring of each polygon."""
-        exterior = np.zeros(len(self.ring_ends) - 1, np.bool_)
-        exterior[self.polygon_ends[:-1]] = True
-        return exterior
-
-    def signed_areas(self) -> NDArray[np.float64]:
-        """Area inside each ring in pixels, negative where rows grow clockwise."""
-        if len(self.ring_ends) == 1:
-            return np.zeros(0)
-        col, row = self.points.T
-        terms = np.zeros(len(self.points))
-        terms[:-1] = col[:-1] * row[1:] - col[1:] * row[:-1]
-        # The term from the end of one ring to the start of the next is no edge.
-        terms[self.ring_ends[1:] - 1] = 0.0
-        return np.add.reduceat(terms, self.ring_ends[:-1]) / 2
-
-    def vertices(self) -> NDArray[np.int64]:
-        """Vertices of each polygon over all its rings, the closing one not counted."""
-        per_ring = np.diff(self.ring_ends) - 1
-        return np.bincount(
-            self.polygon_of_ring, weights=per_ring, minlength=len(self.labels)
-        ).astype(np.int64)
-
-    def without(self, dropped: NDArray[np.bool_]) -> Rings:
-        """Give the same polygons without some of their rings."""
-        keep = ~dropped
-        lengths = np.diff(self.ring_ends)
-        counts = np.bincount(self.polygon_of_ring[keep], minlength=len(self.labels))
-        return Rings(
-            self.points[np.repeat(keep, lengths)],
-            _ends(lengths[keep]),
-            _ends(counts),
-            self.labels,
-        )
-
-    def select(self, polygons: NDArray[np.bool_]) -> Rings:
-        """Give some of the polygons."""
-        rings = polygons[self.polygon_of_ring]
-        lengths = np.diff(self.ring_ends)
-        return Rings(
-            self.points[np.repeat(rings, lengths)],
-            _ends(lengths[rings]),
-            _ends(np.diff(self.polygon_ends)[polygons]),
-            self.labels[polygons],
-        )
-
-    def joined(self, other: Rings) -> Rings:
-        """Give these polygons, then the others."""
-        return Rings(
-            np.concatenate([self.points, other.points]),
-            np.concatenate([self.ring_ends, other.ring_ends[1:] + self.ring_ends[-1]]),
-            np.concatenate([self.polygon_ends, other.polygon_ends[1:] + self.polygon_ends[-1]]),
-            np.concatenate([self.labels, other.labels]),
-        )
+    points: NDArray[np.int32]
+    fixed: NDArray[np.bool_]
+    ring_ends: Ids
+    polygon_ends: Ids
+    feature: NDArray[np.int32]
 
 
-def trace(labels: NDArray[np.int32], lowest: int = 1) -> Rings:
-    """Trace 4-connected regions along pixel edges.
+@dataclass(frozen=True, eq=False)
+class _Rings:
+    """Closed rings, laid end to end; of each one the first pixel of its feature."""
+
+    points: NDArray[np.int32]
+    fixed: NDArray[np.bool_]
+    ring_ends: Ids
+    feature_id: Ids
+
+    @cached_property
+    def owners(self) -> Ids:
+        """First pixels of the features, each once."""
+        return np.unique(self.feature_id)
+
+    def select(self, rings: NDArray[np.intp]) -> _Rings:
+        lengths = np.diff(self.ring_ends)[rings]
+        ends = _ends(lengths)
+        source = np.arange(ends[-1]) + np.repeat(self.ring_ends[rings] - ends[:-1], lengths)
+        return _Rings(self.points[source], self.fixed[source], ends, self.feature_id[rings])
+
+
+class Tracer:
+    """Outlines of features from strips given from top to bottom.
 
     Parameters
     ----------
-    labels
-        ``(row, col)``. Each label from ``lowest`` on is of one region.
-    lowest
-        Labels below it are left out.
-
-    Returns
-    -------
-    Rings
-        One polygon per region in the order of labels, exterior first. Rings touch each other at
-        corners only, and themselves nowhere, so polygons are valid.
+    scene_rows, n_cols
+        Shape of the scene.
     """
-    from geoforest.kernels import trace_rings
 
-    points, ring_ends, owner, is_hole = trace_rings(labels, lowest)
-    order = np.lexsort((is_hole, owner))  # stable: holes stay in the order of their first pixels
-    lengths = np.diff(ring_ends)[order]
-    ends = _ends(lengths)
-    source = np.arange(len(points)) + np.repeat(ring_ends[:-1][order] - ends[:-1], lengths)
-    found, rings = np.unique(owner, return_counts=True)
-    return Rings(points[source].astype(np.float64), ends, _ends(rings), found)
+    def __init__(self, scene_rows: int, n_cols: int) -> None:
+        self._scene_rows, self._n_cols = scene_rows, n_cols
+        self._edges = np.full((2, n_cols + 1), -1, np.int32)
+        self._corners = no_corners()
+        self._waiting: list[_Rings] = []
+
+    def trace(self, strip: FeatureStrip) -> Outlines:
+        """Give the features that are complete with this strip.
+
+        In the order of the lattice line that they end at, then of their first pixels.
+        """
+        from geoforest.kernels import double_areas, find_rings, trace_corners
+
+        runs = strip.strip
+        points, after, label, fixed = trace_corners(
+            runs.row_ends,
+            runs.start,
+            strip.feature,
+            self._n_cols,
+            runs.lines(self._scene_rows),
+            self._edges[0],
+            self._edges[1],
+            *self._corners,
+        )
+        is_open, order, ring_ends = find_rings(after)
+        # The last corner of a ring is of this strip, whose features the label counts.
+        last = np.maximum.reduceat(order, ring_ends[:-1]) if len(order) else order
+        feature = label[last]
+        rings = _Rings(points[order], fixed[order], ring_ends, strip.first[feature])
+        is_hole = double_areas(rings.points, ring_ends) < 0
+        outlines = self._complete(rings, is_hole, feature, points[last, 1])
+        self._keep(is_open, (points, after, label, fixed))
+        return outlines
+
+    def _complete(
+        self,
+        rings: _Rings,
+        is_hole: NDArray[np.bool_],
+        feature: NDArray[np.int32],
+        line: NDArray[np.int32],
+    ) -> Outlines:
+        exteriors = np.flatnonzero(~is_hole)
+        exteriors = exteriors[np.argsort(line[exteriors], kind="stable")]
+        ids = rings.feature_id[exteriors]
+        by_id = np.argsort(ids)
+        holes, waiting = [], []
+        for some in (*self._waiting, rings.select(np.flatnonzero(is_hole))):
+            ready = np.isin(some.owners, ids) if len(ids) else np.zeros(1, np.bool_)
+            if not ready.any():
+                waiting.append(some)
+                continue
+            ready = np.isin(some.feature_id, ids)
+            holes.append(some.select(np.flatnonzero(ready)))
+            waiting.append(some.select(np.flatnonzero(~ready)))
+        self._waiting = [some for some in waiting if len(some.feature_id)]
+        found = _joined([rings.select(exteriors), *holes])
+        # An exterior comes before its holes, and those in the order of their first pixels.
+        rank = by_id[np.searchsorted(ids[by_id], found.feature_id)]
+        col, row = found.points[found.ring_ends[:-1]].T
+        follows = np.arange(len(rank)) >= len(exteriors)
+        found = found.select(np.lexsort((col, row, follows, rank)))
+        counts = np.bincount(rank, minlength=len(exteriors))
+        return Outlines(
+            found.points, found.fixed, found.ring_ends, _ends(counts), feature[exteriors]
+        )
+
+    def _keep(self, is_open: NDArray[np.bool_], corners: Corners) -> None:
+        """Keep the corners of open outlines, numbered anew."""
+        number = np.where(is_open, np.cumsum(is_open) - 1, -1).astype(np.int32)
+        # The last one stands for -1, "not known".
+        number = np.append(number, np.int32(-1))
+        points, after, label, fixed = corners
+        after = number[after[is_open]]
+        self._corners = points[is_open], after, label[is_open], fixed[is_open]
+        self._edges[:] = number[self._edges]
 
 
-def _ends(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def _joined(several: list[_Rings]) -> _Rings:
+    lengths = np.concatenate([np.diff(rings.ring_ends) for rings in several])
+    return _Rings(
+        np.concatenate([rings.points for rings in several]),
+        np.concatenate([rings.fixed for rings in several]),
+        _ends(lengths),
+        np.concatenate([rings.feature_id for rings in several]),
+    )
+
+
+def _ends(lengths: NDArray[np.int64]) -> Ids:
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -114,11 +114,18 @@ def test_coarse_pixels_get_a_finer_table():
     assert total == pytest.approx(abs(expected), rel=1e-6)
 
 
+def there_and_back(table, cols, rows) -> float:
+    """Length of a line along a row or a column, twice."""
+    points = np.array([[cols[i], rows[i]] for i in (0, 1, 0)], np.int32)
+    (length,) = table.perimeters(points, np.array([0, 3]), np.array([0, 1]))
+    return length
+
+
 def test_lengths_follow_the_ground(grid):
     crs, transform, table = grid
-    rows = np.array([100.0, 100, 5000, 5000, 100])
-    cols = np.array([200.0, 5100, 5100, 200, 200])
-    lengths = table.lengths_m(rows, cols)
+    rows = np.array([100, 100, 5000, 5000, 100])
+    cols = np.array([200, 5100, 5100, 200, 200])
+    lengths = [there_and_back(table, cols[i : i + 2], rows[i : i + 2]) / 2 for i in range(4)]
     projection = pyproj.CRS(crs)
     lonlat = pyproj.Transformer.from_crs(projection, projection.geodetic_crs, always_xy=True)
     for i in range(4):
@@ -126,14 +133,13 @@ def test_lengths_follow_the_ground(grid):
         lon, lat = lonlat.transform(
             transform.c + transform.a * col, transform.f + transform.e * row
         )
-        # 1e-5: one width stands for a whole edge of 100 km; polygons rarely have such.
-        assert lengths[i] == pytest.approx(projection.get_geod().line_length(lon, lat), rel=1e-5)
-    short = table.lengths_m(np.array([100.0, 100]), np.array([200.0, 201]))
+        assert lengths[i] == pytest.approx(projection.get_geod().line_length(lon, lat), rel=1e-6)
+    short = there_and_back(table, [200, 201], [100, 100]) / 2
     lon, lat = lonlat.transform(
         transform.c + transform.a * np.array([200, 201]),
         transform.f + transform.e * np.array([100, 100]),
     )
-    assert short[0] == pytest.approx(projection.get_geod().line_length(lon, lat), rel=1e-6)
+    assert short == pytest.approx(projection.get_geod().line_length(lon, lat), rel=1e-6)
 
 
 @pytest.mark.parametrize("hectares", [0.0, 0.005, 0.5, 1.0, 3.3])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from unittest import mock
 
@@ -16,11 +16,10 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize, shapes
 from scipy import ndimage
 
-from geoforest import parts, polygons
+from geoforest import parts, patches
 from geoforest.area import PixelTable
 from geoforest.errors import InputError
 from geoforest.polygons import Polygons, vectorize
-from geoforest.tracing import trace
 
 CRS = "EPSG:32720"
 # Lines of the product grid run through column 7 and row 9, an eighth of a pixel off the corner.
@@ -245,7 +244,17 @@ def cells(shape: tuple[int, int], cut_px: int) -> dict[Pixel, Pixel]:
     }
 
 
-def check_geometry(geometry: shapely.Polygon, n_pixels: int) -> None:
+def cut_lines(shape: tuple[int, int], cut_px: int) -> tuple[list[int], list[int]]:
+    """Columns and rows at which another cell begins."""
+    cell_of = cells(shape, cut_px)
+    cols = [col for col in range(1, shape[1]) if cell_of[0, col] != cell_of[0, col - 1]]
+    rows = [row for row in range(1, shape[0]) if cell_of[row, 0] != cell_of[row - 1, 0]]
+    return cols, rows
+
+
+def check_geometry(
+    geometry: shapely.Polygon, n_pixels: int, shape: tuple[int, int], cut_px: int | None
+) -> None:
     assert geometry.geom_type == "Polygon"
     assert shapely.is_valid(geometry), shapely.is_valid_reason(geometry)
     assert geometry.area == pytest.approx(n_pixels * 100)
@@ -258,28 +267,44 @@ def check_geometry(geometry: shapely.Polygon, n_pixels: int) -> None:
         assert np.array_equal(points, exact)
         steps = np.diff(corners, axis=0)
         along_x, along_y = steps[:, 0] != 0, steps[:, 1] != 0
-        # Each edge has one direction and the next has the other: no repeated, no collinear point.
+        # Each edge has one direction: no repeated point. The next one has the other, unless the
+        # point lies on a cut line, where another part of the patch ends.
         assert (along_x ^ along_y).all()
-        assert (along_x != np.roll(along_x, 1)).all()
+        straight = corners[:-1][along_x == np.roll(along_x, 1)]
+        if cut_px is None:
+            assert not len(straight)
+        else:
+            cut_cols, cut_rows = cut_lines(shape, cut_px)
+            assert (np.isin(straight[:, 0], cut_cols) | np.isin(straight[:, 1], cut_rows)).all()
 
 
-def check(mask: np.ndarray, mmu_px: int, max_vertices: int, cut_px: int) -> None:
-    with mock.patch.object(parts, "CUT_PX", cut_px):
+def in_strips(rows: int, cols: int) -> mock._patch[int]:
+    """Strips of so many rows, of a mask of so many columns."""
+    return mock.patch.object(patches, "_STRIP_PX", rows * cols)
+
+
+def check(
+    mask: np.ndarray, mmu_px: int, max_vertices: int, cut_px: int, strip_rows: int = 1000
+) -> None:
+    with mock.patch.object(parts, "CUT_PX", cut_px), in_strips(strip_rows, mask.shape[1]):
         result = run(mask, mmu_px, max_vertices)
     expected = clean(mask, mmu_px)
     cell_of = cells(mask.shape, cut_px)
     features = []
-    for patch_id, patch in sorted(expected.patches.items()):
+    for patch_id, patch in expected.patches.items():
         giant = max_vertices and vertices(patch) > max_vertices
         pieces = split(patch, cell_of) if giant else [patch]
         features += [(patch_id, piece) for piece in pieces]
+    # By the last row, then by the first pixel.
+    features.sort(key=lambda feature: (max(feature[1])[0], min(feature[1])))
     frame = result.frame
     assert frame["patch_id"].tolist() == [patch_id for patch_id, _ in features]
     for geometry, (_, piece) in zip(frame.geometry, features, strict=True):
         assert pixels_of(geometry, mask.shape) == piece
-        check_geometry(geometry, len(piece))
+        check_geometry(geometry, len(piece), mask.shape, cut_px if max_vertices else None)
+    assert shapely.coverage_is_valid(frame.geometry.to_numpy())
     assert frame["n_pixels"].tolist() == [len(piece) for _, piece in features]
-    assert result.accounting() == {
+    assert asdict(result.counts) == {
         "mask_px": int((mask == 1).sum()),
         "dropped_px": expected.dropped_px,
         "filled_px": expected.filled_px,
@@ -287,57 +312,72 @@ def check(mask: np.ndarray, mmu_px: int, max_vertices: int, cut_px: int) -> None
         "patches": len(expected.patches),
         "parts": len(features),
     }
-    assert result.polygon_px == result.mask_px - result.dropped_px + result.filled_px
+    counts = result.counts
+    assert counts.polygon_px == counts.mask_px - counts.dropped_px + counts.filled_px
 
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("mmu_px", [0, 2, 12, 60])
 @pytest.mark.parametrize("max_vertices", [0, 4])
-def test_drawn_masks_agree_with_the_oracle(name, mmu_px, max_vertices):
-    check(drawn(SHAPES[name]), mmu_px, max_vertices, cut_px=1024)
+@pytest.mark.parametrize("strip_rows", [1, 2, 1000])
+def test_drawn_masks_agree_with_the_oracle(name, mmu_px, max_vertices, strip_rows):
+    check(drawn(SHAPES[name]), mmu_px, max_vertices, cut_px=1024, strip_rows=strip_rows)
 
 
 @settings(max_examples=400, deadline=None)
-@given(masks(), st.integers(0, 30), st.sampled_from([0, 4, 12, 40]), st.sampled_from([3, 5, 1024]))
-@example(np.ones((1, 1), np.uint8), 1, 4, 1024)
-@example(np.ones((1, 20), np.uint8), 1, 3, 5)
-@example(np.ones((20, 1), np.uint8), 1, 3, 5)
-def test_random_masks_agree_with_the_oracle(mask, mmu_px, max_vertices, cut_px):
-    check(mask, mmu_px, max_vertices, cut_px)
+@given(
+    masks(),
+    st.integers(0, 30),
+    st.sampled_from([0, 4, 12, 40]),
+    st.sampled_from([3, 5, 1024]),
+    st.integers(1, 12),
+)
+@example(np.ones((1, 1), np.uint8), 1, 4, 1024, 1)
+@example(np.ones((1, 20), np.uint8), 1, 3, 5, 1)
+@example(np.ones((20, 1), np.uint8), 1, 3, 5, 1)
+def test_random_masks_agree_with_the_oracle(mask, mmu_px, max_vertices, cut_px, strip_rows):
+    check(mask, mmu_px, max_vertices, cut_px, strip_rows)
 
 
-@settings(max_examples=25, deadline=None)
-@given(masks(), st.integers(0, 12))
-def test_results_do_not_depend_on_batches(mask, mmu_px):
-    whole = run(mask, mmu_px, 12)
-    with (
-        mock.patch.object(polygons, "_BATCH_POINTS", 5),
-    ):
-        cut = run(mask, mmu_px, 12)
-    assert whole.accounting() == cut.accounting()
-    pd.testing.assert_frame_equal(pd.DataFrame(whole.frame), pd.DataFrame(cut.frame), rtol=1e-12)
+@settings(max_examples=100, deadline=None)
+@given(masks(), st.integers(0, 30), st.sampled_from([0, 12, 40]), st.integers(1, 22), st.booleans())
+def test_nothing_depends_on_strips(mask, mmu_px, max_vertices, strip_rows, corners_touch):
+    probability = np.where(mask == 255, 255, mask.astype(int) * 100 + np.indices(mask.shape)[1])
+    options = {"probability": probability.astype(np.uint8), "corners_touch": corners_touch}
+    with mock.patch.object(parts, "CUT_PX", 7):
+        whole = run(mask, mmu_px, max_vertices, **options)
+        with in_strips(strip_rows, mask.shape[1]):
+            cut = run(mask, mmu_px, max_vertices, **options)
+    assert whole.counts == cut.counts
+    # To the last bit.
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(whole.frame.drop(columns="geometry")),
+        pd.DataFrame(cut.frame.drop(columns="geometry")),
+        check_exact=True,
+    )
+    assert whole.frame.to_wkb().equals(cut.frame.to_wkb())
 
 
 def test_the_worked_example_of_holes():
     """Four holes of one patch: one filled, one with unseen inside, one unseen, one too big."""
     mask = drawn(SHAPES["unseen hole and unseen island"])
     result = run(mask, mmu_px=5)
-    assert result.filled_px == 2
+    assert result.counts.filled_px == 2
     assert len(result.frame.geometry[0].interiors) == 2
     island = drawn(SHAPES["unseen inside an island"])
     island = np.pad(island, 1, constant_values=1)
-    assert run(island, mmu_px=26).filled_px == 0
+    assert run(island, mmu_px=26).counts.filled_px == 0
     island[island == 255] = 0
-    result = run(island, mmu_px=26)
+    counts = run(island, mmu_px=26).counts
     # The island of 8 is dropped first; then it comes back within the hole of 25.
-    assert (result.mask_px, result.dropped_px, result.filled_px) == (64, 8, 25)
-    assert result.polygon_px == 81
+    assert (counts.mask_px, counts.dropped_px, counts.filled_px) == (64, 8, 25)
+    assert counts.polygon_px == 81
 
 
 def test_parts_are_cut_at_the_first_pixel_edge_at_or_after_a_multiple():
     result = run(np.ones((12, 12), np.uint8), max_vertices=3)
-    assert result.patches == 1
-    assert result.parts == 4
+    assert result.counts.patches == 1
+    assert result.counts.parts == 4
     bounds = result.frame.bounds
     # 30 * 10240 lies 68.75 m east of the scene's edge: the first edge at or after it is 70 m.
     assert bounds["minx"].tolist() == [TRANSFORM.c, TRANSFORM.c + 70] * 2
@@ -348,24 +388,20 @@ def test_parts_are_cut_at_the_first_pixel_edge_at_or_after_a_multiple():
 
 
 def test_cut_lines_stay_in_place_when_the_scene_moves():
-    lines = []
-    for rows, cols in ((0, 0), (137, 999)):
-        origin = TRANSFORM @ Affine.translation(cols, rows)
-        grid = list(parts.grid_cells((2100 - rows, 2300 - cols), origin))
-        lines.append(
-            {(row.start + rows, col.start + cols) for row, col in grid if row.start and col.start}
-        )
-    assert lines[0] == {(row, col) for row in (9, 1033, 2057) for col in (7, 1031, 2055)}
-    assert lines[1] == {(row, col) for row, col in lines[0] if row > 137 and col > 999}
+    cols = parts.cut_cols(2300, TRANSFORM)
+    rows = parts.cut_rows(2100, TRANSFORM)
+    assert (rows.tolist(), cols.tolist()) == ([9, 1033, 2057], [7, 1031, 2055])
+    origin = TRANSFORM @ Affine.translation(999, 137)
+    assert (parts.cut_cols(2300 - 999, origin) + 999).tolist() == [1031, 2055]
+    assert (parts.cut_rows(2100 - 137, origin) + 137).tolist() == [1033, 2057]
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e-11, -1e-11])
 def test_rounding_moves_no_cut_line(offset):
     left, top = 0.1024 * 5 - 0.0010 + offset, 0.1024 * 7 + 0.0020 + offset
     transform = Affine(0.0001, 0, left, 0, -0.0001, top)
-    cut = list(parts.grid_cells((30, 30), transform))
-    assert {cols.start for _, cols in cut} == {0, 10}
-    assert {rows.start for rows, _ in cut} == {0, 20}
+    assert parts.cut_cols(30, transform).tolist() == [10]
+    assert parts.cut_rows(30, transform).tolist() == [20]
 
 
 def test_areas_add_up_over_parts_patches_and_pixels():
@@ -377,8 +413,8 @@ def test_areas_add_up_over_parts_patches_and_pixels():
     )
     for geometry, area in zip(frame.geometry, frame["area_ha"], strict=True):
         own = sum(pixel_ha[pixel] for pixel in pixels_of(geometry, mask.shape))
-        assert area == pytest.approx(own, rel=1e-12)
-    assert frame["area_ha"].sum() == pytest.approx(pixel_ha[mask == 1].sum(), rel=1e-12)
+        assert area == pytest.approx(own, rel=2e-8)
+    assert frame["area_ha"].sum() == pytest.approx(pixel_ha[mask == 1].sum(), rel=2e-8)
     whole = frame.groupby("patch_id")["area_ha"].transform("sum")
     assert np.allclose(frame["patch_area_ha"], whole, rtol=1e-12)
     assert (frame["patch_area_ha"] > frame["area_ha"]).any()
@@ -402,9 +438,10 @@ def test_mean_probability_is_over_the_pixels_of_the_feature():
     probability = np.where(mask == 1, 200, 50).astype(np.uint8)
     probability[0, 4] = 250
     kept = run(mask, probability=probability).frame["mean_probability"]
-    assert kept.tolist() == pytest.approx([0.8, 0.85], abs=1e-12)
+    # The patch to the right ends first.
+    assert kept.tolist() == pytest.approx([0.85, 0.8], abs=1e-12)
     filled = run(mask, 2, probability=probability).frame["mean_probability"]
-    assert filled.tolist() == pytest.approx([(7 * 0.8 + 0.2) / 8, 0.85], abs=1e-12)
+    assert filled.tolist() == pytest.approx([0.85, (7 * 0.8 + 0.2) / 8], abs=1e-12)
     assert run(mask).frame["mean_probability"].isna().all()
 
 
@@ -418,7 +455,7 @@ def test_no_forest_gives_an_empty_frame_of_the_same_kind(attributes):
         assert empty.frame.dtypes.to_dict() == full.dtypes.to_dict()
         assert list(empty.frame.columns) == list(full.columns)
         assert empty.frame.crs == full.crs == CRS
-        assert set(empty.accounting().values()) == {0}
+        assert set(asdict(empty.counts).values()) == {0}
 
 
 def test_columns_are_in_order_and_typed():
@@ -473,22 +510,19 @@ def test_arrays_that_cannot_be_meant_are_refused(mask, probability, wanted):
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_thousands_of_rings_agree_with_gdal(seed):
-    """GDAL's polygons of the same labels: another tracer, the same outlines and holes."""
+    """GDAL's polygons of the same mask: another tracer, the same outlines and holes."""
     random = np.random.default_rng(seed)
     mask = ndimage.zoom((random.random((75, 100)) < 0.6).astype(np.uint8), 4, order=0)
     mask ^= random.random(mask.shape) < 0.1
-    labels, n_labels = ndimage.label(mask)
-    rings = trace(labels.astype(np.int32))
-    assert n_labels > 500
-    assert len(rings.ring_ends) > 2000
-    assert rings.labels.tolist() == list(range(1, n_labels + 1))
-    expected = {
-        int(label): shapely.geometry.shape(geometry)
-        for geometry, label in shapes(labels.astype(np.int32), mask=labels > 0, connectivity=4)
-    }
-    traced = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, rings.points, (rings.ring_ends, rings.polygon_ends)
-    )
-    assert shapely.is_valid(traced).all()
-    for label, geometry in zip(rings.labels.tolist(), traced, strict=True):
-        assert geometry.normalize() == expected[label].normalize()
+    with in_strips(37, mask.shape[1]):
+        found = run(mask).frame
+    expected = [
+        shapely.geometry.shape(geometry)
+        for geometry, _ in shapes(mask, mask=mask > 0, connectivity=4, transform=TRANSFORM)
+    ]
+    assert len(expected) > 500
+    assert sum(len(polygon.interiors) for polygon in expected) > 1000
+    assert found.is_valid.all()
+    wanted = {polygon.normalize().wkb for polygon in expected}
+    assert {polygon.normalize().wkb for polygon in found.geometry} == wanted
+    assert len(found) == len(expected)

@@ -228,7 +228,7 @@ class TestFolders:
         result = run(scene, tmp_path / "out", tiny_bundle)
         for rewrite in (
             lambda: run(scene, tmp_path / "out", tiny_bundle, threshold=0.7),
-            lambda: geoforest.vectorize(result.probability, result.polygons, threshold=0.3),
+            lambda: geoforest.vectorize_to_file(result.probability, result.polygons, threshold=0.3),
         ):
             leave_journal(result.polygons)
             rewrite()
@@ -289,12 +289,12 @@ class TestVectorizeTarget:
     def refused(self, raster: Path, out: Path, message: str) -> None:
         before = out.read_bytes() if out.exists() else None
         with pytest.raises(OutputError, match=message):
-            geoforest.vectorize(raster, out, min_area_ha=0)
+            geoforest.vectorize_to_file(raster, out, min_area_ha=0)
         assert (out.read_bytes() if out.exists() else None) == before
 
     def test_of_another_kind(self, raster, tmp_path):
-        self.refused(raster, raster, r"ends in \.gpkg")
-        self.refused(raster, tmp_path / "v.geojson", r"ends in \.gpkg")
+        self.refused(raster, raster, r"ends in \.gpkg, \.parquet, \.fgb was wanted")
+        self.refused(raster, tmp_path / "v.geojson", r"ends in \.gpkg, \.parquet, \.fgb was wanted")
 
     def test_the_input_under_a_disguise(self, raster, tmp_path):
         disguised = raster.rename(tmp_path / "m.gpkg")
@@ -307,7 +307,7 @@ class TestVectorizeTarget:
 
     def test_its_own_earlier_result(self, raster, tmp_path):
         for _ in range(2):
-            geoforest.vectorize(raster, tmp_path / "a.gpkg", min_area_ha=0)
+            geoforest.vectorize_to_file(raster, tmp_path / "a.gpkg", min_area_ha=0)
         assert layers(tmp_path / "a.gpkg") == ["forest_cover"]
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), -1])

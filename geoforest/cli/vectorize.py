@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, MaxVertices, MinAreaHa, print_json
+from geoforest.cli._shared import AsJson, MaxVertices, MinAreaHa, print_json, warnings_said
 
 
 def register(app: typer.Typer) -> None:
@@ -17,12 +18,27 @@ def register(app: typer.Typer) -> None:
 
 def vectorize_command(
     raster: Annotated[Path, typer.Argument(help="forest_probability.tif or forest_mask.tif.")],
-    out: Annotated[Path, typer.Option(help="GeoPackage to write.")],
+    out: Annotated[Path, typer.Option(help="File to write: .gpkg, .parquet or .fgb.")],
     threshold: Annotated[
         float | None, typer.Option(help="For a probability; the model's own by default.")
     ] = None,
+    value: Annotated[
+        int | None,
+        typer.Option(help="Outline this value of any raster of whole numbers, not forest."),
+    ] = None,
     min_area_ha: MinAreaHa = 0.5,
     max_vertices: MaxVertices = 100_000,
+    corners_touch: Annotated[
+        bool,
+        typer.Option(
+            "--8-connectivity",
+            help="Pixels that touch at a corner only are of one patch, too; it is written as "
+            "polygons that touch there, of one patch_id.",
+        ),
+    ] = False,
+    crs: Annotated[
+        str | None, typer.Option(help="CRS of the polygons; by default the raster's.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn a stored probability or mask into polygons; no model is needed.
@@ -30,12 +46,20 @@ def vectorize_command(
     **Example:** `geoforest vectorize maps/T20LMR/forest_probability.tif --threshold 0.6
     --out strict.gpkg`
     """
-    from geoforest.stored import vectorize_raster
+    from geoforest.stored import vectorize_to_file
 
-    polygons = vectorize_raster(
-        raster, out, threshold=threshold, min_area_ha=min_area_ha, max_vertices=max_vertices
-    )
+    with warnings_said():
+        counts = vectorize_to_file(
+            raster,
+            out,
+            threshold=threshold,
+            value=value,
+            min_area_ha=min_area_ha,
+            max_vertices=max_vertices,
+            corners_touch=corners_touch,
+            crs=crs,
+        )
     if as_json:
-        print_json({"out": str(out), **polygons.accounting()})
+        print_json({"out": str(out), **asdict(counts)})
     else:
-        print(f"{polygons.patches:,} patches in {polygons.parts:,} polygons: {out}")
+        print(f"{counts.patches:,} patches in {counts.parts:,} polygons: {out}")

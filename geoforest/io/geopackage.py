@@ -1,4 +1,7 @@
-"""GeoPackage with one layer, its spatial index, and a style that QGIS finds inside."""
+"""GeoPackage with one layer, its spatial index, and a style that QGIS finds inside.
+
+Features stream into one write: memory is that of the frames on their way.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from importlib.resources import files
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import pyogrio
 
 from geoforest.errors import WriteError
+from geoforest.io.features import WRITE_ERRORS, stream_layer
 
 if TYPE_CHECKING:
     import geopandas
@@ -21,11 +26,6 @@ if TYPE_CHECKING:
 LAYER: Final = "forest_cover"
 # A file's bytes must not depend on when it was written.
 _PINNED_TIME = "2000-01-01T00:00:00.000Z"
-_WRITE_ERRORS = (
-    pyogrio.errors.DataSourceError,
-    pyogrio.errors.DataLayerError,
-    pyogrio.errors.FeatureError,
-)
 
 # As QGIS makes it.
 _STYLE_TABLE = """
@@ -48,7 +48,7 @@ CREATE TABLE layer_styles (
 
 
 def write_geopackage(
-    frame: geopandas.GeoDataFrame,
+    frames: Iterable[geopandas.GeoDataFrame],
     path: str | Path,
     *,
     layer: str = LAYER,
@@ -59,8 +59,9 @@ def write_geopackage(
 
     Parameters
     ----------
-    frame
-        Polygons with a CRS; may be empty.
+    frames
+        Polygons, with or without a CRS, all with the same columns. At least one frame, which may
+        be empty. What they raise while they are made reaches the caller as it is.
     path
         Target; an existing file is replaced in one step.
     layer
@@ -88,7 +89,7 @@ def write_geopackage(
         with elsewhere as folder:
             # pyogrio takes what follows an exclamation mark for a path into an archive.
             made = Path(folder) / "made.gpkg" if folder else partial
-            _write_layer(frame, made, layer, description)
+            _write_layer(frames, made, layer, description)
             if made != partial:
                 shutil.copyfile(made, partial)
         with closing(sqlite3.connect(partial)) as database, database:
@@ -99,7 +100,7 @@ def write_geopackage(
         for journal in journals(path):
             journal.unlink(missing_ok=True)
         partial.replace(path)
-    except (OSError, sqlite3.Error, *_WRITE_ERRORS) as error:
+    except (OSError, sqlite3.Error, *WRITE_ERRORS) as error:
         raise WriteError(f"{path}: cannot be written ({error})") from error
     finally:
         for left_over in (partial, *journals(partial)):
@@ -127,20 +128,24 @@ def layers(path: str | Path) -> list[str]:
         return []
 
 
-def _write_layer(frame: geopandas.GeoDataFrame, path: Path, layer: str, description: str) -> None:
+def _write_layer(
+    frames: Iterable[geopandas.GeoDataFrame], path: Path, layer: str, description: str
+) -> None:
     previous = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _PINNED_TIME})
     try:
-        pyogrio.write_dataframe(
-            frame,
+        stream_layer(
+            frames,
             path,
-            layer=layer,
             driver="GPKG",
-            geometry_type="Polygon",
-            SPATIAL_INDEX="YES",
+            layer=layer,
             # Nothing newer is used, and QGIS of 2021 warns of what is.
             dataset_options={"VERSION": "1.2"},
-            layer_options={"IDENTIFIER": "forest cover (model)", "DESCRIPTION": description},
+            layer_options={
+                "GEOMETRY_NAME": "geom",
+                "IDENTIFIER": "forest cover (model)",
+                "DESCRIPTION": description,
+            },
         )
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": previous})

@@ -16,12 +16,9 @@ from geoforest.picture import MASK_COLOURS, MASK_NAMES, mask_image, png, true_co
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability, Valid
 
 if TYPE_CHECKING:
-    import geopandas
     from matplotlib.axes import Axes
 
 _SIDE_INCHES = 12.0
-# Above this, outlines of single polygons are no longer visible in a picture of this size.
-_MAX_VERTICES = 2_000_000
 
 
 def quicklook(
@@ -30,7 +27,7 @@ def quicklook(
     *,
     probability: StoredProbability,
     mask: Mask,
-    polygons: geopandas.GeoDataFrame,
+    outlines: Sequence[NDArray[np.floating]],
     bounds: tuple[float, float, float, float],
     title: str = "",
     rgb: Sequence[int] = (0, 1, 2),
@@ -46,8 +43,8 @@ def quicklook(
         ``(row, col)`` of ``reflectance``, True where observed.
     probability, mask
         Stored probability and mask codes, decimated.
-    polygons
-        In the CRS of ``bounds``; may be empty.
+    outlines
+        Rings of polygons, ``(n, 2)`` each, in the CRS of ``bounds``; may be none.
     bounds
         ``(left, bottom, right, top)`` of the whole scene.
     title
@@ -64,12 +61,12 @@ def quicklook(
     """
     figure = Figure(figsize=(_SIDE_INCHES, _SIDE_INCHES), dpi=130, layout="constrained")
     FigureCanvasAgg(figure)
-    scene, chance, classes, outlines = figure.subplots(2, 2).flat
+    scene, chance, classes, edges = figure.subplots(2, 2).flat
     left, bottom, right, top = bounds
     extent = (left, right, bottom, top)
     picture = true_colour(reflectance[list(rgb)], valid)
     for axes, name in zip(
-        (scene, chance, classes, outlines),
+        (scene, chance, classes, edges),
         ("scene", "forest probability", "forest mask", "forest polygons"),
         strict=True,
     ):
@@ -89,33 +86,15 @@ def quicklook(
         ],
         loc="lower left",
     )
-    outlines.imshow(picture, extent=extent, interpolation="nearest", alpha=0.75)
-    _draw_polygons(outlines, polygons)
+    edges.imshow(picture, extent=extent, interpolation="nearest", alpha=0.75)
+    edges.add_collection(
+        PolyCollection(list(outlines), facecolors="none", edgecolors="#ffd92f", linewidths=0.6)
+    )
     if metres:
         _draw_scale_bar(scene, bounds)
     if title:
         figure.suptitle(title, parse_math=False)
     return png(figure)
-
-
-def _draw_polygons(axes: Axes, polygons: geopandas.GeoDataFrame) -> None:
-    import shapely
-
-    if polygons.empty:
-        return
-    geometries = polygons.geometry.to_numpy()
-    if shapely.get_num_coordinates(geometries).sum() > _MAX_VERTICES:
-        left, right = axes.get_xlim()
-        geometries = shapely.simplify(geometries, (right - left) / 2000, preserve_topology=False)
-    rings = shapely.get_rings(geometries)
-    axes.add_collection(
-        PolyCollection(
-            [shapely.get_coordinates(ring) for ring in rings],
-            facecolors="none",
-            edgecolors="#ffd92f",
-            linewidths=0.6,
-        )
-    )
 
 
 def _draw_scale_bar(axes: Axes, bounds: tuple[float, float, float, float]) -> None:

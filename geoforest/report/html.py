@@ -17,10 +17,9 @@ from geoforest.report.page import render
 from geoforest.types import Array, Valid
 
 if TYPE_CHECKING:
-    import geopandas
-
     from geoforest.job import Job
     from geoforest.products import Made
+    from geoforest.report.sketch import Sketch
     from geoforest.report.summary import Summary
     from geoforest.scene import Scene
 
@@ -37,15 +36,13 @@ def scene_quicklook(
     scene: Scene,
     probability: Path,
     mask: Path,
-    polygons: geopandas.GeoDataFrame | None,
+    sketch: Sketch,
     seen: tuple[Array, Valid] | None = None,
 ) -> bytes:
     """PNG of scene, probability, mask and polygons, decimated to a page's size.
 
     ``seen`` are the pixels of the scene and where they are valid, where they are known already.
     """
-    import geopandas
-
     stored = _decimated(probability)
     try:
         dn, valid = seen or read_decimated(scene, PREVIEW_PX)
@@ -62,7 +59,7 @@ def scene_quicklook(
         valid,
         probability=stored,
         mask=_decimated(mask),
-        polygons=geopandas.GeoDataFrame(geometry=[]) if polygons is None else polygons,
+        outlines=sketch.rings(),
         bounds=scene.bounds,
         title=scene.scene_id,
         rgb=rgb if len(rgb) == 3 else (0, 0, 0),

@@ -118,7 +118,7 @@ def summarise(
         forest_percent=round(100 * hectares[FOREST] / observed_ha, 3) if observed_px else None,
         observed_percent=round(100 * observed_px / max(prediction.inside_px, 1), 3),
         min_area_ha=settings.min_area_ha,
-        polygons=made.polygons.accounting() if made.polygons else None,
+        polygons=asdict(made.polygons) if made.polygons else None,
         windows=prediction.n_windows,
         shards=prediction.n_shards,
         reused_shards=prediction.reused_shards,

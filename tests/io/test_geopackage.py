@@ -49,7 +49,7 @@ def rows(path: Path, query: str) -> list[tuple]:
 def test_it_reads_back_as_it_was_written(tmp_path, forest, acquired):
     written = frame(forest, acquired=acquired)
     path = tmp_path / "deep" / "forest.gpkg"
-    write_geopackage(written, path)
+    write_geopackage([written], path)
     info = pyogrio.read_info(path, layer="forest_cover")
     assert info["geometry_type"] == "Polygon"
     assert info["features"] == len(written)
@@ -72,14 +72,14 @@ def test_it_reads_back_as_it_was_written(tmp_path, forest, acquired):
 
 @pytest.mark.parametrize("forest", [True, False])
 def test_equal_input_gives_equal_bytes_wherever_and_whenever(tmp_path, forest, monkeypatch):
-    write_geopackage(frame(forest), tmp_path / "one.gpkg")
+    write_geopackage([frame(forest)], tmp_path / "one.gpkg")
     monkeypatch.setattr(geopackage.os, "getpid", lambda: 1234567)
     monkeypatch.setenv("TZ", "Asia/Jakarta")
     with closing(sqlite3.connect(":memory:")) as clock:
         second = clock.execute("SELECT strftime('%s','now')").fetchone()
         while clock.execute("SELECT strftime('%s','now')").fetchone() == second:
             pass
-    write_geopackage(frame(forest), tmp_path / "other" / "two.gpkg")
+    write_geopackage([frame(forest)], tmp_path / "other" / "two.gpkg")
     one, two = tmp_path / "one.gpkg", tmp_path / "other" / "two.gpkg"
     assert one.read_bytes() == two.read_bytes()
 
@@ -87,7 +87,7 @@ def test_equal_input_gives_equal_bytes_wherever_and_whenever(tmp_path, forest, m
 @pytest.mark.parametrize("forest", [True, False])
 def test_the_layer_is_a_sound_database_with_an_index(tmp_path, forest):
     path = tmp_path / "forest.gpkg"
-    write_geopackage(frame(forest), path, description="Forest cover of a test.")
+    write_geopackage([frame(forest)], path, description="Forest cover of a test.")
     assert rows(path, "PRAGMA integrity_check") == [("ok",)]
     assert rows(path, "PRAGMA foreign_key_check") == []
     n = len(frame(forest))
@@ -105,7 +105,7 @@ def test_the_layer_is_a_sound_database_with_an_index(tmp_path, forest):
 def test_the_spatial_index_answers(tmp_path):
     path = tmp_path / "forest.gpkg"
     written = frame()
-    write_geopackage(written, path)
+    write_geopackage([written], path)
     box = (500_100, 8_899_800, 500_200, 8_899_900)
     found = geopandas.read_file(path, layer="forest_cover", bbox=box)
     assert 0 < len(found) < len(written)
@@ -114,7 +114,7 @@ def test_the_spatial_index_answers(tmp_path):
 
 def test_qgis_finds_its_style(tmp_path):
     path = tmp_path / "forest.gpkg"
-    write_geopackage(frame(), path)
+    write_geopackage([frame()], path)
     columns = [column[1] for column in rows(path, "PRAGMA table_info(layer_styles)")]
     assert columns == [
         "id", "f_table_catalog", "f_table_schema", "f_table_name", "f_geometry_column",
@@ -138,7 +138,7 @@ def test_qgis_finds_its_style(tmp_path):
 
 def test_a_layer_and_a_style_of_ones_own(tmp_path):
     path = tmp_path / "forest.gpkg"
-    write_geopackage(frame(), path, layer="mine", style_qml="<qgis/>")
+    write_geopackage([frame()], path, layer="mine", style_qml="<qgis/>")
     assert [name for name, _ in pyogrio.list_layers(path)] == ["mine", "layer_styles"]
     assert rows(path, "SELECT f_table_name, styleQML FROM layer_styles") == [("mine", "<qgis/>")]
 
@@ -155,7 +155,7 @@ def test_a_layer_and_a_style_of_ones_own(tmp_path):
 def test_any_crs(tmp_path, grid):
     path = tmp_path / "forest.gpkg"
     written = frame(grid=grid)
-    write_geopackage(written, path)
+    write_geopackage([written], path)
     back = geopandas.read_file(path, layer="forest_cover")
     assert back.crs.to_epsg() == written.crs.to_epsg()
     assert back.crs.equals(written.crs, ignore_axis_order=True)
@@ -164,8 +164,8 @@ def test_any_crs(tmp_path, grid):
 
 def test_an_old_file_is_replaced_whole(tmp_path):
     path = tmp_path / "forest.gpkg"
-    write_geopackage(frame(), path, layer="old")
-    write_geopackage(frame(forest=False), path)
+    write_geopackage([frame()], path, layer="old")
+    write_geopackage([frame(forest=False)], path)
     assert [name for name, _ in pyogrio.list_layers(path)] == ["forest_cover", "layer_styles"]
     assert [found.name for found in tmp_path.iterdir()] == ["forest.gpkg"]
 
@@ -174,7 +174,7 @@ def test_an_old_file_is_replaced_whole(tmp_path):
 @pytest.mark.parametrize("error", [OSError("disk full"), sqlite3.OperationalError("disk full")])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, stage, error):
     path = tmp_path / "forest.gpkg"
-    write_geopackage(frame(forest=False), path)
+    write_geopackage([frame(forest=False)], path)
     before = path.read_bytes()
     work = getattr(geopackage, stage)
 
@@ -184,7 +184,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, s
 
     monkeypatch.setattr(geopackage, stage, fail)
     with pytest.raises(WriteError, match=r"forest\.gpkg: cannot be written \(disk full\)"):
-        write_geopackage(frame(), path)
+        write_geopackage([frame()], path)
     assert path.read_bytes() == before
     assert [found.name for found in tmp_path.iterdir()] == ["forest.gpkg"]
 
@@ -192,18 +192,18 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, s
 def test_a_folder_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "taken").write_text("x")
     with pytest.raises(WriteError, match="taken"):
-        write_geopackage(frame(), tmp_path / "taken" / "forest.gpkg")
+        write_geopackage([frame()], tmp_path / "taken" / "forest.gpkg")
 
 
 def test_the_pinned_date_is_not_left_behind(tmp_path):
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
-    write_geopackage(frame(), tmp_path / "forest.gpkg")
+    write_geopackage([frame()], tmp_path / "forest.gpkg")
     assert pyogrio.get_gdal_config_option("OGR_CURRENT_DATE") is None
 
 
 def test_many_attributes_and_missing_numbers(tmp_path):
     path = tmp_path / "forest.gpkg"
-    write_geopackage(frame(threshold=float("nan"), scene_id="São Félix / Ñ"), path)
+    write_geopackage([frame(threshold=float("nan"), scene_id="São Félix / Ñ")], path)
     back = geopandas.read_file(path, layer="forest_cover")
     assert (back["scene_id"] == "São Félix / Ñ").all()
     assert back["threshold"].isna().all()

@@ -1,0 +1,100 @@
+"""Features into a file as one Arrow stream: memory is that of the frames on their way."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyarrow
+import pyarrow.compute
+import pyogrio
+
+if TYPE_CHECKING:
+    import geopandas
+
+WRITE_ERRORS: Final = (
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+    pyogrio.errors.FeatureError,
+)
+_BATCH_ROWS = 16_384
+_BATCH_BYTES = 16 << 20
+
+
+def stream_layer(
+    frames: Iterable[geopandas.GeoDataFrame], path: Path, *, driver: str, layer: str, **options: Any
+) -> None:
+    """Write polygons through GDAL; the spatial index is built in one go, at the end.
+
+    Parameters
+    ----------
+    frames
+        All with the same columns, geometry last. At least one, which may be empty. What they
+        raise while they are made reaches the caller as it is.
+    path, driver, layer, **options
+        For ``pyogrio.write_arrow``.
+    """
+    failures: list[Exception] = []
+
+    def watched() -> Iterator[geopandas.GeoDataFrame]:
+        try:
+            yield from frames
+        except Exception as error:  # GDAL would only quote it
+            failures.append(error)
+            raise
+
+    batches = watched()
+    first = next(batches)
+    records = _even_batches(_arrow(frame) for frame in chain([first], batches))
+    try:
+        with warnings.catch_warnings():
+            # Rasters that lie nowhere are written as such.
+            warnings.filterwarnings("ignore", "'crs' was not provided")
+            pyogrio.write_arrow(
+                pyarrow.RecordBatchReader.from_batches(_arrow(first).schema, records),
+                path,
+                layer=layer,
+                driver=driver,
+                geometry_name=first.geometry.name,
+                geometry_type="Polygon",
+                crs=first.crs.to_wkt() if first.crs else None,
+                SPATIAL_INDEX="YES",
+                **options,
+            )
+    except Exception as error:
+        if failures:
+            raise failures[0] from error
+        raise
+
+
+def _even_batches(tables: Iterable[pyarrow.Table]) -> Iterator[pyarrow.RecordBatch]:
+    """Cut a stream of features in batches at places that depend on the features alone.
+
+    Each batch is a transaction, whose number is in the bytes of the file.
+    """
+    pending: list[pyarrow.Table] = []
+    n_rows = n_bytes = 0
+    for table in tables:
+        geometry = table.column(table.num_columns - 1)
+        sizes = np.cumsum(pyarrow.compute.binary_length(geometry).to_numpy())
+        start, before = 0, 0
+        while start < len(sizes):
+            full = int(np.searchsorted(sizes, before + _BATCH_BYTES - n_bytes)) + 1
+            end = min(full, start + _BATCH_ROWS - n_rows, len(sizes))
+            pending.append(table.slice(start, end - start))
+            n_rows += end - start
+            n_bytes += int(sizes[end - 1]) - before
+            start, before = end, int(sizes[end - 1])
+            if n_rows == _BATCH_ROWS or n_bytes >= _BATCH_BYTES:
+                yield from pyarrow.concat_tables(pending).combine_chunks().to_batches()
+                pending, n_rows, n_bytes = [], 0, 0
+    if pending:
+        yield from pyarrow.concat_tables(pending).combine_chunks().to_batches()
+
+
+def _arrow(frame: geopandas.GeoDataFrame) -> pyarrow.Table:
+    return pyarrow.table(frame.to_arrow(index=False, geometry_encoding="WKB"))

@@ -1,0 +1,98 @@
+"""Arrays put aside on disk, so that memory does not grow with the scene."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.errors import WriteError
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """Where arrays lie: offset, dtype and shape of each."""
+
+    places: Mapping[str, tuple[int, np.dtype[Any], tuple[int, ...]]]
+
+
+class Spill:
+    """Arrays in a file that has no name: whatever ends the process, nothing is left.
+
+    Threads may put and get at the same time.
+
+    Parameters
+    ----------
+    folder
+        On whose disk they go; None for the system's folder of temporary files.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._end = 0
+        try:
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by close()
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def put(self, **arrays: NDArray[Any]) -> Ticket:
+        """Put arrays aside.
+
+        Raises
+        ------
+        WriteError
+            When the disk is full.
+        """
+        places = {}
+        for name, array in arrays.items():
+            content = memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            with self._lock:
+                offset, self._end = self._end, self._end + len(content)
+            places[name] = (offset, array.dtype, array.shape)
+            try:
+                while len(content):
+                    written = os.pwrite(self._file.fileno(), content, offset)
+                    content, offset = content[written:], offset + written
+            except OSError as error:
+                raise self._failure(error) from error
+        return Ticket(places)
+
+    def get(self, *tickets: Ticket) -> Arrays:
+        """Take arrays up again; they stay on disk, too."""
+        arrays: Arrays = {}
+        for ticket in tickets:
+            for name, (offset, dtype, shape) in ticket.places.items():
+                arrays[name] = np.empty(shape, dtype)
+                if arrays[name].size:
+                    self._fill(arrays[name].reshape(-1).view(np.uint8).data, offset)
+        return arrays
+
+    def _fill(self, view: memoryview, offset: int) -> None:
+        while len(view):
+            read = os.preadv(self._file.fileno(), [view], offset)
+            if not read:
+                raise WriteError(f"{self._where()}: arrays put aside there have been cut short")
+            view, offset = view[read:], offset + read
+
+    def close(self) -> None:
+        """Give the disk back."""
+        self._file.close()
+
+    def _failure(self, error: OSError) -> WriteError:
+        return WriteError(
+            f"{self._where()}: polygons need room there while they are made "
+            f"({error.strerror or error})"
+        )
+
+    def _where(self) -> str:
+        return str(self._folder or tempfile.gettempdir())
