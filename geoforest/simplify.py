@@ -272,7 +272,7 @@ def _simplify_lines(lines: _Lines, tolerance: float, others: Points) -> Flags:
         wrong = _coincide(lines, first, last) & (last - first > 1)
         unknown = np.flatnonzero((last - first > 1) & ~clear[first])
         wrong[unknown] |= _cuts_off(lines.points, others, first[unknown], last[unknown])
-        clear[first] = ~wrong
+        clear[first] = True
         first, last = first[wrong], last[wrong]
     return kept
 

@@ -200,6 +200,15 @@ def test_neither_order_nor_beginnings_matter(labels, tolerance, seed):
     assert shapely.equals_exact(first, second, 0).all()
 
 
+def test_of_two_points_as_far_away_the_direction_does_not_choose():
+    hook = shapely.Polygon([(0, 0), (0, 3), (1, 3), (1, 1), (3, 1), (3, 0)])
+    found = [
+        shapely.normalize(outlines([ring]).simplified(np.zeros(7, np.bool_), 1.0).polygons[0])
+        for ring in (hook, shapely.reverse(hook))
+    ]
+    assert found[0].equals_exact(found[1], 0)
+
+
 def test_an_island_in_a_bay_is_not_run_over():
     end = (14, 9), (0, 9)
     bay = shapely.Polygon(
@@ -247,7 +256,7 @@ def test_stairs_become_a_slope():
     stairs = np.array([[0, 0], *[[i + j, i] for i in range(50) for j in (0, 1)][1:], [50, 50]])
     ring = np.concatenate([stairs, [[0, 50], [0, 0]]]).astype(float)
     fixed = np.zeros(len(ring), np.bool_)
-    fixed[[0, -3, -2, -1]] = True
+    fixed[[-3, -2, -1]] = True  # the first point is the last one
     points, ring_ends, polygon_ends = simplify(
         ring, np.array([0, len(ring)]), np.array([0, 1]), fixed, 0.75
     )
