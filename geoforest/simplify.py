@@ -72,20 +72,22 @@ def simplify(
 
     Notes
     -----
-    Polygons that are valid and do not overlap stay so, with no look at whole polygons, and thus
-    at a cost that does not grow with their size: *valid* is what they are by construction. Rings
-    neither vanish nor collapse, nor change sides: every vertex of the input that was inside a ring,
-    or outside, is so afterwards. For if two new edges crossed, or a vertex changed sides, a vertex
-    would lie in what a shortcut cuts off (by the parity of crossings), and that is what is looked
-    for, on the vertices of the input.
+    Polygons that are valid and do not overlap stay so, whatever the tolerance, and no polygon is
+    looked at as a whole: one with a million vertices costs no more than as many in small ones.
+    Rings neither vanish nor collapse, and every vertex of the input stays on its side of every
+    ring. For if two new edges crossed, or a vertex changed sides, some vertex of the input would
+    lie in what a shortcut cuts off (by the parity of crossings), and no such shortcut is taken.
 
     This holds among the polygons of one call, and towards those of other calls where ``others``
-    names their vertices. Pieces that were cut along lines keep to their side of them in any case.
-    Where an edge ends in the middle of another polygon's edge, on a line of cuts, no point is added
-    to the latter.
+    names their vertices; of an arc that is shared with another call, nothing is then left out.
+    Pieces that were cut along straight lines keep to their side of them in any case. Where a
+    corner of one piece lies within an edge of the next, the latter gets no point there, and a bay
+    that opens to it may close.
 
-    Ends and order of polygons do not matter: the same arc becomes the same points in any call, if
-    its surroundings are the same.
+    On pixel corners, tolerances below 0.72 px never met another vertex in what was tried; at 1 px
+    one shortcut in a thousand did.
+
+    Neither the order of polygons nor where their rings begin matters, nor which way they go.
 
     Examples
     --------

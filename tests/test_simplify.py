@@ -177,6 +177,24 @@ def test_parts_of_a_patch_meet_without_gaps(mask, tolerance):
     assert shared_m(after.polygons) == shared_m(before.polygons)
 
 
+@settings(deadline=None, max_examples=200)
+@given(masks(largest=20), TOLERANCES)
+def test_parts_with_corners_within_edges_of_others_stay_apart(mask, tolerance):
+    """As they are traced, without points of one part in the edges of the next."""
+    cuts = (5, 10, 15)
+    rows, cols = np.indices(mask.shape) // 5
+    polygons = traced(np.where(mask, rows * 4 + cols + 1, 0))
+    if not polygons:
+        return
+    before = outlines(polygons)
+    fixed = nodes(before, mask.shape, cuts)
+    after = before.simplified(fixed, tolerance)
+    assert_apart(after.polygons)
+    assert_kept(before, after, fixed, tolerance)
+    shared = shared_m(after.polygons)
+    assert all(shared[pair] >= length for pair, length in shared_m(before.polygons).items())
+
+
 @settings(deadline=None, max_examples=100)
 @given(masks(codes=2), TOLERANCES, st.integers(0, 2**32))
 def test_neither_order_nor_beginnings_matter(labels, tolerance, seed):
