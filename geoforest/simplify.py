@@ -84,8 +84,8 @@ def simplify(
     corner of one piece lies within an edge of the next, the latter gets no point there, and a bay
     that opens to it may close.
 
-    On pixel corners, tolerances below 0.72 px never met another vertex in what was tried; at 1 px
-    one shortcut in a thousand did.
+    On pixel corners, tolerances up to 0.72 px never met another vertex in what was tried; at 1 px
+    one shortcut in a hundred to a thousand did.
 
     Neither the order of polygons nor where their rings begin matters, nor which way they go.
 
