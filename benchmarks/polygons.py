@@ -53,14 +53,14 @@ assert_equal(*sys.argv[1:])
 
 
 def ours(mask: Path, out: Path) -> None:
-    from geoforest.stored import vectorize_raster as vectorize_to_file
+    from geoforest import vectorize_to_file
 
     vectorize_to_file(mask, out, min_area_ha=0, max_vertices=0)
 
 
 def ours_in_parts(mask: Path, out: Path) -> None:
     """As by default, giants cut."""
-    from geoforest.stored import vectorize_raster as vectorize_to_file
+    from geoforest import vectorize_to_file
 
     vectorize_to_file(mask, out, min_area_ha=0)
 
