@@ -33,6 +33,7 @@ from qgis.core import (
     QgsProject,
     QgsRasterLayer,
     QgsRectangle,
+    QgsRenderContext,
     QgsVectorLayer,
     QgsWkbTypes,
 )
@@ -105,7 +106,6 @@ def _layer(layer: QgsMapLayer) -> dict:
 
 
 def _vector(layer: QgsVectorLayer) -> dict:
-    symbol = layer.renderer().symbol()
     scopes = QgsExpressionContextUtils.globalProjectLayerScopes(layer)
     context = QgsExpressionContext(scopes)
     tips, texts = [], {}
@@ -128,15 +128,17 @@ def _vector(layer: QgsVectorLayer) -> dict:
         "features": layer.featureCount(),
         "styles_in_file": layer.listStylesInDatabase()[0],
         "renderer": layer.renderer().type(),
-        "symbol": [
+        "symbols": [
             {
                 "type": part.layerType(),
                 "colour": part.color().name(),
                 "alpha": part.color().alpha(),
                 "level": part.renderingPass(),
             }
+            for symbol in layer.renderer().symbols(QgsRenderContext())
             for part in symbol.symbolLayers()
         ],
+        "legend": [item.label() for item in layer.renderer().legendSymbolItems()],
         "symbol_levels": layer.renderer().usingSymbolLevels(),
         "aliases": {f.name(): layer.attributeAlias(i) for i, f in enumerate(layer.fields())},
         "form": [tab.name() for tab in layer.editFormConfig().tabs()],

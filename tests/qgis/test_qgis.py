@@ -94,12 +94,13 @@ def assert_sound(geometries: dict, n_features: int) -> None:
 def assert_styled(layer: dict) -> None:
     """It has the style of the package, and not one of QGIS's random colours."""
     assert layer["styles_in_file"] == 1
-    assert layer["renderer"] == "singleSymbol"
+    assert layer["renderer"] == "RuleRenderer"
+    assert layer["legend"] == ["forest", "edge of forest"]
     assert layer["symbol_levels"]
     assert layer["opacity"] == 0.5
-    line, fill = layer["symbol"]
-    assert (line["type"], line["level"]) == ("SimpleLine", 0)
+    fill, line = layer["symbols"]
     assert (fill["type"], fill["level"]) == ("SimpleFill", 1)
+    assert (line["type"], line["level"]) == ("SimpleLine", 0)
     assert fill["colour"] == hex_of(COLOURS[FOREST])
     assert layer["aliases"]["area_ha"] == "Area of this polygon (ha)"
     assert layer["form"] == ["Forest", "Origin"]
@@ -306,14 +307,18 @@ class TestPolygonsAlone:
         write_mask(tmp_path / "mask.tif", mask, transform)
         frame = geoforest.vectorize(tmp_path / "mask.tif", tmp_path / "cut.gpkg", max_vertices=3)
         assert len(frame) == 4
-        layer = look("polygons", tmp_path / "cut.gpkg")
+        left, bottom, right, top = frame.total_bounds
+        box = (left - 10, bottom - 10, right + 10, top + 10)
+        layer = look("polygons", tmp_path / "cut.gpkg", box=box)
         assert "in a patch of" in layer["first_tip"]
         drawn = pixels(layer["png"])
-        inside = drawn[20:-20, 20:-20, :3]
-        assert (inside == inside[0, 0]).all()
+        # Twice as far inside as the patch's edge is: nothing but its fill.
+        inside = drawn[24:-24, 24:-24, :3]
+        fill = (255 + np.array(COLOURS[FOREST][:3])) / 2
+        assert np.abs(inside - fill).max() <= 3
         # Around it there is a line.
         line = (255 + np.array([255, 217, 47])) / 2
-        assert (np.abs(drawn[..., :3] - line).max(axis=-1) <= 2).sum() > 800
+        assert (np.abs(drawn[..., :3] - line).max(axis=-1) <= 2).sum() > 2000
 
 
 class TestManyMaps:
