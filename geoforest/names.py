@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Final
 
 MASK_NAME: Final = "forest_mask.tif"
@@ -9,6 +10,19 @@ PROBABILITY_NAME: Final = "forest_probability.tif"
 POLYGONS_NAME: Final = "forest.gpkg"
 SUMMARY_NAME: Final = "summary.json"
 REPORT_NAME: Final = "report.html"
+QUICKLOOK_NAME: Final = "quicklook.tif"
+PROJECT_NAME: Final = "forest.qgz"
 JOB_NAME: Final = "job.json"
 WORK_NAME: Final = ".geoforest-work"
 PROGRESS_NAME: Final = "progress.json"
+
+
+def style_name(raster: str) -> str:
+    """Name under which QGIS looks for the style of a raster.
+
+    Examples
+    --------
+    >>> style_name("forest_mask.tif")
+    'forest_mask.qml'
+    """
+    return PurePath(raster).with_suffix(".qml").name

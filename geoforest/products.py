@@ -27,6 +27,8 @@ from geoforest.names import (
     MASK_NAME,
     POLYGONS_NAME,
     PROBABILITY_NAME,
+    PROJECT_NAME,
+    QUICKLOOK_NAME,
     REPORT_NAME,
     SUMMARY_NAME,
 )
@@ -196,9 +198,11 @@ def make(
     quicklook = None
     if "report" in settings.products:
         from geoforest.report.html import scene_quicklook
+        from geoforest.report.quicklook import decimated, write_quicklook
 
         with clock.stage("report"):
-            seen = _preview(job, workspace, prediction)
+            seen = _preview(job, workspace, prediction) or decimated(scene)
+            write_quicklook(workspace.staging / QUICKLOOK_NAME, scene, *seen)
             quicklook = scene_quicklook(scene, probability.path, mask.path, sketch, seen)
     return Made(threshold, totals, polygons, probability.path, mask.path, quicklook)
 
@@ -275,6 +279,7 @@ def finish(
     """Write the texts, drop what was not asked for, and publish all of it in one step."""
     from geoforest.io.stac import write_item
     from geoforest.report.html import write_report
+    from geoforest.report.qgis import write_project, write_styles
 
     staging = workspace.staging
     (staging / SUMMARY_NAME).write_text(summary.to_json(), encoding="utf-8")
@@ -285,6 +290,9 @@ def finish(
         Path(f"{made.mask}.aux.xml").unlink()
     if "probability" not in settings.products:
         (staging / PROBABILITY_NAME).unlink(missing_ok=True)
+    write_styles(staging)
+    if made.quicklook is not None:
+        write_project(staging / PROJECT_NAME, job.scene)
     write_item(staging, job, made)
     workspace.publish(
         {

@@ -20,19 +20,27 @@ from geoforest.names import (
     MASK_NAME,
     POLYGONS_NAME,
     PROBABILITY_NAME,
+    PROJECT_NAME,
+    QUICKLOOK_NAME,
     REPORT_NAME,
     SUMMARY_NAME,
     WORK_NAME,
+    style_name,
 )
 from geoforest.storage import read_json, write_durably
 
 _MARKS = (
     MASK_NAME,
     f"{MASK_NAME}.aux.xml",
+    style_name(MASK_NAME),
     PROBABILITY_NAME,
+    style_name(PROBABILITY_NAME),
     POLYGONS_NAME,
     SUMMARY_NAME,
     REPORT_NAME,
+    QUICKLOOK_NAME,
+    style_name(QUICKLOOK_NAME),
+    PROJECT_NAME,
 )
 
 

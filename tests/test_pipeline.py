@@ -23,7 +23,7 @@ import geoforest
 from geoforest.errors import IncompleteError, OutputError
 from geoforest.io.geotiff import read_decimated
 from geoforest.io.open import open_scene
-from geoforest.report import html
+from geoforest.report import html, quicklook
 from geoforest.stitch import mask_from_probability, quantise
 from tests import synthetic
 from tests.synthetic import LocalPredictor, load_local_predictor
@@ -298,7 +298,9 @@ def test_another_threshold_needs_no_prediction(scene_path, tmp_path, tiny_bundle
 def test_only_the_products_that_were_asked_for(scene_path, tmp_path, tiny_bundle):
     result = run(scene_path, tmp_path / "out", tiny_bundle, products=frozenset({"mask"}))
     names = {path.name for path in result.folder.iterdir()}
-    assert names == {"forest_mask.tif", "forest_mask.tif.aux.xml", "summary.json", "job.json"}
+    assert names == {
+        "forest_mask.tif", "forest_mask.tif.aux.xml", "forest_mask.qml", "summary.json", "job.json"
+    }  # fmt: skip
 
 
 def test_outputs_of_another_job_are_refused(scene_path, tmp_path, tiny_bundle):
@@ -445,21 +447,28 @@ def test_the_picture_is_of_what_the_shards_have_read(tmp_path, tiny_bundle, monk
     dn = synthetic.digital_numbers((330, 1000))
     dn[:, :20] = 0
     path = synthetic.write_raster(tmp_path / "scene.tif", dn, nodata=0)
-    drawn = []
+    drawn, reads = [], []
 
-    def record(scene, probability, mask, polygons, seen):
+    def draw(scene, probability, mask, polygons, seen):
         drawn.append(seen)
-        return original(scene, probability, mask, polygons, seen)
+        return scene_quicklook(scene, probability, mask, polygons, seen)
 
-    original = html.scene_quicklook
-    monkeypatch.setattr(html, "scene_quicklook", record)
+    def decimate(scene):
+        reads.append(scene)
+        return decimated(scene)
+
+    scene_quicklook, decimated = html.scene_quicklook, quicklook.decimated
+    monkeypatch.setattr(html, "scene_quicklook", draw)
+    monkeypatch.setattr(quicklook, "decimated", decimate)
     run(path, tmp_path / "out", tiny_bundle)
+    assert reads == []
+    run(path, tmp_path / "out", tiny_bundle, threshold=0.3)
+    assert len(reads) == 1
     expected = read_decimated(open_scene(path, wanted=tiny_bundle.card.bands), 800)
     assert expected[0].shape == (4, 264, 800)
-    for found, wanted in zip(drawn[0], expected, strict=True):
-        assert np.array_equal(found, wanted)
-    run(path, tmp_path / "out", tiny_bundle, threshold=0.3)
-    assert drawn[1] is None
+    for seen in drawn:
+        for found, wanted in zip(seen, expected, strict=True):
+            assert np.array_equal(found, wanted)
 
 
 def test_interrupted_while_the_model_is_loaded_nothing_is_left(

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import rasterio
 from rasterio.enums import Resampling
 
-from geoforest.errors import ReadError
 from geoforest.grid import PREVIEW_PX
-from geoforest.io.geotiff import read_decimated
 from geoforest.report.figures import quicklook
 from geoforest.report.page import render
+from geoforest.report.quicklook import decimated, visible
 from geoforest.types import Array, Valid
 
 if TYPE_CHECKING:
@@ -43,26 +41,15 @@ def scene_quicklook(
 
     ``seen`` are the pixels of the scene and where they are valid, where they are known already.
     """
-    stored = _decimated(probability)
-    try:
-        dn, valid = seen or read_decimated(scene, PREVIEW_PX)
-    except ReadError:
-        # The map may have gaps that were allowed; a picture is no reason to lose it.
-        dn = np.zeros((len(scene.bands), *stored.shape), scene.dtype)
-        valid = np.zeros(stored.shape, np.bool_)
-    names = [band.name for band in scene.bands]
-    rgb = [names.index(name) for name in ("B04", "B03", "B02") if name in names]
-    scale = np.asarray(scene.scale)[:, None, None]
-    offset = np.asarray(scene.offset)[:, None, None]
+    dn, valid = seen or decimated(scene)
     return quicklook(
-        dn * scale + offset,
+        visible(scene, dn),
         valid,
-        probability=stored,
+        probability=_decimated(probability),
         mask=_decimated(mask),
         outlines=sketch.rings(),
         bounds=scene.bounds,
         title=scene.scene_id,
-        rgb=rgb if len(rgb) == 3 else (0, 0, 0),
         metres=scene.crs.is_projected,
     )
 

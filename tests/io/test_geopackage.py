@@ -130,10 +130,9 @@ def test_qgis_finds_its_style(tmp_path):
     assert found[0][:6] == ("", "", "forest_cover", "geom", 1, "2000-01-01T00:00:00.000Z")
     style = ElementTree.fromstring(found[0][6].split("\n", 1)[1])
     options = {o.get("name"): o.get("value") for o in style.iterfind(".//layer/Option/Option")}
-    red, green, blue, alpha = map(int, options["color"].split(",")[:4])
+    red, green, blue = map(int, options["color"].split(",")[:3])
     assert green > max(red, blue)
-    assert 0 < alpha < 255
-    assert sum(map(int, options["outline_color"].split(",")[:3])) < red + green + blue
+    assert 0 < float(style.findtext("layerOpacity", "")) < 1
 
 
 def test_a_layer_and_a_style_of_ones_own(tmp_path):

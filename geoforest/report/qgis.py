@@ -1,0 +1,163 @@
+"""``forest.qgz``: the files of a map as a QGIS project, and the styles beside its rasters."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+import pyproj
+from markupsafe import Markup
+from rasterio.crs import CRS
+from rasterio.errors import CRSError
+
+from geoforest.io.geopackage import LAYER
+from geoforest.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, QUICKLOOK_NAME, style_name
+from geoforest.report.page import render
+
+if TYPE_CHECKING:
+    from geoforest.scene import Scene
+
+_RASTERS = (MASK_NAME, PROBABILITY_NAME, QUICKLOOK_NAME)
+# As old as a zip can tell: a file's bytes must not depend on when it was written.
+_PINNED_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer of the project.
+
+    Attributes
+    ----------
+    name
+        For people.
+    source
+        File in the project's folder.
+    style
+        File in the package's folder of styles.
+    layer
+        In the file, where it holds several.
+    below
+        Not shown where one of these files is there: what they show lies over it.
+    """
+
+    name: str
+    source: str
+    style: str
+    layer: str = ""
+    below: tuple[str, ...] = ()
+
+    @property
+    def is_vector(self) -> bool:
+        return bool(self.layer)
+
+
+# From top to bottom. The mask is opaque, the polygons are not: under it nobody would see the scene.
+_LAYERS = (
+    _Layer("Forest cover (model)", POLYGONS_NAME, "forest_cover.qml", layer=LAYER),
+    _Layer("Forest mask (model)", MASK_NAME, "forest_mask.qml", below=(POLYGONS_NAME,)),
+    _Layer(
+        "Forest probability (model)",
+        PROBABILITY_NAME,
+        "forest_probability.qml",
+        below=(POLYGONS_NAME, MASK_NAME),
+    ),
+    _Layer("True colour", QUICKLOOK_NAME, "quicklook.qml"),
+)
+
+
+def write_styles(folder: Path) -> None:
+    """Write each raster's style beside it, under the name that QGIS looks for by itself."""
+    for name in _RASTERS:
+        if (folder / name).exists():
+            (folder / style_name(name)).write_text(_style(style_name(name)), encoding="utf-8")
+
+
+def write_project(path: Path, scene: Scene) -> None:
+    """Write a project with those files of a map that lie in its folder.
+
+    Paths in it are relative. Identical input gives identical bytes.
+
+    Parameters
+    ----------
+    path
+        ``.qgz`` file to make.
+    scene
+        Its id stands in the names of the layers; its CRS and bounds are the project's.
+    """
+    # QGIS evaluates what stands between [% and %] in titles of layers.
+    title = scene.scene_id.replace("[%", "[ %")
+    there = [layer for layer in _LAYERS if (path.parent / layer.source).exists()]
+    sources = {layer.source for layer in there}
+    # Two projects can be opened in one: ids must not be those of another scene.
+    key = hashlib.sha256(scene.scene_id.encode()).hexdigest()[:12]
+    project = render(
+        "forest.qgs",
+        title=title,
+        layers=[
+            {
+                "id": f"{Path(layer.source).stem}_{key}",
+                "name": f"{layer.name}, {title}",
+                "source": f"./{layer.source}" + f"|layername={layer.layer}" * layer.is_vector,
+                "is_vector": layer.is_vector,
+                "shown": not sources.intersection(layer.below),
+                "style": _parts(layer.style),
+            }
+            for layer in there
+        ],
+        bounds=[repr(float(value)) for value in scene.bounds],
+        crs=_crs(scene.crs),
+    )
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        entry = zipfile.ZipInfo(f"{path.stem}.qgs", _PINNED_TIME)
+        entry.compress_type = zipfile.ZIP_DEFLATED
+        entry.external_attr = 0o644 << 16
+        archive.writestr(entry, project)
+    path.write_bytes(stream.getvalue())
+
+
+def _style(name: str) -> str:
+    return (files("geoforest") / "styles" / name).read_text(encoding="utf-8")
+
+
+def _parts(name: str) -> dict[str, str]:
+    """Split a style of the package, whose text is trusted, in attributes and elements."""
+    root = ElementTree.fromstring(_style(name))
+    attributes = {
+        name: value
+        for name, value in root.attrib.items()
+        if name not in {"version", "styleCategories"}
+    }
+    elements = Markup("".join(ElementTree.tostring(child, encoding="unicode") for child in root))
+    return {
+        "attributes": Markup(" ").join(
+            Markup('{}="{}"').format(name, value) for name, value in attributes.items()
+        ),
+        "elements": elements,
+    }
+
+
+def _crs(crs: CRS) -> dict[str, str | bool | None]:
+    """Say what QGIS asks of a CRS; the code only where it says the very same."""
+    described = pyproj.CRS.from_user_input(crs)
+    code = None
+    try:
+        found = crs.to_epsg()
+        if found is not None and CRS.from_epsg(found) == crs:
+            code = f"EPSG:{found}"
+    except CRSError:
+        pass
+    ellipsoid = described.ellipsoid
+    return {
+        "code": code,
+        "wkt": crs.to_wkt(version="WKT2_2019"),
+        "degrees": described.is_geographic,
+        "ellipsoid": ellipsoid
+        and f"PARAMETER:{ellipsoid.semi_major_metre!r}:{ellipsoid.semi_minor_metre!r}",
+    }
