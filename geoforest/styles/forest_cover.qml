@@ -10,7 +10,7 @@
     </rules>
     <symbols>
       <symbol name="0" type="fill" alpha="1" clip_to_extent="1" force_rhr="0">
-        <!-- Its own outline closes the seam that smoothed edges leave between parts: 8 m, 0.06 to
+        <!-- Its own outline closes the seam that smoothed edges leave between parts: 8 m, 0.1 to
              0.25 mm. A wider one would close the small clearings of a whole scene, too. -->
         <layer class="SimpleFill" enabled="1" locked="0" pass="1">
           <Option type="Map">
@@ -19,7 +19,7 @@
             <Option name="outline_style" type="QString" value="solid"/>
             <Option name="outline_width" type="QString" value="8"/>
             <Option name="outline_width_unit" type="QString" value="RenderMetersInMapUnits"/>
-            <Option name="border_width_map_unit_scale" type="QString" value="3x:0,0,1,1,0.06,0.25"/>
+            <Option name="border_width_map_unit_scale" type="QString" value="3x:0,0,1,0.1,1,0.25"/>
             <Option name="joinstyle" type="QString" value="bevel"/>
             <Option name="style" type="QString" value="solid"/>
           </Option>
@@ -32,7 +32,7 @@
             <Option name="line_style" type="QString" value="solid"/>
             <Option name="line_width" type="QString" value="20"/>
             <Option name="line_width_unit" type="QString" value="RenderMetersInMapUnits"/>
-            <Option name="width_map_unit_scale" type="QString" value="3x:0,0,0,1,0,1"/>
+            <Option name="width_map_unit_scale" type="QString" value="3x:0,0,0,0,1,1"/>
             <Option name="joinstyle" type="QString" value="bevel"/>
             <Option name="capstyle" type="QString" value="flat"/>
           </Option>

@@ -34,6 +34,7 @@ from qgis.core import (
     QgsRasterLayer,
     QgsRectangle,
     QgsRenderContext,
+    QgsSymbolLayer,
     QgsVectorLayer,
     QgsWkbTypes,
 )
@@ -134,6 +135,7 @@ def _vector(layer: QgsVectorLayer) -> dict:
                 "colour": part.color().name(),
                 "alpha": part.color().alpha(),
                 "level": part.renderingPass(),
+                "width_mm": _limits(part),
             }
             for symbol in layer.renderer().symbols(QgsRenderContext())
             for part in symbol.symbolLayers()
@@ -147,6 +149,16 @@ def _vector(layer: QgsVectorLayer) -> dict:
         "first_texts": texts,
         "geometries": vars(geometries),
     }
+
+
+def _limits(part: QgsSymbolLayer) -> list:
+    """Least and most of a line's width, where it has such."""
+    line = part.layerType() == "SimpleLine"
+    scale = part.widthMapUnitScale() if line else part.strokeWidthMapUnitScale()
+    return [
+        scale.minSizeMM if scale.minSizeMMEnabled else None,
+        scale.maxSizeMM if scale.maxSizeMMEnabled else None,
+    ]
 
 
 class _Geometries:

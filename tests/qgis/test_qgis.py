@@ -103,6 +103,8 @@ def assert_styled(layer: dict) -> None:
     assert (fill["type"], fill["level"]) == ("SimpleFill", 1)
     assert (line["type"], line["level"]) == ("SimpleLine", 0)
     assert fill["colour"] == hex_of(COLOURS[FOREST])
+    assert fill["width_mm"] == [0.1, 0.25]
+    assert line["width_mm"] == [None, 1]
     assert layer["aliases"]["area_ha"] == "Area of this polygon (ha)"
     assert layer["form"] == ["Forest", "Origin"]
 
@@ -323,7 +325,25 @@ class TestPolygonsAlone:
         assert np.abs(inside - fill).max() <= 3
         # Around it there is a line.
         line = (255 + np.array([255, 217, 47])) / 2
-        assert (np.abs(drawn[..., :3] - line).max(axis=-1) <= 2).sum() > 2000
+        assert (np.abs(drawn[..., :3] - line).max(axis=-1) <= 2).sum() > 1000
+
+    def test_small_clearings_show_on_a_map_of_a_whole_scene(self, look, tmp_path):
+        mask = np.ones((1000, 1000), np.uint8)
+        rows, cols = np.random.default_rng(2).integers(2, 996, (2, 11_000))
+        for down in range(3):
+            for along in range(3):
+                mask[rows + down, cols + along] = 0
+        write_mask(tmp_path / "mask.tif", mask)
+        frame = written(tmp_path / "mask.tif", tmp_path / "out.gpkg", min_area_ha=0)
+        left, _, _, top = frame.total_bounds
+        box = (left, top - 110_000, left + 110_000, top)
+        layer = look("polygons", tmp_path / "out.gpkg", box=box)
+        # Ten kilometres of a hundred and ten: 72 px.
+        red = pixels(layer["png"])[4:68, 4:68, 0].mean()
+        fill = (255 + COLOURS[FOREST][0]) / 2
+        cleared = 1 - mask.mean()
+        assert 0.08 < cleared < 0.1
+        assert 0.3 < (red - fill) / (255 - fill) / cleared < 1
 
 
 class TestManyMaps:
