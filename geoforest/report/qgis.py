@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 
 import pyproj
 from markupsafe import Markup
+from pyproj.database import get_codes
+from pyproj.enums import PJType
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
@@ -44,6 +46,8 @@ class _Layer:
         In the file, where it holds several.
     below
         Not shown where one of these files is there: what they show lies over it.
+    has_legend
+        Whether its legend tells anything.
     """
 
     name: str
@@ -51,6 +55,7 @@ class _Layer:
     style: str
     layer: str = ""
     below: tuple[str, ...] = ()
+    has_legend: bool = True
 
     @property
     def is_vector(self) -> bool:
@@ -67,7 +72,7 @@ _LAYERS = (
         "forest_probability.qml",
         below=(POLYGONS_NAME, MASK_NAME),
     ),
-    _Layer("True colour", QUICKLOOK_NAME, "quicklook.qml"),
+    _Layer("True colour", QUICKLOOK_NAME, "quicklook.qml", has_legend=False),
 )
 
 
@@ -106,6 +111,7 @@ def write_project(path: Path, scene: Scene) -> None:
                 "source": f"./{layer.source}" + f"|layername={layer.layer}" * layer.is_vector,
                 "is_vector": layer.is_vector,
                 "shown": not sources.intersection(layer.below),
+                "has_legend": layer.has_legend,
                 "style": _parts(layer.style),
             }
             for layer in there
@@ -153,11 +159,20 @@ def _crs(crs: CRS) -> dict[str, str | bool | None]:
             code = f"EPSG:{found}"
     except CRSError:
         pass
-    ellipsoid = described.ellipsoid
     return {
         "code": code,
         "wkt": crs.to_wkt(version="WKT2_2019"),
         "degrees": described.is_geographic,
-        "ellipsoid": ellipsoid
-        and f"PARAMETER:{ellipsoid.semi_major_metre!r}:{ellipsoid.semi_minor_metre!r}",
+        "ellipsoid": _ellipsoid(described),
     }
+
+
+def _ellipsoid(crs: pyproj.CRS) -> str:
+    """Code of the ellipsoid that QGIS measures on; without one, or with axes, it would not."""
+    wanted = crs.ellipsoid
+    for code in get_codes("EPSG", PJType.ELLIPSOID) if wanted else ():
+        known = pyproj.crs.Ellipsoid.from_epsg(code)
+        axes = known.semi_major_metre, known.semi_minor_metre
+        if axes == (wanted.semi_major_metre, wanted.semi_minor_metre):
+            return f"EPSG:{code}"
+    return "EPSG:7030"  # WGS 84, which others differ from by less than a thousandth

@@ -23,9 +23,11 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from qgis.core import (
     QgsApplication,
+    QgsDistanceArea,
     QgsExpression,
     QgsExpressionContext,
     QgsExpressionContextUtils,
+    QgsFeature,
     QgsGeometry,
     QgsMapLayer,
     QgsMapRendererParallelJob,
@@ -109,7 +111,7 @@ def _layer(layer: QgsMapLayer) -> dict:
 def _vector(layer: QgsVectorLayer) -> dict:
     scopes = QgsExpressionContextUtils.globalProjectLayerScopes(layer)
     context = QgsExpressionContext(scopes)
-    tips, texts = [], {}
+    tips, texts, measured = [], {}, None
     registry = QgsApplication.fieldFormatterRegistry()
     geometries = _Geometries()
     for feature in layer.getFeatures():
@@ -117,6 +119,7 @@ def _vector(layer: QgsVectorLayer) -> dict:
         if tips:
             continue
         context.setFeature(feature)
+        measured = _hectares(layer, feature)
         tips.append(QgsExpression.replaceExpressionText(layer.mapTipTemplate(), context))
         tips.append(QgsExpression(layer.displayExpression()).evaluate(context))
         for index, field in enumerate(layer.fields()):
@@ -147,8 +150,17 @@ def _vector(layer: QgsVectorLayer) -> dict:
         "first_tip": tips[0] if tips else None,
         "first_name": tips[1] if tips else None,
         "first_texts": texts,
+        "first_hectares": measured,
         "geometries": vars(geometries),
     }
+
+
+def _hectares(layer: QgsVectorLayer, feature: QgsFeature) -> float:
+    """Area of a feature as its dialogue would tell it."""
+    measure = QgsDistanceArea()
+    measure.setSourceCrs(layer.crs(), QgsProject.instance().transformContext())
+    measure.setEllipsoid(QgsProject.instance().ellipsoid())
+    return measure.measureArea(feature.geometry()) / 1e4
 
 
 def _limits(part: QgsSymbolLayer) -> list:

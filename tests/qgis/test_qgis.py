@@ -203,7 +203,7 @@ class TestRasters:
             layer = look("raster", folder / "forest_mask.tif")
         assert layer["renderer"] == "paletted"
         assert layer["classes"] == {
-            str(code): [CATEGORIES[code], hex_of(colour), colour[3]]
+            str(code): [CATEGORIES[code], hex_of(colour) if colour[3] else "#ffffff", colour[3]]
             for code, colour in COLOURS.items()
         }
         mask = read(folder / "forest_mask.tif")

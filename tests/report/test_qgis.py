@@ -72,14 +72,18 @@ class TestStyles:
             )
             for entry in entries
         }  # fmt: skip
+        # What is transparent has no colour.
+        assert found.pop(NO_OBSERVATION) == (CATEGORIES[NO_OBSERVATION], "#ffffff", 0)
+        assert COLOURS[NO_OBSERVATION][3] == 0
         assert found == {
             code: (CATEGORIES[code], "#{:02x}{:02x}{:02x}".format(*colour[:3]), colour[3])
             for code, colour in COLOURS.items()
+            if code != NO_OBSERVATION
         }
         assert MASK_NAMES == CATEGORIES
-        # Nothing is drawn where nobody saw; on a page that is grey.
-        observed = set(MASK_COLOURS) - {NO_OBSERVATION}
-        assert all(MASK_COLOURS[code] == found[code][1] for code in observed)
+        assert {code: colour for code, (_, colour, _) in found.items()} == {
+            code: colour for code, colour in MASK_COLOURS.items() if code != NO_OBSERVATION
+        }
         fills = [
             option.attrib["value"]
             for option in style("forest_cover.qml").iterfind(
