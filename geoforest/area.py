@@ -138,7 +138,7 @@ class PixelTable:
         stored
             Stored probability, the shape of the labels.
         """
-        from geoforest.kernels import sum_by_label
+        from geoforest.kernels.pixels import sum_by_label
 
         rows = np.arange(labels.shape[0], dtype=np.float64) + (at[0] + 0.5)
         cols = np.arange(labels.shape[1], dtype=np.float64) + (at[1] + 0.5)
@@ -189,7 +189,7 @@ class PixelTable:
         first_row
             Row of the grid that the runs begin with.
         """
-        from geoforest.kernels import run_areas
+        from geoforest.kernels.ground import run_areas
 
         along = self.area, _upto(self.area)
         return run_areas(
@@ -211,7 +211,7 @@ class PixelTable:
         ring_ends, polygon_ends
             As of :class:`geoforest.tracing.Outlines`.
         """
-        from geoforest.kernels import polygon_lengths
+        from geoforest.kernels.ground import polygon_lengths
 
         width, height = self.width, np.ascontiguousarray(self.height.T)
         lengths = polygon_lengths(

@@ -264,7 +264,7 @@ class PatchFinder:
         if self.rules.min_px <= 1:
             return
         strip, arrays = self._taken(held)
-        from geoforest.kernels import neighbours_of
+        from geoforest.kernels.runs import neighbours_of
 
         patch = picked(self._kept(held, arrays), arrays["patch"], -1)
         hole, n_holes = strip.components(np.where(patch < 0, 0, -1))
@@ -322,7 +322,7 @@ class PatchFinder:
         if not self.rules.max_vertices:
             return None
         strip, patches, place, _ = self._cleaned(held)
-        from geoforest.kernels import count_corners
+        from geoforest.kernels.outlines import count_corners
 
         lines = strip.lines(self.shape[0])
         n_patches = len(patches)

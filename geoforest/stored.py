@@ -295,7 +295,7 @@ def _chosen_threshold(path: Path, given: float | None, recorded: float | None) -
 
 def _strange(values: Array, allowed: Any) -> int | None:
     """First value that is neither allowed nor 255."""
-    from geoforest.kernels import count_pixels
+    from geoforest.kernels.pixels import count_pixels
 
     counts = count_pixels(values, 256)
     counts[[*allowed, NO_OBSERVATION]] = 0

@@ -63,8 +63,8 @@ class Strip:
         n_shared: int,
         starts_cell: NDArray[np.bool_],
     ) -> Strip:
-        """Cut rows of a mask in runs; see :func:`geoforest.kernels.encode_runs`."""
-        from geoforest.kernels import encode_runs
+        """Cut rows of a mask in runs; see :func:`geoforest.kernels.runs.encode_runs`."""
+        from geoforest.kernels.runs import encode_runs
 
         values = np.empty((0, 0), np.uint8) if stored is None else stored
         strip = cls(first_row, n_shared, mask.shape[1], *encode_runs(mask, values, starts_cell))
@@ -103,16 +103,16 @@ class Strip:
         return pixels
 
     def lines(self, scene_rows: int) -> tuple[int, int, int]:
-        """Lattice lines that the strip answers for; see :func:`geoforest.kernels.trace_corners`.
+        """Lattice lines that the strip answers for: between its rows, and the scene's edges.
 
-        Those between its rows, and the outer edges of the scene.
+        As :func:`geoforest.kernels.outlines.trace_corners` takes them.
         """
         is_last = self.first_row + self.n_rows == scene_rows
         return self.n_shared, self.n_rows + is_last, self.first_row
 
     def components(self, key: Ids, *, corners_touch: bool = False) -> tuple[Components, int]:
-        """Find connected runs of one key; see :func:`geoforest.kernels.label_runs`."""
-        from geoforest.kernels import label_runs
+        """Find connected runs of one key; see :func:`geoforest.kernels.runs.label_runs`."""
+        from geoforest.kernels.runs import label_runs
 
         component, n_components = label_runs(
             self.row_ends, self.start, self.end, key, corners_touch
@@ -121,7 +121,7 @@ class Strip:
 
     def sums(self, values: Ids, component: Components, n_components: int) -> Ids:
         """Sum of a value of runs over each component."""
-        from geoforest.kernels import sum_runs
+        from geoforest.kernels.runs import sum_runs
 
         sums: Ids = sum_runs(values, component, n_components)
         return sums

@@ -22,7 +22,7 @@ Corners = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray
 
 
 def no_corners() -> Corners:
-    """Give what :func:`geoforest.kernels.trace_corners` begins with."""
+    """Give what :func:`geoforest.kernels.outlines.trace_corners` begins with."""
     empty = np.zeros(0, np.int32)
     return np.zeros((0, 2), np.int32), empty, empty, np.zeros(0, np.bool_)
 
@@ -94,7 +94,7 @@ class Tracer:
 
         In the order of the lattice line that they end at, then of their first pixels.
         """
-        from geoforest.kernels import double_areas, find_rings, trace_corners
+        from geoforest.kernels.outlines import double_areas, find_rings, trace_corners
 
         runs = strip.strip
         points, after, label, fixed = trace_corners(

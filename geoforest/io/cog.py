@@ -202,6 +202,6 @@ def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:
 
 def _counts(values: Array) -> NDArray[np.int64]:
     """Count the pixels of each of 256 values."""
-    from geoforest.kernels import count_pixels
+    from geoforest.kernels.pixels import count_pixels
 
     return count_pixels(values, 256)

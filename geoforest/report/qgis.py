@@ -168,11 +168,12 @@ def _crs(crs: CRS) -> dict[str, str | bool | None]:
 
 
 def _ellipsoid(crs: pyproj.CRS) -> str:
-    """Code of the ellipsoid that QGIS measures on; without one, or with axes, it would not."""
+    """Code of an ellipsoid of the same axes: QGIS takes none that is given by its axes."""
     wanted = crs.ellipsoid
-    for code in get_codes("EPSG", PJType.ELLIPSOID) if wanted else ():
-        known = pyproj.crs.Ellipsoid.from_epsg(code)
-        axes = known.semi_major_metre, known.semi_minor_metre
-        if axes == (wanted.semi_major_metre, wanted.semi_minor_metre):
-            return f"EPSG:{code}"
+    if wanted is not None:
+        axes = wanted.semi_major_metre, wanted.semi_minor_metre
+        for code in get_codes("EPSG", PJType.ELLIPSOID):
+            known = type(wanted).from_epsg(code)
+            if (known.semi_major_metre, known.semi_minor_metre) == axes:
+                return f"EPSG:{code}"
     return "EPSG:7030"  # WGS 84, which others differ from by less than a thousandth
