@@ -162,6 +162,10 @@ class TestProject:
         assert len(texts["area_ha"].split(".")[1]) == 2
         assert texts["acquired"] == "2020-08-01 14:27:39 (UTC)"
         assert texts["scene_id"] == demo.result.scene_id
+        # On the ellipsoid, as ours; on the plane it would be 0.05 % less here.
+        frame = geopandas.read_file(demo.result.polygons, layer="forest_cover")
+        assert layer["first_hectares"] == pytest.approx(frame["area_ha"][0], rel=5e-5)
+        assert frame.area[0] / 1e4 != pytest.approx(frame["area_ha"][0], rel=2e-4)
         assert f"<b>{texts['area_ha']} ha</b>" in layer["first_tip"]
         assert layer["first_tip"].endswith(f"<br>patch {texts['patch_id'].replace(',', '')}")
         assert layer["first_name"].endswith(f": {texts['area_ha']} ha")
