@@ -4,12 +4,14 @@ A patch is a 4-connected set of forest pixels. Patches below the minimum mapping
 first; then holes below it are filled, islands included, unless they enclose an unobserved pixel.
 A patch with too many vertices is cut along a fixed grid that belongs to the product.
 
-Memory is that of some rows of the mask and of what is open there, whatever the scene.
+Memory is that of some rows of the mask and of what is open there, whatever the scene; simplified
+polygons alone are held all together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +82,9 @@ class PolygonStream:
     corners_touch
         Whether pixels that touch at a corner only are of one patch (8-connectivity). Such a patch
         is written as polygons that touch at corners, of one ``patch_id``.
+    simplify_px
+        Simplify outlines: about the side, in pixels, of the bays and noses that vanish; 0 leaves
+        the edges of the pixels. See :func:`simplified`.
     attributes
         Constant columns: ``scene_id``, ``acquired``, ``model``, ``threshold``.
     folder
@@ -103,11 +108,13 @@ class PolygonStream:
         min_area_ha: float = 0.5,
         max_vertices: int = 100_000,
         corners_touch: bool = False,
+        simplify_px: float = 0,
         attributes: Mapping[str, Any] | None = None,
         folder: Path | None = None,
     ) -> None:
         self._transform, self._crs = transform, crs
         self._attributes = attributes or {}
+        self._tolerance = simplify_px * math.sqrt(abs(transform.determinant))
         if crs is None:
             self._table, min_px = PixelTable.flat(shape), 0
         else:
@@ -159,8 +166,15 @@ class PolygonStream:
             ``patch_area_ha`` and ``perimeter_m`` (true ground; without a CRS ``area_px``,
             ``patch_area_px`` and ``perimeter_px``), ``n_pixels``, ``mean_probability`` (0 to 1,
             NaN without probability), the attributes, ``geometry`` (Polygon, exterior
-            counter-clockwise). The first one comes even if it has no rows.
+            counter-clockwise). The first one comes even if it has no rows. Numbers are those of
+            the pixels, of simplified outlines, too.
         """
+        if self._tolerance:
+            yield simplified(together(self._exact_frames()), self._tolerance)
+        else:
+            yield from self._exact_frames()
+
+    def _exact_frames(self) -> Iterator[geopandas.GeoDataFrame]:
         tracer = Tracer(*self._finder.shape)
         is_first = True
         for strip in self._finder.features():
@@ -240,14 +254,44 @@ def vectorize(
         another shape or lacks a value where the mask has one, or for a grid that
         :meth:`geoforest.area.PixelTable.build` refuses.
     """
-    import pandas as pd
-
     _check(mask, probability, 0)
     shape = mask.shape[0], mask.shape[1]
     with PolygonStream(shape, transform=transform, crs=crs, **rules) as stream:
         stream.add(mask, probability)
-        frame = pd.concat(list(stream.frames()), ignore_index=True)
+        frame = together(stream.frames())
         return Polygons(frame, stream.counts())
+
+
+def simplified(frame: geopandas.GeoDataFrame, tolerance: float) -> geopandas.GeoDataFrame:
+    """Simplify the outlines of all polygons at once, so that what they share stays shared.
+
+    Points go where they make the smallest triangle with their neighbours (Visvalingam and Whyatt
+    1993, doi 10.1179/000870493786962263, by GEOS). Where parts of a patch meet they keep the same
+    straight border; valid polygons stay valid, apart from each other, and with as many holes.
+
+    Parameters
+    ----------
+    frame
+        Polygons that do not overlap, each with the points of those it touches.
+    tolerance
+        Square root of the largest area that goes with one point, in units of the frame's CRS.
+
+    Returns
+    -------
+    geopandas.GeoDataFrame
+        The same rows, with other geometries.
+    """
+    if frame.empty:
+        return frame
+    geometries = shapely.coverage_simplify(frame.geometry.to_numpy(), tolerance)
+    return frame.set_geometry(shapely.orient_polygons(geometries), crs=frame.crs)
+
+
+def together(frames: Iterable[geopandas.GeoDataFrame]) -> geopandas.GeoDataFrame:
+    """Lay the frames of a stream end to end."""
+    import pandas as pd
+
+    return pd.concat(list(frames), ignore_index=True)
 
 
 def _check(mask: Mask, probability: StoredProbability | None, first_row: int) -> None:

@@ -18,13 +18,13 @@ from geoforest.strips import Ids
 if TYPE_CHECKING:
     from geoforest.patches import FeatureStrip
 
-Corners = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]
+Corners = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
 
 def no_corners() -> Corners:
     """Give what :func:`geoforest.kernels.outlines.trace_corners` begins with."""
     empty = np.zeros(0, np.int32)
-    return np.zeros((0, 2), np.int32), empty, empty, np.zeros(0, np.bool_)
+    return np.zeros((0, 2), np.int32), empty, empty
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +36,6 @@ class Outlines:
     points
         int32 ``(n, 2)``, (col, row) of pixel corners. On the map exteriors go counter-clockwise
         and holes clockwise.
-    fixed
-        bool ``(n,)``: where rings or polygons touch, or the scene ends.
     ring_ends
         First point of each ring, and the number of points.
     polygon_ends
@@ -47,7 +45,6 @@ class Outlines:
     """
 
     points: NDArray[np.int32]
-    fixed: NDArray[np.bool_]
     ring_ends: Ids
     polygon_ends: Ids
     feature: NDArray[np.int32]
@@ -58,7 +55,6 @@ class _Rings:
     """Closed rings, laid end to end; of each one the first pixel of its feature."""
 
     points: NDArray[np.int32]
-    fixed: NDArray[np.bool_]
     ring_ends: Ids
     feature_id: Ids
 
@@ -71,7 +67,7 @@ class _Rings:
         lengths = np.diff(self.ring_ends)[rings]
         ends = _ends(lengths)
         source = np.arange(ends[-1]) + np.repeat(self.ring_ends[rings] - ends[:-1], lengths)
-        return _Rings(self.points[source], self.fixed[source], ends, self.feature_id[rings])
+        return _Rings(self.points[source], ends, self.feature_id[rings])
 
 
 class Tracer:
@@ -97,7 +93,7 @@ class Tracer:
         from geoforest.kernels.outlines import double_areas, find_rings, trace_corners
 
         runs = strip.strip
-        points, after, label, fixed = trace_corners(
+        points, after, label = trace_corners(
             runs.row_ends,
             runs.start,
             strip.feature,
@@ -111,10 +107,10 @@ class Tracer:
         # The last corner of a ring is of this strip, whose features the label counts.
         last = np.maximum.reduceat(order, ring_ends[:-1]) if len(order) else order
         feature = label[last]
-        rings = _Rings(points[order], fixed[order], ring_ends, strip.first[feature])
+        rings = _Rings(points[order], ring_ends, strip.first[feature])
         is_hole = double_areas(rings.points, ring_ends) < 0
         outlines = self._complete(rings, is_hole, feature, points[last, 1])
-        self._keep(is_open, (points, after, label, fixed))
+        self._keep(is_open, (points, after, label))
         return outlines
 
     def _complete(
@@ -145,18 +141,16 @@ class Tracer:
         follows = np.arange(len(rank)) >= len(exteriors)
         found = found.select(np.lexsort((col, row, follows, rank)))
         counts = np.bincount(rank, minlength=len(exteriors))
-        return Outlines(
-            found.points, found.fixed, found.ring_ends, _ends(counts), feature[exteriors]
-        )
+        return Outlines(found.points, found.ring_ends, _ends(counts), feature[exteriors])
 
     def _keep(self, is_open: NDArray[np.bool_], corners: Corners) -> None:
         """Keep the corners of open outlines, numbered anew."""
         number = np.where(is_open, np.cumsum(is_open) - 1, -1).astype(np.int32)
         # The last one stands for -1, "not known".
         number = np.append(number, np.int32(-1))
-        points, after, label, fixed = corners
+        points, after, label = corners
         after = number[after[is_open]]
-        self._corners = points[is_open], after, label[is_open], fixed[is_open]
+        self._corners = points[is_open], after, label[is_open]
         self._edges[:] = number[self._edges]
 
 
@@ -164,7 +158,6 @@ def _joined(several: list[_Rings]) -> _Rings:
     lengths = np.concatenate([np.diff(rings.ring_ends) for rings in several])
     return _Rings(
         np.concatenate([rings.points for rings in several]),
-        np.concatenate([rings.fixed for rings in several]),
         _ends(lengths),
         np.concatenate([rings.feature_id for rings in several]),
     )

@@ -358,6 +358,47 @@ def test_nothing_depends_on_strips(mask, mmu_px, max_vertices, strip_rows, corne
     assert whole.frame.to_wkb().equals(cut.frame.to_wkb())
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    masks(),
+    st.sampled_from([0, 4, 12]),
+    st.sampled_from([0.5, 1, 2.5, 10]),
+    st.integers(1, 12),
+    st.booleans(),
+)
+def test_simplified_outlines_fit_together(mask, max_vertices, simplify_px, strip_rows, touch):
+    options = {"corners_touch": touch}
+    with mock.patch.object(parts, "CUT_PX", 5):
+        exact = run(mask, 0, max_vertices, **options).frame
+        options["simplify_px"] = simplify_px
+        whole = run(mask, 0, max_vertices, **options).frame
+        with in_strips(strip_rows, mask.shape[1]):
+            cut = run(mask, 0, max_vertices, **options).frame
+    before, after = exact.geometry.to_numpy(), whole.geometry.to_numpy()
+    assert shapely.is_valid(after).all()
+    assert shapely.coverage_is_valid(after)
+    assert shapely.is_ccw(shapely.get_exterior_ring(after)).all()
+    holes = [shapely.get_num_interior_rings(some).tolist() for some in (before, after)]
+    assert holes[0] == holes[1]
+    numbers = [pd.DataFrame(some.drop(columns="geometry")) for some in (exact, whole)]
+    pd.testing.assert_frame_equal(*numbers, check_exact=True)
+    assert whole.to_wkb().equals(cut.to_wkb())
+    # Parts of a patch meet along the same straight lines.
+    one, other = shapely.STRtree(before).query(before, predicate="touches")
+    borders = [shapely.intersection(some[one], some[other]) for some in (before, after)]
+    assert np.allclose(shapely.length(borders[0]), shapely.length(borders[1]))
+
+
+def test_simplified_stairs_become_a_slope():
+    stairs = np.tri(60, dtype=np.uint8)
+    exact, smooth = (run(stairs, simplify_px=px).frame.geometry[0] for px in (0, 2))
+    assert shapely.get_num_coordinates(exact) > 120
+    assert shapely.get_num_coordinates(smooth) < 10
+    # No farther from the edges of the pixels than the tolerance, on either side.
+    assert shapely.hausdorff_distance(exact, smooth) <= 20
+    assert smooth.area == pytest.approx(exact.area, rel=0.03)
+
+
 def test_the_worked_example_of_holes():
     """Four holes of one patch: one filled, one with unseen inside, one unseen, one too big."""
     mask = drawn(SHAPES["unseen hole and unseen island"])

@@ -36,6 +36,13 @@ def vectorize_command(
             "polygons that touch there, of one patch_id.",
         ),
     ] = False,
+    simplify: Annotated[
+        float,
+        typer.Option(
+            help="Smooth outlines: bays and noses up to about so many pixels wide vanish; areas "
+            "and counts stay those of the pixels. All polygons are then held in memory."
+        ),
+    ] = 0,
     crs: Annotated[
         str | None, typer.Option(help="CRS of the polygons; by default the raster's.")
     ] = None,
@@ -57,6 +64,7 @@ def vectorize_command(
             min_area_ha=min_area_ha,
             max_vertices=max_vertices,
             corners_touch=corners_touch,
+            simplify_px=simplify,
             crs=crs,
         )
     if as_json:

@@ -20,6 +20,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoforest.errors import WriteError
 from geoforest.grid import Window
+from geoforest.io.raster import open_raster
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array, Shape
 
 COLOURS = {OTHER: (228, 213, 183, 255), FOREST: (27, 120, 55, 255), NO_OBSERVATION: (0, 0, 0, 0)}
@@ -193,7 +194,7 @@ class ProbabilityWriter(CogWriter):
 
 def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:
     """Read a raster of one band from top to bottom, whole blocks at a time."""
-    with rasterio.open(path) as source:
+    with open_raster(path) as source:
         rows, cols = source.shape
         for row in range(0, rows, 2 * _BLOCK_PX):
             window = Window(row, 0, min(2 * _BLOCK_PX, rows - row), cols)

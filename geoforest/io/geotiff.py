@@ -7,7 +7,6 @@ that neighbouring shards find the blocks they share in GDAL's cache, decoded.
 from __future__ import annotations
 
 import threading
-import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -16,11 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 
 from geoforest.errors import ReadError, SceneError
 from geoforest.grid import Window, preview_lattice
+from geoforest.io.raster import open_raster
 from geoforest.reflectance import observed
 from geoforest.scene import BandSource, Scene
 from geoforest.types import Array, Shape, Valid
@@ -221,7 +221,7 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
             continue
         try:
             with ExitStack() as stack:
-                source = at_hand.get(path) or stack.enter_context(_open_source(path))
+                source = at_hand.get(path) or stack.enter_context(open_raster(path))
                 # Of one level: a VRT of VRTs does not tell what is below them.
                 waiting += [(absolute(name), path) for name in source.files]
                 _check_not_truncated(source, Path(path))
@@ -230,13 +230,6 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
                 f"{path}: cannot be read, and {needed_by} needs it ({error})"
             ) from error
     return sorted(found)
-
-
-def _open_source(path: str) -> rasterio.DatasetReader:
-    with warnings.catch_warnings():
-        # The raster in front of it may have the georeference.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path)
 
 
 def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -12,10 +11,11 @@ from pathlib import Path
 
 import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.errors import RasterioIOError
 
 from geoforest.errors import SceneError
 from geoforest.io.geotiff import absolute, files_behind, is_virtual
+from geoforest.io.raster import open_raster
 from geoforest.predict import Factor
 from geoforest.scene import BandSource, Scene, band_name, processing_level, sensing_time
 
@@ -114,13 +114,11 @@ def _check_scene_id(path: Path, scene_id: str) -> None:
 def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
     if not (is_virtual(path) or Path(path).exists()):
         raise SceneError(f"{path}: no such file or folder")
-    with ExitStack() as stack, warnings.catch_warnings():
-        # A missing georeference gets a sentence of its own further on.
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            source = stack.enter_context(rasterio.open(path))
-        except RasterioIOError as error:
-            raise SceneError(f"{path}: not a raster that GDAL can open ({error})") from error
+    try:
+        source = open_raster(path)
+    except RasterioIOError as error:
+        raise SceneError(f"{path}: not a raster that GDAL can open ({error})") from error
+    with source:
         yield source
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -17,11 +16,11 @@ import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.crs import CRS
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import MemoryFile
 
 from geoforest.errors import WriteError
 from geoforest.grid import Shard
+from geoforest.io.raster import open_raster
 from geoforest.names import JOB_NAME, PROGRESS_NAME
 from geoforest.reflectance import BandStatistics
 from geoforest.storage import exclusive_lock, read_json, write_durably
@@ -159,11 +158,9 @@ class ShardStore:
         if not path.exists():
             return None
         try:
-            with warnings.catch_warnings():
-                # Damage may hit the georeference: the checksum is what counts.
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(path) as source:
-                    stored, tags = source.read(1), source.tags()
+            # Damage may hit the georeference: the checksum is what counts.
+            with open_raster(path) as source:
+                stored, tags = source.read(1), source.tags()
             receipt = Receipt.from_json(tags["RECEIPT"])
         except (rasterio.RasterioIOError, KeyError, ValueError, TypeError):
             return None

@@ -67,8 +67,7 @@ def trace_corners(
     points: NDArray[np.int32],
     after: NDArray[np.int32],
     label: NDArray[np.int32],
-    fixed: NDArray[np.bool_],
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """Corners of the outlines of features along lattice lines, each linked to the next one.
 
     Outlines have their feature to the right. Where two pixels of one feature touch at a corner
@@ -90,7 +89,7 @@ def trace_corners(
     south, north
         ``(n_cols + 1,)``, changed in place: along each column edge the corner above, of the
         outline that comes from it and of the one that leads to it.
-    points, after, label, fixed
+    points, after, label
         Corners of the lines before, which outlines go on from.
 
     Returns
@@ -101,8 +100,6 @@ def trace_corners(
         ``(n,)``: the corner after each one; -1 where it is not known yet.
     label
         ``(n,)``: feature of each corner.
-    fixed
-        ``(n,)``: whether features or rings touch there, or the scene ends.
     """
     n_corners = len(points)
     n_rows = len(row_ends) - 1
@@ -112,7 +109,6 @@ def trace_corners(
     for line in range(first_line, end_line):
         above, above_end = row_ends[max(line - 1, 0)], row_ends[line]
         below, below_end = row_ends[line], row_ends[min(line + 1, n_rows)]
-        is_outside = line in (0, n_rows)
         # Each row has one edge more than runs: the scene's.
         above_left = above_end - above + 1 if above_end > above else 0
         below_left = below_end - below + 1 if below_end > below else 0
@@ -137,9 +133,8 @@ def trace_corners(
             if around[0] == around[2] and around[1] == around[3]:
                 continue
             if n_corners + 4 > len(points):
-                points, after, label, fixed = _enlarged(points, after, label, fixed)
+                points, after, label = _enlarged(points, after, label)
             from_north, to_north, to_west, from_west = south[x], north[x], bottom, top
-            is_edge = is_outside or x == 0 or x == n_cols
             for place in range(4):
                 own = around[place]
                 if own < 0:
@@ -155,7 +150,7 @@ def trace_corners(
                 if side != own and over != own:
                     comes = goes = place
                     if across == own:
-                        goes, touching = place ^ 3, True
+                        goes = place ^ 3
                 elif across == own:
                     continue
                 elif side == own and over == own:
@@ -173,7 +168,6 @@ def trace_corners(
                 n_corners += 1
                 points[corner, 0], points[corner, 1] = x, line + offset
                 label[corner] = own
-                fixed[corner] = touching or is_edge
                 after[corner] = -1
                 if comes == 0:
                     if from_north >= 0:
@@ -193,24 +187,19 @@ def trace_corners(
                     south[x] = corner
                 else:
                     top = corner
-    return points[:n_corners], after[:n_corners], label[:n_corners], fixed[:n_corners]
+    return points[:n_corners], after[:n_corners], label[:n_corners]
 
 
 @compiled
 def _enlarged(
-    points: NDArray[np.int32],
-    after: NDArray[np.int32],
-    label: NDArray[np.int32],
-    fixed: NDArray[np.bool_],
-) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    points: NDArray[np.int32], after: NDArray[np.int32], label: NDArray[np.int32]
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     filled = len(points)
     size = 2 * filled + 1024
     more_points = np.empty((size, 2), np.int32)
     more_after, more_label = np.empty(size, np.int32), np.empty(size, np.int32)
-    more_fixed = np.empty(size, np.bool_)
-    more_points[:filled], more_after[:filled] = points, after
-    more_label[:filled], more_fixed[:filled] = label, fixed
-    return more_points, more_after, more_label, more_fixed
+    more_points[:filled], more_after[:filled], more_label[:filled] = points, after, label
+    return more_points, more_after, more_label
 
 
 @compiled
