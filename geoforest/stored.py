@@ -90,7 +90,7 @@ def vectorize_to_file(
 ) -> PolygonCounts:
     """Write the polygons that :func:`vectorize` gives, whatever their number: they stream.
 
-    Simplified ones are held in memory: about 0.5 kB a vertex of the exact outlines.
+    Simplified ones are held in memory: about 0.2 kB a vertex of the exact outlines.
 
     Parameters
     ----------
