@@ -68,10 +68,12 @@ class MapSettings(BaseModel):
     bands: tuple[int, ...] | None = Field(
         default=None, description="1-based band numbers, in the order of the model's bands"
     )
-    scale: Factors = Field(
-        default=(1e-4,), min_length=1, description="reflectance = DN * scale + ..."
+    scale: Annotated[Factors, Field(min_length=1)] | None = Field(
+        default=None, description="reflectance = DN * scale + ...; the product's own, or 1e-4"
     )
-    offset: Factors = Field(default=(0.0,), min_length=1, description="... + offset")
+    offset: Annotated[Factors, Field(min_length=1)] | None = Field(
+        default=None, description="... + offset; the product's own, or 0"
+    )
     nodata: Annotated[float, Field(allow_inf_nan=True)] | None = Field(
         default=None, description="replaces the file's nodata value"
     )
@@ -125,7 +127,7 @@ class MapSettings(BaseModel):
                 f"device {self.device} for several workers: each takes one of its own; "
                 "cuda was wanted, and CUDA_VISIBLE_DEVICES to choose"
             )
-        if 0 in self.scale:
+        if self.scale is not None and 0 in self.scale:
             raise ValueError("a scale of 0 leaves nothing to see")
         return self
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from affine import Affine
 from rasterio.crs import CRS
@@ -62,6 +64,10 @@ class Scene:
         ``L1C`` or ``L2A``, when known.
     files
         ``(name, size, modification time in ns)`` of every file that GDAL lists for the input.
+    scene_classification
+        Path of the product's scene classification layer (SCL), where it has one.
+    facts
+        What else the product's metadata says: ``mgrs_tile``, ``orbit``, ``processing_baseline``.
     notes
         Sentences the user should read.
     """
@@ -78,6 +84,8 @@ class Scene:
     acquired: datetime | None = None
     processing_level: str | None = None
     files: tuple[tuple[str, int, int], ...] = ()
+    scene_classification: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property

@@ -38,9 +38,16 @@ def map_command(
         str | None, typer.Option(help="Band numbers in the model's band order, e.g. 3,2,1,4.")
     ] = None,
     scale: Annotated[
-        str, typer.Option(help="Reflectance = DN x scale + offset; one number or one a band.")
-    ] = "1e-4",
-    offset: Annotated[str, typer.Option(help="See --scale; e.g. -0.1.")] = "0",
+        str | None,
+        typer.Option(
+            help="Reflectance = DN x scale + offset; one number or one a band. The product's own "
+            "by default, else 1e-4."
+        ),
+    ] = None,
+    offset: Annotated[
+        str | None,
+        typer.Option(help="See --scale; e.g. -0.1. The product's own by default, else 0."),
+    ] = None,
     nodata: Annotated[
         float | None, typer.Option(help="Unobserved value; replaces the file's own.")
     ] = None,
@@ -103,8 +110,8 @@ def map_command(
         "model": model,
         "threshold": threshold,
         "bands": _numbers(bands, int, "--bands") if bands else None,
-        "scale": _numbers(scale, float, "--scale"),
-        "offset": _numbers(offset, float, "--offset"),
+        "scale": _numbers(scale, float, "--scale") if scale else None,
+        "offset": _numbers(offset, float, "--offset") if offset else None,
         "nodata": nodata,
         "aoi": aoi,
         "min_area_ha": min_area_ha,

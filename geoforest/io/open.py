@@ -1,9 +1,9 @@
-"""What is this input? Opens a raster or a folder of bands and describes it as a scene."""
+"""What is this input? Opens a product, a raster or a folder of bands, described as a scene."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from rasterio.errors import RasterioIOError
 
 from geoforest.errors import SceneError
 from geoforest.io.geotiff import absolute, files_behind, is_virtual
+from geoforest.io.product import Product
 from geoforest.io.raster import open_raster
 from geoforest.predict import Factor
 from geoforest.scene import BandSource, Scene, band_name, processing_level, sensing_time
@@ -32,27 +33,29 @@ def open_scene(
     *,
     wanted: Sequence[str],
     bands: Sequence[int] | None = None,
-    scale: Factor = 1e-4,
-    offset: Factor = 0.0,
+    scale: Factor | None = None,
+    offset: Factor | None = None,
     nodata: float | None = None,
     scene_id: str | None = None,
 ) -> Scene:
-    """Describe a raster, or a folder with one file a band, as a scene.
+    """Describe a product, a raster, or a folder with one file a band, as a scene.
 
     Parameters
     ----------
     path
-        A raster that GDAL opens, or a folder with files such as ``B02.tif`` ... ``B08.tif``.
+        A Sentinel-2 product (see :data:`_PRODUCTS`), a raster that GDAL opens, or a folder with
+        files such as ``B02.tif`` ... ``B08.tif``.
     wanted
         Bands the model needs, in its order, such as ``("B04", "B03", "B02", "B08")``.
     bands
         1-based band numbers of ``wanted``, for a raster whose descriptions do not name them.
     scale, offset
-        Reflectance is ``dn * scale + offset``; scalars or one per band.
+        Reflectance is ``dn * scale + offset``; scalars or one per band. By default as the
+        product's metadata says, and 1e-4 and 0 where there is none.
     nodata
         Replaces the file's own nodata value.
     scene_id
-        Replaces the file's stem.
+        Replaces the product's id, or the file's stem.
 
     Raises
     ------
@@ -62,27 +65,75 @@ def open_scene(
     location = os.fspath(path)
     path = Path(location)
     _check_name(path)
-    folder = path.is_dir()
-    if folder and bands is not None:
-        raise SceneError(f"{path}: is a folder of bands, which --bands does not apply to")
-    files = _band_files(path, wanted) if folder else [location]
+    product = read_product(location)
+    folder = product is None and path.is_dir()
+    if (folder or product) and bands is not None:
+        raise SceneError(f"{path}: has a file a band, which --bands does not apply to")
+    if product is not None:
+        files = product.files(wanted)
+    else:
+        files = _band_files(path, wanted) if folder else [location]
     with ExitStack() as stack:
         opened = {file: stack.enter_context(_opened(file)) for file in files}
-        if folder:
+        if folder or product:
             sources = _single_bands(opened, wanted)
         else:
             sources = _raster_bands(location, opened[location], wanted, bands)
-        identity = scene_id or scene_name(path)
+        identity = scene_id or (product.product_id if product else scene_name(path))
         _check_scene_id(path, identity)
-        return _describe(
+        own_scale, own_offset, own_nodata = _own(product, wanted)
+        scene = _describe(
             path,
             identity,
             sources,
             opened,
-            scale=_per_band(scale, "scale", wanted),
-            offset=_per_band(offset, "offset", wanted),
-            nodata=nodata,
+            scale=own_scale if scale is None else _per_band(scale, "scale", wanted),
+            offset=own_offset if offset is None else _per_band(offset, "offset", wanted),
+            nodata=own_nodata if nodata is None else nodata,
         )
+    return scene if product is None else _completed(scene, product)
+
+
+def read_product(location: str) -> Product | None:
+    """Read the metadata of a product; None where the location is no product.
+
+    Raises
+    ------
+    SceneError
+        When it is one, and its metadata cannot be used.
+    """
+    for is_one, read in _PRODUCTS:
+        if is_one(location):
+            return read(location)
+    return None
+
+
+# How to tell a product of some packaging, and how to read it.
+_PRODUCTS: tuple[tuple[Callable[[str], bool], Callable[[str], Product]], ...] = ()
+
+
+def _own(
+    product: Product | None, wanted: Sequence[str]
+) -> tuple[tuple[float, ...], tuple[float, ...], float | None]:
+    """Scale and offset of each band, and the nodata value."""
+    if product is None:
+        return (1e-4,) * len(wanted), (0.0,) * len(wanted), None
+    scale = tuple(product.scale[name] for name in wanted)
+    return scale, tuple(product.offset[name] for name in wanted), product.nodata
+
+
+def _completed(scene: Scene, product: Product) -> Scene:
+    """Add what only the product's metadata tells."""
+    stamps = {*scene.files, *map(_stamp, product.metadata)}
+    return replace(
+        scene,
+        acquired=product.acquired or scene.acquired,
+        processing_level=product.processing_level or scene.processing_level,
+        files=tuple(sorted(stamps)),
+        scene_classification=product.scene_classification,
+        facts=dict(product.facts),
+        notes=(*scene.notes, *product.notes),
+    )
 
 
 def scene_name(path: str | Path) -> str:

@@ -38,6 +38,8 @@ class Summary:
         Observed pixels, of those inside the area of interest.
     polygons
         None, or the accounting: polygon_px = mask_px - dropped_px + filled_px.
+    source
+        What the scene's own metadata says of it, and the scale and offset that were applied.
     seconds
         Wall seconds a stage; ``read``, ``predict``, ``stitch`` and ``write`` are summed over
         shards, which overlap, inside ``shards``.
@@ -70,6 +72,7 @@ class Summary:
     peak_memory_mb: float
     worker_peak_memory_mb: float
     runtime: dict[str, Any]
+    source: dict[str, Any]
     gaps: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -127,6 +130,12 @@ def summarise(
         peak_memory_mb=round(peak_memory_mb(), 1),
         worker_peak_memory_mb=round(prediction.peak_memory_mb, 1),
         runtime=vars(job.runtime),
+        source={
+            **job.scene.facts,
+            "processing_level": job.scene.processing_level,
+            "scale": list(job.scene.scale),
+            "offset": list(job.scene.offset),
+        },
         gaps=prediction.gaps,
         warnings=warnings,
         notes=notes,
