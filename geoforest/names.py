@@ -10,10 +10,12 @@ PROBABILITY_NAME: Final = "forest_probability.tif"
 POLYGONS_NAME: Final = "forest.gpkg"
 SUMMARY_NAME: Final = "summary.json"
 REPORT_NAME: Final = "report.html"
+COUNT_NAME: Final = "observations.tif"
 QUICKLOOK_NAME: Final = "quicklook.tif"
 PROJECT_NAME: Final = "forest.qgz"
 JOB_NAME: Final = "job.json"
 WORK_NAME: Final = ".geoforest-work"
+MOSAIC_NAME: Final = "mosaic.json"
 PROGRESS_NAME: Final = "progress.json"
 
 

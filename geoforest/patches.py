@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ _STRIP_PX = 4_000_000
 _RUNS = ("row_ends", "start", "code", "total")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rules:
     """What becomes a feature.
 
@@ -56,11 +56,15 @@ class Rules:
         A patch with more is cut in parts; 0 never cuts.
     corners_touch
         Whether pixels that touch at a corner only are of one patch.
+    every_row, every_col
+        Rows and columns at which every patch is cut, the first ones left out; for tiles.
     """
 
     min_px: int = 0
     max_vertices: int = 0
     corners_touch: bool = False
+    every_row: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
+    every_col: Ids = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +151,7 @@ class PatchFinder:
         self._cut_cols = cut_cols(shape[1], transform)
         self._starts_cell = np.zeros(shape[1], np.bool_)
         self._starts_cell[self._cut_cols] = True
+        self._starts_cell[rules.every_col] = True
         self._n_threads = usable_cores()
         self._threads = ThreadPoolExecutor(self._n_threads)
         self._spill = Spill(folder)
@@ -154,6 +159,8 @@ class PatchFinder:
         self._begun: list[Future[_Held]] = []
         self._row = 0
         self._last: tuple[Mask, StoredProbability | None] | None = None
+        self._strips: list[_Held] = []
+        self._elsewhere = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def close(self) -> None:
         """Stop, and give memory and disk back."""
@@ -185,6 +192,62 @@ class PatchFinder:
             self._last = codes[-1:], None if values is None else values[-1:]
             self._row += len(codes)
 
+    def patches_at(self, rows: Ids, cols: Ids) -> tuple[Ids, Ids]:
+        """Tell which patches some pixels are of, before anything is cleaned up.
+
+        Parameters
+        ----------
+        rows, cols
+            Pixels; those outside of the mask are of none.
+
+        Returns
+        -------
+        first
+            First pixel of each one's patch; -1 where it is of none.
+        pixels
+            Pixels of that patch.
+        """
+        found = np.full((2, len(rows)), -1, np.int64)
+        inside = (cols >= 0) & (cols < self.shape[1])
+        for held in self._joined():
+            arrays = self._spill.get(*held.tickets)
+            held.patches.settle(pixels=arrays["pixels"], first=arrays["first"])
+            row_ends, start, patch = arrays["row_ends"], arrays["start"], arrays["patch"]
+            row = rows - held.first_row
+            here = np.flatnonzero(inside & (row >= held.n_shared) & (row < len(row_ends) - 1))
+            if not len(here):
+                continue
+            row = row[here]
+            keys = np.repeat(np.arange(len(row_ends) - 1), np.diff(row_ends)) * self.shape[1]
+            run = np.searchsorted(keys + start, row * self.shape[1] + cols[here], "right") - 1
+            for values, name in zip(found, ("first", "pixels"), strict=True):
+                values[here] = picked(arrays[name], patch[run], -1)
+        return found[0], found[1]
+
+    def add_elsewhere(self, first: Ids, pixels: Ids) -> None:
+        """Tell of pixels that patches have beyond this mask, for the minimum mapping unit.
+
+        Parameters
+        ----------
+        first
+            First pixels of patches, sorted, each once.
+        pixels
+            How many more each one has.
+        """
+        self._elsewhere = first, pixels
+
+    def _joined(self) -> list[_Held]:
+        """Join patches across strips, once."""
+        assert self._row == self.shape[0], "rows are missing"
+        if self._begun:
+            self._strips = [begun.result() for begun in self._begun]
+            self._begun.clear()
+            self._last = None
+            join_borders(
+                [held.patches for held in self._strips], {"pixels": np.add, "first": np.minimum}
+            )
+        return self._strips
+
     def features(self) -> Iterator[FeatureStrip]:
         """Clean up, and give the strips by feature, from top to bottom.
 
@@ -193,11 +256,7 @@ class PatchFinder:
         WriteError
             When the disk is full.
         """
-        assert self._row == self.shape[0], "rows are missing"
-        strips = [begun.result() for begun in self._begun]
-        self._begun.clear()
-        self._last = None
-        join_borders([held.patches for held in strips], {"pixels": np.add, "first": np.minimum})
+        strips = self._joined()
         self._each(self._find_holes, strips)
         if self.rules.min_px > 1:
             join_borders(
@@ -258,7 +317,12 @@ class PatchFinder:
     def _kept(self, held: _Held, arrays: dict[str, Array]) -> Ids:
         """First pixel of the patch of each component; -1 where it is below the minimum."""
         held.patches.settle(pixels=arrays["pixels"], first=arrays["first"])
-        return np.where(arrays["pixels"] >= self.rules.min_px, arrays["first"], -1)
+        pixels = arrays["pixels"]
+        firsts, more = self._elsewhere
+        if len(firsts):
+            place = np.minimum(np.searchsorted(firsts, arrays["first"]), len(firsts) - 1)
+            pixels = pixels + np.where(firsts[place] == arrays["first"], more[place], 0)
+        return np.where(pixels >= self.rules.min_px, arrays["first"], -1)
 
     def _find_holes(self, held: _Held) -> None:
         if self.rules.min_px <= 1:
@@ -348,6 +412,10 @@ class PatchFinder:
         key = place.astype(np.int64) * (n_cells + 1)
         is_giant = picked(np.isin(patches, giants), place, False)
         key[is_giant] += cell[is_giant] + 1
+        n_tile_cols = len(self.rules.every_col) + 1
+        tile = np.searchsorted(self.rules.every_row, strip.row, "right") * n_tile_cols
+        tile += np.searchsorted(self.rules.every_col, strip.start, "right")
+        key = np.where(key < 0, -1, key * n_tile_cols * (len(self.rules.every_row) + 1) + tile)
         feature, n_features = strip.components(key)
         area = self._table.run_areas(strip.row_ends, strip.start, strip.end, strip.first_row)
         area[: strip.own.start] = 0

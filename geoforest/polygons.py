@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from geoforest.area import PixelTable
 from geoforest.errors import InputError
 from geoforest.patches import FeatureStrip, PatchFinder, Rules
+from geoforest.strips import Ids
 from geoforest.tracing import Outlines, Tracer
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, Shape, StoredProbability
 
@@ -85,6 +86,10 @@ class PolygonStream:
     simplify_px
         Simplify outlines: about the side, in pixels, of the bays and noses that vanish; 0 leaves
         the edges of the pixels. See :func:`simplified`.
+    min_px
+        Minimum mapping unit in pixels, in place of ``min_area_ha``.
+    every_row, every_col
+        Rows and columns at which every patch is cut, the first ones left out.
     attributes
         Constant columns: ``scene_id``, ``acquired``, ``model``, ``threshold``.
     folder
@@ -109,6 +114,9 @@ class PolygonStream:
         max_vertices: int = 100_000,
         corners_touch: bool = False,
         simplify_px: float = 0,
+        min_px: int | None = None,
+        every_row: Ids | None = None,
+        every_col: Ids | None = None,
         attributes: Mapping[str, Any] | None = None,
         folder: Path | None = None,
     ) -> None:
@@ -116,12 +124,21 @@ class PolygonStream:
         self._attributes = attributes or {}
         self._tolerance = simplify_px * math.sqrt(abs(transform.determinant))
         if crs is None:
-            self._table, min_px = PixelTable.flat(shape), 0
+            self._table, fewest = PixelTable.flat(shape), 0
         else:
             self._table = PixelTable.build(transform, crs, shape)
-            min_px = self._table.minimum_mapping_unit_px(min_area_ha)
-        rules = Rules(min_px, max_vertices, corners_touch)
+            fewest = self._table.minimum_mapping_unit_px(min_area_ha)
+        none = np.zeros(0, np.int64)
+        rules = Rules(
+            fewest if min_px is None else min_px,
+            max_vertices,
+            corners_touch,
+            none if every_row is None else every_row,
+            none if every_col is None else every_col,
+        )
         self._finder = PatchFinder(shape, transform, self._table, rules, folder)
+        self.patches_at = self._finder.patches_at
+        self.add_elsewhere = self._finder.add_elsewhere
         self._row = self._parts = self._polygon_px = 0
         self._has_probability = False
 

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -89,7 +89,9 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
     try:
         frame = _read_polygons(path)
         digest = hashlib.sha256(frame.crs.to_wkt().encode() + b"".join(frame.to_wkb())).hexdigest()
-        geometry = _in_crs_of(frame.make_valid(), scene).make_valid().union_all()
+        bounds = shapely.box(*scene.bounds)
+        near = _in_crs(frame.make_valid(), bounds, scene.crs, max(scene.shape))
+        geometry = near.make_valid().union_all()
     except shapely.errors.ShapelyError as error:
         raise InputError(f"{path}: holds geometries that are none ({error})") from error
     if not shapely.intersects(geometry, shapely.box(*scene.bounds)):
@@ -99,6 +101,36 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
         )
     shapely.prepare(geometry)
     return AreaOfInterest(geometry, scene.transform, digest)
+
+
+def outline_in(path: str | Path, box: BaseGeometry, crs: Any, n_px: int) -> BaseGeometry | None:
+    """Bring the polygons of a vector file to a CRS and cut them to a box there.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+    box, crs
+        The box and its CRS.
+    n_px
+        Pixels along its longer side: edges are densified to follow the CRS.
+
+    Returns
+    -------
+    shapely geometry or None
+        None where the box lies beside them.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_aoi` does.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file (--aoi)")
+    polygons = _in_crs(_read_polygons(path).make_valid(), box, crs, n_px)
+    found = shapely.intersection(polygons.make_valid().union_all(), box)
+    return found if found.area else None
 
 
 def _read_polygons(path: Path) -> geopandas.GeoSeries:
@@ -119,25 +151,26 @@ def _read_polygons(path: Path) -> geopandas.GeoSeries:
     return polygons
 
 
-def _in_crs_of(polygons: geopandas.GeoSeries, scene: Scene) -> geopandas.GeoSeries:
-    """Bring polygons to the scene's CRS, less what lies far from the scene.
+def _in_crs(
+    polygons: geopandas.GeoSeries, box: BaseGeometry, crs: Any, n_px: int
+) -> geopandas.GeoSeries:
+    """Bring polygons to a CRS, less what lies far from a box there.
 
     Half a world does not fit into the domain of most projections.
     """
     import geopandas
 
-    if polygons.crs == scene.crs:
+    if polygons.crs == crs:
         return polygons
-    outline = shapely.segmentize(shapely.box(*scene.bounds), _step(scene.bounds, 64))
-    there = geopandas.GeoSeries([outline], crs=scene.crs).to_crs(polygons.crs).total_bounds
+    outline = shapely.segmentize(box, _step(box.bounds, 64))
+    there = geopandas.GeoSeries([outline], crs=crs).to_crs(polygons.crs).total_bounds
     if not np.isfinite(there).all():
-        return polygons.to_crs(scene.crs)
+        return polygons.to_crs(crs)
     margin = 0.1 * max(there[2] - there[0], there[3] - there[1])
     around = there + np.array([-margin, -margin, margin, margin])
     near = polygons.intersection(shapely.box(*around))
     # A straight edge in one CRS is a curve in another: vertices a few dozen pixels apart follow it.
-    n_vertices = max(scene.shape) / _DENSIFY_PX + 64
-    return near.segmentize(_step(tuple(around), n_vertices)).to_crs(scene.crs)
+    return near.segmentize(_step(tuple(around), n_px / _DENSIFY_PX + 64)).to_crs(crs)
 
 
 def _step(bounds: Sequence[float], parts: float) -> float:

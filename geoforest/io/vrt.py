@@ -1,0 +1,78 @@
+"""Virtual rasters that lay tiles of one grid side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+from affine import Affine
+from rasterio.crs import CRS
+
+from geoforest.grid import Window
+from geoforest.storage import write_durably
+from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS
+
+
+def write_vrt(
+    path: Path,
+    tiles: Mapping[Path, Window],
+    *,
+    window: Window,
+    crs: CRS,
+    transform: Affine,
+    like: str,
+    nodata: int = NO_OBSERVATION,
+) -> None:
+    """Write a virtual raster of uint8 tiles, named relative to it.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    tiles
+        File of each tile and its pixels, in the numbering of ``window``.
+    window
+        Pixels of the whole; where no tile is, it has the nodata value.
+    crs, transform
+        Of the whole.
+    like
+        ``mask`` for colours and names of its codes, ``probability`` for a scale, ``count``.
+    nodata
+        See ``window``.
+    """
+    from geoforest.io.cog import CATEGORIES, COLOURS
+
+    band = [f"<NoDataValue>{nodata}</NoDataValue>"]
+    if like == "probability":
+        band.append(f"<Offset>0</Offset><Scale>{1 / PROBABILITY_STEPS!r}</Scale>")
+    if like == "mask":
+        entries = "".join(
+            '<Entry c1="{}" c2="{}" c3="{}" c4="{}"/>'.format(*COLOURS.get(code, (0, 0, 0, 255)))
+            for code in range(256)
+        )
+        names = "".join(
+            f"<Category>{escape(CATEGORIES.get(code, ''))}</Category>" for code in range(256)
+        )
+        band.append("<ColorInterp>Palette</ColorInterp>")
+        band.append(f"<ColorTable>{entries}</ColorTable><CategoryNames>{names}</CategoryNames>")
+    for file, tile in tiles.items():
+        size = f'xSize="{tile.width}" ySize="{tile.height}"'
+        row, col = tile.row_off - window.row_off, tile.col_off - window.col_off
+        name = file.relative_to(path.parent).as_posix()
+        band.append(
+            f'<SimpleSource><SourceFilename relativeToVRT="1">{escape(name)}</SourceFilename>'
+            f'<SourceBand>1</SourceBand><SourceProperties RasterXSize="{tile.width}" '
+            f'RasterYSize="{tile.height}" DataType="Byte" BlockXSize="512" BlockYSize="512"/>'
+            f'<SrcRect xOff="0" yOff="0" {size}/><DstRect xOff="{col}" yOff="{row}" {size}/>'
+            "</SimpleSource>"
+        )
+    numbers = ", ".join(repr(float(number)) for number in transform.to_gdal())
+    text = (
+        f'<VRTDataset rasterXSize="{window.width}" rasterYSize="{window.height}">\n'
+        f"<SRS>{escape(crs.to_wkt())}</SRS><GeoTransform>{numbers}</GeoTransform>\n"
+        f'<VRTRasterBand dataType={quoteattr("Byte")} band="1">\n'
+        + "\n".join(band)
+        + "\n</VRTRasterBand>\n</VRTDataset>\n"
+    )
+    write_durably(path, text.encode())

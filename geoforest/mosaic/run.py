@@ -1,0 +1,335 @@
+"""The way of a mosaic: maps are checked, tiles made side by side, and zones put together."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import rasterio
+import shapely
+from distributed import Client, as_completed
+
+from geoforest import __version__
+from geoforest.cluster import Cluster, gpu_workers
+from geoforest.errors import InputError, OutputError
+from geoforest.grid import Window
+from geoforest.io.vrt import write_vrt
+from geoforest.mosaic.catalogue import write_catalogue
+from geoforest.mosaic.fuse import Rule
+from geoforest.mosaic.overview import write_fraction, write_overview
+from geoforest.mosaic.plan import Map, TileJob, check_together, plan_tiles, read_map
+from geoforest.mosaic.polygons import PolygonRules, ZoneRasters, make_polygons
+from geoforest.mosaic.tiles import finished, make_tile
+from geoforest.mosaic.zones import Zone, ZoneGrid, hull
+from geoforest.names import (
+    COUNT_NAME,
+    MASK_NAME,
+    MOSAIC_NAME,
+    PROBABILITY_NAME,
+)
+from geoforest.storage import exclusive_lock, read_json, writable, write_json
+from geoforest.types import Progress
+
+FRACTION_NAME = "forest_fraction.tif"
+OVERVIEW_NAME = "overview.gpkg"
+TILES_NAME = "tiles"
+RULES: tuple[Rule, ...] = ("mean", "latest", "clearest")
+
+
+@dataclass(frozen=True)
+class MosaicResult:
+    """What a mosaic left on disk.
+
+    Attributes
+    ----------
+    folder
+    summary
+        The content of ``mosaic.json``.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+
+
+def _quiet(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def mosaic(
+    maps: Iterable[str | Path],
+    out: str | Path,
+    *,
+    rule: Rule = "mean",
+    threshold: float | None = None,
+    min_area_ha: float = 0.5,
+    max_vertices: int = 100_000,
+    aoi: str | Path | None = None,
+    mixed_models: bool = False,
+    workers: int = 0,
+    scheduler: str | None = None,
+    progress: Progress = _quiet,
+) -> MosaicResult:
+    """Put maps of many scenes together: one product a UTM zone, each piece of ground once.
+
+    What is there already, made of the same, is left alone: with one more scene only the tiles that
+    it touches are made anew, and a run that was killed goes on.
+
+    Parameters
+    ----------
+    maps
+        Output folders of ``geoforest map``, all of the scenes of the mosaic.
+    out
+        Folder of the mosaic.
+    rule
+        What a pixel becomes that several maps saw: the ``mean`` probability, that of the
+        ``latest`` map, or that of the ``clearest``, of which most was observed; ties by scene id.
+    threshold
+        Probability at or above which a pixel is forest; by default that of the maps.
+    min_area_ha, max_vertices
+        As for ``map``; patches are whole across tiles and zones.
+    aoi
+        Vector file that limits the work.
+    mixed_models
+        Whether maps of different models may be put together.
+    workers, scheduler
+        Where tiles are made, as for ``map``.
+    progress
+        Told how far it is.
+
+    Returns
+    -------
+    MosaicResult
+
+    Raises
+    ------
+    InputError
+        When the maps cannot be used, or not together.
+    OutputError
+        When the folder holds something else, or another run writes there.
+    """
+    if rule not in RULES:
+        raise InputError(f"--rule {rule!r}: one of {', '.join(RULES)} was wanted")
+    read = [read_map(folder) for folder in maps]
+    notes = check_together(read, threshold=threshold, mixed=mixed_models)
+    chosen = read[0].threshold if threshold is None else threshold
+    model = ", ".join(sorted({one.model for one in read}))
+    outline = _outline(aoi) if aoi is not None else None
+    jobs = plan_tiles(read, rule=rule, threshold=chosen, model=model, aoi=outline)
+    if not jobs:
+        raise InputError("no tile of any zone is touched by the maps (--aoi lies beside them?)")
+    folder = Path(out)
+    _check_target(folder)
+    with writable(folder):
+        (folder / TILES_NAME).mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(folder):
+        rules = PolygonRules(
+            min_area_ha,
+            max_vertices,
+            {"model": model, "threshold": chosen, "rule": rule},
+        )
+        summary = _make(read, jobs, folder, rules, Cluster(workers, scheduler), progress, notes)
+    return MosaicResult(folder, summary)
+
+
+def _check_target(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is a file; a folder was wanted")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / TILES_NAME).is_dir():
+        raise OutputError(f"{folder}: holds something else than a mosaic; choose another --out")
+
+
+def _outline(path: str | Path) -> Callable[[ZoneGrid, Window], bytes | None]:
+    """Area of interest in the CRS of any zone, cut to a tile; None where it lies beside it."""
+    from geoforest.io.aoi import outline_in
+
+    def of_tile(grid: ZoneGrid, window: Window) -> bytes | None:
+        transform = grid.transform(window)
+        height, width = window.shape
+        box = shapely.box(*(transform @ (0, height)), *(transform @ (width, 0)))
+        found = outline_in(path, box, rasterio.CRS.from_epsg(grid.zone.epsg), max(window.shape))
+        if found is None:
+            return None
+        wkb: bytes = shapely.to_wkb(found)
+        return wkb
+
+    return of_tile
+
+
+def _make(
+    maps: list[Map],
+    jobs: list[TileJob],
+    folder: Path,
+    rules: PolygonRules,
+    cluster: Cluster,
+    progress: Progress,
+    notes: list[str],
+) -> dict[str, Any]:
+    records, made = _make_tiles(jobs, folder, cluster, progress)
+    removed = _drop_others(jobs, folder)
+    zones = _zones(jobs, folder)
+    progress("polygons", 0, 1)
+    question = {
+        "tiles": {job.name: job.digest for job in jobs},
+        "min_area_ha": rules.min_area_ha,
+        "max_vertices": rules.max_vertices,
+        "geoforest": __version__,
+    }
+    before = read_json(folder / MOSAIC_NAME)
+    if before is not None and before.get("question") == question and not made and not removed:
+        return before
+    rewritten, counts = make_polygons(
+        zones, folder, rules, lambda zone: folder / f"forest_{zone.name}.gpkg"
+    )
+    progress("polygons", 1, 1)
+    progress("overview", 0, 1)
+    write_fraction(folder / FRACTION_NAME, zones)
+    write_overview(folder / OVERVIEW_NAME, folder / FRACTION_NAME, rules.attributes)
+    tiles = {job.name: (job, folder / TILES_NAME / job.name, records[job.name]) for job in jobs}
+    write_catalogue(folder, tiles, f"Forest cover (model) of {len(maps)} scenes")
+    progress("overview", 1, 1)
+    summary = _summary(maps, jobs, records, rules, counts, notes)
+    summary["rewritten"] = {
+        "tiles": sorted(made),
+        "removed_tiles": sorted(removed),
+        "pieces": sorted(rewritten.pieces),
+        "zones": sorted(rewritten.zones),
+        "table": rewritten.table,
+    }
+    summary["question"] = question
+    write_json(folder / MOSAIC_NAME, summary)
+    return summary
+
+
+def _make_tiles(
+    jobs: list[TileJob], folder: Path, cluster: Cluster, progress: Progress
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Make the tiles that are missing or made of something else.
+
+    Returns
+    -------
+    records
+        Of all tiles.
+    made
+        Names of those that were made.
+    """
+    records = {}
+    missing = []
+    for job in jobs:
+        record = finished(job, folder / TILES_NAME / job.name)
+        if record is None:
+            missing.append(job)
+        else:
+            records[job.name] = record
+    progress("tiles", 0, len(missing))
+    if missing:
+        # Workers may have another current folder.
+        where = (folder / TILES_NAME).absolute()
+        with cluster.client() as client:
+            for done, (name, record) in enumerate(_computed(client, missing, where), 1):
+                records[name] = record
+                progress("tiles", done, len(missing))
+    return records, [job.name for job in missing]
+
+
+def _computed(
+    client: Client, jobs: list[TileJob], where: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Tiles as they are finished; few wait at the scheduler, however many there are."""
+    waiting = deque(jobs)
+    ahead = 2 * max(1, len(gpu_workers(client)))
+    running = as_completed()
+    names: dict[str, str] = {}
+    while waiting or names:
+        while waiting and len(names) < ahead:
+            job = waiting.popleft()
+            future = client.submit(make_tile, job, where / job.name, pure=False)
+            names[future.key] = job.name
+            running.add(future)
+        future = next(running)
+        name = names.pop(future.key)
+        yield name, future.result()
+
+
+def _drop_others(jobs: list[TileJob], folder: Path) -> list[str]:
+    """Remove tiles that no map of this mosaic touches."""
+    wanted = {job.name for job in jobs}
+    others = [
+        path
+        for path in (folder / TILES_NAME).iterdir()
+        if path.is_dir() and path.name not in wanted
+    ]
+    for path in others:
+        shutil.rmtree(path)
+    return [path.name for path in others]
+
+
+def _zones(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
+    """Put the tiles of each zone together as virtual rasters."""
+    by_zone: dict[Zone, list[TileJob]] = {}
+    for job in jobs:
+        by_zone.setdefault(job.grid.zone, []).append(job)
+    found = {}
+    for zone, own in by_zone.items():
+        grid, window = own[0].grid, hull([job.window for job in own])
+        paths = {}
+        for name, like, nodata in (
+            (MASK_NAME, "mask", 255),
+            (PROBABILITY_NAME, "probability", 255),
+            (COUNT_NAME, "count", 0),
+        ):
+            path = folder / f"{Path(name).stem}_{zone.name}.vrt"
+            tiles = {folder / TILES_NAME / job.name / name: job.window for job in own}
+            write_vrt(
+                path,
+                tiles,
+                window=window,
+                crs=rasterio.CRS.from_epsg(zone.epsg),
+                transform=grid.transform(window),
+                like=like,
+                nodata=nodata,
+            )
+            paths[like] = path
+        found[zone] = ZoneRasters(
+            grid,
+            window,
+            paths["mask"],
+            paths["probability"],
+            {job.name: job.window for job in own},
+        )
+    return found
+
+
+def _summary(
+    maps: list[Map],
+    jobs: list[TileJob],
+    records: Mapping[str, Mapping[str, Any]],
+    rules: PolygonRules,
+    counts: Mapping[str, int],
+    notes: list[str],
+) -> dict[str, Any]:
+    hectares = {
+        name: sum(records[job.name]["hectares"][name] for job in jobs)
+        for name in ("forest", "other")
+    }
+    observed = sum(hectares.values())
+    return {
+        "geoforest": __version__,
+        "label": "forest cover (model)",
+        **rules.attributes,
+        "min_area_ha": rules.min_area_ha,
+        "scenes": sorted(one.scene_id for one in maps),
+        "zones": sorted({job.grid.zone.name for job in jobs}),
+        "tiles": len(jobs),
+        "pixels": {
+            name: sum(records[job.name]["pixels"][name] for job in jobs)
+            for name in ("forest", "other", "no_observation")
+        },
+        "hectares": {**hectares, "observed": observed},
+        "forest_percent": 100 * hectares["forest"] / observed if observed else None,
+        "polygons": dict(counts),
+        "notes": notes,
+    }
