@@ -12,26 +12,31 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from geoforest.models.registry import load_model
+    from geoforest.mosaic.run import MosaicResult, mosaic_maps
     from geoforest.pipeline import MapResult, SceneFailure, map_scene, map_scenes
     from geoforest.stored import vectorize, vectorize_to_file
 
 __all__ = [
     "MapResult",
+    "MosaicResult",
     "SceneFailure",
     "__version__",
     "load_model",
     "map_scene",
     "map_scenes",
+    "mosaic_maps",
     "vectorize",
     "vectorize_to_file",
 ]
 
 _WHERE = {
     "MapResult": "geoforest.pipeline",
+    "MosaicResult": "geoforest.mosaic.run",
     "SceneFailure": "geoforest.pipeline",
     "load_model": "geoforest.models.registry",
     "map_scene": "geoforest.pipeline",
     "map_scenes": "geoforest.pipeline",
+    "mosaic_maps": "geoforest.mosaic.run",
     "vectorize": "geoforest.stored",
     "vectorize_to_file": "geoforest.stored",
 }

@@ -1,11 +1,14 @@
-"""What the settings of a training mean, for Python and for the command line.
+"""What settings are and mean, for Python and for the command line.
 
 Nothing is imported here: the command line starts with these words, long before any work.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
+
+MosaicRule = Literal["mean", "latest", "clearest"]
+"""What a pixel becomes that several maps saw."""
 
 TRAIN_SETTINGS: Final = {
     "architecture": "`Unet`, or `UnetFullResolution` with a skip from the image",

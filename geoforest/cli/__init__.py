@@ -16,6 +16,7 @@ from geoforest.cli import (
     evaluate,
     map_,
     model,
+    mosaic,
     status,
     sweep,
     train,
@@ -31,7 +32,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, map_, status, vectorize, verify, train, sweep, evaluate, bench):
+for command in (demo, map_, mosaic, status, vectorize, verify, train, sweep, evaluate, bench):
     command.register(app)
 app.add_typer(model.app, name="model")
 app.add_typer(data.app, name="data")

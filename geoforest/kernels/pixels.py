@@ -75,3 +75,47 @@ def sum_by_label(
                 total[label] += run_total
             start = end
     return pixels, area, total, first
+
+
+@compiled
+def add_to_cells(
+    mask: NDArray[np.uint8],
+    weights: NDArray[np.float64],
+    row: NDArray[np.float64],
+    col: NDArray[np.float64],
+    step: int,
+    sums: NDArray[np.float32],
+) -> None:
+    """Add pixels to the cells that their centres lie in.
+
+    Parameters
+    ----------
+    mask
+        ``(rows, cols)``: 1 forest, 255 no observation.
+    weights
+        What each pixel counts, or an empty array: 1.
+    row, col
+        ``(node rows, node cols)``: where among the cells the centres of every ``step``-th pixel
+        lie; between these it is interpolated.
+    step
+        Pixels from node to node.
+    sums
+        ``(2, cell rows, cell cols)``, changed in place: forest, observed.
+    """
+    for y in range(mask.shape[0]):
+        node_y, down = y // step, (y % step) / step
+        for x in range(mask.shape[1]):
+            code = mask[y, x]
+            if code == 255:
+                continue
+            node_x, right = x // step, (x % step) / step
+            upper = row[node_y, node_x] * (1 - right) + row[node_y, node_x + 1] * right
+            lower = row[node_y + 1, node_x] * (1 - right) + row[node_y + 1, node_x + 1] * right
+            cell_row = int(np.floor(upper * (1 - down) + lower * down))
+            upper = col[node_y, node_x] * (1 - right) + col[node_y, node_x + 1] * right
+            lower = col[node_y + 1, node_x] * (1 - right) + col[node_y + 1, node_x + 1] * right
+            cell_col = int(np.floor(upper * (1 - down) + lower * down))
+            weight = weights[y, x] if weights.size else 1.0
+            sums[1, cell_row, cell_col] += weight
+            if code == 1:
+                sums[0, cell_row, cell_col] += weight

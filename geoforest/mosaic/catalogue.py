@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import pystac
 import shapely
 from pystac.extensions.projection import ProjectionExtension
@@ -45,7 +46,7 @@ def write_catalogue(
         Of the collection.
     """
     items = [_item(job, record) for job, _, record in tiles.values()]
-    boxes = shapely.bounds([shapely.box(*item.bbox) for item in items])
+    boxes = np.array([item.bbox for item in items])
     whole = [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()]
     times = [_span(record) for _, _, record in tiles.values()]
     span: list[datetime | None] = [min(time[0] for time in times), max(time[1] for time in times)]

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoforest.types import NO_OBSERVATION, Shape, StoredProbability
-
-Rule = Literal["mean", "latest", "clearest"]
+from geoforest.words import MosaicRule
 
 _MOST = 255
 
 
 def fuse(
-    observations: Iterable[tuple[slice, slice, StoredProbability]], shape: Shape, rule: Rule
+    observations: Iterable[tuple[slice, slice, StoredProbability]], shape: Shape, rule: MosaicRule
 ) -> tuple[StoredProbability, NDArray[np.uint8]]:
     """Fuse the stored probability of maps that overlap.
 

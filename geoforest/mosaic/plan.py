@@ -16,11 +16,11 @@ from rasterio.errors import RasterioIOError
 from geoforest.errors import InputError
 from geoforest.grid import Window
 from geoforest.io.raster import open_raster
-from geoforest.mosaic.fuse import Rule
 from geoforest.mosaic.zones import Zone, ZoneGrid, common
 from geoforest.names import JOB_NAME, PROBABILITY_NAME, SUMMARY_NAME
 from geoforest.storage import read_json
 from geoforest.types import Shape
+from geoforest.words import MosaicRule
 
 FORMAT_VERSION = 1
 # A grid may lie this part of a pixel off and still count as aligned.
@@ -90,7 +90,7 @@ class TileJob:
     up: int
     window: Window
     maps: tuple[Map, ...]
-    rule: Rule
+    rule: MosaicRule
     threshold: float
     model: str
     aoi: bytes | None = None
@@ -117,6 +117,14 @@ class TileJob:
             "aoi": hashlib.sha256(self.aoi).hexdigest() if self.aoi else None,
         }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def map_folders(path: str | Path) -> list[Path]:
+    """List the maps that a folder holds, or the folder where it is a map itself."""
+    path = Path(path)
+    if (path / JOB_NAME).is_file() or not path.is_dir():
+        return [path]
+    return sorted(job.parent for job in path.glob(f"*/{JOB_NAME}")) or [path]
 
 
 def read_map(folder: str | Path) -> Map:
@@ -230,7 +238,7 @@ def check_together(maps: Sequence[Map], *, threshold: float | None, mixed: bool)
 
 
 def plan_tiles(
-    maps: Iterable[Map], *, rule: Rule, threshold: float, model: str, aoi: Any = None
+    maps: Iterable[Map], *, rule: MosaicRule, threshold: float, model: str, aoi: Any = None
 ) -> list[TileJob]:
     """List the tiles that maps touch, by zone and from north-west to south-east.
 
@@ -250,7 +258,7 @@ def plan_tiles(
     jobs = []
     for (grid, across, up), touching in by_tile.items():
         window = grid.tile(across, up)
-        if not _owns(grid, window):
+        if not grid.owns_any(window):
             continue
         wkb = None
         if aoi is not None:
@@ -263,7 +271,7 @@ def plan_tiles(
     return sorted(jobs, key=lambda job: (job.grid.zone, -job.up, job.across))
 
 
-def in_order(maps: Iterable[Map], rule: Rule) -> tuple[Map, ...]:
+def in_order(maps: Iterable[Map], rule: MosaicRule) -> tuple[Map, ...]:
     """Sort maps so that the one whose value is taken comes first; ties by scene id."""
     if rule == "latest":
         by_name = sorted(maps, key=lambda one: one.scene_id)
@@ -271,12 +279,6 @@ def in_order(maps: Iterable[Map], rule: Rule) -> tuple[Map, ...]:
     if rule == "clearest":
         return tuple(sorted(maps, key=lambda one: (-one.observed_percent, one.scene_id)))
     return tuple(sorted(maps, key=lambda one: one.scene_id))
-
-
-def _owns(grid: ZoneGrid, window: Window) -> bool:
-    """Whether any of a tile is ground of its zone."""
-    shares = grid.shares(Window(window.row_off, window.col_off, window.height, window.width))
-    return shares is None or bool(shares.any())
 
 
 def piece_of(one: Map, window: Window) -> tuple[Window, Shape] | None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import rasterio
 import shapely
@@ -19,10 +19,10 @@ from geoforest.errors import InputError, OutputError
 from geoforest.grid import Window
 from geoforest.io.vrt import write_vrt
 from geoforest.mosaic.catalogue import write_catalogue
-from geoforest.mosaic.fuse import Rule
-from geoforest.mosaic.overview import write_fraction, write_overview
-from geoforest.mosaic.plan import Map, TileJob, check_together, plan_tiles, read_map
-from geoforest.mosaic.polygons import PolygonRules, ZoneRasters, make_polygons
+from geoforest.mosaic.cells import CELLS_NAME, write_fraction
+from geoforest.mosaic.overview import write_overview
+from geoforest.mosaic.plan import Map, TileJob, check_together, map_folders, plan_tiles, read_map
+from geoforest.mosaic.polygons import PolygonRules, Rewritten, ZoneRasters, make_polygons
 from geoforest.mosaic.tiles import finished, make_tile
 from geoforest.mosaic.zones import Zone, ZoneGrid, hull
 from geoforest.names import (
@@ -33,11 +33,11 @@ from geoforest.names import (
 )
 from geoforest.storage import exclusive_lock, read_json, writable, write_json
 from geoforest.types import Progress
+from geoforest.words import MosaicRule
 
 FRACTION_NAME = "forest_fraction.tif"
 OVERVIEW_NAME = "overview.gpkg"
 TILES_NAME = "tiles"
-RULES: tuple[Rule, ...] = ("mean", "latest", "clearest")
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def _quiet(stage: str, done: int, total: int) -> None:
     pass
 
 
-def mosaic(
+def mosaic_maps(
     maps: Iterable[str | Path],
     out: str | Path,
     *,
-    rule: Rule = "mean",
+    rule: MosaicRule = "mean",
     threshold: float | None = None,
     min_area_ha: float = 0.5,
     max_vertices: int = 100_000,
@@ -81,7 +81,7 @@ def mosaic(
     Parameters
     ----------
     maps
-        Output folders of ``geoforest map``, all of the scenes of the mosaic.
+        Output folders of ``geoforest map``, or folders that hold such: all scenes of the mosaic.
     out
         Folder of the mosaic.
     rule
@@ -111,9 +111,9 @@ def mosaic(
     OutputError
         When the folder holds something else, or another run writes there.
     """
-    if rule not in RULES:
-        raise InputError(f"--rule {rule!r}: one of {', '.join(RULES)} was wanted")
-    read = [read_map(folder) for folder in maps]
+    if rule not in get_args(MosaicRule):
+        raise InputError(f"--rule {rule!r}: one of {', '.join(get_args(MosaicRule))} was wanted")
+    read = [read_map(folder) for given in maps for folder in map_folders(given)]
     notes = check_together(read, threshold=threshold, mixed=mixed_models)
     chosen = read[0].threshold if threshold is None else threshold
     model = ", ".join(sorted({one.model for one in read}))
@@ -180,28 +180,33 @@ def _make(
     }
     before = read_json(folder / MOSAIC_NAME)
     if before is not None and before.get("question") == question and not made and not removed:
-        return before
+        return {**before, "rewritten": _rewritten([], [], Rewritten())}
     rewritten, counts = make_polygons(
         zones, folder, rules, lambda zone: folder / f"forest_{zone.name}.gpkg"
     )
     progress("polygons", 1, 1)
     progress("overview", 0, 1)
-    write_fraction(folder / FRACTION_NAME, zones)
+    sums = [folder / TILES_NAME / job.name / CELLS_NAME for job in jobs]
+    write_fraction(folder / FRACTION_NAME, sums)
     write_overview(folder / OVERVIEW_NAME, folder / FRACTION_NAME, rules.attributes)
     tiles = {job.name: (job, folder / TILES_NAME / job.name, records[job.name]) for job in jobs}
     write_catalogue(folder, tiles, f"Forest cover (model) of {len(maps)} scenes")
     progress("overview", 1, 1)
     summary = _summary(maps, jobs, records, rules, counts, notes)
-    summary["rewritten"] = {
-        "tiles": sorted(made),
-        "removed_tiles": sorted(removed),
-        "pieces": sorted(rewritten.pieces),
-        "zones": sorted(rewritten.zones),
-        "table": rewritten.table,
-    }
+    summary["rewritten"] = _rewritten(made, removed, rewritten)
     summary["question"] = question
     write_json(folder / MOSAIC_NAME, summary)
     return summary
+
+
+def _rewritten(made: list[str], removed: list[str], polygons: Rewritten) -> dict[str, Any]:
+    return {
+        "tiles": sorted(made),
+        "removed_tiles": sorted(removed),
+        "pieces": sorted(polygons.pieces),
+        "zones": sorted(polygons.zones),
+        "table": polygons.table,
+    }
 
 
 def _make_tiles(
@@ -242,7 +247,7 @@ def _computed(
     waiting = deque(jobs)
     ahead = 2 * max(1, len(gpu_workers(client)))
     running = as_completed()
-    names: dict[str, str] = {}
+    names: dict[Any, str] = {}
     while waiting or names:
         while waiting and len(names) < ahead:
             job = waiting.popleft()

@@ -21,6 +21,7 @@ from geoforest.grid import Window
 from geoforest.io.cog import CountWriter, MaskWriter, ProbabilityWriter
 from geoforest.io.geotiff import GDAL_OPTIONS
 from geoforest.io.raster import open_raster
+from geoforest.mosaic.cells import CELLS_NAME, CellSums
 from geoforest.mosaic.fuse import fuse
 from geoforest.mosaic.plan import TileJob, piece_of
 from geoforest.names import COUNT_NAME, MASK_NAME, PROBABILITY_NAME
@@ -99,6 +100,7 @@ def _make(job: TileJob, folder: Path) -> dict[str, Any]:
                 (CountWriter, COUNT_NAME, "observations"),
             )
         )
+        cells = CellSums(job.grid, job.window)
         sources = [(one, held.enter_context(_opened(one.path))) for one in job.maps]
         for row in range(0, job.window.height, _STRIP_ROWS):
             strip = Window(row, 0, min(_STRIP_ROWS, job.window.height - row), job.window.width)
@@ -111,6 +113,7 @@ def _make(job: TileJob, folder: Path) -> dict[str, Any]:
             codes = mask_from_probability(stored, job.threshold)
             for writer, values in ((mask, codes), (probability, stored), (count, seen)):
                 writer.write(strip, values)
+            cells.add(absolute, codes, shares)
             area = table.area_m2(*strip.slices)
             if shares is not None:
                 area = area * shares
@@ -118,6 +121,7 @@ def _make(job: TileJob, folder: Path) -> dict[str, Any]:
             areas += np.bincount(codes.ravel(), area.ravel(), minlength=256)
         for writer in (mask, probability, count):
             writer.finish()
+        cells.write(folder / CELLS_NAME)
     names = {"forest": FOREST, "other": OTHER, "no_observation": NO_OBSERVATION}
     return {
         "digest": job.digest,

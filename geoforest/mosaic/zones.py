@@ -220,14 +220,28 @@ class ZoneGrid:
         for eastern in (False, True):
             line = self.zone.meridian(eastern=eastern, bottom=bottom, top=top)
             x = np.interp(centres, line[:, 1], line[:, 0])[:, None]
+            if eastern and left[-1] + self.size < line[:, 0].min():
+                continue
+            if not eastern and left[0] > line[:, 0].max():
+                continue
             inside = (x - left) / self.size if eastern else (left + self.size - x) / self.size
             inside = np.clip(inside, 0, 1)
-            if (inside < 1).any():
-                # The line may leave the column that it is in at the middle of a row.
-                beside = _touched(line, edges, left, self.size, eastern=eastern)
-                inside = np.where(beside, np.maximum(inside, 1e-9), inside)
-                shares, whole = shares * inside, False
+            # The line may leave the column that it is in at the middle of a row.
+            beside = _touched(line, edges, left, self.size, eastern=eastern)
+            shares = shares * np.where(beside, np.maximum(inside, 1e-9), inside)
+            whole = whole and bool((inside == 1).all())
         return None if whole else np.asarray(shares)
+
+    def owns_any(self, window: Window) -> bool:
+        """Whether any of a window is ground of the zone."""
+        bottom, top = (-row * self.size for row in (window.row_off + window.height, window.row_off))
+        left, right = (col * self.size for col in (window.col_off, window.col_off + window.width))
+        low, high = self.zone.clipped(bottom, top)
+        if low >= high:
+            return False
+        west = self.zone.meridian(eastern=False, bottom=bottom, top=top)
+        east = self.zone.meridian(eastern=True, bottom=bottom, top=top)
+        return bool(left < east[:, 0].max() and right > west[:, 0].min())
 
     def border(self, *, eastern: bool, window: Window) -> tuple[Numbers, Numbers, Floats]:
         """Pixels along a meridian, and where along it each one begins.

@@ -1,0 +1,84 @@
+"""``geoforest mosaic``: maps of many scenes become one product."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoforest.cli._shared import AsJson, MaxVertices, MinAreaHa, print_json, progress_bar, say
+from geoforest.words import MosaicRule
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("mosaic", no_args_is_help=True)(mosaic_command)
+
+
+def mosaic_command(
+    maps: Annotated[
+        list[Path],
+        typer.Argument(metavar="MAPS...", help="Output folders of map, or folders of such."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the mosaic.")],
+    rule: Annotated[
+        MosaicRule,
+        typer.Option(
+            help="Where maps overlap: mean (of probabilities), latest, clearest (most observed)."
+        ),
+    ] = "mean",
+    threshold: Annotated[
+        float | None, typer.Option(help="Forest at or above; the maps' own by default.")
+    ] = None,
+    min_area_ha: MinAreaHa = 0.5,
+    max_vertices: MaxVertices = 100_000,
+    aoi: Annotated[Path | None, typer.Option(help="Vector file: inside only.")] = None,
+    mixed_models: Annotated[
+        bool, typer.Option("--mixed-models", help="Put maps of different models together.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(help="Processes on this machine; 0 computes in this one.")
+    ] = 0,
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a Dask cluster: tcp://host:8786.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put maps of many scenes together: one product a UTM zone, each piece of ground once.
+
+    Give all maps each time: what is there already and made of the same is left alone.
+
+    **Example:** `geoforest mosaic maps --out basin --aoi amazon.gpkg`
+    """
+    from geoforest.mosaic.run import mosaic_maps
+
+    with progress_bar(str(out)) as progress:
+        result = mosaic_maps(
+            maps,
+            out,
+            rule=rule,
+            threshold=threshold,
+            min_area_ha=min_area_ha,
+            max_vertices=max_vertices,
+            aoi=aoi,
+            mixed_models=mixed_models,
+            workers=workers,
+            scheduler=scheduler,
+            progress=progress,
+        )
+    s = result.summary
+    for note in s["notes"]:
+        say(f"note: {note}")
+    if as_json:
+        print_json({"folder": str(result.folder), **s})
+        return
+    share = "" if s["forest_percent"] is None else f", {s['forest_percent']:.1f} % of observed"
+    print(
+        f"{len(s['scenes']):,} scenes: {s['hectares']['forest']:,.1f} ha {s['label']}{share}\n"
+        f"  {s['tiles']:,} tiles in zones {', '.join(s['zones'])}, "
+        f"{len(s['rewritten']['tiles']):,} of them made now\n"
+        f"  {s['polygons']['patches']:,} patches of at least {s['min_area_ha']:g} ha, "
+        f"{s['polygons']['across_zones']:,} of them across zones\n"
+        f"  {result.folder}"
+    )
