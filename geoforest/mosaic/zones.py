@@ -182,7 +182,7 @@ class ZoneGrid:
         Each side lies on the first pixel edge at or after the multiple.
         """
         left, right = (math.ceil(n * TILE_M / self.size - 1e-6) for n in (across, across + 1))
-        top, bottom = (-math.floor(n * TILE_M / self.size + 1e-6) for n in (up + 1, up))
+        top, bottom = (-math.ceil(n * TILE_M / self.size - 1e-6) for n in (up + 1, up))
         return Window(top, left, bottom - top, right - left)
 
     def tiles(self, window: Window) -> list[tuple[int, int]]:
