@@ -6,6 +6,7 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,8 +31,9 @@ from geoforest.names import (
     MASK_NAME,
     MOSAIC_NAME,
     PROBABILITY_NAME,
+    style_name,
 )
-from geoforest.storage import exclusive_lock, read_json, writable, write_json
+from geoforest.storage import exclusive_lock, read_json, writable, write_durably, write_json
 from geoforest.types import Progress
 from geoforest.words import MosaicRule
 
@@ -298,6 +300,9 @@ def _zones(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
                 nodata=nodata,
             )
             paths[like] = path
+            if like != "count":
+                style = files("geoforest") / "styles" / style_name(name)
+                write_durably(path.with_suffix(".qml"), style.read_bytes())
         found[zone] = ZoneRasters(
             grid,
             window,
