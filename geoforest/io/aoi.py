@@ -84,10 +84,8 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
         When the file is no vector file, has no CRS or no polygon, or lies beside the scene.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file (--aoi)")
     try:
-        frame = _read_polygons(path)
+        frame = read_polygons(path)
         digest = hashlib.sha256(frame.crs.to_wkt().encode() + b"".join(frame.to_wkb())).hexdigest()
         bounds = shapely.box(*scene.bounds)
         near = _in_crs(frame.make_valid(), bounds, scene.crs, max(scene.shape))
@@ -119,24 +117,26 @@ def outline_in(path: str | Path, box: BaseGeometry, crs: Any, n_px: int) -> Base
     -------
     shapely geometry or None
         None where the box lies beside them.
+    """
+    near = _in_crs(polygons.make_valid(), box, crs, n_px)
+    found = shapely.intersection(near.make_valid().union_all(), box)
+    return found if found.area else None
+
+
+def read_polygons(path: str | Path) -> geopandas.GeoSeries:
+    """Read the polygons of a vector file, of its first layer that has geometries.
 
     Raises
     ------
     InputError
-        As :func:`read_aoi` does.
+        When the file is no vector file, has no CRS or no polygon.
     """
-    path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file (--aoi)")
-    polygons = _in_crs(_read_polygons(path).make_valid(), box, crs, n_px)
-    found = shapely.intersection(polygons.make_valid().union_all(), box)
-    return found if found.area else None
-
-
-def _read_polygons(path: Path) -> geopandas.GeoSeries:
     import geopandas
     import pyogrio
 
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file (--aoi)")
     try:
         layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
         frame = geopandas.read_file(path, layer=layers[0]) if layers else None

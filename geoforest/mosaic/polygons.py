@@ -153,6 +153,10 @@ def make_polygons(
     Rewritten
     dict
         ``patches``, ``polygons``, ``pieces``, ``across_zones``.
+
+    Notes
+    -----
+    A hole that a border of zones runs through is not filled, however small.
     """
     rewritten = Rewritten()
     with ExitStack() as held:
@@ -166,14 +170,15 @@ def make_polygons(
         numbers = {int(one) for some in joined.values() for one in some.patch_id}
         known = _Whole({number: _Patch() for number in numbers})
         spools: dict[Zone, Path] = {}
-        patches: set[int] = set()
+        n_patches = 0
         for zone, rasters in sorted(zones.items()):
             stream = streams[zone]
             stream.add_elsewhere(joined[zone].first, joined[zone].elsewhere)
             spools[zone] = folder / f".{zone.name}.spool.parquet"
             held.callback(spools[zone].unlink, missing_ok=True)
             frames = _watched(_at_home(stream.frames(), rasters, joined[zone]), zone, known, rules)
-            write_polygons(_noting(frames, patches), spools[zone])
+            write_polygons(frames, spools[zone])
+            n_patches += stream.counts().patches
             stream.close()
         merged = _merged(known.across)
         n_polygons = 0
@@ -185,11 +190,12 @@ def make_polygons(
                 rewritten.zones.append(zone.name)
             n_polygons += sum(counted)
         n_pieces = _write_pieces(zones, folder, rules, joined, known, rewritten)
+    several = [len(patch.area_ha) for patch in known.across.values() if len(patch.area_ha) > 1]
     facts = {
-        "patches": len(patches),
+        "patches": n_patches - sum(several) + len(several),
         "polygons": n_polygons,
         "pieces": n_pieces,
-        "across_zones": sum(len(patch.area_ha) > 1 for patch in known.across.values()),
+        "across_zones": len(several),
     }
     return rewritten, facts
 
@@ -263,8 +269,10 @@ def _clipped(
     cut["perimeter_m"] = _perimeters(cut)
     rest = np.ones(len(frame), np.bool_)
     rest[crossing] = False
-    made = pd.concat([frame[rest], cut], ignore_index=True)
-    return made, np.concatenate([whole[rest], before])
+    places = np.concatenate([np.flatnonzero(rest), source])
+    order = np.argsort(places, kind="stable")
+    made = pd.concat([frame[rest], cut], ignore_index=True).iloc[order].reset_index(drop=True)
+    return made, np.concatenate([whole[rest], before])[order]
 
 
 def _crossing(bounds: NDArray[np.float64], zone: Zone) -> Numbers:
@@ -306,14 +314,6 @@ def _watched(
                 patch.rows.append((zone, row.assign(whole=[whole[place]])))
             else:
                 patch.rows.clear()
-        yield frame
-
-
-def _noting(
-    frames: Iterator[geopandas.GeoDataFrame], patches: set[int]
-) -> Iterator[geopandas.GeoDataFrame]:
-    for frame in frames:
-        patches.update(frame["patch_id"].unique().tolist())
         yield frame
 
 
@@ -423,25 +423,45 @@ def _write_pieces(
     rewritten: Rewritten,
 ) -> int:
     """Cut all patches at tiles, a GeoParquet each, and tell in a table whose pieces they are."""
-    table = []
     wanted = set()
     (folder / PIECES_NAME).mkdir(exist_ok=True)
-    for zone, rasters in sorted(zones.items()):
-        for name, frame in _by_tile(rasters, rules, folder, joined[zone]):
-            wanted.add(f"{name}.parquet")
-            whole = known.put_right(frame)[["piece_id", "patch_id", "patch_area_ha"]]
-            table.append(whole.assign(tile=name))
-            path = folder / PIECES_NAME / f"{name}.parquet"
-            own = frame.drop(columns=["patch_id", "patch_area_ha"])
-            if _replaced(path, partial(write_polygons, [own])):
-                rewritten.pieces.append(name)
+
+    def tables() -> Iterator[pd.DataFrame]:
+        for zone, rasters in sorted(zones.items()):
+            for name, frame in _by_tile(rasters, rules, folder, joined[zone]):
+                wanted.add(f"{name}.parquet")
+                own = frame.drop(columns=["patch_id", "patch_area_ha"])
+                path = folder / PIECES_NAME / f"{name}.parquet"
+                if _replaced(path, partial(write_polygons, [own])):
+                    rewritten.pieces.append(name)
+                whole = known.put_right(frame)[["piece_id", "patch_id", "patch_area_ha"]]
+                yield whole.assign(tile=name)
+
+    counted: list[int] = []
+    rewritten.table = _replaced(folder / TABLE_NAME, partial(_write_table, tables(), counted))
     for path in (folder / PIECES_NAME).glob("*.parquet"):
         if path.name not in wanted:
             path.unlink()
             rewritten.pieces.append(path.stem)
-    pieces = pd.concat(table, ignore_index=True)
-    rewritten.table = _replaced(folder / TABLE_NAME, partial(pieces.to_parquet, index=False))
-    return len(pieces)
+    return sum(counted)
+
+
+def _write_table(tables: Iterator[pd.DataFrame], counted: list[int], path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    schema = pyarrow.schema(
+        {
+            "piece_id": pyarrow.int64(),
+            "patch_id": pyarrow.int64(),
+            "patch_area_ha": pyarrow.float64(),
+            "tile": pyarrow.string(),
+        }
+    )
+    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for table in tables:
+            counted.append(len(table))
+            writer.write_table(pyarrow.Table.from_pandas(table, schema, preserve_index=False))
 
 
 def _by_tile(

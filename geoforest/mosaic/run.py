@@ -13,10 +13,11 @@ from typing import Any, get_args
 import rasterio
 import shapely
 from distributed import Client, as_completed
+from distributed.scheduler import KilledWorker
 
 from geoforest import __version__
 from geoforest.cluster import Cluster, gpu_workers
-from geoforest.errors import InputError, OutputError
+from geoforest.errors import IncompleteError, InputError, OutputError
 from geoforest.grid import Window
 from geoforest.io.vrt import write_vrt
 from geoforest.mosaic.catalogue import write_catalogue
@@ -146,13 +147,15 @@ def _check_target(folder: Path) -> None:
 
 def _outline(path: str | Path) -> Callable[[ZoneGrid, Window], bytes | None]:
     """Area of interest in the CRS of any zone, cut to a tile; None where it lies beside it."""
-    from geoforest.io.aoi import outline_in
+    from geoforest.io.aoi import outline_in, read_polygons
+
+    polygons = read_polygons(path)
 
     def of_tile(grid: ZoneGrid, window: Window) -> bytes | None:
         transform = grid.transform(window)
         height, width = window.shape
         box = shapely.box(*(transform @ (0, height)), *(transform @ (width, 0)))
-        found = outline_in(path, box, rasterio.CRS.from_epsg(grid.zone.epsg), max(window.shape))
+        found = outline_in(polygons, box, rasterio.CRS.from_epsg(grid.zone.epsg), max(window.shape))
         if found is None:
             return None
         wkb: bytes = shapely.to_wkb(found)
@@ -258,7 +261,13 @@ def _computed(
             running.add(future)
         future = next(running)
         name = names.pop(future.key)
-        yield name, future.result()
+        try:
+            yield name, future.result()
+        except KilledWorker as error:
+            raise IncompleteError(
+                f"{where / name}: workers died of it, of too little memory perhaps; the same "
+                "command goes on from there"
+            ) from error
 
 
 def _drop_others(jobs: list[TileJob], folder: Path) -> list[str]:
