@@ -101,13 +101,15 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
     return AreaOfInterest(geometry, scene.transform, digest)
 
 
-def outline_in(path: str | Path, box: BaseGeometry, crs: Any, n_px: int) -> BaseGeometry | None:
-    """Bring the polygons of a vector file to a CRS and cut them to a box there.
+def outline_in(
+    polygons: geopandas.GeoSeries, box: BaseGeometry, crs: Any, n_px: int
+) -> BaseGeometry | None:
+    """Bring polygons to a CRS and cut them to a box there.
 
     Parameters
     ----------
-    path
-        Of the file.
+    polygons
+        See :func:`read_polygons`.
     box, crs
         The box and its CRS.
     n_px
