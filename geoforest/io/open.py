@@ -44,8 +44,8 @@ def open_scene(
     Parameters
     ----------
     path
-        A Sentinel-2 product (see :data:`_PRODUCTS`), a raster that GDAL opens, or a folder with
-        files such as ``B02.tif`` ... ``B08.tif``.
+        A Sentinel-2 product (see :mod:`geoforest.io.safe`), a raster that GDAL opens, or a folder
+        with files such as ``B02.tif`` ... ``B08.tif``.
     wanted
         Bands the model needs, in its order, such as ``("B04", "B03", "B02", "B08")``.
     bands

@@ -26,6 +26,7 @@ _MAGIC: Final = (
     *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
     *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
 )
+_SIDECARS: Final = (".aux.xml", ".aux", ".msk", ".ovr")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ def read_safe(location: str) -> Product:
     layers, tile = find_layers(location, files.names, metadata, place.granule)
     for name in layers.values():
         _check_format(files, name)
+        if place.container.is_file():
+            _check_alone(files, name)
     paths = {layer: files.path(name) for layer, name in layers.items()}
     scene_classification = paths.pop("SCL", None)
     return Product(
@@ -215,6 +218,20 @@ def _check_format(files: ProductFiles, name: str) -> None:
     # GDAL goes by content, not by name: what is a virtual raster inside would open any file.
     if not files.start(name, 12).startswith(_MAGIC):
         raise SceneError(f"{files.path(name)}: is neither JPEG 2000 nor TIFF inside")
+
+
+def _check_alone(files: ProductFiles, name: str) -> None:
+    """Refuse what GDAL reads beside an image, and which may name any file or address.
+
+    In a folder it is most likely the user's own, such as statistics that QGIS keeps.
+    """
+    stem = name.rpartition(".")[0].lower()
+    for other in files.names:
+        if other.lower().startswith(f"{stem}.") and other.lower().endswith(_SIDECARS):
+            raise SceneError(
+                f"{files.path(other)}: no product has such a file, and GDAL would go where it "
+                "says; pack the archive again without it"
+            )
 
 
 def _offsets(xml: str, bands: Iterable[str], metadata: ProductMetadata) -> dict[str, float]:

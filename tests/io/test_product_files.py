@@ -147,6 +147,15 @@ def test_no_product_in_it(tmp_path):
     refused(archive, "has no product metadata")
 
 
+@pytest.mark.parametrize("suffix", [".jp2.ovr", ".jp2.aux.xml", ".JP2.MSK", ".aux"])
+def test_file_beside_an_image_that_names_others(archive, suffix):
+    """GDAL would open an overview or mask there, even one that reads a file of this machine."""
+    image = open_scene(archive, wanted=BANDS).bands[0].path.removeprefix(f"/vsizip/{archive}/")
+    with zipfile.ZipFile(archive, "a") as target:
+        target.writestr(image.removesuffix(".jp2") + suffix, "<VRTDataset/>")
+    refused(archive, "no product has such a file")
+
+
 def test_nothing_is_unpacked(archive, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     open_scene(archive, wanted=BANDS)
