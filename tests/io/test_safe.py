@@ -144,12 +144,32 @@ class TestRead:
     def test_files_that_the_xml_lists_come_before_others(self, safe, dn):
         image = Path(read_safe(str(safe)).bands["B04"])
         write_band(image.with_name("T20LMR_mine_B04_10m.jp2"), dn[1])
-        image.with_name("._T20LMR_20230804T142741_B03_10m.jp2").write_text("of macOS")
         assert read_safe(str(safe)).bands["B04"] == str(image)
 
     def test_images_that_the_xml_names_otherwise_are_found(self, safe, dn):
+        for image in read_safe(str(safe)).bands.values():
+            Path(image).with_name(f"._{Path(image).name}").write_text("of macOS")
         change(safe / "MTD_MSIL2A.xml", "20230804T142741_B", "20230804T000000_B")
         assert (read(open_scene(safe, wanted=BANDS), WHOLE)[0] == dn).all()
+
+    def test_a_tile_as_buckets_have_it(self, safe, dn, tmp_path):
+        tile = tmp_path / "0"
+        for layer, image in {**read_safe(str(safe)).bands, "SCL": None}.items():
+            folder = "R20m" if layer in {"B8A", "SCL"} else "R10m"
+            (tile / folder).mkdir(parents=True, exist_ok=True)
+            image = image or open_scene(safe, wanted=BANDS).scene_classification
+            shutil.copy(image, tile / folder / f"{layer}.jp2")
+        # Neither the coarser band nor the preview is taken.
+        for folder in ("R20m", "preview"):
+            write_band(tile / folder / "B04.jp2", dn[0, ::2, ::2], 20)
+        for name in ("metadata.xml", "tileInfo.json"):
+            (tile / name).write_text("")
+        shutil.copy(safe / "MTD_MSIL2A.xml", tile / "product_metadata.xml")
+        scene = open_scene(tile, wanted=BANDS)
+        assert scene.scene_id == "0"
+        assert scene.facts["product_id"] == NAME
+        assert scene.scene_classification == str(tile / "R20m" / "SCL.jp2")
+        assert (read(scene, WHOLE)[0] == dn).all()
 
 
 class TestPlaces:
@@ -375,6 +395,9 @@ class TestMetadata:
         assert scene.facts["processing_baseline"] == "99.99"
         assert scene.offset == (-0.1,) * 4
         assert scene.notes == ()
+        # Whether the toolbox adds one depends on its version.
+        root = make_safe(tmp_path / "old", dn, baseline="99.99")
+        assert open_scene(root, wanted=BANDS).notes == ()
 
     @pytest.mark.parametrize("baseline", [None, "new"])
     def test_no_baseline_is_told(self, tmp_path, dn, baseline):
