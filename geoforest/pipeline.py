@@ -111,7 +111,8 @@ def map_scene(
     Parameters
     ----------
     scene
-        A raster that GDAL opens, or a folder with one file a band.
+        A raster that GDAL opens, a folder with one file a band, or a Sentinel-2 product: a SAFE
+        folder or its zip archive.
     out
         Folder; products go to ``out/<scene id>``.
     progress

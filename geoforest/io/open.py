@@ -17,6 +17,7 @@ from geoforest.errors import SceneError
 from geoforest.io.geotiff import absolute, files_behind, is_virtual
 from geoforest.io.product import Product
 from geoforest.io.raster import open_raster
+from geoforest.io.safe import is_safe, read_safe, safe_name
 from geoforest.predict import Factor
 from geoforest.scene import BandSource, Scene, band_name, processing_level, sensing_time
 
@@ -43,8 +44,8 @@ def open_scene(
     Parameters
     ----------
     path
-        A Sentinel-2 product (see :data:`_PRODUCTS`), a raster that GDAL opens, or a folder with
-        files such as ``B02.tif`` ... ``B08.tif``.
+        A Sentinel-2 product (see :mod:`geoforest.io.safe`), a raster that GDAL opens, or a folder
+        with files such as ``B02.tif`` ... ``B08.tif``.
     wanted
         Bands the model needs, in its order, such as ``("B04", "B03", "B02", "B08")``.
     bands
@@ -109,7 +110,9 @@ def read_product(location: str) -> Product | None:
 
 
 # How to tell a product of some packaging, and how to read it.
-_PRODUCTS: tuple[tuple[Callable[[str], bool], Callable[[str], Product]], ...] = ()
+_PRODUCTS: tuple[tuple[Callable[[str], bool], Callable[[str], Product]], ...] = (
+    (is_safe, read_safe),
+)
 
 
 def _own(
@@ -137,7 +140,9 @@ def _completed(scene: Scene, product: Product) -> Scene:
 
 
 def scene_name(path: str | Path) -> str:
-    """Id of a scene that is given no other: the file's stem, or the folder's name."""
+    """Id of a scene given no other: the product's, the file's stem, or the folder's name."""
+    if (product := safe_name(os.fspath(path))) is not None:
+        return product
     path = Path(path)
     return path.resolve().name if path.is_dir() else path.stem
 

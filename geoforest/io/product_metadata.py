@@ -1,0 +1,191 @@
+"""What the XML of a Sentinel-2 product says: scale and offset by band, time, orbit, tile, files."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+from xml.etree.ElementTree import ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from geoforest.errors import SceneError
+
+# One tile has 55 kB of it.
+MAX_XML_BYTES: Final = 8 << 20
+# The order of band ids, where the XML does not tell it.
+_BANDS: Final = (
+    *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"),
+)
+# Names of the same things, of today and before October 2018.
+_QUANTIFICATION: Final = {
+    "L1C": ("QUANTIFICATION_VALUE",),
+    "L2A": ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE"),
+}
+_OFFSET: Final = {"L1C": "RADIO_ADD_OFFSET", "L2A": "BOA_ADD_OFFSET"}
+_ROOT: Final = re.compile(r"Level-(1C|2A)_User_Product")
+_BASELINE: Final = re.compile(r"\d\d\.\d\d")
+_PRODUCT_ID: Final = re.compile(r"([A-Za-z0-9_-]{1,100})(?:\.SAFE)?")
+_TILE: Final = re.compile(r"_T(\d\d[A-Z]{3})(?=_|$)")
+
+
+@dataclass(frozen=True)
+class ProductMetadata:
+    """What ``MTD_MSIL2A.xml`` says, or its like.
+
+    Attributes
+    ----------
+    level
+        ``L1C`` or ``L2A``.
+    quantification
+        Reflectance is ``(dn + add_offset) / quantification``.
+    add_offset
+        By band; 0 where the XML has no offsets, as before baseline 04.00.
+    nodata
+        The special value ``NODATA``.
+    acquired
+        Start of the datatake, which is the first time in a product's name; UTC.
+    product_id, processing_baseline, orbit, cloud_percent
+        None where the XML does not tell, or tells nonsense. The orbit is the relative one.
+    tiles
+        MGRS tiles of its granules, such as ``20LMR``.
+    images
+        Names of image files below the product's root, without suffix.
+    """
+
+    level: str
+    quantification: float
+    add_offset: Mapping[str, float]
+    nodata: float | None
+    acquired: datetime | None
+    product_id: str | None
+    processing_baseline: str | None
+    orbit: int | None
+    cloud_percent: float | None
+    tiles: frozenset[str]
+    images: tuple[str, ...]
+
+
+def parse_product_metadata(xml: bytes, name: str) -> ProductMetadata:
+    """Parse the metadata of a product; entities and document types are refused.
+
+    Parameters
+    ----------
+    xml
+        At most :data:`MAX_XML_BYTES`.
+    name
+        For messages.
+
+    Raises
+    ------
+    SceneError
+        When it is broken, of something else, or lacks what scales its numbers.
+    """
+    try:
+        root = fromstring(xml, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, LookupError, ValueError) as error:
+        raise SceneError(f"{name}: broken or foul XML ({error!s:.80})") from error
+    kind = _ROOT.fullmatch(_local(root))
+    if kind is None:
+        raise SceneError(
+            f"{name}: is {_local(root)!r:.80}; the metadata of a Sentinel-2 product of level 1C or "
+            "2A was wanted"
+        )
+    level = f"L{kind[1]}"
+    elements: dict[str, list[Any]] = {}
+    for element in root.iter():
+        elements.setdefault(_local(element), []).append(element)
+
+    def text(*tags: str) -> str | None:
+        found = (element.text for tag in tags for element in elements.get(tag, ()))
+        return next((value.strip() for value in found if value), None)
+
+    baseline, uri = text("PROCESSING_BASELINE"), text("PRODUCT_URI", f"PRODUCT_URI_{level[1:]}")
+    orbit, product_id = _number(text("SENSING_ORBIT_NUMBER")), _PRODUCT_ID.fullmatch(uri or "")
+    granules = [*elements.get("Granule", ()), *elements.get("Granules", ())]
+    tiles = (_TILE.search(granule.get("granuleIdentifier", "")) for granule in granules)
+    images = [*elements.get("IMAGE_FILE", ()), *elements.get(f"IMAGE_FILE_{level[1:]}", ())]
+    return ProductMetadata(
+        level=level,
+        quantification=_quantification(name, level, text(*_QUANTIFICATION[level])),
+        add_offset=_add_offset(name, elements.get(_OFFSET[level], ()), _band_ids(elements)),
+        nodata=_nodata(elements.get("Special_Values", ())),
+        acquired=_time(text("DATATAKE_SENSING_START")),
+        product_id=product_id[1] if product_id else None,
+        processing_baseline=baseline if _BASELINE.fullmatch(baseline or "") else None,
+        orbit=int(orbit) if orbit is not None else None,
+        cloud_percent=_number(text("Cloud_Coverage_Assessment")),
+        tiles=frozenset(tile[1] for tile in tiles if tile),
+        images=tuple(element.text.strip() for element in images if element.text),
+    )
+
+
+def _local(element: Any) -> str:
+    """Name of an element without its namespace, which changed with the years."""
+    return str(element.tag).rpartition("}")[2]
+
+
+def _quantification(name: str, level: str, text: str | None) -> float:
+    value = _number(text)
+    if value is None or value <= 0:
+        raise SceneError(
+            f"{name}: its {_QUANTIFICATION[level][0]} is {text!r:.80}; a number above 0 was "
+            "wanted, without which its pixels have no meaning"
+        )
+    return value
+
+
+def _band_ids(elements: Mapping[str, list[Any]]) -> dict[str, str]:
+    """Map band ids to bands."""
+    told = {
+        element.get("bandId", ""): _band(element.get("physicalBand", ""))
+        for element in elements.get("Spectral_Information", ())
+    }
+    return told or {str(index): band for index, band in enumerate(_BANDS)}
+
+
+def _band(physical: str) -> str:
+    """``B1`` is ``B01``."""
+    return f"B0{physical[1:]}" if len(physical) == 2 else physical
+
+
+def _add_offset(name: str, offsets: Any, band_ids: Mapping[str, str]) -> dict[str, float]:
+    found = {}
+    for element in offsets:
+        band, value = band_ids.get(element.get("band_id", "")), _number(element.text)
+        if band is None or value is None:
+            raise SceneError(
+                f"{name}: {_local(element)} is {element.text!r:.80} for band id "
+                f"{element.get('band_id')!r:.80}; a number for a known band was wanted"
+            )
+        found[band] = value
+    # Either all bands have one, or none has.
+    return found or dict.fromkeys(_BANDS, 0.0)
+
+
+def _nodata(special: Any) -> float | None:
+    for element in special:
+        told = {_local(child): (child.text or "").strip() for child in element}
+        if told.get("SPECIAL_VALUE_TEXT") == "NODATA":
+            return _number(told.get("SPECIAL_VALUE_INDEX"))
+    return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _time(text: str | None) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
