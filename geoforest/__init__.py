@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from geoforest.change import ChangeResult, map_change
     from geoforest.models.registry import load_model
     from geoforest.mosaic.run import MosaicResult, mosaic_maps
     from geoforest.pipeline import MapResult, SceneFailure, map_scene, map_scenes
     from geoforest.stored import vectorize, vectorize_to_file
 
 __all__ = [
+    "ChangeResult",
     "MapResult",
     "MosaicResult",
     "SceneFailure",
     "__version__",
     "load_model",
+    "map_change",
     "map_scene",
     "map_scenes",
     "mosaic_maps",
@@ -30,10 +33,12 @@ __all__ = [
 ]
 
 _WHERE = {
+    "ChangeResult": "geoforest.change",
     "MapResult": "geoforest.pipeline",
     "MosaicResult": "geoforest.mosaic.run",
     "SceneFailure": "geoforest.pipeline",
     "load_model": "geoforest.models.registry",
+    "map_change": "geoforest.change",
     "map_scene": "geoforest.pipeline",
     "map_scenes": "geoforest.pipeline",
     "mosaic_maps": "geoforest.mosaic.run",

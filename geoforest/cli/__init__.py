@@ -11,6 +11,7 @@ import typer
 from geoforest import __version__
 from geoforest.cli import (
     bench,
+    change,
     data,
     demo,
     evaluate,
@@ -32,7 +33,19 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, map_, mosaic, status, vectorize, verify, train, sweep, evaluate, bench):
+for command in (
+    demo,
+    map_,
+    mosaic,
+    change,
+    status,
+    vectorize,
+    verify,
+    train,
+    sweep,
+    evaluate,
+    bench,
+):
     command.register(app)
 app.add_typer(model.app, name="model")
 app.add_typer(data.app, name="data")

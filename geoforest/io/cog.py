@@ -43,7 +43,6 @@ class _Look:
 
 # The last bits of a probability are noise, on which zlib's default effort takes twice the time of
 # its first level and gains five percent; a mask it makes a third smaller, in no more time.
-_MASK = _Look("MODE", level=6, colours=COLOURS)
 _PROBABILITY = _Look("AVERAGE", level=1, scale=1 / PROBABILITY_STEPS)
 _COUNT = _Look("MODE", level=6, nodata=0)
 _PERCENT = _Look("AVERAGE", level=6)
@@ -143,8 +142,8 @@ class CogWriter:
             raise WriteError(f"{self.path}: cannot be written ({error})") from error
 
 
-class MaskWriter(CogWriter):
-    """A mask: colour table, MODE overviews, and category names beside it.
+class ClassWriter(CogWriter):
+    """Codes of classes: colour table, MODE overviews, and names of the classes beside it.
 
     The names go to ``path`` + ``.aux.xml``, where GDAL and QGIS look.
 
@@ -152,6 +151,8 @@ class MaskWriter(CogWriter):
     ----------
     path
         File to make.
+    names, colours
+        Of each code; RGBA.
     shape, crs, transform
         The grid.
     tags
@@ -164,15 +165,25 @@ class MaskWriter(CogWriter):
     """
 
     def __init__(
-        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
+        self,
+        path: Path,
+        names: Mapping[int, str],
+        colours: Mapping[int, tuple[int, int, int, int]],
+        *,
+        shape: Shape,
+        crs: CRS,
+        transform: Affine,
+        tags: Mapping[str, str],
     ) -> None:
-        super().__init__(path, _MASK, shape=shape, crs=crs, transform=transform, tags=tags)
+        self._names = names
+        look = _Look("MODE", level=6, colours=colours)
+        super().__init__(path, look, shape=shape, crs=crs, transform=transform, tags=tags)
 
     def finish(self) -> None:
         """Make the file, and the one beside it."""
         super().finish()
         names = "".join(
-            f"<Category>{escape(CATEGORIES.get(code, ''))}</Category>"
+            f"<Category>{escape(self._names.get(code, ''))}</Category>"
             for code in range(NO_OBSERVATION + 1)
         )
         with self._gdal():
@@ -181,6 +192,17 @@ class MaskWriter(CogWriter):
                 "</PAMRasterBand></PAMDataset>\n",
                 encoding="utf-8",
             )
+
+
+class MaskWriter(ClassWriter):
+    """A mask: see :class:`ClassWriter`, whose parameters it has but names and colours."""
+
+    def __init__(
+        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
+    ) -> None:
+        super().__init__(
+            path, CATEGORIES, COLOURS, shape=shape, crs=crs, transform=transform, tags=tags
+        )
 
 
 class ProbabilityWriter(CogWriter):

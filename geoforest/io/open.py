@@ -285,7 +285,7 @@ def _describe(
         scale=scale,
         offset=offset,
         zero_is_nodata=zero_is_nodata,
-        acquired=_acquired(path, first),
+        acquired=sensing_time(scene_id) or _acquired(path, first),
         processing_level=next(filter(None, map(processing_level, _product_ids(path))), None),
         files=tuple(map(_stamp, files)),
         notes=notes,

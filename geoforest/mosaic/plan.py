@@ -14,11 +14,11 @@ import rasterio
 from rasterio.errors import RasterioIOError
 
 from geoforest.errors import InputError
+from geoforest.finished import FinishedMap, read_finished
 from geoforest.grid import Window
 from geoforest.io.raster import open_raster
 from geoforest.mosaic.zones import Zone, ZoneGrid, common
-from geoforest.names import JOB_NAME, PROBABILITY_NAME, SUMMARY_NAME
-from geoforest.storage import read_json
+from geoforest.names import JOB_NAME
 from geoforest.types import Shape
 from geoforest.words import MosaicRule
 
@@ -33,35 +33,30 @@ class Map:
 
     Attributes
     ----------
-    scene_id
-    path
-        Its stored probability.
-    sha256
-        Of that file.
+    made
+        What it is.
     grid
         Of its zone.
     window
         Its pixels in the grid.
     shift_m
         How far it was moved, to the right and down, to fit the grid; (0, 0) as a rule.
-    acquired
-        ISO time of acquisition, or an empty text.
-    observed_percent
-        Share of its pixels that were seen.
-    model, threshold
-        Id of the model, and the threshold of the mask.
     """
 
-    scene_id: str
-    path: Path
-    sha256: str
+    made: FinishedMap
     grid: ZoneGrid
     window: Window
     shift_m: tuple[float, float]
-    acquired: str
-    observed_percent: float
-    model: str
-    threshold: float
+
+    @property
+    def scene_id(self) -> str:
+        """Of the scene."""
+        return self.made.scene_id
+
+    @property
+    def path(self) -> Path:
+        """Its stored probability."""
+        return self.made.probability
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ class TileJob:
             "size": self.grid.size,
             "tile": self.name,
             "maps": [
-                [one.scene_id, one.sha256, one.window.row_off, one.window.col_off]
+                [one.scene_id, one.made.sha256, one.window.row_off, one.window.col_off]
                 for one in self.maps
             ],
             "rule": self.rule,
@@ -135,34 +130,12 @@ def read_map(folder: str | Path) -> Map:
     InputError
         When it is no finished map with a probability, or does not lie on a UTM grid.
     """
-    folder = Path(folder)
-    path = folder / PROBABILITY_NAME
-    job, summary = read_json(folder / JOB_NAME), read_json(folder / SUMMARY_NAME)
-    if job is None or summary is None or PROBABILITY_NAME not in job.get("outputs", {}):
-        raise InputError(
-            f"{folder}: no finished map with {PROBABILITY_NAME}; an output folder of geoforest map "
-            "was wanted"
-        )
-    recorded = job["outputs"][PROBABILITY_NAME]
+    made = read_finished(folder)
     try:
-        if path.stat().st_size != recorded["bytes"]:
-            raise InputError(f"{path}: is not the file that {JOB_NAME} names; see geoforest verify")
-        with open_raster(path) as source:
-            grid, window, shift = _placed(source, path)
-    except (OSError, RasterioIOError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    return Map(
-        scene_id=job["scene_id"],
-        path=path.absolute(),
-        sha256=recorded["sha256"],
-        grid=grid,
-        window=window,
-        shift_m=shift,
-        acquired=summary["acquired"] or "",
-        observed_percent=summary["observed_percent"],
-        model=job["model"],
-        threshold=job["threshold"],
-    )
+        with open_raster(made.probability) as source:
+            return Map(made, *_placed(source, made.probability))
+    except RasterioIOError as error:
+        raise InputError(f"{made.probability}: cannot be read ({error})") from error
 
 
 def _placed(
@@ -219,15 +192,15 @@ def check_together(maps: Sequence[Map], *, threshold: float | None, mixed: bool)
                 f"{one.path}: pixels of {one.grid.size:g} m, those of {first.path} have "
                 f"{first.grid.size:g} m; one size was wanted"
             )
-        if one.model != first.model and not mixed:
+        if one.made.model != first.made.model and not mixed:
             raise InputError(
-                f"{one.path}: made by model {one.model}, {first.path} by {first.model}; one model "
-                "was wanted, or --mixed-models"
+                f"{one.path}: made by model {one.made.model}, {first.path} by "
+                f"{first.made.model}; one model was wanted, or --mixed-models"
             )
-        if one.threshold != first.threshold and threshold is None:
+        if one.made.threshold != first.made.threshold and threshold is None:
             raise InputError(
-                f"{one.path}: threshold {one.threshold:g}, that of {first.path} is "
-                f"{first.threshold:g}; give the one to apply with --threshold"
+                f"{one.path}: threshold {one.made.threshold:g}, that of {first.path} is "
+                f"{first.made.threshold:g}; give the one to apply with --threshold"
             )
     return [
         f"{one.scene_id}: its grid was moved by {one.shift_m[0]:+.1f} m to the right and "
@@ -275,9 +248,9 @@ def in_order(maps: Iterable[Map], rule: MosaicRule) -> tuple[Map, ...]:
     """Sort maps so that the one whose value is taken comes first; ties by scene id."""
     if rule == "latest":
         by_name = sorted(maps, key=lambda one: one.scene_id)
-        return tuple(sorted(by_name, key=lambda one: one.acquired, reverse=True))
+        return tuple(sorted(by_name, key=lambda one: one.made.acquired, reverse=True))
     if rule == "clearest":
-        return tuple(sorted(maps, key=lambda one: (-one.observed_percent, one.scene_id)))
+        return tuple(sorted(maps, key=lambda one: (-one.made.observed_percent, one.scene_id)))
     return tuple(sorted(maps, key=lambda one: one.scene_id))
 
 

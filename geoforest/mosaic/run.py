@@ -118,8 +118,8 @@ def mosaic_maps(
         raise InputError(f"--rule {rule!r}: one of {', '.join(get_args(MosaicRule))} was wanted")
     read = [read_map(folder) for given in maps for folder in map_folders(given)]
     notes = check_together(read, threshold=threshold, mixed=mixed_models)
-    chosen = read[0].threshold if threshold is None else threshold
-    model = ", ".join(sorted({one.model for one in read}))
+    chosen = read[0].made.threshold if threshold is None else threshold
+    model = ", ".join(sorted({one.made.model for one in read}))
     outline = _outline(aoi) if aoi is not None else None
     jobs = plan_tiles(read, rule=rule, threshold=chosen, model=model, aoi=outline)
     if not jobs:

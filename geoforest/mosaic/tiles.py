@@ -129,7 +129,7 @@ def _make(job: TileJob, folder: Path) -> dict[str, Any]:
         "pixels": {name: int(pixels[code]) for name, code in names.items()},
         "hectares": {name: float(areas[code]) / 1e4 for name, code in names.items()},
         "scenes": [one.scene_id for one in job.maps],
-        "acquired": sorted({one.acquired for one in job.maps if one.acquired}),
+        "acquired": sorted({one.made.acquired for one in job.maps if one.made.acquired}),
     }
 
 

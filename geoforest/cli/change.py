@@ -1,0 +1,65 @@
+"""``geoforest change``: forest lost and gained between two maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geoforest.cli._shared import AsJson, MaxVertices, MinAreaHa, print_json, say
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("change", no_args_is_help=True)(change_command)
+
+
+def change_command(
+    earlier: Annotated[Path, typer.Argument(help="Output folder of map, of the earlier date.")],
+    later: Annotated[Path, typer.Argument(help="Of the later date, on the same grid.")],
+    out: Annotated[Path, typer.Option(help="Folder of the comparison.")],
+    margin: Annotated[
+        float,
+        typer.Option(
+            help="Change counts where both probabilities lie so far from the threshold; the rest "
+            "is uncertain."
+        ),
+    ] = 0.1,
+    threshold: Annotated[
+        float | None, typer.Option(help="For both; the maps' own by default.")
+    ] = None,
+    min_area_ha: MinAreaHa = 0.5,
+    max_vertices: MaxVertices = 100_000,
+    mixed_models: Annotated[
+        bool, typer.Option("--mixed-models", help="Compare maps of different models.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two maps of one ground: loss, gain, stable forest, what is uncertain.
+
+    **Example:** `geoforest change maps/2020 maps/2024 --out change`
+    """
+    from geoforest.change import map_change
+
+    result = map_change(
+        earlier,
+        later,
+        out,
+        margin=margin,
+        threshold=threshold,
+        min_area_ha=min_area_ha,
+        max_vertices=max_vertices,
+        mixed_models=mixed_models,
+    )
+    s = result.summary
+    for note in s["notes"]:
+        say(f"note: {note}")
+    if as_json:
+        print_json({"folder": str(result.folder), **s})
+        return
+    ha = s["hectares"]
+    print(
+        f"{ha['loss']:,.1f} ha lost, {ha['gain']:,.1f} ha gained, {ha['stable_forest']:,.1f} ha "
+        f"stable forest, {ha['uncertain']:,.1f} ha uncertain ({s['label']})\n  {result.folder}"
+    )

@@ -1,0 +1,71 @@
+"""A finished map on disk, as others build on it: mosaics, change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from geoforest.errors import InputError
+from geoforest.names import JOB_NAME, PROBABILITY_NAME, SUMMARY_NAME
+from geoforest.storage import read_json
+
+
+@dataclass(frozen=True)
+class FinishedMap:
+    """What ``geoforest map`` left in a folder.
+
+    Attributes
+    ----------
+    folder
+    scene_id
+    sha256
+        Of the stored probability.
+    acquired
+        ISO time of acquisition, or an empty text.
+    observed_percent
+        Share of its pixels that were seen.
+    model, threshold
+        Id of the model, and the threshold of the mask.
+    """
+
+    folder: Path
+    scene_id: str
+    sha256: str
+    acquired: str
+    observed_percent: float
+    model: str
+    threshold: float
+
+    @property
+    def probability(self) -> Path:
+        """The stored probability."""
+        return self.folder / PROBABILITY_NAME
+
+
+def read_finished(folder: str | Path) -> FinishedMap:
+    """Describe what ``geoforest map`` left in a folder.
+
+    Raises
+    ------
+    InputError
+        When it is no finished map with a probability, or that has changed its size since.
+    """
+    folder = Path(folder)
+    job, summary = read_json(folder / JOB_NAME), read_json(folder / SUMMARY_NAME)
+    if job is None or summary is None or PROBABILITY_NAME not in job.get("outputs", {}):
+        raise InputError(
+            f"{folder}: no finished map with {PROBABILITY_NAME}; an output folder of geoforest map "
+            "was wanted"
+        )
+    recorded, path = job["outputs"][PROBABILITY_NAME], folder / PROBABILITY_NAME
+    if not path.is_file() or path.stat().st_size != recorded["bytes"]:
+        raise InputError(f"{path}: is not the file that {JOB_NAME} names; see geoforest verify")
+    return FinishedMap(
+        folder=folder.absolute(),
+        scene_id=job["scene_id"],
+        sha256=recorded["sha256"],
+        acquired=summary["acquired"] or "",
+        observed_percent=summary["observed_percent"],
+        model=job["model"],
+        threshold=job["threshold"],
+    )
