@@ -220,7 +220,7 @@ def _expanded(scenes: list[str]) -> list[str]:
             if not named:
                 raise InputError(f"{scene[1:]}: names no scene; one a line was wanted")
             paths += named
-        elif glob.has_magic(scene) and not Path(scene).exists():
+        elif glob.has_magic(scene) and "://" not in scene and not Path(scene).exists():
             # Not Path.glob, which takes no absolute pattern.
             found = sorted(glob.glob(scene))  # noqa: PTH207
             if not found:
