@@ -148,6 +148,64 @@ def file_server() -> Iterator[FileServer]:
             thread.join()
 
 
+class S3Server:
+    """An S3 server that keeps account of what it is asked, and can fail or hang.
+
+    Attributes
+    ----------
+    address
+        URL.
+    asked
+        Method, path and query of every request.
+    busy
+        So many requests are answered with 503 first.
+    hang_at
+        A request for such a method and key hangs; ``hanging`` is set then, and ``go_on`` ends it.
+    """
+
+    def __init__(self) -> None:
+        from moto.server import DomainDispatcherApplication, create_backend_app
+
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self.address = ""
+        self.asked: list[tuple[str, str, str]] = []
+        self.busy = 0
+        self.hang_at: tuple[str, str] | None = None
+        self.hanging, self.go_on = Event(), Event()
+
+    def __call__(self, environment: dict[str, Any], start_response: Any) -> Any:
+        method, path = environment["REQUEST_METHOD"], environment["PATH_INFO"]
+        self.asked.append((method, path, environment["QUERY_STRING"]))
+        if self.busy:
+            self.busy -= 1
+            start_response("503 Slow Down", [("Content-Length", "0")])
+            return []
+        if self.hang_at and method == self.hang_at[0] and path.endswith(self.hang_at[1]):
+            self.hanging.set()
+            self.go_on.wait()
+        return self._moto(environment, start_response)
+
+
+@contextmanager
+def watched_s3_server() -> Iterator[S3Server]:
+    """Run an :class:`S3Server` on a free port."""
+    from moto.moto_server.threaded_moto_server import MotoRequestHandler
+    from werkzeug.serving import make_server
+
+    watched = S3Server()
+    server = make_server("127.0.0.1", 0, watched, threaded=True, request_handler=MotoRequestHandler)
+    watched.address = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield watched
+    finally:
+        watched.go_on.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
 @contextmanager
 def s3_server() -> Iterator[str]:
     """Run an S3 server on a free port and yield its address."""

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
 from fsspec import AbstractFileSystem
@@ -16,6 +16,7 @@ from fsspec.core import url_to_fs
 
 from geoforest.errors import DataError, InputError
 from geoforest.io.endpoint import fsspec_options
+from geoforest.storage import is_of_our_disk
 
 _Answer = TypeVar("_Answer")
 
@@ -124,14 +125,83 @@ class Place:
             raise DataError(f"{self}: is a folder, a file was wanted")
         return info["size"], version_in(info)
 
-    def _ask(self, question: Callable[[], _Answer]) -> _Answer:
+    def listing(self) -> dict[str, dict[str, Any]]:
+        """Ask the store what it tells of each file and folder in this folder, by name.
+
+        Raises
+        ------
+        DataError
+            As :meth:`children` does.
+        """
+        try:
+            found = self._ask(lambda: self.filesystem.ls(self.path, detail=True, refresh=True))
+        except FileNotFoundError:
+            return {}
+        return {PurePosixPath(one["name"]).name: one for one in found}
+
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Give the files of :meth:`listing`."""
+        return {name: one for name, one in self.listing().items() if one["type"] == "file"}
+
+    def write(self, data: bytes) -> None:
+        """Write a small file in one step.
+
+        Raises
+        ------
+        DataError
+            When it cannot be written.
+        """
+        self._change(lambda: self.filesystem.pipe_file(self.path, data))
+
+    def put(self, path: Path) -> None:
+        """Upload a file from disk, a large one in parts; it appears whole or not at all.
+
+        Raises
+        ------
+        DataError
+            When it cannot be written.
+        """
+        self._change(lambda: self.filesystem.put_file(str(path), self.path))
+
+    def get(self, path: Path) -> None:
+        """Download to a file on disk.
+
+        Raises
+        ------
+        DataError
+            When it is not there or cannot be read.
+        """
+        try:
+            self._ask(lambda: self.filesystem.get_file(self.path, str(path)))
+        except FileNotFoundError as error:
+            raise DataError(f"{self}: {_absence(error)}") from None
+
+    def remove(self) -> None:
+        """Remove a file.
+
+        Raises
+        ------
+        DataError
+            When it cannot be removed.
+        """
+        self._change(lambda: self.filesystem.rm_file(self.path))
+
+    def _change(self, change: Callable[[], None]) -> None:
+        try:
+            self._ask(change, "written to")
+        except FileNotFoundError as error:
+            raise DataError(f"{self}: {_absence(error)}") from None
+
+    def _ask(self, question: Callable[[], _Answer], what: str = "read") -> _Answer:
         try:
             return question()
         except FileNotFoundError:
             raise
         except Exception as error:  # the clients of the protocols raise many kinds
+            if is_of_our_disk(error):
+                raise
             # Without the cause: a traceback in a log would show it.
-            raise DataError(f"{self}: cannot be read {self._reason(error)}") from None
+            raise DataError(f"{self}: cannot be {what} {self._reason(error)}") from None
 
     def _reason(self, error: Exception) -> str:
         if "://" not in self.shown:
