@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from geoforest.errors import DataError, OutputError
+from geoforest.errors import DataError, OutputError, WriteError
 from geoforest.io.files import Place, open_place, version_in
 from geoforest.io.remote import is_url, shown
 from geoforest.models.cache import cache_digest, cache_folder
@@ -192,22 +192,22 @@ class _Bucket:
         return path if file_sha256(path) == recorded["sha256"] else None
 
     def remove(self, names: Iterable[str]) -> None:
-        with _as_output():
+        with _publishing():
             there = self.location.files()
             for name in names:
                 if name in there:
                     (self.location / name).remove()
 
     def take(self, path: Path) -> None:
-        with _as_output():
+        with _publishing():
             (self.location / path.name).put(path)
 
     def versions(self) -> dict[str, str]:
-        with _as_output():
+        with _publishing():
             return {name: version_in(one) for name, one in self.location.files().items()}
 
     def write(self, name: str, data: bytes) -> None:
-        with _as_output():
+        with _publishing():
             (self.location / name).write(data)
 
 
@@ -258,3 +258,11 @@ def _as_output() -> Iterator[None]:
         yield
     except DataError as error:
         raise OutputError(str(error)) from None
+
+
+@contextmanager
+def _publishing() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise WriteError(f"{error}; the same command uploads again") from None

@@ -159,6 +159,8 @@ class S3Server:
         Method, path and query of every request.
     busy
         So many requests are answered with 503 first.
+    denied
+        A key that may not be written to.
     hang_at
         A request for such a method and key hangs; ``hanging`` is set then, and ``go_on`` ends it.
     """
@@ -170,6 +172,7 @@ class S3Server:
         self.address = ""
         self.asked: list[tuple[str, str, str]] = []
         self.busy = 0
+        self.denied: str | None = None
         self.hang_at: tuple[str, str] | None = None
         self.hanging, self.go_on = Event(), Event()
 
@@ -179,6 +182,9 @@ class S3Server:
         if self.busy:
             self.busy -= 1
             start_response("503 Slow Down", [("Content-Length", "0")])
+            return []
+        if self.denied and method == "PUT" and path.endswith(self.denied):
+            start_response("403 Forbidden", [("Content-Length", "0")])
             return []
         if self.hang_at and method == self.hang_at[0] and path.endswith(self.hang_at[1]):
             self.hanging.set()

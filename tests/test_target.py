@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from geoforest.errors import GeoforestError, OutputError
+from geoforest.errors import GeoforestError, OutputError, WriteError
 from geoforest.pipeline import MapResult
 from geoforest.status import status
 from geoforest.verify import verify
@@ -159,6 +160,22 @@ def test_a_busy_store_is_asked_again(s3, server, scene_path, tiny_bundle):
     assert verify(OUT) == []
 
 
+def test_an_upload_that_fails_is_made_again(s3, server, scene_path, tmp_path, tiny_bundle):
+    server.denied = "forest_mask.tif"
+    with pytest.raises(WriteError) as caught:
+        run(scene_path, OUT, tiny_bundle)
+    server.denied = None
+    assert caught.value.exit_code == 1
+    assert str(caught.value).startswith(
+        "s3://maps/amazon/scene/forest_mask.tif: cannot be written to (access denied); "
+    )
+    assert str(caught.value).endswith("the same command uploads again")
+    assert "amazon/scene/job.json" not in keys(s3)
+    result = run(scene_path, OUT, tiny_bundle)
+    assert result.summary["reused_shards"] == result.summary["shards"]
+    assert verify(OUT) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["forest_probability.tif", "summary.json", "job.json"])
 def test_a_run_killed_while_it_uploads_goes_on(s3, server, scene_path, tmp_path, tiny_bundle, at):
@@ -201,7 +218,9 @@ def test_a_run_killed_while_it_uploads_goes_on(s3, server, scene_path, tmp_path,
     assert work(tmp_path) == []
 
 
-def test_no_secret_is_written_or_said(s3, scene_path, tmp_path, tiny_bundle, capfd, monkeypatch):
+def test_no_secret_is_written_or_said(
+    s3, scene_path, tmp_path, tiny_bundle, capfd, caplog, monkeypatch
+):
     """Neither keys nor signatures: in files, in the bucket, on the terminal."""
     from tests.servers import file_server
 
@@ -221,6 +240,9 @@ def test_no_secret_is_written_or_said(s3, scene_path, tmp_path, tiny_bundle, cap
     written |= {key: content(s3, key) for key in keys(s3)}
     assert len(written) > 20
     written["terminal"] = "".join(capfd.readouterr()).encode()
+    # What is told with a handler of one's own; debugging shows requests as they are.
+    told = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    written["log"] = "\n".join(told).encode()
     for name, data in written.items():
         for secret in secrets:
             assert secret.encode() not in data, name

@@ -98,11 +98,15 @@ def gdal_path(location: str) -> str:
 def shown(path: str) -> str:
     """Name of a file for messages and records: the URL, without its query; or the path.
 
+    Of any URL, also of one that cannot be read from.
+
     Examples
     --------
     >>> shown("/vsicurl/https://host/scene.tif?token=1"), shown("/vsis3/bucket/scene.tif")
     ('https://host/scene.tif', 's3://bucket/scene.tif')
     """
+    if "://" in path and not path.startswith("/"):
+        return without_secrets(path)
     if not is_remote(path):
         return path
     for system, url in _URLS.items():

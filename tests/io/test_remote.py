@@ -104,6 +104,14 @@ def test_gdals_own_names_for_a_server_will_do(s3, expected, address, monkeypatch
     assert same(open_scene("s3://scenes/in/scene.tif", wanted=BANDS), expected)
 
 
+def test_public_objects_need_no_keys(s3, expected, monkeypatch):
+    s3.put_object_acl(Bucket="scenes", Key="in/scene.tif", ACL="public-read")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
+    assert same(open_scene("s3://scenes/in/scene.tif", wanted=BANDS), expected)
+
+
 def test_a_folder_of_bands_in_a_bucket(s3, tmp_path, expected):
     for name, dn in zip(BANDS, synthetic.digital_numbers(SHAPE)[:, None], strict=True):
         dn[:, :40, :30] = 0
@@ -273,6 +281,12 @@ class TestRefused:
         sentence = self.refused("s3://scenes/in/scene.tif")
         assert "(NoCredentialsError)" in sentence
         assert "credentials" in sentence
+
+    def test_of_somebody_else(self, s3, monkeypatch):
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+        monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
+        assert "cannot be read (access denied)" in self.refused("s3://scenes/in/scene.tif")
 
     def test_a_missing_band_in_a_bucket(self, s3):
         sentence = self.refused("s3://scenes/in/")
