@@ -138,7 +138,7 @@ def pure_path(location: str | Path) -> PurePath:
     url = shown(gdal_path(text))
     if url.startswith(("http://", "https://")):
         return PurePosixPath("/", unquote(urlsplit(url).path))
-    return PurePosixPath("/", url.partition("://")[2])
+    return PurePosixPath("/", url.rpartition("://")[2])
 
 
 def network_options(path: str | None = None) -> dict[str, str | int | float]:

@@ -297,6 +297,8 @@ def test_names():
     assert scene_name("s3://bucket/a/T20LMR.tif") == "T20LMR"
     assert scene_name("s3://bucket/S2A.SAFE/") == "S2A.SAFE"
     assert scene_name("https://host/my%20scene.tif?a=1/2") == "my scene"
+    assert scene_name("/vsizip//vsis3/bucket/a.zip/T20LMR.tif") == "T20LMR"
+    assert scene_name("/vsizip//vsicurl/https://host/a.zip/T20LMR.tif") == "T20LMR"
     assert gdal_path("gs://bucket/a.tif") == "/vsigs/bucket/a.tif"
     assert shown("/vsizip//vsicurl/https://host/a.zip?sig=1/b.tif") == (
         "/vsizip//vsicurl/https://host/a.zip"
