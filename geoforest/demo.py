@@ -71,6 +71,8 @@ def run_demo(
     seen = open_scene(path, wanted=BANDS)
     sketch = Sketch(seen)
     sketch.seen(geopandas.read_file(result.polygons, layer=LAYER))
+    assert isinstance(result.probability, Path)
+    assert isinstance(result.mask, Path)
     picture = scene_quicklook(seen, result.probability, result.mask, sketch)
     write_durably(quicklook, picture)
     return Demo(result, agreement, quicklook, seconds)

@@ -336,7 +336,8 @@ class _JobPlugin(WorkerPlugin):
         if recorded.get("fingerprint") != self.store.fingerprint:
             raise OutputError(
                 f"{self.store.folder}: worker {worker.address} does not find this run's work "
-                "folder there; --out has to be on storage that all workers share"
+                "folder there; --out, or GEOFOREST_WORK for one in a bucket, has to be on storage "
+                "that all workers share"
             )
         shared = worker.plugins[self.pool]
         assert isinstance(shared, _WorkerPlugin)

@@ -19,6 +19,7 @@ from geoforest.grid import Grid, Shard, shard_cores
 from geoforest.io.aoi import AreaOfInterest, read_aoi
 from geoforest.io.geotiff import CACHE_BYTES
 from geoforest.io.open import open_scene
+from geoforest.io.remote import shown
 from geoforest.machine import reference_precision, resident_memory_mb
 from geoforest.memory import fitting_shard
 from geoforest.models.bundle import Bundle
@@ -115,7 +116,7 @@ class Job:
             },
             "files": [list(stamp) for stamp in self.scene.files],
             "bands": [
-                [band.name, band.path, band.index, _plain(band.nodata), band.mask_index]
+                [band.name, shown(band.path), band.index, _plain(band.nodata), band.mask_index]
                 for band in self.scene.bands
             ],
             "scale": list(self.scene.scale),

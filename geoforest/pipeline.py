@@ -16,12 +16,14 @@ from geoforest.config import MapSettings, checked
 from geoforest.engine import Done, Pool
 from geoforest.errors import GeoforestError, InputError, OutputError, WriteError
 from geoforest.io.open import scene_name
+from geoforest.io.remote import gdal_path, network_options, shown
 from geoforest.job import Job, Runtime, base_memory_mb, draft_job, load_job_predictor
 from geoforest.models.registry import open_model
 from geoforest.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
 from geoforest.predict import Predictor
 from geoforest.prediction import Ledger
 from geoforest.report.summary import summarise
+from geoforest.target import Location, Target, is_same, open_target
 from geoforest.timing import Clock
 from geoforest.types import Progress
 from geoforest.workspace import earlier_documents, open_workspace
@@ -32,17 +34,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MapResult:
-    """What a finished map job left on disk.
+    """What a finished map job left.
 
     Attributes
     ----------
     folder
-        ``OUT/<scene id>``.
+        ``OUT/<scene id>``: a path, or a :class:`geoforest.io.files.Place` in a bucket, whose
+        ``str()`` is its URL.
     summary
         The content of ``summary.json``.
     """
 
-    folder: Path
+    folder: Location
     summary: dict[str, Any]
 
     @property
@@ -51,17 +54,17 @@ class MapResult:
         return self.folder.name
 
     @property
-    def mask(self) -> Path:
+    def mask(self) -> Location:
         """Mask COG: 0 other, 1 forest, 255 no observation."""
         return self.folder / MASK_NAME
 
     @property
-    def probability(self) -> Path:
+    def probability(self) -> Location:
         """Stored-probability COG: uint8, scale 0.004, 255 no observation."""
         return self.folder / PROBABILITY_NAME
 
     @property
-    def polygons(self) -> Path:
+    def polygons(self) -> Location:
         """GeoPackage with the layer ``forest_cover``."""
         return self.folder / POLYGONS_NAME
 
@@ -70,18 +73,23 @@ class MapResult:
 
         Probability is 0 to 1 with NaN where there is no observation; mask keeps its codes.
         """
+        import rasterio
         import rioxarray
         import xarray
 
+        there = open_target(str(self.folder)).names()
         variables: dict[str, Any] = {}
         for path, name, scaled in (
             (self.mask, "mask", False),
             (self.probability, "probability", True),
         ):
-            if path.exists():
-                raster: Any = rioxarray.open_rasterio(
-                    path, chunks={"x": 2048, "y": 2048}, mask_and_scale=scaled
-                )
+            if path.name in there:
+                with rasterio.Env(**network_options(str(path))):
+                    raster: Any = rioxarray.open_rasterio(
+                        gdal_path(str(path)),
+                        chunks={"x": 2048, "y": 2048},
+                        mask_and_scale=scaled,
+                    )
                 variables[name] = raster.squeeze("band", drop=True)
         return xarray.Dataset(variables)
 
@@ -112,9 +120,9 @@ def map_scene(
     ----------
     scene
         A raster that GDAL opens, a folder with one file a band, or a Sentinel-2 product: a SAFE
-        folder or its zip archive.
+        folder or its zip archive; a path or a URL.
     out
-        Folder; products go to ``out/<scene id>``.
+        Folder, or ``s3://`` or ``gs://`` URL of a prefix; products go to ``out/<scene id>``.
     progress
         Told how far the job is.
     load_predictor
@@ -176,7 +184,7 @@ def map_scenes(
     InputError
         When the settings or the model cannot be used, or two scenes have one name.
     """
-    chosen, out = checked(MapSettings, settings), Path(out)
+    chosen, target = checked(MapSettings, settings), open_target(out)
     waiting = deque(named_once(scenes, chosen))
     bundle = open_model(chosen.model)
     # Workers may have another current folder.
@@ -201,18 +209,18 @@ def map_scenes(
                 path, clock = waiting.popleft(), Clock()
                 try:
                     draft = draft_job(path, chosen, bundle, load_predictor)
-                    documents = earlier_documents(out / draft.scene.scene_id)
+                    documents = earlier_documents(target / draft.scene.scene_id)
                     job = draft.recorded(documents, base_mb=base_mb)
                 except GeoforestError as error:
-                    yield SceneFailure(str(path), error)
+                    yield SceneFailure(shown(str(path)), error)
                     continue
                 # A runtime that cannot be had is no fault of this scene: it ends the run.
                 computing = job.runtime if job else runtime()
                 try:
                     job = job or draft.job(computing, base_mb=base_mb)
-                    run = _SceneRun(path, out, job, chosen, progress(job.scene.scene_id), clock)
+                    run = _SceneRun(path, target, job, chosen, progress(job.scene.scene_id), clock)
                 except GeoforestError as error:
-                    yield SceneFailure(str(path), error)
+                    yield SceneFailure(shown(str(path)), error)
                     continue
                 # Before it begins, which takes as long as a model to load: whatever stops that
                 # closes the output folder.
@@ -222,7 +230,7 @@ def map_scenes(
                 except GeoforestError as error:
                     del running[job.fingerprint]
                     run.close(type(error), error, error.__traceback__)
-                    yield SceneFailure(str(path), error)
+                    yield SceneFailure(shown(str(path)), error)
                     continue
                 if run.complete:
                     del running[run.job.fingerprint]
@@ -243,21 +251,21 @@ class _SceneRun:
     def __init__(
         self,
         path: str | Path,
-        out: Path,
+        out: Target,
         job: Job,
         settings: MapSettings,
         progress: Progress,
         clock: Clock,
     ) -> None:
         self._path, self.job, self._progress, self._clock = path, job, progress, clock
-        folder = out / job.scene.scene_id
-        if folder.resolve() == Path(path).resolve():
-            raise OutputError(f"{folder}: is the scene itself; choose another --out")
+        target = out / job.scene.scene_id
+        if is_same(target, path):
+            raise OutputError(f"{target.location}: is the scene itself; choose another --out")
         self._ledger: Ledger | None = None
         with ExitStack() as held:
             self._workspace = held.enter_context(
                 open_workspace(
-                    folder,
+                    target,
                     job.record(settings),
                     overwrite=settings.overwrite,
                     keep_work=settings.keep_work,
@@ -292,13 +300,13 @@ class _SceneRun:
         """Make products of the finished shards and publish them."""
         try:
             with self._held:
-                return MapResult(self._workspace.folder, self._earlier or self._make())
+                return MapResult(self._workspace.target.location, self._earlier or self._make())
         except GeoforestError as error:
-            return SceneFailure(str(self._path), error)
+            return SceneFailure(shown(str(self._path)), error)
         except OSError as error:
-            folder = self._workspace.folder
+            folder = self._workspace.store.folder.parent
             sentence = f"{folder}: cannot be written to ({error.strerror or error})"
-            return SceneFailure(str(self._path), WriteError(sentence))
+            return SceneFailure(shown(str(self._path)), WriteError(sentence))
         finally:
             self._progress("done", 1, 1)
 

@@ -21,6 +21,7 @@ from geoforest.config import MapSettings, Product
 from geoforest.errors import ReadError
 from geoforest.grid import Window, preview_lattice
 from geoforest.io.cog import CogWriter, MaskWriter, ProbabilityWriter, read_strips
+from geoforest.io.files import without_secrets
 from geoforest.io.geopackage import write_geopackage
 from geoforest.job import Job
 from geoforest.names import (
@@ -302,7 +303,10 @@ def finish(
             "scene_id": job.scene.scene_id,
             "model": job.bundle.model_id,
             "threshold": made.threshold,
-            "settings": settings.model_dump(mode="json"),
+            "settings": {
+                **settings.model_dump(mode="json"),
+                "model": without_secrets(settings.model),
+            },
             "asked": asked(job, settings),
             "prediction": prediction.facts(),
         }

@@ -13,6 +13,10 @@ from rasterio.crs import CRS
 
 from geoforest.types import Shape
 
+FileStamp = tuple[str, int, int | str]
+"""Name, size, and modification time in ns of a file; of a remote one the URL without its query,
+and what its server calls the version."""
+
 
 @dataclass(frozen=True)
 class BandSource:
@@ -63,7 +67,7 @@ class Scene:
     processing_level
         ``L1C`` or ``L2A``, when known.
     files
-        ``(name, size, modification time in ns)`` of every file that GDAL lists for the input.
+        Of every file that GDAL lists for the input.
     scene_classification
         Path of the product's scene classification layer (SCL), where it has one.
     facts
@@ -83,7 +87,7 @@ class Scene:
     zero_is_nodata: bool = False
     acquired: datetime | None = None
     processing_level: str | None = None
-    files: tuple[tuple[str, int, int], ...] = ()
+    files: tuple[FileStamp, ...] = ()
     scene_classification: str | None = None
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)

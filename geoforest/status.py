@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from geoforest.errors import InputError
-from geoforest.names import JOB_NAME, PROGRESS_NAME, SUMMARY_NAME, WORK_NAME
+from geoforest.io.remote import shown
+from geoforest.names import JOB_NAME, PROGRESS_NAME, SUMMARY_NAME
 from geoforest.storage import is_locked, read_json
+from geoforest.target import Target, jobs_in
 
 State = Literal["running", "finishing", "stopped", "done", "done with gaps"]
 
@@ -44,35 +46,36 @@ class Status:
         return asdict(self)
 
 
-def status(folder: str | Path) -> list[Status]:
+def status(folder: str | os.PathLike[str]) -> list[Status]:
     """Tell how far the maps in a folder are.
 
     Parameters
     ----------
     folder
-        Of one map, or of several, as ``--out``.
+        Of one map, or of several, as ``--out``. Of maps that go to a bucket, what has been begun
+        is seen on the machine that makes them.
 
     Raises
     ------
     InputError
         When there is no map in it, finished or begun.
     """
-    folder = Path(folder)
-    candidates = [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]
-    found = [one for path in candidates if (one := _status(path)) is not None]
+    found = [one for target in jobs_in(folder) if (one := _status(target)) is not None]
     if not found:
-        raise InputError(f"{folder}: holds no map, finished or begun; the --out of one was wanted")
+        raise InputError(
+            f"{shown(str(folder))}: holds no map, finished or begun; the --out of one was wanted"
+        )
     return found
 
 
-def _status(folder: Path) -> Status | None:
-    work = folder / WORK_NAME
+def _status(target: Target) -> Status | None:
+    work = target.work
     recorded = read_json(work / JOB_NAME)
     if recorded is None:
-        return _finished(folder)
+        return _finished(target)
     note = read_json(work / PROGRESS_NAME) or {}
     held = is_locked(work)
-    if not held and recorded.get("outputs") and (done := _finished(folder)):
+    if not held and recorded.get("outputs") and (done := _finished(target)):
         return done
     shards = note.get("shards", {})
     planned = int(shards.get("planned", 0))
@@ -82,17 +85,18 @@ def _status(folder: Path) -> Status | None:
     state: State = "stopped"
     if held:
         state = "finishing" if planned and finished >= planned else "running"
-    return Status(str(folder), state, planned, finished, dict(note.get("failures", {})), rate, left)
+    failures = dict(note.get("failures", {}))
+    return Status(str(target.location), state, planned, finished, failures, rate, left)
 
 
-def _finished(folder: Path) -> Status | None:
-    document, summary = read_json(folder / JOB_NAME), read_json(folder / SUMMARY_NAME)
+def _finished(target: Target) -> Status | None:
+    document, summary = target.document(JOB_NAME), target.document(SUMMARY_NAME)
     if document is None or summary is None:
         return None
     gaps = dict(summary.get("gaps", {}))
     shards = int(summary["shards"])
     state: State = "done with gaps" if gaps else "done"
-    return Status(str(folder), state, shards + len(gaps), shards, gaps)
+    return Status(str(target.location), state, shards + len(gaps), shards, gaps)
 
 
 def _rate(note: dict[str, Any]) -> tuple[float | None, float | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -48,6 +49,21 @@ def write_durably(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON object as :func:`write_durably` does, indented for people."""
     write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def file_sha256(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def flush(path: Path) -> None:
+    """Wait until a file is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

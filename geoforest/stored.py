@@ -21,6 +21,7 @@ from geoforest.errors import GeoforestWarning, InputError, OutputError, ReadErro
 from geoforest.io.cog import read_strips
 from geoforest.io.geopackage import LAYER, layers
 from geoforest.io.raster import open_raster
+from geoforest.io.remote import shown
 from geoforest.io.vectors import FORMATS, write_polygons
 from geoforest.polygons import PolygonCounts, PolygonStream, together
 from geoforest.reproject import checked_crs, reprojected
@@ -75,6 +76,7 @@ def vectorize(
     InputError
         When the raster is none of these, or has a rotated grid.
     """
+    _check_on_disk(raster)
     with _stream(_open(Path(raster), threshold, value), rules) as stream:
         return together(stream.frames())
 
@@ -117,6 +119,7 @@ def vectorize_to_file(
     WriteError
         When it cannot be written whole.
     """
+    _check_on_disk(raster, out)
     out = Path(out)
     _check_target(out, Path(raster))
     source = _open(Path(raster), threshold, value)
@@ -160,6 +163,14 @@ def _stream(source: _Source, rules: dict[str, Any]) -> PolygonStream:
         stream.close()
         raise
     return stream
+
+
+def _check_on_disk(*locations: str | Path) -> None:
+    for location in map(str, locations):
+        if "://" in location:
+            raise InputError(
+                f"{shown(location)}: is a URL; vectorize reads and writes files on disk"
+            )
 
 
 def _check_target(out: Path, raster: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
@@ -15,19 +17,21 @@ from rasterio.errors import RasterioError
 
 from geoforest.errors import InputError
 from geoforest.io.cog import read_strips
+from geoforest.io.files import Place
 from geoforest.io.geopackage import LAYER
+from geoforest.io.remote import shown
+from geoforest.io.space import require_space
 from geoforest.names import (
     JOB_NAME,
     MASK_NAME,
     POLYGONS_NAME,
     PROBABILITY_NAME,
     SUMMARY_NAME,
-    WORK_NAME,
 )
 from geoforest.stitch import mask_from_probability
-from geoforest.storage import read_json
+from geoforest.storage import file_sha256, read_json
+from geoforest.target import Location, Target, jobs_in
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
-from geoforest.workspace import file_sha256
 
 _COUNTS: Final = {FOREST: "forest", OTHER: "other", NO_OBSERVATION: "no_observation"}
 _Problems = Iterator["Problem"]
@@ -37,19 +41,20 @@ _Problems = Iterator["Problem"]
 class Problem:
     """One thing that is not as it should be: which file, and what was found and wanted."""
 
-    path: Path
+    path: Location
     what: str
 
     def __str__(self) -> str:
         return f"{self.path}: {self.what}"
 
 
-def verify(folder: str | Path) -> list[Problem]:
+def verify(folder: str | os.PathLike[str]) -> list[Problem]:
     """Check the outputs of one map job, or of all those in a folder of maps.
 
     Checksums, the grid and codes of the rasters, their layout, mask against probability, the
     GeoPackage's integrity, and polygon pixels = mask pixels - dropped + filled. Pixels are read in
-    strips, so that memory does not grow with the scene.
+    strips, so that memory does not grow with the scene. Outputs in a bucket are fetched, one job
+    at a time, into a temporary folder.
 
     Parameters
     ----------
@@ -66,21 +71,42 @@ def verify(folder: str | Path) -> list[Problem]:
     InputError
         When there are no outputs of geoforest in the folder.
     """
-    folder = Path(folder)
-    return [problem for job in _jobs(folder) for problem in _verify_job(job)]
-
-
-def _jobs(folder: Path) -> list[Path]:
-    """Folders of jobs, finished or not."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    candidates = [folder, *sorted(item for item in folder.iterdir() if item.is_dir())]
-    jobs = [
-        path for path in candidates if (path / JOB_NAME).exists() or (path / WORK_NAME).is_dir()
-    ]
+    text = os.fspath(folder)
+    if "://" not in text and not Path(text).is_dir():
+        raise InputError(f"{text}: no such folder")
+    jobs = jobs_in(text)
     if not jobs:
-        raise InputError(f"{folder}: holds no outputs of geoforest map ({JOB_NAME} was wanted)")
-    return jobs
+        raise InputError(
+            f"{shown(text)}: holds no outputs of geoforest map ({JOB_NAME} was wanted)"
+        )
+    return [problem for job in jobs for problem in _verify_target(job)]
+
+
+def _verify_target(target: Target) -> _Problems:
+    if isinstance(target.location, Path):
+        yield from _verify_job(target.location)
+        return
+    with TemporaryDirectory(prefix="geoforest-verify-") as name:
+        folder = Path(name)
+        _fetch(target.location, folder)
+        for problem in _verify_job(folder):
+            assert isinstance(problem.path, Path)
+            inside = problem.path.relative_to(folder)
+            yield Problem(
+                target.location / inside.name if inside.name else target.location, problem.what
+            )
+
+
+def _fetch(place: Place, folder: Path) -> None:
+    """Fetch ``job.json`` and what it lists, where it is there."""
+    found = place.files()
+    if JOB_NAME in found:
+        (place / JOB_NAME).get(folder / JOB_NAME)
+    outputs = (read_json(folder / JOB_NAME) or {}).get("outputs")
+    names = [name for name in outputs if name in found] if isinstance(outputs, dict) else []
+    require_space(folder, sum(int(found[name]["size"]) for name in names))
+    for name in names:
+        (place / name).get(folder / name)
 
 
 def _verify_job(folder: Path) -> _Problems:

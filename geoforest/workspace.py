@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,10 +22,10 @@ from geoforest.names import (
     QUICKLOOK_NAME,
     REPORT_NAME,
     SUMMARY_NAME,
-    WORK_NAME,
     style_name,
 )
-from geoforest.storage import read_json, write_durably
+from geoforest.storage import file_sha256, flush, read_json
+from geoforest.target import Target
 
 _MARKS = (
     MASK_NAME,
@@ -50,21 +48,21 @@ class Workspace:
 
     Attributes
     ----------
-    folder
+    target
         Of the products, ``OUT/<scene id>``.
     store
-        Finished shards, in a work folder beside the products.
+        Finished shards, in a work folder on disk.
     record
         What another run has to know of this job, see :meth:`geoforest.job.Job.record`.
     """
 
-    folder: Path
+    target: Target
     store: ShardStore
     record: dict[str, Any]
 
     @property
     def staging(self) -> Path:
-        """Products are made here, on the file system of their target."""
+        """Products are made here, on the file system of their target if that is on disk."""
         return self.store.folder / "products"
 
     def earlier_run(self) -> dict[str, Any] | None:
@@ -72,7 +70,7 @@ class Workspace:
 
         A run that was killed while it published has left it in the work folder.
         """
-        for document in (read_json(self.folder / JOB_NAME), self.store.recorded()):
+        for document in (self.target.document(JOB_NAME), self.store.recorded()):
             if document is None or document.get("fingerprint") != self.store.fingerprint:
                 continue
             if isinstance(document.get("outputs"), dict):
@@ -82,10 +80,7 @@ class Workspace:
     def finished_probability(self) -> Path | None:
         """Find the stored probability of an earlier run, where it is there and untouched."""
         recorded = (self.earlier_run() or {}).get("outputs", {}).get(PROBABILITY_NAME)
-        path = self.folder / PROBABILITY_NAME
-        if recorded and path.is_file() and file_sha256(path) == recorded["sha256"]:
-            return path
-        return None
+        return self.target.local(PROBABILITY_NAME, recorded) if recorded else None
 
     def unchanged(self, wanted: dict[str, Any]) -> dict[str, Any] | None:
         """Summary of an earlier run of this job that asked for the same and left it untouched.
@@ -95,41 +90,41 @@ class Workspace:
         wanted
             What the products depend on besides the job, as it would stand in ``job.json``.
         """
-        document = read_json(self.folder / JOB_NAME)
+        document = self.target.document(JOB_NAME)
         if document is None or document.get("fingerprint") != self.store.fingerprint:
             return None
         if document["prediction"].get("gaps") or document.get("asked") != wanted:
             return None
-        for name, recorded in document["outputs"].items():
-            path = self.folder / name
-            if not path.is_file() or file_sha256(path) != recorded["sha256"]:
-                return None
-        return read_json(self.folder / SUMMARY_NAME)
+        if not self.target.holds(document["outputs"]):
+            return None
+        return self.target.document(SUMMARY_NAME)
 
     def publish(self, document: dict[str, Any]) -> None:
         """Replace the products by the staged ones; ``job.json`` goes last and says it is done."""
         staged = sorted(item for item in self.staging.iterdir() if item.is_file())
-        outputs = {
+        outputs: dict[str, dict[str, Any]] = {
             item.name: {"sha256": file_sha256(item), "bytes": item.stat().st_size}
             for item in staged
         }
         for item in staged:
-            _flush(item)
+            flush(item)
         document = {**document, "outputs": outputs}
         # From here until job.json is back, the folder does not look complete; a copy of it in the
         # work folder keeps the prediction usable.
         self.store.record(document)
         stale = self._files_before() - outputs.keys()
-        (self.folder / JOB_NAME).unlink(missing_ok=True)
-        for path in [self.folder / name for name in stale] + journals(self.folder / POLYGONS_NAME):
-            path.unlink(missing_ok=True)
+        journals_before = [path.name for path in journals(Path(POLYGONS_NAME))]
+        self.target.remove([JOB_NAME, *sorted(stale), *journals_before])
         for item in staged:
-            item.replace(self.folder / item.name)
-        write_durably(self.folder / JOB_NAME, (json.dumps(document, indent=2) + "\n").encode())
+            self.target.take(item)
+        for name, version in self.target.versions().items():
+            if name in outputs:
+                outputs[name]["version"] = version
+        self.target.write(JOB_NAME, (json.dumps(document, indent=2) + "\n").encode())
 
     def _files_before(self) -> set[str]:
         """Names of the products that lie in the folder, of whatever job."""
-        recorded = (read_json(self.folder / JOB_NAME) or {}).get("outputs")
+        recorded = (self.target.document(JOB_NAME) or {}).get("outputs")
         names = {*_MARKS, *(recorded if isinstance(recorded, dict) else ())}
         # A name in a file is not trusted to stay in the folder.
         return {name for name in names if name == Path(name).name}
@@ -137,14 +132,14 @@ class Workspace:
 
 @contextmanager
 def open_workspace(
-    folder: Path, record: dict[str, Any], *, overwrite: bool, keep_work: bool
+    target: Target, record: dict[str, Any], *, overwrite: bool, keep_work: bool
 ) -> Iterator[Workspace]:
     """Claim an output folder for a job.
 
     Parameters
     ----------
-    folder
-        Made if it is not there.
+    target
+        A folder on disk is made if it is not there.
     record
         Of the job, with its ``fingerprint`` and ``identity``: what differs from an earlier job is
         named.
@@ -158,13 +153,12 @@ def open_workspace(
     OutputError
         When the folder is not writable, is in use, or holds another job.
     """
-    _refuse_other_job(folder, record, overwrite=overwrite)
-    # Workers may have another current folder.
-    store = ShardStore(folder.absolute() / WORK_NAME, record["fingerprint"])
+    _refuse_other_job(target, record, overwrite=overwrite)
+    store = ShardStore(target.work, record["fingerprint"])
     made = _make_folders(store.folder)
     try:
         with store.locked():
-            workspace = Workspace(folder, store, record)
+            workspace = Workspace(target, store, record)
             try:
                 _prepare(workspace)
                 yield workspace
@@ -186,10 +180,10 @@ def open_workspace(
                 path.rmdir()
 
 
-def earlier_documents(folder: Path) -> list[dict[str, Any]]:
-    """Give each ``job.json`` in an output folder: of unfinished work, of products."""
-    paths = folder / WORK_NAME / JOB_NAME, folder / JOB_NAME
-    return [document for path in paths if (document := read_json(path)) is not None]
+def earlier_documents(target: Target) -> list[dict[str, Any]]:
+    """Give each ``job.json`` of an output folder: of unfinished work, of products."""
+    documents = read_json(target.work / JOB_NAME), target.document(JOB_NAME)
+    return [document for document in documents if document is not None]
 
 
 def _prepare(workspace: Workspace) -> None:
@@ -200,34 +194,32 @@ def _prepare(workspace: Workspace) -> None:
         (store.folder / "shards").mkdir()
         store.record(workspace.record)
     # What was being written when an earlier run was killed; nobody else writes here now.
-    for folder in (workspace.folder, store.folder, store.folder / "shards"):
+    workspace.target.prepare()
+    for folder in (store.folder, store.folder / "shards"):
         for path in folder.glob(".*.partial"):
             path.unlink(missing_ok=True)
     shutil.rmtree(workspace.staging, ignore_errors=True)
     workspace.staging.mkdir()
 
 
-def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _refuse_other_job(folder: Path, record: dict[str, Any], *, overwrite: bool) -> None:
-    if overwrite or not folder.is_dir():
+def _refuse_other_job(target: Target, record: dict[str, Any], *, overwrite: bool) -> None:
+    if overwrite:
         return
-    work = read_json(folder / WORK_NAME / JOB_NAME)
-    done = read_json(folder / JOB_NAME)
+    work = read_json(target.work / JOB_NAME)
+    done = target.document(JOB_NAME)
     for document, what in ((done, "outputs"), (work, "unfinished work")):
         if document is not None and document.get("fingerprint") != record["fingerprint"]:
             raise OutputError(
-                f"{folder}: holds {what} of another job{_difference(document, record)}; "
+                f"{target.location}: holds {what} of another job{_difference(document, record)}; "
                 "choose another --out, or --overwrite to replace it"
             )
-    foreign = [name for name in _MARKS if (folder / name).exists()]
-    if foreign and done is None and work is None:
+    if done is not None or work is not None:
+        return
+    there = target.names()
+    foreign = [name for name in _MARKS if name in there]
+    if foreign:
         raise OutputError(
-            f"{folder}: holds {foreign[0]} without a job.json; choose another --out, "
+            f"{target.location}: holds {foreign[0]} without a job.json; choose another --out, "
             "or --overwrite to replace it"
         )
 
@@ -252,11 +244,3 @@ def _make_folders(folder: Path) -> list[Path]:
             f"{folder.parent}: cannot be written to ({error.strerror or error})"
         ) from error
     return missing
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import SHUT_RDWR
 from threading import Event, Thread
 from typing import Any
 
@@ -31,14 +32,27 @@ class FileServer:
         The next answers end after so many bytes, though more were announced.
     stall
         When there is one, an answer that was cut hangs until it is set.
+    refused
+        Statuses by path: 403 and such.
+    answers
+        The next requests are answered so: a status, ``"drop"``, which closes the connection
+        without a word, or None for as usual.
+    modified
+        ``Last-Modified`` of every file, where there is one.
     requests
-        Path, ``Range`` header and bytes sent of each request.
+        Path, ``Range`` header and bytes sent of each request for content.
+    asked
+        Method, path and status of every request; the status of a dropped one is 0.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.redirects: dict[str, str] = {}
         self.etags: dict[str, str] = {}
+        self.refused: dict[str, int] = {}
+        self.answers: list[int | str | None] = []
+        self.modified: str | None = None
+        self.asked: list[tuple[str, str, int]] = []
         self.ranges = self.if_ranges = True
         self.busy = 0
         self.cuts: list[int] = []
@@ -56,9 +70,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         server, path = self.files, self.path.partition("?")[0]
-        if server.busy:
+        answer = server.answers.pop(0) if server.answers else None
+        if answer == "drop":
+            server.asked.append((self.command, path, 0))
+            self.close_connection = True
+            self.connection.shutdown(SHUT_RDWR)
+        elif isinstance(answer, int):
+            self._head(answer, 0)
+        elif server.busy:
             server.busy -= 1
             self._head(503, 0)
+        elif path in server.refused:
+            self._head(server.refused[path], 0)
         elif path in server.redirects:
             self._head(302, 0, Location=server.redirects[path])
         elif path not in server.files:
@@ -66,19 +89,28 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._file(path)
 
+    do_HEAD = do_GET  # noqa: N815 - the name is http.server's
+
     def _file(self, path: str) -> None:
         server, data, etag = self.files, self.files.files[path], self.files.etags.get(path)
         asked = self.headers.get("Range")
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges else None
+        start, end = None, len(data) - 1
+        if asked and server.ranges:
+            first, last = re.fullmatch(r"bytes=(\d+)-(\d*)", asked).groups()
+            start, end = int(first), min(int(last or end), end)
         if server.if_ranges and self.headers.get("If-Range", etag) != etag:
             start = None
         if start is not None and start >= len(data):
             return self._head(416, 0, **{"Content-Range": f"bytes */{len(data)}"})
         headers = {"ETag": etag} if etag else {}
+        if server.modified:
+            headers["Last-Modified"] = server.modified
         if start is not None:
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        body = data[start or 0 :]
+            headers["Content-Range"] = f"bytes {start}-{end}/{len(data)}"
+        body = data if start is None else data[start : end + 1]
         self._head(200 if start is None else 206, len(body), **headers)
+        if self.command == "HEAD":
+            return None
         sent = body[: server.cuts.pop(0)] if server.cuts else body
         server.requests.append((path, asked, len(sent)))
         self.wfile.write(sent)
@@ -87,6 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _head(self, status: int, length: int, **headers: str) -> None:
+        self.files.asked.append((self.command, self.path.partition("?")[0], status))
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -113,6 +146,70 @@ def file_server() -> Iterator[FileServer]:
                 files.stall.set()
             server.shutdown()
             thread.join()
+
+
+class S3Server:
+    """An S3 server that keeps account of what it is asked, and can fail or hang.
+
+    Attributes
+    ----------
+    address
+        URL.
+    asked
+        Method, path and query of every request.
+    busy
+        So many requests are answered with 503 first.
+    denied
+        A key that may not be written to.
+    hang_at
+        A request for such a method and key hangs; ``hanging`` is set then, and ``go_on`` ends it.
+    """
+
+    def __init__(self) -> None:
+        from moto.server import DomainDispatcherApplication, create_backend_app
+
+        self._moto = DomainDispatcherApplication(create_backend_app)
+        self.address = ""
+        self.asked: list[tuple[str, str, str]] = []
+        self.busy = 0
+        self.denied: str | None = None
+        self.hang_at: tuple[str, str] | None = None
+        self.hanging, self.go_on = Event(), Event()
+
+    def __call__(self, environment: dict[str, Any], start_response: Any) -> Any:
+        method, path = environment["REQUEST_METHOD"], environment["PATH_INFO"]
+        self.asked.append((method, path, environment["QUERY_STRING"]))
+        if self.busy:
+            self.busy -= 1
+            start_response("503 Slow Down", [("Content-Length", "0")])
+            return []
+        if self.denied and method == "PUT" and path.endswith(self.denied):
+            start_response("403 Forbidden", [("Content-Length", "0")])
+            return []
+        if self.hang_at and method == self.hang_at[0] and path.endswith(self.hang_at[1]):
+            self.hanging.set()
+            self.go_on.wait()
+        return self._moto(environment, start_response)
+
+
+@contextmanager
+def watched_s3_server() -> Iterator[S3Server]:
+    """Run an :class:`S3Server` on a free port."""
+    from moto.moto_server.threaded_moto_server import MotoRequestHandler
+    from werkzeug.serving import make_server
+
+    watched = S3Server()
+    server = make_server("127.0.0.1", 0, watched, threaded=True, request_handler=MotoRequestHandler)
+    watched.address = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield watched
+    finally:
+        watched.go_on.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def found(folder: Path) -> list[str]:
 
 def seal(folder: Path, *names: str) -> None:
     """Take the checksums of changed files into job.json, so that what is in them is looked at."""
-    from geoforest.workspace import file_sha256
+    from geoforest.storage import file_sha256
 
     job = json.loads((folder / "job.json").read_text())
     for name in names:

@@ -24,10 +24,14 @@ def map_command(
         list[str],
         typer.Argument(
             metavar="SCENE...",
-            help="Rasters, folders of bands, patterns ('in/*.tif'), or @FILE with one a line.",
+            help="Rasters, folders of bands, their URLs (s3://, https://), patterns ('in/*.tif'), "
+            "or @FILE with one a line.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Products go to OUT/SCENE_ID/.")],
+    out: Annotated[
+        str,
+        typer.Option(help="Products go to OUT/SCENE_ID/; a folder, or s3://BUCKET/PREFIX."),
+    ],
     model: Annotated[
         str, typer.Option(help="`bundled`, a bundle folder or .zip, or any other model reference.")
     ] = "bundled",
@@ -220,7 +224,7 @@ def _expanded(scenes: list[str]) -> list[str]:
             if not named:
                 raise InputError(f"{scene[1:]}: names no scene; one a line was wanted")
             paths += named
-        elif glob.has_magic(scene) and not Path(scene).exists():
+        elif glob.has_magic(scene) and "://" not in scene and not Path(scene).exists():
             # Not Path.glob, which takes no absolute pattern.
             found = sorted(glob.glob(scene))  # noqa: PTH207
             if not found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,8 +16,8 @@ def register(app: typer.Typer) -> None:
 
 
 def vectorize_command(
-    raster: Annotated[Path, typer.Argument(help="forest_probability.tif or forest_mask.tif.")],
-    out: Annotated[Path, typer.Option(help="File to write: .gpkg, .parquet or .fgb.")],
+    raster: Annotated[str, typer.Argument(help="forest_probability.tif or forest_mask.tif.")],
+    out: Annotated[str, typer.Option(help="File to write: .gpkg, .parquet or .fgb.")],
     threshold: Annotated[
         float | None, typer.Option(help="For a probability; the model's own by default.")
     ] = None,

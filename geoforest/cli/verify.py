@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 def verify_command(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Of one map, or of several, as `map --out`.")
+        str, typer.Argument(metavar="DIR", help="Of one map, or of several, as `map --out`.")
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -26,10 +26,17 @@ _Result = TypeVar("_Result")
 RETRIES: Final = 6
 _BLOCK: Final = 1 << 16
 _TIMEOUT_S: Final = 30.0
+_WAIT_S = 0.5
 _MAX_WAIT_S: Final = 30.0
 _MAX_DOCUMENT: Final = 16 << 20
 # The server, or something between, is busy: it may answer later.
 _PASSING: Final = {408, 425, 429, 500, 502, 503, 504}
+_MEANINGS: Final = {
+    401: ", which wants somebody who is known to it",
+    403: ": access denied, or a signed URL that has expired",
+    404: ": no such file",
+}
+_REDIRECT: Final = ": a redirect without end, or to what is neither http nor https"
 _DIGESTS: Final = {"md5", "sha256"}
 
 
@@ -104,6 +111,37 @@ def fetch_json(url: str, *, retries: int = RETRIES) -> Any:
         raise FetchError(f"{without_secrets(url)}: what comes back is not JSON") from error
 
 
+def ask_version(url: str, *, retries: int = RETRIES) -> tuple[int, str]:
+    """Ask a server for the size of a file, and its ETag or time of last modification.
+
+    By its first byte, not by ``HEAD``, which a signed URL may not allow.
+
+    Raises
+    ------
+    InputError
+        When ``url`` is not ``http`` or ``https``.
+    FetchError
+        When the server cannot be reached or refuses, or does not send parts of files.
+    """
+
+    def attempt() -> tuple[int, str]:
+        try:
+            with _ask(url, {"Range": "bytes=0-0"}) as response:
+                total = re.fullmatch(r"bytes 0-0/(\d+)", response.headers.get("Content-Range", ""))
+                if response.status != 206 or total is None:
+                    raise FetchError(
+                        f"{without_secrets(url)}: the server does not send parts of files; "
+                        "download it first"
+                    )
+                tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
+                return int(total[1]), tag or ""
+        except _RangeError as error:
+            raise FetchError(f"{without_secrets(url)}: is empty") from error
+
+    remedy = "is the address right, and the network there?"
+    return _persistently(attempt, url, retries=retries, received=lambda: 0, remedy=remedy)
+
+
 def download(
     remote: RemoteFile,
     partial: Path,
@@ -148,7 +186,12 @@ def download(
 
 
 def _persistently(
-    attempt: Callable[[], _Result], url: str, *, retries: int, received: Callable[[], int]
+    attempt: Callable[[], _Result],
+    url: str,
+    *,
+    retries: int,
+    received: Callable[[], int],
+    remedy: str = "run the same command again later: it goes on from what was received",
 ) -> _Result:
     """Try until it works, or until ``retries`` attempts in a row have brought nothing new."""
     if not _is_http(url):
@@ -161,11 +204,8 @@ def _persistently(
             if received() > most:
                 failures, most = 0, received()
             if failures == retries:
-                raise FetchError(
-                    f"{without_secrets(url)}: {error}; run the same command again later: it goes "
-                    "on from what was received"
-                ) from error
-            time.sleep(min(0.5 * 2**failures, _MAX_WAIT_S))
+                raise FetchError(f"{without_secrets(url)}: {error}; {remedy}") from error
+            time.sleep(min(_WAIT_S * 2**failures, _MAX_WAIT_S))
             failures += 1
 
 
@@ -189,7 +229,10 @@ def _ask(url: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
             raise _RangeError("the server does not have the rest of the file") from error
         if error.code in _PASSING:
             raise _LostError(f"the server answers {error.code}") from error
-        raise FetchError(f"{without_secrets(url)}: the server answers {error.code}") from error
+        meaning = _REDIRECT if 300 <= error.code < 400 else _MEANINGS.get(error.code, "")
+        raise FetchError(
+            f"{without_secrets(url)}: the server answers {error.code}{meaning}"
+        ) from error
     except (HTTPException, OSError) as error:
         raise _LostError(f"the server cannot be reached ({_reason(error)})") from error
     return response

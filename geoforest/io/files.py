@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from geoforest.errors import DataError, InputError
+from geoforest.io.endpoint import fsspec_options
+from geoforest.storage import is_of_our_disk
 
 _Answer = TypeVar("_Answer")
 
 # Enough to hide the delay of an object store, few enough to hold their files in memory.
 _READERS: Final = 8
 _S3: Final = ("s3://", "s3a://")
+_GCS: Final = ("gs://", "gcs://")
 _HTTP: Final = ("http://", "https://")
 # An AWS secret key may hold slashes: after a colon everything up to the @ is taken for one.
 _USER: Final = re.compile(r"://(?:[^/@]*:[^@]*|[^/@]*)@")
@@ -91,32 +94,145 @@ class Place:
         try:
             return self._ask(lambda: self.filesystem.cat_file(self.path))
         except FileNotFoundError as error:
-            raise DataError(f"{self}: no such file") from error
+            raise DataError(f"{self}: {_absence(error)}") from error
 
-    def _ask(self, question: Callable[[], _Answer]) -> _Answer:
+    def is_folder(self) -> bool:
+        """Whether something lies under this name as in a folder.
+
+        Raises
+        ------
+        DataError
+            As :meth:`children` does.
+        """
+        try:
+            return bool(self._ask(lambda: self.filesystem.isdir(self.path)))
+        except FileNotFoundError:
+            return False
+
+    def version(self) -> tuple[int, str]:
+        """Size in bytes, and the ETag or the time of last modification.
+
+        Raises
+        ------
+        DataError
+            When it is not there, is a folder, or cannot be asked.
+        """
+        try:
+            info = self._ask(lambda: self.filesystem.info(self.path))
+        except FileNotFoundError as error:
+            raise DataError(f"{self}: {_absence(error)}") from None
+        if info["type"] != "file":
+            raise DataError(f"{self}: is a folder, a file was wanted")
+        return info["size"], version_in(info)
+
+    def listing(self) -> dict[str, dict[str, Any]]:
+        """Ask the store what it tells of each file and folder in this folder, by name.
+
+        Raises
+        ------
+        DataError
+            As :meth:`children` does.
+        """
+        try:
+            found = self._ask(lambda: self.filesystem.ls(self.path, detail=True, refresh=True))
+        except FileNotFoundError:
+            return {}
+        return {PurePosixPath(one["name"]).name: one for one in found}
+
+    def files(self) -> dict[str, dict[str, Any]]:
+        """Give the files of :meth:`listing`."""
+        return {name: one for name, one in self.listing().items() if one["type"] == "file"}
+
+    def write(self, data: bytes) -> None:
+        """Write a small file in one step.
+
+        Raises
+        ------
+        DataError
+            When it cannot be written.
+        """
+        self._change(lambda: self.filesystem.pipe_file(self.path, data))
+
+    def put(self, path: Path) -> None:
+        """Upload a file from disk, a large one in parts; it appears whole or not at all.
+
+        Raises
+        ------
+        DataError
+            When it cannot be written.
+        """
+        self._change(lambda: self.filesystem.put_file(str(path), self.path))
+
+    def get(self, path: Path) -> None:
+        """Download to a file on disk.
+
+        Raises
+        ------
+        DataError
+            When it is not there or cannot be read.
+        """
+        try:
+            self._ask(lambda: self.filesystem.get_file(self.path, str(path)))
+        except FileNotFoundError as error:
+            raise DataError(f"{self}: {_absence(error)}") from None
+
+    def remove(self) -> None:
+        """Remove a file.
+
+        Raises
+        ------
+        DataError
+            When it cannot be removed.
+        """
+        self._change(lambda: self.filesystem.rm_file(self.path))
+
+    def _change(self, change: Callable[[], None]) -> None:
+        try:
+            self._ask(change, "written to")
+        except FileNotFoundError as error:
+            raise DataError(f"{self}: {_absence(error)}") from None
+
+    def _ask(self, question: Callable[[], _Answer], what: str = "read") -> _Answer:
         try:
             return question()
         except FileNotFoundError:
             raise
         except Exception as error:  # the clients of the protocols raise many kinds
+            if is_of_our_disk(error):
+                raise
             # Without the cause: a traceback in a log would show it.
-            raise DataError(f"{self}: cannot be read {self._reason(error)}") from None
+            raise DataError(f"{self}: cannot be {what} {self._reason(error)}") from None
 
     def _reason(self, error: Exception) -> str:
         if "://" not in self.shown:
             return f"({getattr(error, 'strerror', None) or type(error).__name__})"
         # Its kind only: what a client says may hold keys.
+        kind = "access denied" if isinstance(error, PermissionError) else type(error).__name__
         return (
-            f"({type(error).__name__}); check the network, and the credentials and the endpoint "
-            "in the environment"
+            f"({kind}); check the network, and the credentials and the endpoint in the environment"
         )
+
+
+def version_in(info: Mapping[str, Any]) -> str:
+    """ETag of what a store tells of an object, or the time of its last modification."""
+    for name in ("ETag", "etag", "LastModified", "updated", "mtime"):
+        if info.get(name):
+            return str(info[name])
+    return ""
+
+
+def _absence(error: FileNotFoundError) -> str:
+    # Of another kind in the client than a missing object.
+    no_bucket = type(error.__cause__).__name__ == "NoSuchBucket"
+    return "no such bucket" if no_bucket else "no such file"
 
 
 def open_place(location: str | os.PathLike[str]) -> Place:
     """Find out what kind of place a path or URL is. Nothing is read yet.
 
     Credentials and endpoints come from the environment only, as the client of the protocol reads
-    them: ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_ENDPOINT_URL`` and so on for ``s3://``.
+    them: ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_ENDPOINT_URL`` and so on for ``s3://``, see
+    also :mod:`geoforest.io.endpoint`.
 
     Parameters
     ----------
@@ -145,7 +261,10 @@ def open_place(location: str | os.PathLike[str]) -> Place:
         # An instance from fsspec's cache would keep old listings and old credentials.
         filesystem, path = url_to_fs(text, skip_instance_cache=True, **_options(text))
     except ImportError as error:
-        remedy = 'pip install "geoforest[s3]"' if text.startswith(_S3) else str(error)
+        remedy = str(error)
+        for extra, protocols in {"s3": _S3, "gcs": _GCS}.items():
+            if text.startswith(protocols):
+                remedy = f'pip install "geoforest[{extra}]"'
         raise InputError(f"{shown}: the client of its protocol is missing: {remedy}") from error
     except ValueError as error:
         raise InputError(f"{shown}: neither a path nor a URL that fsspec knows") from error
@@ -153,6 +272,8 @@ def open_place(location: str | os.PathLike[str]) -> Place:
 
 
 def _options(url: str) -> dict[str, Any]:
+    if url.startswith(_S3):
+        return fsspec_options()
     if not url.startswith(_HTTP):
         return {}
     from aiohttp import ClientTimeout

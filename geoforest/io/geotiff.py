@@ -21,8 +21,9 @@ from rasterio.windows import Window as RasterioWindow
 from geoforest.errors import ReadError, SceneError
 from geoforest.grid import Window, preview_lattice
 from geoforest.io.raster import open_raster
+from geoforest.io.remote import gdal_path, network_options, patiently, reason, shown
 from geoforest.reflectance import observed
-from geoforest.scene import BandSource, Scene
+from geoforest.scene import BandSource, FileStamp, Scene
 from geoforest.types import Array, Shape, Valid
 
 # The blocks of a row of shards are wanted again by the row below: 225 MB for 10980 columns of four
@@ -33,14 +34,6 @@ GDAL_OPTIONS = {
     "GDAL_CACHEMAX": CACHE_BYTES,
     # Decoding is shared out by shards; more threads here would only fight the network for cores.
     "GDAL_NUM_THREADS": 1,
-    # Object stores answer 429 and 503 to many workers at once, and mean "later".
-    "GDAL_HTTP_MAX_RETRY": 4,
-    "GDAL_HTTP_RETRY_DELAY": 1,
-    # A connection that hangs would hold a worker for ever.
-    "GDAL_HTTP_TIMEOUT": 120,
-    "GDAL_HTTP_CONNECTTIMEOUT": 20,
-    # The blocks of a row of a tiled file lie side by side: one request fetches them.
-    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
 }
 
 
@@ -104,7 +97,7 @@ def read_decimated(scene: Scene, max_side_px: int) -> tuple[Array, Valid]:
 
 def _has_overviews(scene: Scene) -> bool:
     band = scene.bands[0]
-    with _lock, rasterio.Env(**GDAL_OPTIONS):
+    with _lock, rasterio.Env(**GDAL_OPTIONS, **network_options()):
         return bool(_dataset(band.path, scene).overviews(band.index))
 
 
@@ -117,9 +110,7 @@ def release(scene: Scene) -> None:
 
 _lock = threading.Lock()
 """GDAL's datasets serve one thread at a time. Decoding takes a few percent of prediction."""
-_open: OrderedDict[tuple[str, tuple[tuple[str, int, int], ...]], rasterio.DatasetReader] = (
-    OrderedDict()
-)
+_open: OrderedDict[tuple[str, tuple[FileStamp, ...]], rasterio.DatasetReader] = OrderedDict()
 _MOST_OPEN = 64
 _STRIP_ROWS = 512
 
@@ -128,7 +119,7 @@ def _dataset(path: str, scene: Scene) -> rasterio.DatasetReader:
     # With the stamps of its files, so that a changed file is not taken for the old one.
     key = path, scene.files
     if key not in _open:
-        _open[key] = rasterio.open(path)
+        _open[key] = open_raster(path)
         if len(_open) > _MOST_OPEN:
             _open.popitem(last=False)[1].close()
     _open.move_to_end(key)
@@ -140,22 +131,37 @@ def _read(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
     valid = np.ones(shape, np.bool_)
     place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
     numbered = sorted(enumerate(scene.bands), key=lambda item: item[1].path)
-    with _lock, rasterio.Env(**GDAL_OPTIONS):
-        for path, group in groupby(numbered, key=lambda item: item[1].path):
-            try:
-                _read_file(_dataset(path, scene), list(group), place, dn, valid)
-            except RasterioIOError as error:
-                if (broken := _open.pop((path, scene.files), None)) is not None:
-                    broken.close()
-                reason = error.__cause__ or error
-                raise ReadError(
-                    f"{path}: rows {place.row_off} to {place.row_off + place.height}, columns "
-                    f"{place.col_off} to {place.col_off + place.width} cannot be read ({reason})"
-                ) from error
+    for path, group in groupby(numbered, key=lambda item: item[1].path):
+        bands = list(group)
+        try:
+            patiently(lambda: _read_open(path, scene, bands, place, dn, valid), path)  # noqa: B023
+        except RasterioIOError as error:
+            raise ReadError(
+                f"{shown(path)}: rows {place.row_off} to {place.row_off + place.height}, columns "
+                f"{place.col_off} to {place.col_off + place.width} cannot be read "
+                f"({reason(error.__cause__ or error, path)})"
+            ) from error
     valid &= observed(
         dn, nodata=[band.nodata for band in scene.bands], zero_is_nodata=scene.zero_is_nodata
     )
     return dn, valid
+
+
+def _read_open(
+    path: str,
+    scene: Scene,
+    bands: list[tuple[int, BandSource]],
+    place: RasterioWindow,
+    dn: Array,
+    valid: Valid,
+) -> None:
+    with _lock, rasterio.Env(**GDAL_OPTIONS, **network_options()):
+        try:
+            _read_file(_dataset(path, scene), bands, place, dn, valid)
+        except RasterioIOError:
+            if (broken := _open.pop((path, scene.files), None)) is not None:
+                broken.close()
+            raise
 
 
 def _read_file(
@@ -190,6 +196,7 @@ def is_virtual(path: str) -> bool:
 def absolute(path: str) -> str:
     """Give a path that means the same from whatever folder it is used in."""
     # Not through pathlib, which takes /vsizip//a.zip and /vsizip/a.zip for the same.
+    path = gdal_path(path)
     return path if is_virtual(path) else str(Path(path).absolute())
 
 
@@ -215,9 +222,9 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
         if path in found:
             continue
         if not (is_virtual(path) or Path(path).is_file()):
-            raise SceneError(f"{path}: no such file, and {needed_by} needs it")
+            raise SceneError(f"{path}: no such file, and {shown(needed_by)} needs it")
         found.add(path)
-        if Path(path).suffix.lower() not in _RASTERS:
+        if Path(shown(path)).suffix.lower() not in _RASTERS:
             continue
         try:
             with ExitStack() as stack:
@@ -227,7 +234,8 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
                 _check_not_truncated(source, Path(path))
         except RasterioIOError as error:
             raise SceneError(
-                f"{path}: cannot be read, and {needed_by} needs it ({error})"
+                f"{shown(path)}: cannot be read, and {shown(needed_by)} needs it "
+                f"({reason(error, path)})"
             ) from error
     return sorted(found)
 

@@ -10,16 +10,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import rasterio
+from fsspec.implementations.local import LocalFileSystem
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioIOError
 
-from geoforest.errors import SceneError
+from geoforest.errors import InputError, SceneError
+from geoforest.io.files import Place, open_place
 from geoforest.io.geotiff import absolute, files_behind, is_virtual
 from geoforest.io.product import Product
 from geoforest.io.raster import open_raster
+from geoforest.io.remote import (
+    gdal_path,
+    is_remote,
+    is_url,
+    pure_path,
+    reason,
+    remote_stamp,
+    shown,
+)
 from geoforest.io.safe import is_safe, read_safe, safe_name
 from geoforest.predict import Factor
-from geoforest.scene import BandSource, Scene, band_name, processing_level, sensing_time
+from geoforest.scene import BandSource, FileStamp, Scene, band_name, processing_level, sensing_time
 
 _DTYPES = ("uint8", "uint16", "int16", "float32")
 # Such as the STAC item of a scene, <scene id>.json, would take.
@@ -45,7 +56,8 @@ def open_scene(
     ----------
     path
         A Sentinel-2 product (see :mod:`geoforest.io.safe`), a raster that GDAL opens, or a folder
-        with files such as ``B02.tif`` ... ``B08.tif``.
+        with files such as ``B02.tif`` ... ``B08.tif``; each may be a URL, see
+        :mod:`geoforest.io.remote`.
     wanted
         Bands the model needs, in its order, such as ``("B04", "B03", "B02", "B08")``.
     bands
@@ -64,23 +76,23 @@ def open_scene(
         With the file, what was found and what was wanted.
     """
     location = os.fspath(path)
-    path = Path(location)
+    path = shown(gdal_path(location))
     _check_name(path)
     product = read_product(location)
-    folder = product is None and path.is_dir()
+    folder = None if product is not None else _folder(location)
     if (folder or product) and bands is not None:
         raise SceneError(f"{path}: has a file a band, which --bands does not apply to")
     if product is not None:
         files = product.files(wanted)
     else:
-        files = _band_files(path, wanted) if folder else [location]
+        files = _band_files(folder, wanted) if folder else [location]
     with ExitStack() as stack:
         opened = {file: stack.enter_context(_opened(file)) for file in files}
         if folder or product:
             sources = _single_bands(opened, wanted)
         else:
             sources = _raster_bands(location, opened[location], wanted, bands)
-        identity = scene_id or (product.product_id if product else scene_name(path))
+        identity = scene_id or (product.product_id if product else scene_name(location))
         _check_scene_id(path, identity)
         own_scale, own_offset, own_nodata = _own(product, wanted)
         scene = _describe(
@@ -141,20 +153,23 @@ def _completed(scene: Scene, product: Product) -> Scene:
 
 def scene_name(path: str | Path) -> str:
     """Id of a scene given no other: the product's, the file's stem, or the folder's name."""
+    if is_remote(str(path)):
+        pure = pure_path(path)
+        return pure.stem if pure.suffix.lower() in _BAND_FILES else pure.name
     if (product := safe_name(os.fspath(path))) is not None:
         return product
     path = Path(path)
     return path.resolve().name if path.is_dir() else path.stem
 
 
-def _check_name(path: Path) -> None:
+def _check_name(path: str) -> None:
     try:
-        str(path).encode()
+        path.encode()
     except UnicodeEncodeError as error:
-        raise SceneError(f"{str(path)!r}: its name is no valid text; rename it") from error
+        raise SceneError(f"{path!r}: its name is no valid text; rename it") from error
 
 
-def _check_scene_id(path: Path, scene_id: str) -> None:
+def _check_scene_id(path: str, scene_id: str) -> None:
     reason = None
     if scene_id in {"", ".", ".."} or "/" in scene_id or "\\" in scene_id:
         reason = "cannot name a folder"
@@ -168,12 +183,17 @@ def _check_scene_id(path: Path, scene_id: str) -> None:
 
 @contextmanager
 def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
-    if not (is_virtual(path) or Path(path).exists()):
+    if is_remote(path):
+        # GDAL does not tell what is wrong with it.
+        remote_stamp(path)
+    elif not (is_virtual(path) or Path(path).exists()):
         raise SceneError(f"{path}: no such file or folder")
     try:
         source = open_raster(path)
     except RasterioIOError as error:
-        raise SceneError(f"{path}: not a raster that GDAL can open ({error})") from error
+        raise SceneError(
+            f"{shown(path)}: not a raster that GDAL can open ({reason(error, path)})"
+        ) from error
     with source:
         yield source
 
@@ -186,15 +206,17 @@ def _raster_bands(
 ) -> list[BandSource]:
     names = [band_name(text or "") for text in source.descriptions]
     if bands is None:
-        bands = _bands_by_description(path, names, wanted)
+        bands = _bands_by_description(shown(path), names, wanted)
     elif len(bands) != len(wanted):
         raise SceneError(
-            f"{path}: --bands gives {len(bands)} band numbers, the model needs {len(wanted)}: "
-            f"{', '.join(wanted)}"
+            f"{shown(path)}: --bands gives {len(bands)} band numbers, the model needs "
+            f"{len(wanted)}: {', '.join(wanted)}"
         )
     for index in bands:
         if not 1 <= index <= source.count:
-            raise SceneError(f"{path}: --bands asks for band {index}, the file has {source.count}")
+            raise SceneError(
+                f"{shown(path)}: --bands asks for band {index}, the file has {source.count}"
+            )
     return [BandSource(name, path, index) for name, index in zip(wanted, bands, strict=True)]
 
 
@@ -215,17 +237,31 @@ def _bands_by_description(
     return [names.index(name) + 1 for name in wanted]
 
 
-def _band_files(folder: Path, wanted: Sequence[str]) -> list[str]:
+def _folder(location: str) -> Place | None:
+    """Folder of band files at a location; None where it is a file, or nothing."""
+    if not is_remote(location):
+        # Not through a parser of URLs: any name will do for a folder on disk.
+        local = Place(location, str(Path(location).absolute()), LocalFileSystem())
+        return local if Path(location).is_dir() else None
+    if not is_url(location) or pure_path(location).suffix.lower() in _BAND_FILES:
+        return None
+    if location.lower().startswith(("http://", "https://")):
+        # Servers of files have no listings that a program could rely on.
+        return None
+    try:
+        place = open_place(location)
+        return place if place.is_folder() else None
+    except InputError as error:
+        raise SceneError(str(error)) from error
+
+
+def _band_files(folder: Place, wanted: Sequence[str]) -> list[str]:
     """Find the file of each band, in the order wanted."""
-    candidates: dict[str, list[Path]] = {name: [] for name in wanted}
-    for item in sorted(folder.iterdir()):
+    candidates: dict[str, list[Place]] = {name: [] for name in wanted}
+    for item in folder.children() or ():
         name = band_name(item.stem)
         # Hidden files, such as macOS leaves beside those it copies, are no bands.
-        if (
-            not item.name.startswith(".")
-            and item.suffix.lower() in _BAND_FILES
-            and name in candidates
-        ):
+        if not item.name.startswith(".") and item.suffix in _BAND_FILES and name in candidates:
             candidates[name].append(item)
     for name, files in candidates.items():
         if not files:
@@ -246,12 +282,12 @@ def _single_bands(
 ) -> list[BandSource]:
     for file, source in opened.items():
         if source.count != 1:
-            raise SceneError(f"{file}: has {source.count} bands, one was wanted")
+            raise SceneError(f"{shown(file)}: has {source.count} bands, one was wanted")
     return [BandSource(name, file, 1) for name, file in zip(wanted, opened, strict=True)]
 
 
 def _describe(
-    path: Path,
+    path: str,
     scene_id: str,
     sources: list[BandSource],
     opened: Mapping[str, rasterio.DatasetReader],
@@ -294,17 +330,17 @@ def _describe(
 
 def _check_grid(source: rasterio.DatasetReader, first: rasterio.DatasetReader) -> None:
     if source.crs is None:
-        raise SceneError(f"{source.name}: has no CRS; a georeferenced raster is wanted")
+        raise SceneError(f"{shown(source.name)}: has no CRS; a georeferenced raster is wanted")
     t = source.transform
     if t.b or t.d or t.a <= 0 or t.e >= 0:
         raise SceneError(
-            f"{source.name}: its transform {tuple(t)[:6]} is rotated or not north-up; "
+            f"{shown(source.name)}: its transform {tuple(t)[:6]} is rotated or not north-up; "
             "warp it first, for example with gdalwarp"
         )
     if (source.shape, source.crs, t) != (first.shape, first.crs, first.transform):
         raise SceneError(
-            f"{source.name}: its grid ({_grid_text(source)}) differs from that of {first.name} "
-            f"({_grid_text(first)}); all bands must be on one grid"
+            f"{shown(source.name)}: its grid ({_grid_text(source)}) differs from that of "
+            f"{shown(first.name)} ({_grid_text(first)}); all bands must be on one grid"
         )
 
 
@@ -320,11 +356,13 @@ def _check_dtype(source: rasterio.DatasetReader, band: BandSource, first: str) -
     dtype = source.dtypes[band.index - 1]
     if dtype not in _DTYPES:
         raise SceneError(
-            f"{source.name}: band {band.index} is {dtype}; one of {', '.join(_DTYPES)} is wanted"
+            f"{shown(source.name)}: band {band.index} is {dtype}; one of {', '.join(_DTYPES)} is "
+            "wanted"
         )
     if dtype != first:
         raise SceneError(
-            f"{source.name}: band {band.index} is {dtype}, another band {first}; one type is wanted"
+            f"{shown(source.name)}: band {band.index} is {dtype}, another band {first}; one type "
+            "is wanted"
         )
 
 
@@ -357,13 +395,13 @@ def _with_validity(
     )
 
 
-def _product_ids(path: Path) -> tuple[str, str]:
+def _product_ids(path: str) -> tuple[str, str]:
     """Where a product's id may stand: the name of the scene, or of the folder it lies in."""
-    absolute = path.absolute()
-    return absolute.stem, absolute.parent.name
+    pure = pure_path(path)
+    return pure.stem, pure.parent.name
 
 
-def _acquired(path: Path, source: rasterio.DatasetReader) -> datetime | None:
+def _acquired(path: str, source: rasterio.DatasetReader) -> datetime | None:
     """Time in the product's name, else the one in GDAL's metadata domain for it."""
     for named in map(sensing_time, _product_ids(path)):
         if named is not None:
@@ -375,8 +413,10 @@ def _acquired(path: Path, source: rasterio.DatasetReader) -> datetime | None:
         return None
 
 
-def _stamp(file: str) -> tuple[str, int, int]:
-    """Name, size and time of a file, or of the archive on disk that holds it."""
+def _stamp(file: str) -> FileStamp:
+    """Name, size and time of a file, or of the archive that holds it."""
+    if is_remote(file):
+        return shown(gdal_path(file)), *remote_stamp(file)
     real = Path(file)
     if is_virtual(file):
         # /vsizip//data/scenes.zip/a.tif lies in /data/scenes.zip.

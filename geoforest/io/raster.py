@@ -1,4 +1,4 @@
-"""Rasters opened without rasterio's warning about those that have no georeference."""
+"""Rasters opened, from a disk or a server, without rasterio's warning about no georeference."""
 
 from __future__ import annotations
 
@@ -8,15 +8,20 @@ from pathlib import Path
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
+from geoforest.io.remote import gdal_path, network_options, patiently
+
 
 def open_raster(path: str | Path) -> rasterio.DatasetReader:
     """Open a raster; where it lies is checked, and told, by who needs to know.
+
+    ``path`` may be a URL, see :func:`geoforest.io.remote.gdal_path`; then several tries are made.
 
     Raises
     ------
     rasterio.errors.RasterioIOError
         When GDAL cannot open it.
     """
-    with warnings.catch_warnings():
+    name = gdal_path(str(path))
+    with warnings.catch_warnings(), rasterio.Env(**network_options(name)):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path)
+        return patiently(lambda: rasterio.open(name), name)

@@ -120,7 +120,7 @@ class TestRefused:
 
     @pytest.mark.parametrize(
         ("url", "remedy"),
-        [("s3://forest/set", 'pip install "geoforest[s3]"'), ("gs://forest/set", "gcsfs")],
+        [("s3://forest/set", 'pip install "geoforest[s3]"'), ("gs://forest/set", "geoforest[gcs]")],
     )
     def test_a_missing_client_names_the_remedy(self, url, remedy):
         code = (

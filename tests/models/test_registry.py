@@ -273,10 +273,10 @@ class TestHttp:
     def test_a_version_is_downloaded_once(self, server, small, other, tmp_path):
         self.serve(server, small, tmp_path)
         first = open_model(f"{server.url}/m/tiny?signature=1")
-        before = len(server.requests)
+        before = len(server.asked)
         assert open_model(f"{server.url}/m/tiny?signature=2").path == first.path
         # Of each of the two files it asked for the version, and no more.
-        assert len(server.requests) - before == 2
+        assert len(server.asked) - before == 2
         self.serve(server, other, tmp_path, etag='"2"')
         assert same(open_model(f"{server.url}/m/tiny"), other)
         assert same(load_bundle(first.path), small)

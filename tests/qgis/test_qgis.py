@@ -18,9 +18,9 @@ import geoforest
 from geoforest.demo import Demo, run_demo
 from geoforest.grid import Window
 from geoforest.io.cog import CATEGORIES, COLOURS, MaskWriter
+from geoforest.storage import file_sha256
 from geoforest.types import FOREST, NO_OBSERVATION
 from geoforest.verify import verify
-from geoforest.workspace import file_sha256
 from tests import synthetic
 from tests.synthetic import load_local_predictor
 

@@ -1,0 +1,191 @@
+"""Rasters behind URLs: how GDAL opens them, what names them, which version they are."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Final, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from rasterio.errors import RasterioIOError
+
+from geoforest.errors import DataError, FetchError, InputError, SceneError
+from geoforest.io.download import ask_version
+from geoforest.io.endpoint import gdal_options
+from geoforest.io.files import open_place, without_secrets
+
+_Answer = TypeVar("_Answer")
+
+# GDAL's virtual file systems by protocol.
+_SYSTEMS: Final = {
+    "s3": "/vsis3/",
+    "s3a": "/vsis3/",
+    "gs": "/vsigs/",
+    "gcs": "/vsigs/",
+    "http": "/vsicurl/http://",
+    "https": "/vsicurl/https://",
+}
+_URLS: Final = {"/vsis3/": "s3://", "/vsigs/": "gs://", "/vsicurl/": ""}
+_URL: Final = re.compile(r"([A-Za-z0-9]+)://(.+)", re.DOTALL)
+_ARCHIVE: Final = re.compile(r"(/vsi(?:s3|gs|curl)/.+?\.(?:zip|tar|tgz|tar\.gz))(?=[/?}]|$)")
+_QUERY: Final = re.compile(r"\?[^\s'\"]*")
+_ASKS: Final = 4
+# GDAL itself tries again after 429 and 5xx, and not after a connection that breaks or hangs.
+RETRY_WAITS_S = [0.5, 1.0, 2.0, 4.0]
+NETWORK_OPTIONS: Final[dict[str, str | int | float]] = {
+    # Object stores answer 429 and 503 to many workers at once, and mean "later".
+    "GDAL_HTTP_MAX_RETRY": 4,
+    "GDAL_HTTP_RETRY_DELAY": 1,
+    # A connection that hangs would hold a worker for ever.
+    "GDAL_HTTP_TIMEOUT": 120,
+    "GDAL_HTTP_CONNECTTIMEOUT": 20,
+    # The blocks of a row of a tiled file lie side by side: one request fetches them.
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    # What was read of a file that has changed since, or could not be reached, is not to be kept.
+    "CPL_VSIL_CURL_NON_CACHED": ":".join(_URLS),
+}
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is a URL that can be read from: ``s3``, ``gs``, ``http`` or ``https``.
+
+    Examples
+    --------
+    >>> is_url("s3://bucket/scene.tif"), is_url("/vsis3/bucket/scene.tif"), is_url("a:b")
+    (True, False, False)
+    """
+    found = _URL.match(location)
+    return found is not None and found.group(1).lower() in _SYSTEMS
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL, or one of GDAL's that leads to a server, also into an archive."""
+    return is_url(path) or (path.startswith("/vsi") and any(system in path for system in _URLS))
+
+
+def gdal_path(location: str) -> str:
+    """Path under which GDAL opens a URL; any other path is left as it is.
+
+    Raises
+    ------
+    SceneError
+        When a user or a password stands in the URL, or options of GDAL's.
+
+    Examples
+    --------
+    >>> gdal_path("s3://bucket/scene.tif"), gdal_path("https://host/scene.tif?token=1")
+    ('/vsis3/bucket/scene.tif', '/vsicurl/https://host/scene.tif?token=1')
+    >>> gdal_path("maps/scene.tif")
+    'maps/scene.tif'
+    """
+    if location.startswith("/vsicurl?"):
+        raise SceneError("/vsicurl?...: the URL itself was wanted, without options of GDAL's")
+    if not is_remote(location):
+        return location
+    if without_secrets(location) != location.partition("?")[0]:
+        raise SceneError(
+            f"{shown(location)}: was given with a user or password in the URL; "
+            "a signed URL was wanted, or keys in the environment"
+        )
+    if not is_url(location):
+        return location
+    protocol, rest = _URL.fullmatch(location).groups()  # type: ignore[union-attr]
+    return _SYSTEMS[protocol.lower()] + rest
+
+
+def shown(path: str) -> str:
+    """Name of a file for messages and records: the URL, without its query; or the path.
+
+    Of any URL, also of one that cannot be read from.
+
+    Examples
+    --------
+    >>> shown("/vsicurl/https://host/scene.tif?token=1"), shown("/vsis3/bucket/scene.tif")
+    ('https://host/scene.tif', 's3://bucket/scene.tif')
+    """
+    if "://" in path and not path.startswith("/"):
+        return without_secrets(path)
+    if not is_remote(path):
+        return path
+    for system, url in _URLS.items():
+        if path.startswith(system):
+            return without_secrets(url + path.removeprefix(system))
+    return without_secrets(path)
+
+
+def reason(error: BaseException, path: str) -> str:
+    """Tell what GDAL says of a path, less the query of its URL."""
+    text = str(error)
+    if not is_remote(path):
+        return text
+    _, mark, query = path.partition("?")
+    return _QUERY.sub("", text.replace(mark + query, ""))
+
+
+def pure_path(location: str | Path) -> PurePath:
+    """Absolute path whose parts name a scene: of a URL, the bucket and the decoded key.
+
+    Examples
+    --------
+    >>> pure_path("https://host/a/my%20scene.tif?token=1/2")
+    PurePosixPath('/a/my scene.tif')
+    """
+    text = str(location)
+    if not is_remote(text):
+        return Path(location).absolute()
+    url = shown(gdal_path(text))
+    if url.startswith(("http://", "https://")):
+        return PurePosixPath("/", unquote(urlsplit(url).path))
+    return PurePosixPath("/", url.rpartition("://")[2])
+
+
+def network_options(path: str | None = None) -> dict[str, str | int | float]:
+    """Options of GDAL for reading over a network; with a path, for opening it."""
+    options = {**NETWORK_OPTIONS, **gdal_options()}
+    if path is not None and is_remote(path):
+        # A listing of the folder costs a request, and in a bucket of thousands many. So masks and
+        # overviews in files of their own are not found there.
+        options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
+    return options
+
+
+def patiently(attempt: Callable[[], _Answer], path: str) -> _Answer:
+    """Try again, at growing intervals, what GDAL could not read of a remote file.
+
+    Raises
+    ------
+    rasterio.errors.RasterioIOError
+        Of the last attempt; of the first for a local file.
+    """
+    for wait_s in RETRY_WAITS_S if is_remote(path) else ():
+        try:
+            return attempt()
+        except RasterioIOError:
+            time.sleep(wait_s)
+    return attempt()
+
+
+def remote_stamp(path: str) -> tuple[int, str]:
+    """Size and version of a remote file, or of the remote archive that holds it.
+
+    The version is the server's ETag, or the time of last modification where it gives none.
+
+    Raises
+    ------
+    SceneError
+        When it is not there or may not be read, or its server cannot be used: names the URL.
+    """
+    archive = _ARCHIVE.search(path) if path.startswith("/vsi") else None
+    file = gdal_path(archive.group(1) if archive and not path.startswith(tuple(_URLS)) else path)
+    system = next((system for system in _URLS if file.startswith(system)), None)
+    if system is None:  # deeper inside another of GDAL's systems
+        return -1, ""
+    url = _URLS[system] + file.removeprefix(system)
+    try:
+        if system == "/vsicurl/":
+            return ask_version(url, retries=_ASKS)
+        return open_place(url).version()
+    except (DataError, FetchError, InputError) as error:
+        raise SceneError(str(error)) from error
