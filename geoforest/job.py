@@ -17,6 +17,7 @@ from geoforest.config import MapSettings
 from geoforest.errors import InputError
 from geoforest.grid import Grid, Shard, shard_cores
 from geoforest.io.aoi import AreaOfInterest, read_aoi
+from geoforest.io.files import without_secrets
 from geoforest.io.geotiff import CACHE_BYTES
 from geoforest.io.open import open_scene
 from geoforest.machine import reference_precision, resident_memory_mb
@@ -115,7 +116,13 @@ class Job:
             },
             "files": [list(stamp) for stamp in self.scene.files],
             "bands": [
-                [band.name, band.path, band.index, _plain(band.nodata), band.mask_index]
+                [
+                    band.name,
+                    without_secrets(band.path),
+                    band.index,
+                    _plain(band.nodata),
+                    band.mask_index,
+                ]
                 for band in self.scene.bands
             ],
             "scale": list(self.scene.scale),

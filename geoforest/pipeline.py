@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from geoforest.cluster import Cluster
 from geoforest.config import MapSettings, checked
 from geoforest.engine import Done, Pool
 from geoforest.errors import GeoforestError, InputError, OutputError, WriteError
+from geoforest.io.files import without_secrets
 from geoforest.io.open import scene_name
 from geoforest.job import Job, Runtime, base_memory_mb, draft_job, load_job_predictor
 from geoforest.models.registry import open_model
@@ -203,7 +205,7 @@ def map_scenes(
                     documents = earlier_documents(out / draft.scene.scene_id)
                     job = draft.recorded(documents, base_mb=base_mb)
                 except GeoforestError as error:
-                    yield SceneFailure(str(path), error)
+                    yield SceneFailure(_shown(path), error)
                     continue
                 # A runtime that cannot be had is no fault of this scene: it ends the run.
                 computing = job.runtime if job else runtime()
@@ -211,7 +213,7 @@ def map_scenes(
                     job = job or draft.job(computing, base_mb=base_mb)
                     run = _SceneRun(path, out, job, chosen, progress(job.scene.scene_id), clock)
                 except GeoforestError as error:
-                    yield SceneFailure(str(path), error)
+                    yield SceneFailure(_shown(path), error)
                     continue
                 # Before it begins, which takes as long as a model to load: whatever stops that
                 # closes the output folder.
@@ -221,7 +223,7 @@ def map_scenes(
                 except GeoforestError as error:
                     del running[job.fingerprint]
                     run.close(type(error), error, error.__traceback__)
-                    yield SceneFailure(str(path), error)
+                    yield SceneFailure(_shown(path), error)
                     continue
                 if run.complete:
                     del running[run.job.fingerprint]
@@ -293,11 +295,11 @@ class _SceneRun:
             with self._held:
                 return MapResult(self._workspace.folder, self._earlier or self._make())
         except GeoforestError as error:
-            return SceneFailure(str(self._path), error)
+            return SceneFailure(_shown(self._path), error)
         except OSError as error:
             folder = self._workspace.folder
             sentence = f"{folder}: cannot be written to ({error.strerror or error})"
-            return SceneFailure(str(self._path), WriteError(sentence))
+            return SceneFailure(_shown(self._path), WriteError(sentence))
         finally:
             self._progress("done", 1, 1)
 
@@ -315,6 +317,10 @@ class _SceneRun:
         summary = summarise(job, settings, prediction, made, clock)
         products.finish(job, workspace, settings, prediction, made, summary)
         return summary.to_dict()
+
+
+def _shown(path: str | Path) -> str:
+    return without_secrets(os.fspath(path))
 
 
 def _cluster(settings: MapSettings) -> Cluster:

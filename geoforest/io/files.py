@@ -188,5 +188,12 @@ def without_secrets(url: str) -> str:
     'https://host/file.tif'
     >>> without_secrets("s3://bucket/me@home/set"), without_secrets("a?b@c")
     ('s3://bucket/me@home/set', 'a?b@c')
+
+    What follows the question mark in GDAL's ``vrt://`` is where a raster lies.
+
+    >>> without_secrets("vrt:///a.tif?a_srs=EPSG:32720")
+    'vrt:///a.tif?a_srs=EPSG:32720'
     """
-    return _USER.sub("://", url).partition("?")[0] if "://" in url else url
+    if "://" not in url or url.startswith("vrt://"):
+        return url
+    return _USER.sub("://", url).partition("?")[0]

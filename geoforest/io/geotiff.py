@@ -46,6 +46,7 @@ GDAL_OPTIONS = {
 
 _TIFFS = {".tif", ".tiff"}
 _RASTERS = _TIFFS | {".vrt"}
+_VIRTUAL_RASTER = "vrt://"
 
 
 def read(scene: Scene, window: Window) -> tuple[Array, Valid]:
@@ -184,7 +185,7 @@ def _read_file(
 
 def is_virtual(path: str) -> bool:
     """Whether a path is one of GDAL's own, such as into an archive."""
-    return path.startswith("/vsi")
+    return path.startswith(("/vsi", _VIRTUAL_RASTER))
 
 
 def absolute(path: str) -> str:
@@ -217,7 +218,7 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
         if not (is_virtual(path) or Path(path).is_file()):
             raise SceneError(f"{path}: no such file, and {needed_by} needs it")
         found.add(path)
-        if Path(path).suffix.lower() not in _RASTERS:
+        if Path(path).suffix.lower() not in _RASTERS and not path.startswith(_VIRTUAL_RASTER):
             continue
         try:
             with ExitStack() as stack:

@@ -14,9 +14,11 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioIOError
 
 from geoforest.errors import SceneError
+from geoforest.io.files import without_secrets
 from geoforest.io.geotiff import absolute, files_behind, is_virtual
 from geoforest.io.product import Product
 from geoforest.io.raster import open_raster
+from geoforest.io.stac_source import is_item, read_item
 from geoforest.predict import Factor
 from geoforest.scene import BandSource, Scene, band_name, processing_level, sensing_time
 
@@ -63,7 +65,7 @@ def open_scene(
         With the file, what was found and what was wanted.
     """
     location = os.fspath(path)
-    path = Path(location)
+    path = Path(without_secrets(location))
     _check_name(path)
     product = read_product(location)
     folder = product is None and path.is_dir()
@@ -109,7 +111,9 @@ def read_product(location: str) -> Product | None:
 
 
 # How to tell a product of some packaging, and how to read it.
-_PRODUCTS: tuple[tuple[Callable[[str], bool], Callable[[str], Product]], ...] = ()
+_PRODUCTS: tuple[tuple[Callable[[str], bool], Callable[[str], Product]], ...] = (
+    (is_item, read_item),
+)
 
 
 def _own(
@@ -138,7 +142,7 @@ def _completed(scene: Scene, product: Product) -> Scene:
 
 def scene_name(path: str | Path) -> str:
     """Id of a scene that is given no other: the file's stem, or the folder's name."""
-    path = Path(path)
+    path = Path(without_secrets(os.fspath(path)))
     return path.resolve().name if path.is_dir() else path.stem
 
 
@@ -372,16 +376,17 @@ def _acquired(path: Path, source: rasterio.DatasetReader) -> datetime | None:
 
 def _stamp(file: str) -> tuple[str, int, int]:
     """Name, size and time of a file, or of the archive on disk that holds it."""
+    name = without_secrets(file)
     real = Path(file)
     if is_virtual(file):
         # /vsizip//data/scenes.zip/a.tif lies in /data/scenes.zip.
         inside = Path(file.split("/", 2)[2])
         archives = [path for path in (inside, *inside.parents) if path.is_file()]
         if not archives:
-            return file, -1, -1
+            return name, -1, -1
         real = archives[0]
     status = real.stat()
-    return file, status.st_size, status.st_mtime_ns
+    return name, status.st_size, status.st_mtime_ns
 
 
 def _per_band(value: Factor, name: str, wanted: Sequence[str]) -> tuple[float, ...]:
