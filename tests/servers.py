@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -27,6 +33,10 @@ class FileServer:
         Whether it heeds ``Range``, and ``If-Range`` with it.
     busy
         So many requests are answered with 503 first.
+    refusals
+        Status that is answered instead, by path.
+    key
+        When there is one, rasters are for those who give it as ``sig`` in the query.
     cuts
         The next answers end after so many bytes, though more were announced.
     stall
@@ -41,6 +51,8 @@ class FileServer:
         self.etags: dict[str, str] = {}
         self.ranges = self.if_ranges = True
         self.busy = 0
+        self.refusals: dict[str, int] = {}
+        self.key: str | None = None
         self.cuts: list[int] = []
         self.stall: Event | None = None
         self.requests: list[tuple[str, str | None, int]] = []
@@ -55,10 +67,15 @@ class _Handler(BaseHTTPRequestHandler):
     files: FileServer
 
     def do_GET(self) -> None:
-        server, path = self.files, self.path.partition("?")[0]
+        server = self.files
+        path, _, query = self.path.partition("?")
         if server.busy:
             server.busy -= 1
             self._head(503, 0)
+        elif path in server.refusals:
+            self._head(server.refusals[path], 0)
+        elif path.endswith(".tif") and server.key is not None and query != f"sig={server.key}":
+            self._head(403, 0)
         elif path in server.redirects:
             self._head(302, 0, Location=server.redirects[path])
         elif path not in server.files:
@@ -66,19 +83,26 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._file(path)
 
+    do_HEAD = do_GET  # noqa: N815 - the name is http.server's
+
     def _file(self, path: str) -> None:
         server, data, etag = self.files, self.files.files[path], self.files.etags.get(path)
         asked = self.headers.get("Range")
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges else None
+        start = end = None
+        if asked and server.ranges:
+            first, last = re.fullmatch(r"bytes=(\d+)-(\d*)", asked).groups()
+            start, end = int(first), min(int(last) + 1, len(data)) if last else len(data)
         if server.if_ranges and self.headers.get("If-Range", etag) != etag:
-            start = None
+            start = end = None
         if start is not None and start >= len(data):
             return self._head(416, 0, **{"Content-Range": f"bytes */{len(data)}"})
         headers = {"ETag": etag} if etag else {}
         if start is not None:
-            headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
-        body = data[start or 0 :]
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(data)}"
+        body = data[start or 0 : end]
         self._head(200 if start is None else 206, len(body), **headers)
+        if self.command == "HEAD":
+            return None
         sent = body[: server.cuts.pop(0)] if server.cuts else body
         server.requests.append((path, asked, len(sent)))
         self.wfile.write(sent)
@@ -116,6 +140,45 @@ def file_server() -> Iterator[FileServer]:
 
 
 @contextmanager
+def folder_server(folder: Path, key: str = "") -> Iterator[str]:
+    """Serve the files of a folder from a process of its own, and yield its URL.
+
+    For GDAL, which may hold Python's lock while it waits for an answer.
+    """
+    command = [sys.executable, "-m", "tests.servers", str(folder), key]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def stac_server(*items: Path) -> Iterator[str]:
+    """Run rustac's STAC API on a free port, with items and a collection for them; yield its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [str(Path(sys.executable).with_name("rustac")), "serve", "--addr", address]
+    with subprocess.Popen(
+        [*command, "--create-collections", *map(str, items)], stdout=subprocess.DEVNULL
+    ) as server:
+        try:
+            while server.poll() is None and not _listens(address):
+                time.sleep(0.02)
+            yield f"http://{address}/"
+        finally:
+            server.terminate()
+
+
+def _listens(address: str) -> bool:
+    host, port = address.split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+@contextmanager
 def s3_server() -> Iterator[str]:
     """Run an S3 server on a free port and yield its address."""
     from moto.server import ThreadedMotoServer
@@ -146,3 +209,11 @@ def s3_bucket(environment: pytest.MonkeyPatch, address: str, bucket: str) -> Any
     client = boto3.client("s3")
     client.create_bucket(Bucket=bucket)
     return client
+
+
+if __name__ == "__main__":
+    with file_server() as files:
+        files.files = {f"/{path.name}": path.read_bytes() for path in Path(sys.argv[1]).iterdir()}
+        files.key = sys.argv[2] or None
+        print(files.url, flush=True)
+        signal.pause()

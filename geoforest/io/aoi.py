@@ -84,10 +84,8 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
         When the file is no vector file, has no CRS or no polygon, or lies beside the scene.
     """
     path = Path(path)
-    if not path.exists():
-        raise InputError(f"{path}: no such file (--aoi)")
     try:
-        frame = _read_polygons(path)
+        frame = read_polygons(path)
         digest = hashlib.sha256(frame.crs.to_wkt().encode() + b"".join(frame.to_wkb())).hexdigest()
         geometry = _in_crs_of(frame.make_valid(), scene).make_valid().union_all()
     except shapely.errors.ShapelyError as error:
@@ -101,10 +99,20 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
     return AreaOfInterest(geometry, scene.transform, digest)
 
 
-def _read_polygons(path: Path) -> geopandas.GeoSeries:
+def read_polygons(path: str | Path) -> geopandas.GeoSeries:
+    """Read the polygons of a vector file, in its CRS.
+
+    Raises
+    ------
+    InputError
+        When the file is no vector file, or has no CRS or no polygon.
+    """
     import geopandas
     import pyogrio
 
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file (--aoi)")
     try:
         layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
         frame = geopandas.read_file(path, layer=layers[0]) if layers else None

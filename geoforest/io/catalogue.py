@@ -11,7 +11,7 @@ from pystac_client.stac_api_io import StacApiIO
 from urllib3 import Retry
 
 from geoforest.errors import InputError
-from geoforest.io.files import without_secrets
+from geoforest.io.files import is_url, without_secrets
 
 # An item has some 50 kB, a page of a search a few MB.
 _MAX_BYTES: Final = 64 << 20
@@ -25,12 +25,6 @@ _RETRIES: Final = Retry(
     allowed_methods=None,
     raise_on_status=False,
 )
-_WEB: Final = ("http://", "https://")
-
-
-def is_url(location: str) -> bool:
-    """Whether a location is on the web."""
-    return location.startswith(_WEB)
 
 
 class CatalogueIO(StacApiIO):

@@ -152,8 +152,13 @@ def open_place(location: str | os.PathLike[str]) -> Place:
     return Place(shown, path, filesystem)
 
 
+def is_url(location: str) -> bool:
+    """Whether a location is on the web, by HTTP."""
+    return location.startswith(_HTTP)
+
+
 def _options(url: str) -> dict[str, Any]:
-    if not url.startswith(_HTTP):
+    if not is_url(url):
         return {}
     from aiohttp import ClientTimeout
 

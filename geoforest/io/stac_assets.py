@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
 from geoforest.errors import SceneError
+from geoforest.io.files import is_url
 from geoforest.scene import band_name
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def _gdal_path(href: str, location: str, what: str) -> str:
     An item from the web cannot point at files of this machine, and none at GDAL's own file
     systems, which can be made to read anything.
     """
-    on_the_web = urlsplit(location).scheme in {"http", "https"}
+    on_the_web = is_url(location)
     target = urljoin(location, href) if on_the_web else href
     parts = urlsplit(target)
     if prefix := _GDAL_PREFIXES.get(parts.scheme):
@@ -182,6 +183,6 @@ def _gdal_path(href: str, location: str, what: str) -> str:
             f"{what} is at {href[:200]}; a URL of {', '.join(_GDAL_PREFIXES)} was wanted"
         )
     path = Path(location).absolute().parent / (unquote(parts.path) if parts.scheme else href)
-    if str(path).startswith("/vsi") or not path.is_file():
-        raise SceneError(f"{what} is at {str(path)[:200]}; there is no such file")
+    if str(path).startswith("/vsi"):
+        raise SceneError(f"{what} is at {str(path)[:200]}; a file or a URL was wanted")
     return str(path)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import rasterio
 from rasterio.errors import RasterioIOError
@@ -26,7 +26,7 @@ from geoforest.io.dark_objects import (
     sample,
     settle,
 )
-from geoforest.io.files import without_secrets
+from geoforest.io.files import is_url, without_secrets
 from geoforest.io.geotiff import GDAL_OPTIONS
 from geoforest.io.product import Product
 from geoforest.io.raster import open_raster
@@ -43,9 +43,9 @@ _RELATIVE_ORBIT: Final = re.compile(r"_R(\d{3})_")
 
 def is_item(location: str) -> bool:
     """Whether a location looks like that of a STAC document: a JSON file, an item of an API."""
-    parts = urlsplit(location)
-    if parts.scheme in {"http", "https"}:
-        return parts.path.lower().endswith(_SUFFIXES) or "/items/" in parts.path
+    if is_url(location):
+        path_of_url = urlsplit(location).path
+        return path_of_url.lower().endswith(_SUFFIXES) or "/items/" in path_of_url
     path = Path(location)
     return path.suffix.lower() in _SUFFIXES and path.is_file()
 
@@ -64,7 +64,7 @@ def read_item(location: str) -> Product:
     InputError
         When it cannot be had, or is no item with Sentinel-2 bands that lie somewhere.
     """
-    from geoforest.io.catalogue import CatalogueIO, is_url
+    from geoforest.io.catalogue import CatalogueIO
 
     shown = without_secrets(location)
     item = _item(CatalogueIO().read_json(location), location)
@@ -144,6 +144,9 @@ def _sign(item: pystac.Item, location: str) -> None:
             f"{SIGN_VARIABLE}={reference}: there is no such function; module:function was wanted, "
             "such as planetary_computer:sign_inplace"
         ) from error
+    if is_url(location):
+        for asset in item.assets.values():
+            asset.href = urljoin(location, asset.href)
     try:
         sign(item)
     except Exception as error:  # someone else's code, and what it says may hold a key
