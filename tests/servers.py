@@ -31,8 +31,8 @@ class FileServer:
         By path.
     ranges, if_ranges
         Whether it heeds ``Range``, and ``If-Range`` with it.
-    busy
-        So many requests are answered with 503 first.
+    busy, busy_status
+        So many requests are answered with this status first.
     refusals
         Status that is answered instead, by path.
     key
@@ -50,7 +50,7 @@ class FileServer:
         self.redirects: dict[str, str] = {}
         self.etags: dict[str, str] = {}
         self.ranges = self.if_ranges = True
-        self.busy = 0
+        self.busy, self.busy_status = 0, 503
         self.refusals: dict[str, int] = {}
         self.key: str | None = None
         self.cuts: list[int] = []
@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if server.busy:
             server.busy -= 1
-            self._head(503, 0)
+            self._head(server.busy_status, 0)
         elif path in server.refusals:
             self._head(server.refusals[path], 0)
         elif path.endswith(".tif") and server.key is not None and query != f"sig={server.key}":

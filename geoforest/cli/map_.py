@@ -250,7 +250,8 @@ def _expanded(scenes: list[str]) -> list[str]:
             if not named:
                 raise InputError(f"{scene[1:]}: names no scene; one a line was wanted")
             paths += named
-        elif glob.has_magic(scene) and not Path(scene).exists():
+        # The question mark of a URL is none of a pattern's.
+        elif glob.has_magic(scene) and "://" not in scene and not Path(scene).exists():
             # Not Path.glob, which takes no absolute pattern.
             found = sorted(glob.glob(scene))  # noqa: PTH207
             if not found:

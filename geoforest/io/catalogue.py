@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import requests
 from pystac_client.stac_api_io import StacApiIO
-from urllib3 import Retry
+from urllib3 import BaseHTTPResponse, Retry
 
 from geoforest.errors import InputError
 from geoforest.io.files import is_url, without_secrets
@@ -17,11 +17,22 @@ from geoforest.io.files import is_url, without_secrets
 _MAX_BYTES: Final = 64 << 20
 _MAX_REDIRECTS: Final = 5
 _TIMEOUT_S: Final = (10, 60)
-# Only searches are posted, which change nothing and may be sent again.
-_RETRIES: Final = Retry(
+_LONGEST_WAIT_S: Final = 60
+
+
+class _Retry(Retry):
+    """Comes again when the server wishes, but does not wait for hours."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        seconds = super().get_retry_after(response)
+        return None if seconds is None else min(seconds, _LONGEST_WAIT_S)
+
+
+_RETRIES: Final = _Retry(
     total=5,
     backoff_factor=0.5,
     status_forcelist={429, 500, 502, 503, 504},
+    # Nothing is changed by what is asked here.
     allowed_methods=None,
     raise_on_status=False,
 )
