@@ -202,3 +202,15 @@ def without_secrets(url: str) -> str:
     if "://" not in url or url.startswith("vrt://"):
         return url
     return _USER.sub("://", url).partition("?")[0]
+
+
+def without_query_of(url: str, message: str) -> str:
+    """Take the query of a URL out of a message, where its file name may stand alone.
+
+    Examples
+    --------
+    >>> without_query_of("/vsicurl/https://host/a.tif?sig=1", "a.tif?sig=1, band 1: failed")
+    'a.tif, band 1: failed'
+    """
+    query = url.partition("?")[2]
+    return message.replace(f"?{query}", "") if query else message

@@ -20,6 +20,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoforest.errors import ReadError, SceneError
 from geoforest.grid import Window, preview_lattice
+from geoforest.io.files import without_query_of
 from geoforest.io.raster import open_raster
 from geoforest.reflectance import observed
 from geoforest.scene import BandSource, Scene
@@ -148,11 +149,12 @@ def _read(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
             except RasterioIOError as error:
                 if (broken := _open.pop((path, scene.files), None)) is not None:
                     broken.close()
-                reason = error.__cause__ or error
+                reason = without_query_of(path, str(error.__cause__ or error))
+                # Without the cause, where it may show a signature: workers log it.
                 raise ReadError(
                     f"{path}: rows {place.row_off} to {place.row_off + place.height}, columns "
                     f"{place.col_off} to {place.col_off + place.width} cannot be read ({reason})"
-                ) from error
+                ) from (None if "?" in path else error)
     valid &= observed(
         dn, nodata=[band.nodata for band in scene.bands], zero_is_nodata=scene.zero_is_nodata
     )

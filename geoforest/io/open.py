@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioIOError
 
 from geoforest.errors import SceneError
-from geoforest.io.files import without_secrets
+from geoforest.io.files import without_query_of, without_secrets
 from geoforest.io.geotiff import absolute, files_behind, is_virtual
 from geoforest.io.product import Product
 from geoforest.io.raster import open_raster
@@ -172,7 +172,8 @@ def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
     try:
         source = open_raster(path)
     except RasterioIOError as error:
-        raise SceneError(f"{path}: not a raster that GDAL can open ({error})") from error
+        reason = without_query_of(path, str(error))
+        raise SceneError(f"{path}: not a raster that GDAL can open ({reason})") from error
     with source:
         yield source
 

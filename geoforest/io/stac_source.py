@@ -26,7 +26,7 @@ from geoforest.io.dark_objects import (
     sample,
     settle,
 )
-from geoforest.io.files import is_url, without_secrets
+from geoforest.io.files import is_url, without_query_of, without_secrets
 from geoforest.io.geotiff import GDAL_OPTIONS
 from geoforest.io.product import Product
 from geoforest.io.raster import open_raster
@@ -164,7 +164,8 @@ def _has_crs(raster: RasterAsset, location: str) -> bool:
 
 
 def _unreadable(raster: RasterAsset, location: str, error: RasterioIOError) -> SceneError:
-    return SceneError(f"{location}: asset {raster.key} is no raster that can be read ({error})")
+    reason = without_query_of(raster.path, str(error))
+    return SceneError(f"{location}: asset {raster.key} is no raster that can be read ({reason})")
 
 
 def _georeferenced(raster: RasterAsset, item: pystac.Item, location: str) -> RasterAsset:

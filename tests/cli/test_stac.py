@@ -16,7 +16,17 @@ EAST = "S2B_20LNR_20230813_0_L2A"
 
 @pytest.fixture
 def options(tiny_bundle, tmp_path):
-    return ["--out", tmp_path / "out", "--model", tiny_bundle.path, "--halo", 8, "--json"]
+    return [
+        "--out",
+        tmp_path / "out",
+        "--model",
+        tiny_bundle.path,
+        "--halo",
+        8,
+        "--runtime",
+        "torch",
+        "--json",
+    ]
 
 
 def written(folder):
@@ -137,7 +147,7 @@ def test_mistakes(geoforest, tmp_path, arguments, sentence):
 def test_a_real_item(geoforest, tmp_path, options, real_data):
     item_id = "S2B_33TWM_20230813_0_L2A"
     folder = real_data / "scenes" / "earth-search-120m" / item_id
-    done = geoforest("map", folder / f"{item_id}.json", *options, "--shard", 512)
+    done = geoforest("map", folder / f"{item_id}.json", *options, "--window", 512)
     assert done.returncode == 0
     summary = json.loads(done.stdout)
     assert summary["acquired"] == "2023-08-13T10:07:53.782000+00:00"

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
+import traceback
 from datetime import UTC, datetime
 
 import numpy as np
 import pystac
 import pytest
 
-from geoforest.errors import InputError, SceneError
+from geoforest.errors import InputError, ReadError, SceneError
 from geoforest.grid import Window
-from geoforest.io.geotiff import read, release
+from geoforest.io.geotiff import GDAL_OPTIONS, read, release
 from geoforest.io.open import open_scene, read_product
 from geoforest.io.stac_assets import band_assets
 from geoforest.io.stac_source import SIGN_VARIABLE, is_item
 from tests import stac
 from tests.servers import file_server, folder_server
-from tests.synthetic import BANDS, UTM_20S, write_raster
+from tests.synthetic import BANDS, UTM_20S, digital_numbers, write_raster
 
 NAMINGS = [stac.earth_search, stac.planetary_computer, stac.data_space, stac.earth_search_v0]
 WHOLE = Window(0, 0, 150, 190)
@@ -315,6 +316,22 @@ class TestSigned:
         assert stac.KEY in scene.bands[0].path
         shown = [str(scene), str(scene.files), str(scene.notes), str(scene.facts)]
         assert not any(stac.KEY in text for text in shown)
+
+    def test_nor_does_a_block_that_cannot_be_read(self, tmp_path, monkeypatch):
+        """Workers log the whole of an error, with what caused it."""
+        stac.write_rasters(tmp_path, dn=digital_numbers((1000, 1000)))
+        path = stac.write_item(tmp_path, stac.item())
+        monkeypatch.setenv(SIGN_VARIABLE, "tests.stac:sign")
+        monkeypatch.setitem(GDAL_OPTIONS, "GDAL_HTTP_MAX_RETRY", 0)
+        with folder_server(tmp_path, key=stac.KEY) as root:
+            scene = opened(f"{root}/{path.name}")
+            read(scene, Window(0, 0, 10, 10))
+        with pytest.raises(ReadError, match=r"B0\d\.tif: rows 900 to 950") as caught:
+            read(scene, Window(900, 900, 50, 50))
+        release(scene)
+        told = "".join(traceback.format_exception(caught.value))
+        assert "IReadBlock failed" in told
+        assert stac.KEY not in told
 
     @pytest.mark.parametrize(
         ("reference", "sentence"),
