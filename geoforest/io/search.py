@@ -158,6 +158,7 @@ def search(url: str, question: Question) -> list[Found]:
         raise
     # What documents that are none make of these lines, and of the libraries'.
     except (
+        ArithmeticError,
         AttributeError,
         LookupError,
         TypeError,

@@ -25,6 +25,7 @@ _GDAL_PREFIXES: Final = {
 }
 _PICTURES: Final = {"image/jpeg", "image/png"}
 _CLASSIFICATION: Final = re.compile(r"scl([_-]\d+m)?(-jp2)?", re.IGNORECASE)
+_LARGEST: Final = 1e300
 _RESOLUTION: Final = re.compile(r"[_-](\d+)m(?=$|[_-])")
 
 
@@ -130,7 +131,7 @@ def _resolutions(key: str, asset: pystac.Asset) -> Iterator[float]:
     if found := _RESOLUTION.search(key):
         stated.append(int(found.group(1)))
     stated.append(fields.get("gsd"))
-    return (float(value) for value in stated if isinstance(value, int | float) and value > 0)
+    return (float(value) for value in stated if is_real(value) and value > 0)
 
 
 def _raster(key: str, item: pystac.Item, location: str) -> RasterAsset:
@@ -146,10 +147,21 @@ def _raster(key: str, item: pystac.Item, location: str) -> RasterAsset:
         return None if value is None else _number(value, f"{what}: {name}")
 
     scale, offset = stated("scale", "raster:scale"), stated("offset", "raster:offset")
-    if scale == 0 or not all(math.isfinite(value) for value in (scale or 1, offset or 0)):
+    if scale == 0 or not (is_real(scale or 1) and is_real(offset or 0)):
         raise SceneError(f"{what}: has scale {scale} and offset {offset}; real numbers were wanted")
     path = _gdal_path(asset.href, location, what)
     return RasterAsset(key, path, scale, offset, stated("nodata", "nodata"), fields)
+
+
+def is_real(value: Any) -> bool:
+    """Whether something from a document is a finite number, and none that is too long for floats.
+
+    Examples
+    --------
+    >>> is_real(2), is_real(0.5), is_real(10**400), is_real(float("nan")), is_real("2")
+    (True, True, False, False, False)
+    """
+    return isinstance(value, int | float) and -_LARGEST < value < _LARGEST
 
 
 def _entries(fields: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

@@ -30,13 +30,14 @@ from geoforest.io.files import is_url, without_query_of, without_secrets
 from geoforest.io.geotiff import GDAL_OPTIONS
 from geoforest.io.product import Product
 from geoforest.io.raster import open_raster
-from geoforest.io.stac_assets import RasterAsset, band_assets, classification_asset
+from geoforest.io.stac_assets import RasterAsset, band_assets, classification_asset, is_real
 
 if TYPE_CHECKING:
     import pystac
 
 SIGN_VARIABLE: Final = "GEOFOREST_STAC_SIGN"
 _SUFFIXES: Final = (".json", ".geojson")
+_MAX_FACT: Final = 100
 _LEVEL: Final = re.compile(r"(?:^|[^A-Z0-9]|MSI|LEVEL-?)L?(1C|2A)(?=$|[^A-Z0-9])")
 _RELATIVE_ORBIT: Final = re.compile(r"_R(\d{3})_")
 
@@ -97,7 +98,7 @@ def read_item(location: str) -> Product:
         scale={name: ESA_SCALE if b.scale is None else b.scale for name, b in bands.items()},
         offset={name: band.offset or 0.0 for name, band in bands.items()},
         nodata=nodata[0] if nodata else 0.0,
-        acquired=_acquired(item),
+        acquired=_acquired(item, location),
         processing_level=_level(item),
         scene_classification=classification.path if classification else None,
         # What an item from the web says of pixels is in the job itself.
@@ -117,6 +118,16 @@ def _item(document: dict[str, Any], location: str) -> pystac.Item:
         )
     if kind != "Feature" or not isinstance(document.get("assets"), dict):
         raise SceneError(f"{location}: is no STAC item; a Feature with assets was wanted")
+    assets = document["assets"].values()
+    if not (
+        isinstance(document.get("id"), str)
+        and isinstance(document.get("properties"), dict)
+        and all(isinstance(asset, dict) and _is_asset(asset) for asset in assets)
+    ):
+        raise SceneError(
+            f"{location}: is no valid STAC item; an id, properties and assets with links were "
+            "wanted"
+        )
     try:
         return pystac.Item.from_dict(document, href=location, preserve_dict=False, migrate=True)
     # What documents that are no items make of pystac's lines.
@@ -129,6 +140,10 @@ def _item(document: dict[str, Any], location: str) -> pystac.Item:
         ValueError,
     ) as error:
         raise SceneError(f"{location}: is no valid STAC item ({error!r:.200})") from error
+
+
+def _is_asset(asset: dict[str, Any]) -> bool:
+    return isinstance(asset.get("href"), str) and isinstance(asset.get("type", ""), str | None)
 
 
 def _sign(item: pystac.Item, location: str) -> None:
@@ -200,8 +215,7 @@ def _bounds(fields: Mapping[str, Any]) -> tuple[float, float, float, float] | No
 def _numbers(values: Any, *counts: int) -> list[float] | None:
     if not isinstance(values, list) or len(values) not in counts:
         return None
-    real = all(isinstance(value, int | float) and math.isfinite(value) for value in values)
-    return values if real else None
+    return values if all(map(is_real, values)) else None
 
 
 def _settled(
@@ -234,9 +248,12 @@ def _flag(item: pystac.Item) -> bool | None:
     return None
 
 
-def _acquired(item: pystac.Item) -> datetime | None:
-    acquired = item.datetime or item.common_metadata.start_datetime
-    return acquired.replace(tzinfo=acquired.tzinfo or UTC).astimezone(UTC) if acquired else None
+def _acquired(item: pystac.Item, location: str) -> datetime | None:
+    try:
+        time = item.datetime or item.common_metadata.start_datetime
+        return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC) if time else None
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        raise SceneError(f"{location}: has no valid start_datetime ({error!r:.200})") from error
 
 
 def _level(item: pystac.Item) -> str | None:
@@ -264,4 +281,8 @@ def _facts(item: pystac.Item) -> dict[str, Any]:
         or say("processing:version"),
         "cloud_percent": say("eo:cloud_cover"),
     }
-    return {name: value for name, value in facts.items() if isinstance(value, str | int | float)}
+    return {
+        name: value
+        for name, value in facts.items()
+        if is_real(value) or (isinstance(value, str) and len(value) <= _MAX_FACT)
+    }

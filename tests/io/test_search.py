@@ -145,6 +145,8 @@ def test_a_search_without_end(monkeypatch):
         ({"features": ["x"]}, "holds what is no STAC item"),
         ({"features": [{"type": "Feature"}]}, "holds what is no STAC item"),
         ({"features": [stac.item(datetime="yesterday")]}, "holds what is no STAC item"),
+        ({"features": [stac.item(**{"eo:cloud_cover": 10**400})]}, "holds what is no STAC item"),
+        ({"features": [{**stac.item(), "geometry": {"type": "Knot"}}]}, "holds what is no STAC"),
         ({"features": []}, "no item fits"),
     ],
 )
@@ -153,7 +155,7 @@ def test_answers_that_are_none(page, sentence):
         _Answers(server)
         server.files["/search"] = json.dumps(page).encode()
         with pytest.raises(InputError, match=sentence):
-            search(f"{server.url}/", ask())
+            search(f"{server.url}/", ask(bbox=(-180, -90, 180, 90)))
 
 
 def test_an_answer_without_a_place_of_its_own():

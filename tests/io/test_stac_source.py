@@ -253,7 +253,12 @@ class TestHostileItems:
             ({"assets": {}}, "no asset is a Sentinel-2 band; its assets are none"),
             ({"assets": {"x": {"href": "x.tif"}}}, "its assets are x"),
             ({"assets": {"red": "B04.tif"}}, "is no valid STAC item"),
+            ({"assets": {"red": {"href": 5}}}, "is no valid STAC item"),
+            ({"assets": {"red": {"href": "B04.tif", "type": 5}}}, "is no valid STAC item"),
+            ({"id": 5}, "is no valid STAC item"),
             ({"properties": None}, "is no valid STAC item"),
+            ({"properties": []}, "is no valid STAC item"),
+            ({"properties": {"datetime": None}}, "is no valid STAC item"),
             ({"properties": {"datetime": "yesterday"}}, "is no valid STAC item"),
             ({"id": "../../x"}, "scene id '../../x' cannot name a folder"),
         ],
@@ -266,6 +271,36 @@ class TestHostileItems:
             opened(path)
         assert sentence in str(caught.value)
         assert str(caught.value).startswith(str(path))
+
+    @pytest.mark.parametrize("start", ["yesterday", 5, "0001-01-01T00:00:00+05:00"])
+    def test_a_time_that_is_none(self, tmp_path, start):
+        document = stac.item(start_datetime=start, end_datetime="2023-08-13T14:30:00Z")
+        document["properties"]["datetime"] = None
+        stac.write_rasters(tmp_path)
+        with pytest.raises(SceneError, match=r"valid (STAC item|start_datetime)"):
+            opened(stac.write_item(tmp_path, document))
+
+    def test_fields_of_strange_kinds_are_as_if_they_were_not_there(self, tmp_path):
+        stac.write_rasters(tmp_path)
+        document = stac.item()
+        long = 10**400
+        strange = {"a": [long]}
+        for asset in document["assets"].values():
+            asset |= {"proj:shape": [long, long], "proj:transform": [long] * 6, "gsd": long}
+            asset |= {"eo:bands": strange, "bands": [5], "roles": strange}
+        del document["assets"]["visual"]
+        document["collection"] = strange
+        document["properties"] |= {
+            "eo:cloud_cover": long,
+            "grid:code": "x" * 1000,
+            "s2:processing_baseline": strange,
+            "s2:product_type": strange,
+            "sat:relative_orbit": float("nan"),
+            "earthsearch:boa_offset_applied": "yes",
+        }
+        scene = opened(stac.write_item(tmp_path, document))
+        assert list(scene.facts) == ["offset_check"]
+        assert scene.offset == (0, 0, 0, 0)
 
     @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, "\xff"])
     def test_no_json(self, tmp_path, text):
