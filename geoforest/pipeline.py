@@ -114,7 +114,7 @@ def map_scene(
     Parameters
     ----------
     scene
-        A raster that GDAL opens, or a folder with one file a band.
+        A raster that GDAL opens, a folder with one file a band, or a STAC item's file or URL.
     out
         Folder; products go to ``out/<scene id>``.
     progress

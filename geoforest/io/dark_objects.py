@@ -188,7 +188,7 @@ def _note(
         told = f"the pixels do not tell{f' ({seen})' if seen else ''}"
     else:
         told = f"the pixels show that it has {'' if applied else 'not '}been applied ({seen})"
-    return f"the item {said}, {told}: offset {offset:g} is used; --offset replaces it"
+    return f"the item {said}, {told}: offset {offset:g}, unless --offset gives another"
 
 
 def _before_offsets(baseline: str | None) -> bool:
