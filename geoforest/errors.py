@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import re
+
+_USER = re.compile(r"://(?:[^/@\s]*:[^@\s]*|[^/@\s]*)@")
+_QUERY = re.compile(r"""(://[^?\s'")]*)\?[^\s'")]*?(?=[:;,.]*(?:[\s'")]|$))""")
+
 
 class GeoforestError(Exception):
-    """Base of every error that geoforest raises on purpose. The command line exits with 1."""
+    """Base of every error that geoforest raises on purpose. The command line exits with 1.
+
+    Examples
+    --------
+    URLs lose what may be a key, whoever put them into the sentence.
+
+    >>> print(GeoforestError("https://me:word@host/a.tif?sig=abc: not found ('s3://b/k?x')"))
+    https://host/a.tif: not found ('s3://b/k')
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_QUERY.sub(r"\1", _USER.sub("://", message)))
 
 
 class InputError(GeoforestError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from geoforest.engine import Done, Pool
 from geoforest.errors import GeoforestError, InputError, OutputError, WriteError
 from geoforest.io.open import scene_name
 from geoforest.io.remote import gdal_path, network_options, shown
+from geoforest.io.stac_source import is_item
 from geoforest.job import Job, Runtime, base_memory_mb, draft_job, load_job_predictor
 from geoforest.models.registry import open_model
 from geoforest.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
@@ -119,8 +121,8 @@ def map_scene(
     Parameters
     ----------
     scene
-        A raster that GDAL opens, a folder with one file a band, or a Sentinel-2 product: a SAFE
-        folder or its zip archive; a path or a URL.
+        A raster that GDAL opens, a folder with one file a band, a Sentinel-2 product (a SAFE folder
+        or its zip archive), or a STAC item; a path or a URL.
     out
         Folder, or ``s3://`` or ``gs://`` URL of a prefix; products go to ``out/<scene id>``.
     progress
@@ -191,6 +193,7 @@ def map_scenes(
     bundle = replace(bundle, path=bundle.path.absolute())
     base_mb = base_memory_mb() if chosen.max_memory else 0.0
     running: dict[str, _SceneRun] = {}
+    begun: dict[str, str] = {}
 
     def close_running(*error: Any) -> None:
         for run in running.values():
@@ -209,6 +212,7 @@ def map_scenes(
                 path, clock = waiting.popleft(), Clock()
                 try:
                     draft = draft_job(path, chosen, bundle, load_predictor)
+                    _check_new(draft.scene.scene_id, path, begun)
                     documents = earlier_documents(target / draft.scene.scene_id)
                     job = draft.recorded(documents, base_mb=base_mb)
                 except GeoforestError as error:
@@ -326,6 +330,16 @@ class _SceneRun:
         return summary.to_dict()
 
 
+def _check_new(scene_id: str, path: str | Path, begun: dict[str, str]) -> None:
+    """Refuse the second scene of one name, and remember the first."""
+    if scene_id in begun:
+        raise InputError(
+            f"{shown(str(path))}: is scene {scene_id!r}, as {begun[scene_id]} is; give one of them "
+            "alone, or with --scene-id"
+        )
+    begun[scene_id] = shown(str(path))
+
+
 def _cluster(settings: MapSettings) -> Cluster:
     return Cluster(settings.workers, settings.scheduler, settings.max_memory)
 
@@ -341,7 +355,8 @@ def named_once(scenes: Iterable[str | Path], settings: MapSettings) -> list[str 
     paths = list(scenes)
     if settings.scene_id is not None and len(paths) > 1:
         raise InputError(f"scene id {settings.scene_id!r} for {len(paths)} scenes: it is for one")
-    names = [scene_name(path) for path in paths]
+    # An item's name is in it, not in that of its file.
+    names = [scene_name(path) for path in paths if not is_item(os.fspath(path))]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"scene id {twice[0]!r} is there twice; rename it, or use --scene-id")

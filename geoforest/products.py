@@ -278,7 +278,7 @@ def finish(
     summary: Summary,
 ) -> None:
     """Write the texts, drop what was not asked for, and publish all of it in one step."""
-    from geoforest.io.stac import write_item
+    from geoforest.io.stac_item import write_item
     from geoforest.report.html import write_report
     from geoforest.report.qgis import write_project, write_styles
 

@@ -27,7 +27,7 @@ class BandSource:
     name
         Sentinel-2 name, such as ``B04``.
     path
-        Anything GDAL opens; absolute.
+        Anything GDAL opens; absolute. May hold a signature, so it is not shown.
     index
         1-based band number in ``path``.
     nodata
@@ -38,7 +38,7 @@ class BandSource:
     """
 
     name: str
-    path: str
+    path: str = field(repr=False)
     index: int
     nodata: float | None = None
     mask_index: int | None = None
@@ -88,7 +88,7 @@ class Scene:
     acquired: datetime | None = None
     processing_level: str | None = None
     files: tuple[FileStamp, ...] = ()
-    scene_classification: str | None = None
+    scene_classification: str | None = field(default=None, repr=False)
     facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
 

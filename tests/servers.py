@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import SHUT_RDWR
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -26,8 +31,10 @@ class FileServer:
         By path.
     ranges, if_ranges
         Whether it heeds ``Range``, and ``If-Range`` with it.
-    busy
-        So many requests are answered with 503 first.
+    busy, busy_status
+        So many requests are answered with this status first.
+    key
+        When there is one, rasters are for those who give it as ``sig`` in the query.
     cuts
         The next answers end after so many bytes, though more were announced.
     stall
@@ -54,7 +61,8 @@ class FileServer:
         self.modified: str | None = None
         self.asked: list[tuple[str, str, int]] = []
         self.ranges = self.if_ranges = True
-        self.busy = 0
+        self.busy, self.busy_status = 0, 503
+        self.key: str | None = None
         self.cuts: list[int] = []
         self.stall: Event | None = None
         self.requests: list[tuple[str, str | None, int]] = []
@@ -69,19 +77,22 @@ class _Handler(BaseHTTPRequestHandler):
     files: FileServer
 
     def do_GET(self) -> None:
-        server, path = self.files, self.path.partition("?")[0]
+        server = self.files
+        path, _, query = self.path.partition("?")
         answer = server.answers.pop(0) if server.answers else None
         if answer == "drop":
             server.asked.append((self.command, path, 0))
             self.close_connection = True
-            self.connection.shutdown(SHUT_RDWR)
+            self.connection.shutdown(socket.SHUT_RDWR)
         elif isinstance(answer, int):
             self._head(answer, 0)
         elif server.busy:
             server.busy -= 1
-            self._head(503, 0)
+            self._head(server.busy_status, 0)
         elif path in server.refused:
             self._head(server.refused[path], 0)
+        elif path.endswith(".tif") and server.key is not None and query != f"sig={server.key}":
+            self._head(403, 0)
         elif path in server.redirects:
             self._head(302, 0, Location=server.redirects[path])
         elif path not in server.files:
@@ -146,6 +157,45 @@ def file_server() -> Iterator[FileServer]:
                 files.stall.set()
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def folder_server(folder: Path, key: str = "") -> Iterator[str]:
+    """Serve the files of a folder from a process of its own, and yield its URL.
+
+    For GDAL, which may hold Python's lock while it waits for an answer.
+    """
+    command = [sys.executable, "-m", "tests.servers", str(folder), key]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.terminate()
+
+
+@contextmanager
+def stac_server(*items: Path) -> Iterator[str]:
+    """Run rustac's STAC API on a free port, with items and a collection for them; yield its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [str(Path(sys.executable).with_name("rustac")), "serve", "--addr", address]
+    with subprocess.Popen(
+        [*command, "--create-collections", *map(str, items)], stdout=subprocess.DEVNULL
+    ) as server:
+        try:
+            while server.poll() is None and not _listens(address):
+                time.sleep(0.02)
+            yield f"http://{address}/"
+        finally:
+            server.terminate()
+
+
+def _listens(address: str) -> bool:
+    host, port = address.split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
 
 
 class S3Server:
@@ -243,3 +293,11 @@ def s3_bucket(environment: pytest.MonkeyPatch, address: str, bucket: str) -> Any
     client = boto3.client("s3")
     client.create_bucket(Bucket=bucket)
     return client
+
+
+if __name__ == "__main__":
+    with file_server() as files:
+        files.files = {f"/{path.name}": path.read_bytes() for path in Path(sys.argv[1]).iterdir()}
+        files.key = sys.argv[2] or None
+        print(files.url, flush=True)
+        signal.pause()

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geoforest.cli._shared import AsJson, MaxVertices, MinAreaHa, print_json, progress_bars, say
+from geoforest.cli._shared import (
+    AsJson,
+    MaxVertices,
+    MinAreaHa,
+    print_json,
+    progress_bars,
+    say,
+    words,
+)
 
 if TYPE_CHECKING:
     from geoforest.pipeline import MapResult
@@ -20,18 +28,36 @@ def register(app: typer.Typer) -> None:
 
 
 def map_command(
-    scenes: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="SCENE...",
-            help="Rasters, folders of bands, their URLs (s3://, https://), patterns ('in/*.tif'), "
-            "or @FILE with one a line.",
-        ),
-    ],
     out: Annotated[
         str,
         typer.Option(help="Products go to OUT/SCENE_ID/; a folder, or s3://BUCKET/PREFIX."),
     ],
+    scenes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SCENE...]",
+            help="Rasters, folders of bands, SAFE products, STAC items, URLs of such (s3://, "
+            "https://), patterns ('in/*.tif'), or @FILE with one a line.",
+        ),
+    ] = None,
+    stac: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Map what a STAC API or catalogue has, as asked for by:"),
+    ] = None,
+    collection: Annotated[
+        str | None, typer.Option(help="With --stac: id, or several with commas between.")
+    ] = None,
+    bbox: Annotated[
+        str | None,
+        typer.Option(metavar="W,S,E,N", help="With --stac: degrees; or give an --aoi."),
+    ] = None,
+    period: Annotated[
+        str | None,
+        typer.Option(
+            "--datetime", metavar="RANGE", help="With --stac: e.g. 2023-08-13, 2023-06/2023-08."
+        ),
+    ] = None,
+    max_cloud: Annotated[float | None, typer.Option(metavar="PERCENT", help="With --stac.")] = None,
     model: Annotated[
         str, typer.Option(help="`bundled`, a bundle folder or .zip, or any other model reference.")
     ] = "bundled",
@@ -136,7 +162,10 @@ def map_command(
         "overwrite": overwrite,
         "keep_work": keep_work,
     }
-    paths = _expanded(scenes)
+    asked = {"collection": collection, "bbox": bbox, "period": period, "max_cloud": max_cloud}
+    paths = _expanded(scenes or []) + _found(stac, aoi, asked, listed=dry_run)
+    if not paths:
+        raise typer.BadParameter("scenes, or --stac to search for them", param_hint="SCENE")
     if dry_run:
         _dry_run(paths, settings, as_json=as_json)
         return
@@ -224,6 +253,7 @@ def _expanded(scenes: list[str]) -> list[str]:
             if not named:
                 raise InputError(f"{scene[1:]}: names no scene; one a line was wanted")
             paths += named
+        # The question mark of a URL is none of a pattern's.
         elif glob.has_magic(scene) and "://" not in scene and not Path(scene).exists():
             # Not Path.glob, which takes no absolute pattern.
             found = sorted(glob.glob(scene))  # noqa: PTH207
@@ -233,6 +263,33 @@ def _expanded(scenes: list[str]) -> list[str]:
         else:
             paths.append(scene)
     return paths
+
+
+def _found(stac: str | None, aoi: Path | None, asked: dict[str, Any], *, listed: bool) -> list[str]:
+    """Locations of what a search finds; none without one."""
+    from geoforest.errors import InputError
+
+    if stac is None:
+        given = next((name for name, value in asked.items() if value is not None), None)
+        if given is not None:
+            option = "datetime" if given == "period" else given.replace("_", "-")
+            raise InputError(f"--{option}: goes with --stac")
+        return []
+    from geoforest.io.search import ask, search
+
+    collection, bbox = asked["collection"], asked["bbox"]
+    question = ask(
+        collections=words(collection) if collection else (),
+        bbox=_numbers(bbox, float, "--bbox") if bbox else None,
+        aoi=None if bbox else aoi,
+        period=asked["period"],
+        max_cloud=asked["max_cloud"],
+    )
+    found = search(stac, question)
+    say(f"{len(found)} {'scene' if len(found) == 1 else 'scenes'} found")
+    for scene in found if listed else ():
+        say(f"  {scene}")
+    return [scene.location for scene in found]
 
 
 def _numbers(text: str, kind: type[int] | type[float], option: str) -> tuple[Any, ...]:

@@ -271,10 +271,15 @@ def open_place(location: str | os.PathLike[str]) -> Place:
     return Place(shown, path, filesystem)
 
 
+def is_web(location: str) -> bool:
+    """Whether a location is on the web, by HTTP."""
+    return location.startswith(_HTTP)
+
+
 def _options(url: str) -> dict[str, Any]:
     if url.startswith(_S3):
         return fsspec_options()
-    if not url.startswith(_HTTP):
+    if not is_web(url):
         return {}
     from aiohttp import ClientTimeout
 
@@ -309,5 +314,12 @@ def without_secrets(url: str) -> str:
     'https://host/file.tif'
     >>> without_secrets("s3://bucket/me@home/set"), without_secrets("a?b@c")
     ('s3://bucket/me@home/set', 'a?b@c')
+
+    What follows the question mark in GDAL's ``vrt://`` is where a raster lies.
+
+    >>> without_secrets("vrt:///a.tif?a_srs=EPSG:32720")
+    'vrt:///a.tif?a_srs=EPSG:32720'
     """
-    return _USER.sub("://", url).partition("?")[0] if "://" in url else url
+    if "://" not in url or url.startswith("vrt://"):
+        return url
+    return _USER.sub("://", url).partition("?")[0]

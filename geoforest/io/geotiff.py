@@ -39,6 +39,7 @@ GDAL_OPTIONS = {
 
 _TIFFS = {".tif", ".tiff"}
 _RASTERS = _TIFFS | {".vrt"}
+_VIRTUAL_RASTER = "vrt://"
 
 
 def read(scene: Scene, window: Window) -> tuple[Array, Valid]:
@@ -136,11 +137,12 @@ def _read(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
         try:
             patiently(lambda: _read_open(path, scene, bands, place, dn, valid), path)  # noqa: B023
         except RasterioIOError as error:
+            # Without the cause, where it may show a signature: workers log it.
             raise ReadError(
                 f"{shown(path)}: rows {place.row_off} to {place.row_off + place.height}, columns "
                 f"{place.col_off} to {place.col_off + place.width} cannot be read "
                 f"({reason(error.__cause__ or error, path)})"
-            ) from error
+            ) from (None if "?" in path else error)
     valid &= observed(
         dn, nodata=[band.nodata for band in scene.bands], zero_is_nodata=scene.zero_is_nodata
     )
@@ -190,7 +192,7 @@ def _read_file(
 
 def is_virtual(path: str) -> bool:
     """Whether a path is one of GDAL's own, such as into an archive."""
-    return path.startswith("/vsi")
+    return path.startswith(("/vsi", _VIRTUAL_RASTER))
 
 
 def absolute(path: str) -> str:
@@ -224,7 +226,8 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
         if not (is_virtual(path) or Path(path).is_file()):
             raise SceneError(f"{path}: no such file, and {shown(needed_by)} needs it")
         found.add(path)
-        if Path(shown(path)).suffix.lower() not in _RASTERS:
+        is_raster = Path(shown(path)).suffix.lower() in _RASTERS
+        if not (is_raster or path.startswith(_VIRTUAL_RASTER)):
             continue
         try:
             with ExitStack() as stack:

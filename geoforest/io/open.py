@@ -29,6 +29,7 @@ from geoforest.io.remote import (
     shown,
 )
 from geoforest.io.safe import is_safe, read_safe, safe_name
+from geoforest.io.stac_source import is_item, read_item
 from geoforest.predict import Factor
 from geoforest.scene import BandSource, FileStamp, Scene, band_name, processing_level, sensing_time
 
@@ -124,6 +125,7 @@ def read_product(location: str) -> Product | None:
 # How to tell a product of some packaging, and how to read it.
 _PRODUCTS: tuple[tuple[Callable[[str], bool], Callable[[str], Product]], ...] = (
     (is_safe, read_safe),
+    (is_item, read_item),
 )
 
 

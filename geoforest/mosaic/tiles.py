@@ -21,6 +21,7 @@ from geoforest.grid import Window
 from geoforest.io.cog import CountWriter, MaskWriter, ProbabilityWriter
 from geoforest.io.geotiff import GDAL_OPTIONS
 from geoforest.io.raster import open_raster
+from geoforest.io.remote import network_options
 from geoforest.mosaic.cells import CELLS_NAME, CellSums
 from geoforest.mosaic.fuse import fuse
 from geoforest.mosaic.plan import TileJob, piece_of
@@ -89,7 +90,7 @@ def _make(job: TileJob, folder: Path) -> dict[str, Any]:
     grid = {"shape": job.window.shape, "crs": crs, "transform": transform}
     pixels, areas = np.zeros(256, np.int64), np.zeros(256)
     with ExitStack() as held:
-        held.enter_context(rasterio.Env(**GDAL_OPTIONS))
+        held.enter_context(rasterio.Env(**GDAL_OPTIONS, **network_options()))
         mask, probability, count = (
             held.enter_context(
                 kind(folder / name, tags={**tags, "GEOFOREST_PRODUCT": product}, **grid)

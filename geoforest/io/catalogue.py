@@ -1,0 +1,114 @@
+"""Documents of STAC catalogues, from disk and from the web: patient with servers, not endlessly."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import requests
+from pystac_client.stac_api_io import StacApiIO
+from urllib3 import BaseHTTPResponse, Retry
+
+from geoforest.errors import InputError
+from geoforest.io.files import is_web, without_secrets
+
+# An item has some 50 kB, a page of a search a few MB.
+_MAX_BYTES: Final = 64 << 20
+_MAX_REDIRECTS: Final = 5
+_TIMEOUT_S: Final = (10, 60)
+_LONGEST_WAIT_S: Final = 60
+
+
+class _Retry(Retry):
+    """Comes again when the server wishes, but does not wait for hours."""
+
+    def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
+        seconds = super().get_retry_after(response)
+        return None if seconds is None else min(seconds, _LONGEST_WAIT_S)
+
+
+_RETRIES: Final = _Retry(
+    total=5,
+    backoff_factor=0.5,
+    status_forcelist={429, 500, 502, 503, 504},
+    # Nothing is changed by what is asked here.
+    allowed_methods=None,
+    raise_on_status=False,
+)
+
+
+class CatalogueIO(StacApiIO):
+    """Reads documents for pystac and pystac-client.
+
+    Busy and failing servers (429, 5xx) are asked again after a while, as they wish or twice as
+    long each time. Whatever cannot be had is an :class:`InputError` that names it without its
+    query, which may hold a key.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(timeout=_TIMEOUT_S, max_retries=_RETRIES)
+        self.session.max_redirects = _MAX_REDIRECTS
+
+    def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
+        """Read a document as text; ``source`` is a path, a URL, or a link of pystac."""
+        if not isinstance(source, str) or is_web(source):
+            return super().read_text(source, *args, **kwargs)
+        path = Path(source)
+        try:
+            if path.stat().st_size > _MAX_BYTES:
+                raise InputError(f"{path}: {_too_big()}")
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: is no JSON document") from error
+
+    def request(
+        self,
+        href: str,
+        method: str | None = None,
+        headers: dict[str, str] | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> str:
+        """Ask a server for a document."""
+        shown = without_secrets(href)
+        method = (method or "GET").upper()
+        sent: dict[str, Any] = {"params" if method == "GET" else "json": parameters}
+        body = bytearray()
+        try:
+            with self.session.request(
+                method, href, headers=headers, timeout=_TIMEOUT_S, stream=True, **sent
+            ) as response:
+                if not response.ok:
+                    answer = f"{response.status_code} {response.reason}".strip()
+                    raise InputError(f"{shown}: the server answers {answer}")
+                for chunk in response.iter_content(1 << 16):
+                    body += chunk
+                    if len(body) > _MAX_BYTES:
+                        raise InputError(f"{shown}: {_too_big()}")
+            return body.decode()
+        except requests.TooManyRedirects:
+            raise InputError(f"{shown}: redirects more than {_MAX_REDIRECTS} times") from None
+        except requests.RequestException as error:
+            # Its kind only: what a client says shows the query.
+            kind = type(error).__name__
+            raise InputError(f"{shown}: cannot be read ({kind}); check the network") from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"{shown}: is no JSON document") from error
+
+    def read_json(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a document; ``source`` as for :meth:`read_text`."""
+        text = self.read_text(source, *args, **kwargs)
+        shown = without_secrets(source if isinstance(source, str) else source.get_href())
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{shown}: is no JSON document") from error
+        if not isinstance(document, dict):
+            raise InputError(f"{shown}: is no STAC document: a JSON object was wanted")
+        return document
+
+
+def _too_big() -> str:
+    return f"is no STAC document: it has more than {_MAX_BYTES >> 20} MiB"
