@@ -25,6 +25,8 @@ _NODE_STEP_PX = 256
 # Interpolation over 5 km is good to a few parts in ten million in UTM.
 _NODE_STEP_M = 5_000.0
 
+_MOST_NODES = 4_000_000
+
 _UNITS_PER_PIXEL = 1e8
 _LENGTH_UNIT_M = 1e-6
 
@@ -104,6 +106,8 @@ class PixelTable:
         _, width, height = to_ground(*np.meshgrid(*centre, indexing="ij"))
         step = _NODE_STEP_M / max(float(width[0, 0]), float(height[0, 0]))
         step = min(max(step, 1.0), _NODE_STEP_PX)
+        # A raster of the whole earth has coarser nodes rather than gigabytes of them.
+        step = max(step, math.sqrt(shape[0] * shape[1] / _MOST_NODES))
         rows, cols = (np.linspace(0, side, max(2, math.ceil(side / step) + 1)) for side in shape)
         area, width, height = to_ground(*np.meshgrid(rows, cols, indexing="ij"))
         return cls(rows, cols, area, width, height)
@@ -191,7 +195,7 @@ class PixelTable:
         """
         from geoforest.kernels.ground import run_areas
 
-        along = self.area, _upto(self.area)
+        along = self.area, self._area_upto
         return run_areas(
             row_ends, start, end, first_row, *along, *self._node_px(), self.area_unit_m2
         )
@@ -213,20 +217,35 @@ class PixelTable:
         """
         from geoforest.kernels.ground import polygon_lengths
 
-        width, height = self.width, np.ascontiguousarray(self.height.T)
         lengths = polygon_lengths(
             points,
             ring_ends,
             polygon_ends,
-            width,
-            _upto(width),
-            height,
-            _upto(height),
+            self.width,
+            self._width_upto,
+            self._height_down,
+            self._height_upto,
             *self._node_px(),
             _LENGTH_UNIT_M,
         )
         metres: Floats = lengths.astype(np.float64) * _LENGTH_UNIT_M
         return metres
+
+    @cached_property
+    def _area_upto(self) -> Floats:
+        return _upto(self.area)
+
+    @cached_property
+    def _width_upto(self) -> Floats:
+        return _upto(self.width)
+
+    @cached_property
+    def _height_down(self) -> Floats:
+        return np.ascontiguousarray(self.height.T)
+
+    @cached_property
+    def _height_upto(self) -> Floats:
+        return _upto(self._height_down)
 
     def _node_px(self) -> tuple[float, float]:
         """Distance of nodes down and across, in pixels."""

@@ -389,10 +389,19 @@ class PatchFinder:
         from geoforest.kernels.outlines import count_corners
 
         lines = strip.lines(self.shape[0])
-        n_patches = len(patches)
-        return patches, count_corners(
-            strip.row_ends, strip.start, place, strip.n_cols, lines, n_patches
+        corners = count_corners(
+            strip.row_ends, strip.start, place, strip.n_cols, lines, len(patches)
         )
+        # The rest is neither giant here nor anywhere else.
+        told = corners > self.rules.max_vertices
+        told[self._at_borders(strip, place)] = True
+        return patches[told], corners[told]
+
+    @staticmethod
+    def _at_borders(strip: Strip, place: Components) -> Components:
+        """Places of the patches that other strips may have, too."""
+        border = np.unique(np.concatenate([place[: strip.own.start], place[strip.row_ends[-2] :]]))
+        return border[border >= 0]
 
     def _giants(self, shares: list[tuple[Ids, Ids] | None]) -> Ids:
         """First pixels of the patches that are to be cut, sorted."""
@@ -433,8 +442,7 @@ class PatchFinder:
         tables: dict[str, Array] = {"patches": patches, "patch_areas": patch_area, "patch": patch}
         held.tickets = [self._spill.put(**runs, feature=feature, **found, **tables)]
         self._count(strip, patches, place, filled)
-        border = np.unique(np.concatenate([place[: strip.own.start], place[strip.row_ends[-2] :]]))
-        border = border[border >= 0]
+        border = self._at_borders(strip, place)
         return patches[border], patch_area[border]
 
     def _count(

@@ -4,8 +4,9 @@ A patch is a 4-connected set of forest pixels. Patches below the minimum mapping
 first; then holes below it are filled, islands included, unless they enclose an unobserved pixel.
 A patch with too many vertices is cut along a fixed grid that belongs to the product.
 
-Memory is that of some rows of the mask and of what is open there, whatever the scene; simplified
-polygons alone are held all together.
+Memory is that of some rows of the mask and of what is open there, and grows slowly with what
+strips of rows have in common, some 9 bytes a column and strip. Simplified polygons alone are held
+all together.
 """
 
 from __future__ import annotations
@@ -139,8 +140,10 @@ class PolygonStream:
         self._finder = PatchFinder(shape, transform, self._table, rules, folder)
         self.patches_at = self._finder.patches_at
         self.add_elsewhere = self._finder.add_elsewhere
+        self._shape = shape
         self._row = self._parts = self._polygon_px = 0
-        self._has_probability = False
+        self._has_probability: bool | None = None
+        self._given = False
 
     def __enter__(self) -> PolygonStream:
         return self
@@ -169,6 +172,15 @@ class PolygonStream:
             shape, or lacks a value where the mask has one.
         """
         _check(mask, probability, self._row)
+        if mask.shape[1] != self._shape[1] or self._row + len(mask) > self._shape[0]:
+            raise InputError(
+                f"mask: {mask.shape[0]} x {mask.shape[1]} px from row {self._row} on; all columns "
+                f"of {self._shape[0]} x {self._shape[1]} px were wanted, and no more rows"
+            )
+        if self._has_probability not in (None, probability is not None):
+            raise InputError(
+                "probability: was given for some rows only; for all or none was wanted"
+            )
         self._has_probability = probability is not None
         self._finder.add(mask, probability)
         self._row += len(mask)
@@ -186,6 +198,12 @@ class PolygonStream:
             counter-clockwise). The first one comes even if it has no rows. Numbers are those of
             the pixels, of simplified outlines, too.
         """
+        if self._row != self._shape[0] or self._given:
+            raise InputError(
+                f"mask: {self._row} of {self._shape[0]} rows were given; all of them were wanted, "
+                "and frames taken once"
+            )
+        self._given = True
         if self._tolerance:
             yield simplified(together(self._exact_frames()), self._tolerance)
         else:

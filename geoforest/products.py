@@ -190,7 +190,9 @@ def make(
             if stream is not None:
                 progress("polygons", 0, 1)
                 with clock.stage("polygons"):
-                    frames = map(sketch.seen, stream.frames())
+                    frames = stream.frames()
+                    if "report" in settings.products:
+                        frames = map(sketch.seen, frames)
                     write_geopackage(frames, workspace.staging / POLYGONS_NAME)
                     polygons = stream.counts()
                 progress("polygons", 1, 1)

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+# An edge as long as a scene bends by a thousandth of its length, and a torn one by half of it.
+_TORN = 0.25
+
 
 def checked_crs(crs: Any) -> pyproj.CRS:
     """Make a CRS of what a user wrote.
@@ -89,13 +92,6 @@ def reprojected(
         moved,
         (np.append(first, first[-1] + 1)[ring_ends], polygon_ends),
     )
-    if crs.is_geographic:
-        left, _, right, _ = shapely.bounds(geometries).T
-        if (right - left > 180).any():
-            raise InputError(
-                f"CRS {crs.name!r}: polygons are torn where it begins and ends; another CRS was "
-                "wanted"
-            )
     made = frame.set_geometry(shapely.orient_polygons(geometries), crs=None)
     return made.set_crs(crs, allow_override=True)
 
@@ -108,6 +104,11 @@ def _pieces(
     middle = _moved(move, (low + high) / 2, crs)
     bend = np.hypot(*(middle - (a + b) / 2).T)
     length, length_after = np.hypot(*(high - low).T), np.hypot(*(b - a).T)
+    # Between its ends such an edge leaves at one side of the map and comes back at the other.
+    if (bend > _TORN * length_after).any():
+        raise InputError(
+            f"CRS {crs.name!r}: polygons are torn where it begins and ends; another CRS was wanted"
+        )
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = bend / (tolerance * length_after / length)
     # The bend falls with the square of the number of pieces.

@@ -79,7 +79,10 @@ class Spill:
 
     def _fill(self, view: memoryview, offset: int) -> None:
         while len(view):
-            read = os.preadv(self._file.fileno(), [view], offset)
+            try:
+                read = os.preadv(self._file.fileno(), [view], offset)
+            except OSError as error:
+                raise self._failure(error) from error
             if not read:
                 raise WriteError(f"{self._where()}: arrays put aside there have been cut short")
             view, offset = view[read:], offset + read

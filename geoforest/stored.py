@@ -248,7 +248,7 @@ def _open(path: Path, threshold: float | None, value: int | None) -> _Source:
 
 
 def _mask_of_value(values: Array, value: int, nodata: float | None) -> tuple[Mask, None]:
-    mask = np.where(values == value, FOREST, OTHER).astype(np.uint8)
+    mask = (values == value).astype(np.uint8)
     if nodata is not None:
         mask[values == nodata] = NO_OBSERVATION
     return mask, None

@@ -159,6 +159,14 @@ def test_an_exact_ratio_is_not_rounded_up():
         assert table.minimum_mapping_unit_px(count * table.pixel_area_m2() / 1e4) == count
 
 
+def test_a_raster_of_the_whole_earth_has_a_bounded_table():
+    transform = Affine(0.0025, 0, -180, 0, -0.0025, 90)
+    table = PixelTable.build(transform, "EPSG:4326", (72_000, 144_000))
+    assert 1_000_000 < table.area.size < 5_000_000
+    equator = table.area_m2(slice(36_000, 36_001), slice(5, 6))[0, 0]
+    assert equator == pytest.approx(0.0025**2 * 111_319.49 * 110_574.3, rel=1e-4)
+
+
 def test_any_kind_of_crs_object_serves():
     transform = GRIDS["utm, zone edge"][1]
     window = slice(0, 10), slice(0, 10)

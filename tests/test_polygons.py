@@ -19,7 +19,7 @@ from scipy import ndimage
 from geoforest import parts, patches
 from geoforest.area import PixelTable
 from geoforest.errors import InputError
-from geoforest.polygons import Polygons, vectorize
+from geoforest.polygons import Polygons, PolygonStream, vectorize
 
 CRS = "EPSG:32720"
 # Lines of the product grid run through column 7 and row 9, an eighth of a pixel off the corner.
@@ -127,15 +127,21 @@ class Cleaned:
     filled_px: int
 
 
-def components(pixels: set[Pixel]) -> list[set[Pixel]]:
-    """4-connected components, by flood fill."""
+EDGES = ((-1, 0), (1, 0), (0, -1), (0, 1))
+CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+
+
+def components(pixels: set[Pixel], *, corners_touch: bool = False) -> list[set[Pixel]]:
+    """4- or 8-connected components, by flood fill."""
+    steps = EDGES + CORNERS if corners_touch else EDGES
     left, found = set(pixels), []
     while left:
         todo = [left.pop()]
         one = set(todo)
         while todo:
             row, col = todo.pop()
-            for near in ((row - 1, col), (row + 1, col), (row, col - 1), (row, col + 1)):
+            for down, right in steps:
+                near = row + down, col + right
                 if near in left:
                     left.remove(near)
                     one.add(near)
@@ -144,14 +150,14 @@ def components(pixels: set[Pixel]) -> list[set[Pixel]]:
     return found
 
 
-def clean(mask: np.ndarray, mmu_px: int) -> Cleaned:
-    """Drop patches, then fill holes, below the minimum mapping unit."""
+def clean(mask: np.ndarray, mmu_px: int, *, corners_touch: bool = False) -> Cleaned:
+    """Drop patches, then fill holes, below the minimum mapping unit; holes are 4-connected."""
     rows, cols = mask.shape
     # A frame of one pixel around the scene is what lies outside.
     plane = {(row, col) for row in range(-1, rows + 1) for col in range(-1, cols + 1)}
     forest = {(int(row), int(col)) for row, col in np.argwhere(mask == 1)}
     result = Cleaned({}, 0, 0)
-    for patch in components(forest):
+    for patch in components(forest, corners_touch=corners_touch):
         if len(patch) < mmu_px:
             result.dropped_px += len(patch)
             continue
@@ -337,6 +343,22 @@ def test_drawn_masks_agree_with_the_oracle(name, mmu_px, max_vertices, strip_row
 @example(np.ones((20, 1), np.uint8), 1, 3, 5, 1)
 def test_random_masks_agree_with_the_oracle(mask, mmu_px, max_vertices, cut_px, strip_rows):
     check(mask, mmu_px, max_vertices, cut_px, strip_rows)
+
+
+@settings(max_examples=150, deadline=None)
+@given(masks(), st.integers(0, 30), st.integers(1, 22))
+def test_patches_that_touch_at_corners_are_cleaned_as_one(mask, mmu_px, strip_rows):
+    expected = clean(mask, mmu_px, corners_touch=True)
+    with in_strips(strip_rows, mask.shape[1]):
+        found = run(mask, mmu_px, corners_touch=True)
+    by_patch = found.frame.groupby("patch_id")["geometry"].agg(list)
+    patches = {
+        number: set().union(*(pixels_of(polygon, mask.shape) for polygon in polygons))
+        for number, polygons in by_patch.items()
+    }
+    assert patches == expected.patches
+    assert found.counts.dropped_px == expected.dropped_px
+    assert found.counts.filled_px == expected.filled_px
 
 
 @settings(max_examples=100, deadline=None)
@@ -547,6 +569,36 @@ def test_the_argument_is_left_as_it_is():
 def test_arrays_that_cannot_be_meant_are_refused(mask, probability, wanted):
     with pytest.raises(InputError, match=wanted):
         vectorize(mask, transform=TRANSFORM, crs=CRS, probability=probability)
+
+
+class TestStreams:
+    def stream(self) -> PolygonStream:
+        return PolygonStream((6, 5), transform=TRANSFORM, crs=CRS, min_area_ha=0)
+
+    def test_rows_that_do_not_fit(self):
+        with self.stream() as stream:
+            with pytest.raises(InputError, match="3 x 4 px from row 0 on; all columns of 6 x 5"):
+                stream.add(np.ones((3, 4), np.uint8))
+            stream.add(np.ones((4, 5), np.uint8))
+            with pytest.raises(InputError, match="3 x 5 px from row 4 on"):
+                stream.add(np.ones((3, 5), np.uint8))
+            with pytest.raises(InputError, match="4 of 6 rows were given"):
+                list(stream.frames())
+
+    def test_probability_for_some_rows(self):
+        values = np.ones((3, 5), np.uint8)
+        for first, then in ((values, None), (None, values)):
+            with self.stream() as stream:
+                stream.add(values, first)
+                with pytest.raises(InputError, match="given for some rows only"):
+                    stream.add(values, then)
+
+    def test_frames_taken_twice(self):
+        with self.stream() as stream:
+            stream.add(np.ones((6, 5), np.uint8))
+            assert sum(map(len, stream.frames())) == 1
+            with pytest.raises(InputError, match="taken once"):
+                list(stream.frames())
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -71,8 +71,11 @@ def test_what_cannot_be_meant_is_refused():
     with pytest.raises(InputError, match="'EPSG:1': not known"):
         checked_crs("EPSG:1")
     antimeridian = frame(Affine(10, 0, 820_000, 0, -10, 8_900_000), "EPSG:32760")
-    with pytest.raises(InputError, match="torn"):
-        reprojected(antimeridian, checked_crs("EPSG:4326"), tolerance=0.1)
+    for crs in ("EPSG:4326", "EPSG:3857", "EPSG:6933"):
+        with pytest.raises(InputError, match="torn"):
+            reprojected(antimeridian, checked_crs(crs), tolerance=0.1)
+    # Mercator about another meridian has no edge there.
+    assert reprojected(antimeridian, checked_crs("EPSG:3832"), tolerance=0.1).is_valid.all()
     with pytest.raises(InputError, match="domain"):
         reprojected(frame(), checked_crs("+proj=gnom +lat_0=80 +lon_0=120"), tolerance=0.1)
 

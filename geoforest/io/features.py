@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -34,29 +37,33 @@ def stream_layer(
     ----------
     frames
         All with the same columns, geometry last. At least one, which may be empty. What they
-        raise while they are made reaches the caller as it is.
+        raise while they are made reaches the caller as it is, an interrupt included.
     path, driver, layer, **options
         For ``pyogrio.write_arrow``.
     """
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
+    rest = iter(frames)
+    first = next(rest)
 
-    def watched() -> Iterator[geopandas.GeoDataFrame]:
+    def records() -> Iterator[pyarrow.RecordBatch]:
         try:
-            yield from frames
-        except Exception as error:  # GDAL would only quote it
+            yield from _even_batches(_arrow(frame) for frame in chain([first], rest))
+        except (Exception, KeyboardInterrupt) as error:  # GDAL would only quote it
             failures.append(error)
             raise
 
-    batches = watched()
-    first = next(batches)
-    records = _even_batches(_arrow(frame) for frame in chain([first], batches))
+    elsewhere: AbstractContextManager[str | None] = nullcontext()
+    if "!" in str(path.absolute()):
+        # pyogrio takes what follows an exclamation mark for a path into an archive.
+        elsewhere = tempfile.TemporaryDirectory()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), elsewhere as folder:
             # Rasters that lie nowhere are written as such.
             warnings.filterwarnings("ignore", "'crs' was not provided")
+            made = Path(folder) / f"made{path.suffix}" if folder else path
             pyogrio.write_arrow(
-                pyarrow.RecordBatchReader.from_batches(_arrow(first).schema, records),
-                path,
+                pyarrow.RecordBatchReader.from_batches(_arrow(first).schema, records()),
+                made,
                 layer=layer,
                 driver=driver,
                 geometry_name=first.geometry.name,
@@ -65,6 +72,8 @@ def stream_layer(
                 SPATIAL_INDEX="YES",
                 **options,
             )
+            if made != path:
+                shutil.copyfile(made, path)
     except Exception as error:
         if failures:
             raise failures[0] from error

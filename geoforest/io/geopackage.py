@@ -6,11 +6,9 @@ Features stream into one write: memory is that of the frames on their way.
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import closing, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -61,7 +59,8 @@ def write_geopackage(
     ----------
     frames
         Polygons, with or without a CRS, all with the same columns. At least one frame, which may
-        be empty. What they raise while they are made reaches the caller as it is.
+        be empty. What they raise while they are made reaches the caller as it is, but for what
+        the operating system raises: that becomes a WriteError of this file.
     path
         Target; an existing file is replaced in one step.
     layer
@@ -78,20 +77,12 @@ def write_geopackage(
     """
     path = Path(path)
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}.gpkg")
-    elsewhere: AbstractContextManager[str | None] = nullcontext()
-    if "!" in str(path.absolute()):
-        elsewhere = tempfile.TemporaryDirectory()
     if style_qml is None:
         style = files("geoforest") / "styles" / "forest_cover.qml"
         style_qml = style.read_text(encoding="utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with elsewhere as folder:
-            # pyogrio takes what follows an exclamation mark for a path into an archive.
-            made = Path(folder) / "made.gpkg" if folder else partial
-            _write_layer(frames, made, layer, description)
-            if made != partial:
-                shutil.copyfile(made, partial)
+        _write_layer(frames, partial, layer, description)
         with closing(sqlite3.connect(partial)) as database, database:
             _add_style(database, layer, style_qml)
         with partial.open("rb") as handle:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,7 +57,7 @@ def _write_geoparquet(frames: Frames, path: Path) -> None:
         box = np.array([np.inf, np.inf, -np.inf, -np.inf])
         schema = table.schema.remove_metadata()
         with pyarrow.parquet.ParquetWriter(partial, schema, compression="zstd") as writer:
-            for frame in _chained(first, groups):
+            for frame in chain([first], groups):
                 table, bounds = _with_boxes(frame)
                 writer.write_table(table.cast(schema))
                 if len(bounds):
@@ -109,13 +110,6 @@ def _groups(frames: Frames) -> Iterator[geopandas.GeoDataFrame]:
             pending, n_rows, n_vertices = [], 0, 0
     if pending:
         yield pd.concat(pending, ignore_index=True)
-
-
-def _chained(
-    first: geopandas.GeoDataFrame, rest: Iterator[geopandas.GeoDataFrame]
-) -> Iterator[geopandas.GeoDataFrame]:
-    yield first
-    yield from rest
 
 
 def _write_flatgeobuf(frames: Frames, path: Path) -> None:

@@ -21,9 +21,10 @@ class Sketch:
     """Polygons of a scene as fine as a picture can show them."""
 
     def __init__(self, scene: Scene) -> None:
-        left, _, right, _ = scene.bounds
+        left, bottom, right, top = scene.bounds
         # A small scene is shown as it is.
-        self._step = (right - left) / _SIDE_PX if max(scene.shape) > _SIDE_PX else 0.0
+        is_large = max(scene.shape) > _SIDE_PX
+        self._step = max(right - left, top - bottom) / _SIDE_PX if is_large else 0.0
         self._rings: list[NDArray[np.float64]] = []
 
     def seen(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:

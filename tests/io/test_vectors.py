@@ -84,6 +84,28 @@ def test_what_goes_wrong_while_features_are_made_is_told_as_it_is(tmp_path, suff
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
+def test_an_interrupt_stays_one(tmp_path, suffix):
+    def interrupted():
+        yield from pieces(frame(), 9)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_polygons(interrupted(), tmp_path / f"forest{suffix}")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_folder_with_an_exclamation_mark(tmp_path, suffix):
+    written = frame()
+    path = tmp_path / "ba!d" / f"forest{suffix}"
+    write_polygons([written], path)
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+    # pyogrio takes what follows the mark for a path into an archive.
+    plain = path.rename(tmp_path / f"forest{suffix}")
+    assert len(read(plain)) == len(written)
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
 def test_a_full_disk_is_told_with_the_name_of_the_file(tmp_path, suffix):
     (tmp_path / "taken").write_text("x")
     with pytest.raises(WriteError, match="taken"):
