@@ -75,6 +75,34 @@ def read(scene: Scene, window: Window) -> tuple[Array, Valid]:
     return _read(scene, window, window.shape)
 
 
+def read_band(path: str, scene: Scene, window: Window) -> Array:
+    """Read one window of the first band of another file of a scene, such as its classification.
+
+    Safe to call from several threads and processes at once.
+
+    Parameters
+    ----------
+    path
+        Anything GDAL opens, on a grid of its own.
+    scene
+        Whose file it is; :func:`release` closes it with the others.
+    window
+        Inside the file.
+
+    Raises
+    ------
+    ReadError
+        When a block cannot be decoded; names the file.
+    """
+    place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+    with _lock, rasterio.Env(**GDAL_OPTIONS):
+        try:
+            values: Array = _dataset(path, scene).read(1, window=place)
+        except RasterioIOError as error:
+            raise _unreadable(path, scene, place, error) from error
+    return values
+
+
 def read_decimated(scene: Scene, max_side_px: int) -> tuple[Array, Valid]:
     """Read the whole scene at a smaller size, by nearest neighbour, for a picture.
 
@@ -145,17 +173,23 @@ def _read(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
             try:
                 _read_file(_dataset(path, scene), list(group), place, dn, valid)
             except RasterioIOError as error:
-                if (broken := _open.pop((path, scene.files), None)) is not None:
-                    broken.close()
-                reason = error.__cause__ or error
-                raise ReadError(
-                    f"{path}: rows {place.row_off} to {place.row_off + place.height}, columns "
-                    f"{place.col_off} to {place.col_off + place.width} cannot be read ({reason})"
-                ) from error
+                raise _unreadable(path, scene, place, error) from error
     valid &= observed(
         dn, nodata=[band.nodata for band in scene.bands], zero_is_nodata=scene.zero_is_nodata
     )
     return dn, valid
+
+
+def _unreadable(
+    path: str, scene: Scene, place: RasterioWindow, error: RasterioIOError
+) -> ReadError:
+    if (broken := _open.pop((path, scene.files), None)) is not None:
+        broken.close()
+    return ReadError(
+        f"{path}: rows {place.row_off} to {place.row_off + place.height}, columns "
+        f"{place.col_off} to {place.col_off + place.width} cannot be read "
+        f"({error.__cause__ or error})"
+    )
 
 
 def _read_file(

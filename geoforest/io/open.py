@@ -17,6 +17,7 @@ from geoforest.errors import SceneError
 from geoforest.io.geotiff import absolute, files_behind, is_virtual
 from geoforest.io.product import Product
 from geoforest.io.raster import open_raster
+from geoforest.io.scl import is_scene_classification
 from geoforest.predict import Factor
 from geoforest.scene import BandSource, Scene, band_name, processing_level, sensing_time
 
@@ -44,7 +45,7 @@ def open_scene(
     ----------
     path
         A Sentinel-2 product (see :data:`_PRODUCTS`), a raster that GDAL opens, or a folder with
-        files such as ``B02.tif`` ... ``B08.tif``.
+        files such as ``B02.tif`` ... ``B08.tif``, and perhaps ``SCL.tif`` beside them.
     wanted
         Bands the model needs, in its order, such as ``("B04", "B03", "B02", "B08")``.
     bands
@@ -91,6 +92,8 @@ def open_scene(
             offset=own_offset if offset is None else _per_band(offset, "offset", wanted),
             nodata=own_nodata if nodata is None else nodata,
         )
+    if folder:
+        return replace(scene, scene_classification=_classification_file(path))
     return scene if product is None else _completed(scene, product)
 
 
@@ -124,7 +127,7 @@ def _own(
 
 def _completed(scene: Scene, product: Product) -> Scene:
     """Add what only the product's metadata tells."""
-    stamps = {*scene.files, *map(_stamp, product.metadata)}
+    stamps = {*scene.files, *map(stamp, product.metadata)}
     return replace(
         scene,
         acquired=product.acquired or scene.acquired,
@@ -236,6 +239,23 @@ def _band_files(folder: Path, wanted: Sequence[str]) -> list[str]:
     return [str(files[0]) for files in candidates.values()]
 
 
+def _classification_file(folder: Path) -> str | None:
+    """Find the scene classification that lies beside the bands of a folder."""
+    found = [
+        item
+        for item in sorted(folder.iterdir())
+        if not item.name.startswith(".")
+        and item.suffix.lower() in _BAND_FILES
+        and is_scene_classification(item)
+    ]
+    if len(found) > 1:
+        raise SceneError(
+            f"{folder}: {len(found)} scene classifications: "
+            f"{', '.join(item.name for item in found)}; one was wanted"
+        )
+    return absolute(str(found[0])) if found else None
+
+
 def _single_bands(
     opened: Mapping[str, rasterio.DatasetReader], wanted: Sequence[str]
 ) -> list[BandSource]:
@@ -282,7 +302,7 @@ def _describe(
         zero_is_nodata=zero_is_nodata,
         acquired=_acquired(path, first),
         processing_level=next(filter(None, map(processing_level, _product_ids(path))), None),
-        files=tuple(map(_stamp, files)),
+        files=tuple(map(stamp, files)),
         notes=notes,
     )
 
@@ -370,8 +390,8 @@ def _acquired(path: Path, source: rasterio.DatasetReader) -> datetime | None:
         return None
 
 
-def _stamp(file: str) -> tuple[str, int, int]:
-    """Name, size and time of a file, or of the archive on disk that holds it."""
+def stamp(file: str) -> tuple[str, int, int]:
+    """Tell name, size and time of a file, or of the archive on disk that holds it."""
     real = Path(file)
     if is_virtual(file):
         # /vsizip//data/scenes.zip/a.tif lies in /data/scenes.zip.
