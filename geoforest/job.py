@@ -310,7 +310,7 @@ class Draft:
             settings.max_memory / 1e6,
             _SHARD_PX,
             core=core,
-            base_mb=base_mb,
+            base_mb=base_mb + (self.clouds.source.memory_mb if self.clouds else 0.0),
             model_mb=self.bundle.weights_mb,
             cache_mb=min(CACHE_BYTES / 1e6, scene_mb),
             window=self._window,

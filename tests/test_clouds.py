@@ -21,11 +21,10 @@ PIXELS_M = st.sampled_from([(10.0, 10.0), (10.0, 7.5), (10.004, 9.997), (20.0, 6
 
 def brute_force(codes: np.ndarray, buffer_m: float, pixel_m: tuple[float, float]) -> np.ndarray:
     masked = codes != 0
+    rows, cols = np.indices(codes.shape)
     for row, col in np.argwhere(codes == CLOUD):
-        for other_row, other_col in np.ndindex(codes.shape):
-            down, across = (other_row - row) * pixel_m[0], (other_col - col) * pixel_m[1]
-            if np.hypot(down, across) <= buffer_m * 1.0005:
-                masked[other_row, other_col] = True
+        distance = np.hypot((rows - row) * pixel_m[0], (cols - col) * pixel_m[1])
+        masked |= distance <= buffer_m * 1.0005
     return masked
 
 
@@ -34,6 +33,8 @@ class Codes:
 
     def __init__(self, codes: np.ndarray) -> None:
         self._codes = codes
+
+    memory_mb = 0.0
 
     @property
     def identity(self) -> dict[str, object]:

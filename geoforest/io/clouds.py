@@ -27,6 +27,11 @@ class CloudSource(Protocol):
         """What decides an answer, besides the files of the scene: plain data."""
         ...
 
+    @property
+    def memory_mb(self) -> float:
+        """Resident memory that a worker needs for it, besides arrays of a shard's size."""
+        ...
+
     def look(self, window: Window) -> NDArray[np.uint8]:
         """Codes of :mod:`geoforest.clouds` for a window of the scene."""
         ...

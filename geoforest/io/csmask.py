@@ -63,6 +63,11 @@ class CloudShadowNetwork:
         """What decides an answer, besides the files of the scene."""
         return {"by": "ukis", "network": self.version, "factor": self.factor}
 
+    @property
+    def memory_mb(self) -> float:
+        """ONNX Runtime, weights, and the activations of two windows at once, as measured."""
+        return 330.0
+
     def look(self, window: Window) -> NDArray[np.uint8]:
         """Codes of :mod:`geoforest.clouds` for a window of the scene.
 

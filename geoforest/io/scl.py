@@ -67,6 +67,11 @@ class SceneClassification:
         """What decides an answer, besides the content of the file."""
         return {"by": "scl", "file": self.path, "snow": self.snow}
 
+    @property
+    def memory_mb(self) -> float:
+        """Its blocks are kept with those of the bands."""
+        return 0.0
+
     def look(self, window: Window) -> NDArray[np.uint8]:
         """Codes of :mod:`geoforest.clouds` for a window of the scene.
 
