@@ -156,6 +156,14 @@ class PixelTable:
         at = self._points(self.area, np.array([self.rows[-1] / 2]), np.array([self.cols[-1] / 2]))
         return float(at[0])
 
+    def pixel_size_m(self) -> tuple[float, float]:
+        """Height and width on the ground of a pixel at the centre of the grid, m."""
+        centre = np.array([self.rows[-1] / 2]), np.array([self.cols[-1] / 2])
+        height, width = (
+            float(self._points(lengths, *centre)[0]) for lengths in (self.height, self.width)
+        )
+        return height, width
+
     def minimum_mapping_unit_px(self, min_area_ha: float) -> int:
         """Fewest pixels that reach an area, by the pixel at the centre; 0 keeps all.
 

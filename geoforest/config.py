@@ -28,6 +28,7 @@ EncoderNorm = Literal["update", "frozen"]
 Loss = Literal["dice", "dice+bce"]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 MapPrecision = Literal["float32", "bfloat16", "float16", "int8"]
+CloudMaskKind = Literal["auto", "scl", "none", "ukis"]
 MapRuntime = Literal["auto", "torch", "openvino"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
 
@@ -78,6 +79,13 @@ class MapSettings(BaseModel):
         default=None, description="replaces the file's nodata value"
     )
     aoi: Path | None = Field(default=None, description="vector file that limits the work")
+    cloud_mask: CloudMaskKind = Field(
+        default="auto", description="who tells clouds; the scene's own SCL where it has one"
+    )
+    cloud_buffer: float = Field(
+        default=100.0, ge=0, le=10_000, description="metres around clouds that are masked, too"
+    )
+    mask_snow: bool = Field(default=False, description="snow in the SCL counts as cloud")
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         default=None, description="probability at or above which a pixel is forest"
     )
@@ -127,6 +135,8 @@ class MapSettings(BaseModel):
                 f"device {self.device} for several workers: each takes one of its own; "
                 "cuda was wanted, and CUDA_VISIBLE_DEVICES to choose"
             )
+        if self.mask_snow and self.cloud_mask in {"none", "ukis"}:
+            raise ValueError(f"cloud mask {self.cloud_mask} tells no snow: that is in the SCL")
         if self.scale is not None and 0 in self.scale:
             raise ValueError("a scale of 0 leaves nothing to see")
         return self

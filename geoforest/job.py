@@ -17,6 +17,7 @@ from geoforest.config import MapSettings
 from geoforest.errors import InputError
 from geoforest.grid import Grid, Shard, shard_cores
 from geoforest.io.aoi import AreaOfInterest, read_aoi
+from geoforest.io.clouds import CloudMask, cloud_mask
 from geoforest.io.geotiff import CACHE_BYTES
 from geoforest.io.open import open_scene
 from geoforest.io.remote import shown
@@ -96,6 +97,7 @@ class Job:
     bundle: Bundle
     runtime: Runtime
     aoi: AreaOfInterest | None = None
+    clouds: CloudMask | None = None
     load_predictor: Callable[[Job], Predictor] = load_job_predictor
 
     @cached_property
@@ -123,6 +125,7 @@ class Job:
             "offset": list(self.scene.offset),
             "zero_is_nodata": self.scene.zero_is_nodata,
             "aoi": self.aoi.digest if self.aoi else None,
+            "clouds": self.clouds.identity if self.clouds else None,
             "window": self.grid.window,
             "halo": self.grid.halo,
             "batch_size": self.runtime.batch_size,
@@ -165,6 +168,12 @@ class Job:
         if self.aoi is None:
             return np.ones(shard.extent.shape, np.bool_)
         return self.aoi.inside(self.grid, shard.extent)
+
+    def cloudy(self, shard: Shard) -> Valid:
+        """Pixels of a shard that the cloud mask takes away; none where there is no mask."""
+        if self.clouds is None:
+            return np.zeros(shard.extent.shape, np.bool_)
+        return self.clouds.masked(self.grid, shard.extent)
 
 
 def resolve_runtime(
@@ -233,6 +242,7 @@ class Draft:
     bundle: Bundle
     settings: MapSettings
     aoi: AreaOfInterest | None
+    clouds: CloudMask | None
     load_predictor: Callable[[Job], Predictor]
 
     def job(self, runtime: Runtime, *, base_mb: float = 0.0) -> Job:
@@ -286,7 +296,9 @@ class Draft:
 
     def _job(self, runtime: Runtime, cores: int) -> Job:
         grid = Grid(self.scene.shape, self._window, self.settings.halo, cores)
-        return Job(self.scene, grid, self.bundle, runtime, self.aoi, self.load_predictor)
+        return Job(
+            self.scene, grid, self.bundle, runtime, self.aoi, self.clouds, self.load_predictor
+        )
 
     def _shard_cores(self, runtime: Runtime, base_mb: float) -> int:
         settings, scene = self.settings, self.scene
@@ -299,7 +311,7 @@ class Draft:
             settings.max_memory / 1e6,
             _SHARD_PX,
             core=core,
-            base_mb=base_mb,
+            base_mb=base_mb + (self.clouds.source.memory_mb if self.clouds else 0.0),
             model_mb=self.bundle.weights_mb,
             cache_mb=min(CACHE_BYTES / 1e6, scene_mb),
             window=self._window,
@@ -317,7 +329,7 @@ def draft_job(
     bundle: Bundle,
     load_predictor: Callable[[Job], Predictor] = load_job_predictor,
 ) -> Draft:
-    """Open the scene and the area of interest.
+    """Open the scene, the area of interest and the cloud mask.
 
     Parameters
     ----------
@@ -350,7 +362,8 @@ def draft_job(
     if 2 * settings.halo >= window:
         raise InputError(f"--halo {settings.halo} leaves no core in a window of {window}")
     aoi = read_aoi(settings.aoi, scene) if settings.aoi else None
-    return Draft(scene, bundle, settings, aoi, load_predictor)
+    scene, clouds = cloud_mask(scene, settings)
+    return Draft(scene, bundle, settings, aoi, clouds, load_predictor)
 
 
 def base_memory_mb() -> float:

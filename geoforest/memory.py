@@ -12,8 +12,8 @@ from geoforest.grid import shard_cores
 _WINDOW_BYTES_PER_PX = 1900
 # Per band, besides the values as read and as laid out for windows: copies while that is done.
 _SHARD_BYTES_PER_VALUE = 6
-# Validity, area of interest, stored probability.
-_SHARD_BYTES_PER_PX = 6
+# Validity, area of interest, clouds, stored probability.
+_SHARD_BYTES_PER_PX = 8
 _MB = 1_000_000
 
 

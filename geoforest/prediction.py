@@ -19,7 +19,16 @@ from geoforest.workspace import Workspace
 # How often the file that `geoforest status` reads is written.
 _NOTE_SECONDS = 1.0
 
-_FACTS = ("n_windows", "inside_px", "histogram", "statistics", "n_shards", "gaps", "halved")
+_FACTS = (
+    "n_windows",
+    "inside_px",
+    "cloud_px",
+    "histogram",
+    "statistics",
+    "n_shards",
+    "gaps",
+    "halved",
+)
 
 
 @dataclass
@@ -32,6 +41,8 @@ class Prediction:
         Windows predicted, by this run or an earlier one.
     inside_px
         Pixels inside the area of interest.
+    cloud_px
+        Those of them that the scene has, and the cloud mask takes away.
     histogram
         Pixels of each stored value, 256 entries.
     statistics
@@ -52,6 +63,7 @@ class Prediction:
 
     n_windows: int = 0
     inside_px: int = 0
+    cloud_px: int = 0
     histogram: list[int] = field(default_factory=lambda: [0] * 256)
     statistics: BandStatistics = field(default_factory=BandStatistics)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -80,6 +92,7 @@ class Prediction:
         self.n_shards += 1
         self.n_windows += receipt.n_windows
         self.inside_px += receipt.inside_px
+        self.cloud_px += receipt.cloud_px
         self.histogram = [a + b for a, b in zip(self.histogram, receipt.histogram, strict=True)]
         self.statistics += receipt.statistics
         self.halved |= receipt.halved

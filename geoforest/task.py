@@ -70,6 +70,8 @@ def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) 
     support = job.grid.support(shard.extent)
     dn, valid = read(job.scene, support.window)
     seen = _cut(valid, shard, support.window) & inside
+    cloudy = seen & job.cloudy(shard)
+    seen &= ~cloudy
     own = _cut(dn, shard, support.window)
     statistics = BandStatistics.of(own, seen)
     store.write_preview(
@@ -86,6 +88,7 @@ def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) 
         shard=shard.name,
         n_windows=made.n_windows,
         inside_px=int(inside.sum()),
+        cloud_px=int(cloudy.sum()),
         histogram=np.bincount(stored.ravel(), minlength=256).tolist(),
         statistics=statistics,
         seconds=seconds,

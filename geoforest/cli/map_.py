@@ -82,6 +82,19 @@ def map_command(
         float | None, typer.Option(help="Unobserved value; replaces the file's own.")
     ] = None,
     aoi: Annotated[Path | None, typer.Option(help="Vector file: map inside, 255 outside.")] = None,
+    cloud_mask: Annotated[
+        str,
+        typer.Option(
+            help="255 under clouds and their shadows: scl (the product's own classification), "
+            "ukis (a network), none; auto takes scl where there is one."
+        ),
+    ] = "auto",
+    cloud_buffer: Annotated[
+        float, typer.Option(metavar="M", help="Metres around clouds that are masked, too.")
+    ] = 100.0,
+    mask_snow: Annotated[
+        bool, typer.Option("--mask-snow", help="Snow in the SCL counts as cloud.")
+    ] = False,
     min_area_ha: MinAreaHa = 0.5,
     max_vertices: MaxVertices = 100_000,
     products: Annotated[
@@ -144,6 +157,9 @@ def map_command(
         "offset": _numbers(offset, float, "--offset") if offset else None,
         "nodata": nodata,
         "aoi": aoi,
+        "cloud_mask": cloud_mask,
+        "cloud_buffer": cloud_buffer,
+        "mask_snow": mask_snow,
         "min_area_ha": min_area_ha,
         "max_vertices": max_vertices,
         "products": frozenset(name.strip() for name in products.split(",") if name.strip()),
@@ -205,9 +221,11 @@ def describe(result: MapResult) -> str:
     s = result.summary
     share = "" if s["forest_percent"] is None else f", {s['forest_percent']:.1f} % of observed"
     rate = f" ({s['windows_per_second']:.2f} windows/s)" if s["windows_per_second"] else ""
+    masked = s["cloud_masked_percent"]
+    clouds = "" if masked is None else f", {masked:.1f} % masked as cloud"
     lines = [
         f"{s['scene_id']}: {s['hectares']['forest']:,.1f} ha {s['label']}{share}; "
-        f"{s['observed_percent']:.1f} % observed",
+        f"{s['observed_percent']:.1f} % observed{clouds}",
         f"  {s['windows']:,} windows in {s['seconds']['total']:.1f} s{rate}, "
         f"peak memory {s['peak_memory_mb']:,.0f} MB",
     ]

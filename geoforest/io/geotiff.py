@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from itertools import groupby
 from pathlib import Path
 
@@ -67,6 +67,38 @@ def read(scene: Scene, window: Window) -> tuple[Array, Valid]:
         When a block cannot be decoded; names the file.
     """
     return _read(scene, window, window.shape)
+
+
+def read_band(path: str, scene: Scene, window: Window) -> Array:
+    """Read one window of the first band of another file of a scene, such as its classification.
+
+    Safe to call from several threads and processes at once.
+
+    Parameters
+    ----------
+    path
+        Anything GDAL opens, on a grid of its own.
+    scene
+        Whose file it is; :func:`release` closes it with the others.
+    window
+        Inside the file.
+
+    Raises
+    ------
+    ReadError
+        When a block cannot be decoded; names the file.
+    """
+    place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+
+    def attempt() -> Array:
+        with _source(path, scene) as source:
+            values: Array = source.read(1, window=place)
+        return values
+
+    try:
+        return patiently(attempt, path)
+    except RasterioIOError as error:
+        raise _unreadable(path, place, error) from _cause(path, error)
 
 
 def read_decimated(scene: Scene, max_side_px: int) -> tuple[Array, Valid]:
@@ -137,12 +169,7 @@ def _read(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
         try:
             patiently(lambda: _read_open(path, scene, bands, place, dn, valid), path)  # noqa: B023
         except RasterioIOError as error:
-            # Without the cause, where it may show a signature: workers log it.
-            raise ReadError(
-                f"{shown(path)}: rows {place.row_off} to {place.row_off + place.height}, columns "
-                f"{place.col_off} to {place.col_off + place.width} cannot be read "
-                f"({reason(error.__cause__ or error, path)})"
-            ) from (None if "?" in path else error)
+            raise _unreadable(path, place, error) from _cause(path, error)
     valid &= observed(
         dn, nodata=[band.nodata for band in scene.bands], zero_is_nodata=scene.zero_is_nodata
     )
@@ -157,13 +184,33 @@ def _read_open(
     dn: Array,
     valid: Valid,
 ) -> None:
+    with _source(path, scene) as source:
+        _read_file(source, bands, place, dn, valid)
+
+
+@contextmanager
+def _source(path: str, scene: Scene) -> Iterator[rasterio.DatasetReader]:
+    """Have a file to oneself; where it cannot be read it is opened anew the next time."""
     with _lock, rasterio.Env(**GDAL_OPTIONS, **network_options()):
         try:
-            _read_file(_dataset(path, scene), bands, place, dn, valid)
+            yield _dataset(path, scene)
         except RasterioIOError:
             if (broken := _open.pop((path, scene.files), None)) is not None:
                 broken.close()
             raise
+
+
+def _unreadable(path: str, place: RasterioWindow, error: RasterioIOError) -> ReadError:
+    return ReadError(
+        f"{shown(path)}: rows {place.row_off} to {place.row_off + place.height}, columns "
+        f"{place.col_off} to {place.col_off + place.width} cannot be read "
+        f"({reason(error.__cause__ or error, path)})"
+    )
+
+
+def _cause(path: str, error: RasterioIOError) -> RasterioIOError | None:
+    """Leave the cause out where it may show a signature: workers log it."""
+    return None if "?" in path else error
 
 
 def _read_file(

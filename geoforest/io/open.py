@@ -29,6 +29,7 @@ from geoforest.io.remote import (
     shown,
 )
 from geoforest.io.safe import is_safe, read_safe, safe_name
+from geoforest.io.scl import is_scene_classification
 from geoforest.io.stac_source import is_item, read_item
 from geoforest.predict import Factor
 from geoforest.scene import BandSource, FileStamp, Scene, band_name, processing_level, sensing_time
@@ -57,8 +58,8 @@ def open_scene(
     ----------
     path
         A Sentinel-2 product (see :mod:`geoforest.io.safe`), a raster that GDAL opens, or a folder
-        with files such as ``B02.tif`` ... ``B08.tif``; each may be a URL, see
-        :mod:`geoforest.io.remote`.
+        with files such as ``B02.tif`` ... ``B08.tif``, and perhaps ``SCL.tif`` beside them; each
+        may be a URL, see :mod:`geoforest.io.remote`.
     wanted
         Bands the model needs, in its order, such as ``("B04", "B03", "B02", "B08")``.
     bands
@@ -105,6 +106,8 @@ def open_scene(
             offset=own_offset if offset is None else _per_band(offset, "offset", wanted),
             nodata=own_nodata if nodata is None else nodata,
         )
+    if folder:
+        return replace(scene, scene_classification=_classification_file(folder))
     return scene if product is None else _completed(scene, product)
 
 
@@ -141,7 +144,7 @@ def _own(
 
 def _completed(scene: Scene, product: Product) -> Scene:
     """Add what only the product's metadata tells."""
-    stamps = {*scene.files, *map(_stamp, product.metadata)}
+    stamps = {*scene.files, *map(stamp, product.metadata)}
     return replace(
         scene,
         acquired=product.acquired or scene.acquired,
@@ -279,6 +282,23 @@ def _band_files(folder: Place, wanted: Sequence[str]) -> list[str]:
     return [str(files[0]) for files in candidates.values()]
 
 
+def _classification_file(folder: Place) -> str | None:
+    """Find the scene classification that lies beside the bands of a folder."""
+    found = [
+        item
+        for item in folder.children() or ()
+        if not item.name.startswith(".")
+        and item.suffix in _BAND_FILES
+        and is_scene_classification(item.stem)
+    ]
+    if len(found) > 1:
+        raise SceneError(
+            f"{folder}: {len(found)} scene classifications: "
+            f"{', '.join(item.name for item in found)}; one was wanted"
+        )
+    return absolute(str(found[0])) if found else None
+
+
 def _single_bands(
     opened: Mapping[str, rasterio.DatasetReader], wanted: Sequence[str]
 ) -> list[BandSource]:
@@ -325,7 +345,7 @@ def _describe(
         zero_is_nodata=zero_is_nodata,
         acquired=sensing_time(scene_id) or _acquired(path, first),
         processing_level=next(filter(None, map(processing_level, _product_ids(path))), None),
-        files=tuple(map(_stamp, files)),
+        files=tuple(map(stamp, files)),
         notes=notes,
     )
 
@@ -415,8 +435,8 @@ def _acquired(path: str, source: rasterio.DatasetReader) -> datetime | None:
         return None
 
 
-def _stamp(file: str) -> FileStamp:
-    """Name, size and time of a file, or of the archive that holds it."""
+def stamp(file: str) -> FileStamp:
+    """Tell name, size and time of a file, or of the archive that holds it."""
     if is_remote(file):
         return shown(gdal_path(file)), *remote_stamp(file)
     real = Path(file)

@@ -41,6 +41,8 @@ class Receipt:
         Pixels inside the area of interest (all pixels where there is none).
     histogram
         Pixels of each stored value, 256 entries.
+    cloud_px
+        Pixels inside the area of interest that the scene has, and the cloud mask takes away.
     statistics
         Of the stored numbers, over observed pixels inside the area of interest.
     seconds
@@ -55,6 +57,7 @@ class Receipt:
     n_windows: int
     inside_px: int
     histogram: list[int]
+    cloud_px: int = 0
     statistics: BandStatistics = field(default_factory=BandStatistics)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0

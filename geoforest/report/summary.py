@@ -36,6 +36,10 @@ class Summary:
         Of the observed area; None where nothing was observed.
     observed_percent
         Observed pixels, of those inside the area of interest.
+    cloud_mask
+        Who told clouds, and the buffer; None where none are masked.
+    cloud_masked_percent
+        Pixels the cloud mask took away, of those that were observed before; None without a mask.
     polygons
         None, or the accounting: polygon_px = mask_px - dropped_px + filled_px.
     source
@@ -62,6 +66,8 @@ class Summary:
     hectares: dict[str, float]
     forest_percent: float | None
     observed_percent: float
+    cloud_mask: dict[str, Any] | None
+    cloud_masked_percent: float | None
     min_area_ha: float
     polygons: dict[str, int] | None
     windows: int
@@ -120,6 +126,8 @@ def summarise(
         },
         forest_percent=round(100 * hectares[FOREST] / observed_ha, 3) if observed_px else None,
         observed_percent=round(100 * observed_px / max(prediction.inside_px, 1), 3),
+        cloud_mask=job.clouds.identity if job.clouds else None,
+        cloud_masked_percent=_cloud_masked_percent(job, prediction, observed_px),
         min_area_ha=settings.min_area_ha,
         polygons=asdict(made.polygons) if made.polygons else None,
         windows=prediction.n_windows,
@@ -140,6 +148,12 @@ def summarise(
         warnings=warnings,
         notes=notes,
     )
+
+
+def _cloud_masked_percent(job: Job, prediction: Prediction, observed_px: int) -> float | None:
+    if job.clouds is None:
+        return None
+    return round(100 * prediction.cloud_px / max(prediction.cloud_px + observed_px, 1), 3)
 
 
 def _mismatches(job: Job) -> list[str]:
@@ -188,9 +202,9 @@ def _remarks(job: Job, prediction: Prediction, observed_px: int) -> tuple[list[s
             "of a run with more memory"
         )
     if not observed_px:
+        why = "all that was observed is cloudy" if prediction.cloud_px else "no pixel was observed"
         notes.append(
-            f"{job.scene.scene_id}: no pixel was observed: the mask is 255 everywhere and there "
-            "are no polygons"
+            f"{job.scene.scene_id}: {why}: the mask is 255 everywhere and there are no polygons"
         )
     if job.scene.acquired is None:
         notes.append(

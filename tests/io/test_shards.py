@@ -25,7 +25,7 @@ def stored(seed: int = 0) -> np.ndarray:
 
 def receipt() -> Receipt:
     statistics = BandStatistics(5, [0.1, 1e300], [1 / 3, 2.0])
-    return Receipt("r00000_c00000", 4, 4096, [1] * 256, statistics, {"read": 0.1})
+    return Receipt("r00000_c00000", 4, 4096, [1] * 256, 7, statistics, {"read": 0.1})
 
 
 @pytest.fixture
