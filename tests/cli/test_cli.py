@@ -29,6 +29,8 @@ from tests.cli.conftest import Done
 COMMANDS = [
     "demo",
     "map",
+    "mosaic",
+    "change",
     "vectorize",
     "verify",
     "status",
