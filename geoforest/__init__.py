@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from geoforest.arrays import map_array
     from geoforest.models.registry import load_model
     from geoforest.pipeline import MapResult, SceneFailure, map_scene, map_scenes
     from geoforest.stored import vectorize, vectorize_to_file
@@ -20,6 +21,7 @@ __all__ = [
     "SceneFailure",
     "__version__",
     "load_model",
+    "map_array",
     "map_scene",
     "map_scenes",
     "vectorize",
@@ -30,6 +32,7 @@ _WHERE = {
     "MapResult": "geoforest.pipeline",
     "SceneFailure": "geoforest.pipeline",
     "load_model": "geoforest.models.registry",
+    "map_array": "geoforest.arrays",
     "map_scene": "geoforest.pipeline",
     "map_scenes": "geoforest.pipeline",
     "vectorize": "geoforest.stored",
