@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from geoforest.arrays import map_array
     from geoforest.change import ChangeResult, map_change
     from geoforest.models.registry import load_model
     from geoforest.mosaic.run import MosaicResult, mosaic_maps
@@ -24,6 +25,7 @@ __all__ = [
     "SceneFailure",
     "__version__",
     "load_model",
+    "map_array",
     "map_change",
     "map_scene",
     "map_scenes",
@@ -38,6 +40,7 @@ _WHERE = {
     "MosaicResult": "geoforest.mosaic.run",
     "SceneFailure": "geoforest.pipeline",
     "load_model": "geoforest.models.registry",
+    "map_array": "geoforest.arrays",
     "map_change": "geoforest.change",
     "map_scene": "geoforest.pipeline",
     "map_scenes": "geoforest.pipeline",

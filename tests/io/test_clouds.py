@@ -13,6 +13,7 @@ from affine import Affine
 import geoforest
 from geoforest.errors import InputError, OutputError, ReadError, SceneError
 from geoforest.io.open import open_scene
+from geoforest.io.raster import open_raster
 from tests import synthetic
 from tests.synthetic import BANDS, TRANSFORM, UTM_20S, digital_numbers, load_local_predictor
 from tests.test_clouds import brute_force
@@ -275,3 +276,27 @@ def test_the_record_is_plain(scene, tmp_path, tiny_bundle):
     job = json.loads((result.folder / "job.json").read_text())
     assert job["identity"]["clouds"]["by"] == "scl"
     assert [name for name, *_ in job["identity"]["files"] if name.endswith("SCL.tif")]
+
+
+@pytest.mark.real_data
+def test_the_clouds_of_a_real_product(real_data, tmp_path, tiny_bundle):
+    product = real_data / "scenes" / "earth-search-120m" / "S2A_33TWM_20230818_0_L2A"
+    item = json.loads((product / f"{product.name}.json").read_text())
+    corner = item["assets"]["red"]["proj:transform"]
+    place = {"crs": "EPSG:32633", "transform": Affine(120, 0, corner[2], 0, -120, corner[5])}
+    folder = tmp_path / product.name
+    folder.mkdir()
+    for name in (*BANDS, "SCL"):
+        # The files themselves lie nowhere: the item says where.
+        with open_raster(product / f"{name}.tif") as source:
+            values = source.read()
+        synthetic.write_raster(folder / f"{name}.tif", values, descriptions=None, **place)
+    classes, red = read(folder / "SCL.tif"), read(folder / "B04.tif")
+    result = run(folder, tmp_path / "out", tiny_bundle, nodata=0, cloud_buffer=0)
+    told = np.isin(classes, [0, 1, 3, 8, 9, 10])
+    unobserved = read(result.mask) == 255
+    assert (unobserved >= told).all()
+    assert (unobserved & ~told).sum() < 0.001 * red.size
+    clouds = 100 * np.isin(classes, [8, 9, 10]).sum() / (red != 0).sum()
+    assert clouds == pytest.approx(item["properties"]["eo:cloud_cover"], abs=2)
+    assert result.summary["cloud_masked_percent"] > clouds
