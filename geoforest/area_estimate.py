@@ -170,11 +170,11 @@ class AreaEstimate:
         labelled = sum(map(sum, self.counts))
         lines = [f"From {labelled:,} labelled points on {self.scene_id}:"]
         for each in self.classes:
-            area = each.hectares
+            area, name = each.hectares, each.name
             lines.append(
-                f"{each.name}: {area.value:,.0f} ha, 95 % interval {area.low:,.0f} to "
-                f"{area.high:,.0f} ha; the map has {each.mapped_hectares:,.0f} ha. Of what it maps "
-                f"so, {_percent(each.users_accuracy)} is; of what is, it maps "
+                f"{name}: {area.value:,.0f} ha, 95 % interval {area.low:,.0f} to {area.high:,.0f} "
+                f"ha; the map has {each.mapped_hectares:,.0f} ha. Of what is mapped as {name}, "
+                f"{_percent(each.users_accuracy)} is {name}; of all {name}, the map finds "
                 f"{_percent(each.producers_accuracy)}."
             )
         lines.append(f"Of its ground the map has {_percent(self.overall_accuracy)} right.")

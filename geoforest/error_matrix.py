@@ -23,6 +23,8 @@ _Z95 = 1.96
 class Figure:
     """An estimate with its 95 % interval.
 
+    It holds the truth somewhat less often where labels are few and a share is near 0 or 1.
+
     Attributes
     ----------
     value

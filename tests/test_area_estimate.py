@@ -231,6 +231,7 @@ class TestResult:
         assert forest.startswith(
             f"forest: {area.value:,.0f} ha, 95 % interval {area.low:,.0f} to {area.high:,.0f} ha;"
         )
+        assert "Of what is mapped as forest, 100 % (100 to 100 %) is forest; of all" in forest
         assert other.startswith("other: ")
         assert overall.startswith("Of its ground the map has ")
         assert len(notes) == len(found.notes)
