@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from geoforest import draw_sample, map_change
 from geoforest.area import PixelTable
-from geoforest.errors import InputError, OutputError
+from geoforest.errors import InputError, OutputError, WriteError
 from geoforest.grid import Window
 from geoforest.io.sample_file import read_sample
 from geoforest.sampling import allocate, choose
@@ -232,6 +232,12 @@ class TestMistakes:
         spot = shapely.transform(pixel, lambda xy: np.column_stack(move.transform(*xy.T)))
         one = write_map(tmp_path / "m", "x", tiny_bundle.path, [spot], **GROUND)
         self.refused(tmp_path, one, "one pixel is forest; a stratum of at least 2")
+
+    def test_where_nothing_can_be_written(self, folder, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(WriteError, match=r"file/s.gpkg: cannot be written"):
+            draw_sample(folder, 120, tmp_path / "file" / "s.gpkg")
+        assert [each.name for each in tmp_path.iterdir()] == ["file"]
 
     def test_labels_are_never_written_over(self, folder, tmp_path):
         draw_sample(folder, 120, tmp_path / "s.gpkg")

@@ -25,6 +25,7 @@ import numpy as np
 from geoforest.errors import InputError, WriteError
 from geoforest.io.features import WRITE_ERRORS
 from geoforest.io.geopackage import add_style, pinned_time
+from geoforest.storage import flush
 
 if TYPE_CHECKING:
     import geopandas
@@ -160,6 +161,7 @@ def write_sample(
             with closing(sqlite3.connect(made)) as database, database:
                 add_style(database, POINTS, _style(classes, origin), name="sample")
             shutil.copyfile(made, partial)
+        flush(partial)
         partial.replace(path)
     except (OSError, sqlite3.Error, *WRITE_ERRORS) as error:
         raise WriteError(f"{path}: cannot be written ({error})") from error
