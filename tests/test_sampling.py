@@ -193,6 +193,7 @@ class TestFile:
         path = tmp_path / "new" / "wow! [a]%20.gpkg"
         draw_sample(folder, 120, path)
         assert [each.name for each in path.parent.iterdir()] == [path.name]
+        assert read_sample(path).strata == draw_sample(folder, 120, tmp_path / "a.gpkg").strata
         assert file_sha256(path) == file_sha256(draw_sample(folder, 120, tmp_path / "b.gpkg").path)
 
 

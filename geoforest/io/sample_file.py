@@ -195,11 +195,15 @@ def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFr
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        present = [name for name, _ in pyogrio.list_layers(path)]
-        missing = [name for name in (POINTS, STRATA, MAP) if name not in present]
-        if not missing:
-            points = geopandas.read_file(path, layer=POINTS)
-            others = [pyogrio.read_dataframe(path, layer=name) for name in (STRATA, MAP)]
+        with tempfile.TemporaryDirectory() as folder:
+            plain = path
+            if "!" in str(path.absolute()):  # see write_sample
+                plain = Path(shutil.copyfile(path, Path(folder) / "copy.gpkg"))
+            present = [name for name, _ in pyogrio.list_layers(plain)]
+            missing = [name for name in (POINTS, STRATA, MAP) if name not in present]
+            if not missing:
+                points = geopandas.read_file(plain, layer=POINTS)
+                others = [pyogrio.read_dataframe(plain, layer=name) for name in (STRATA, MAP)]
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise InputError(f"{path}: not a file that GDAL can open ({error})") from error
     if missing:
