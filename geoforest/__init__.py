@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from geoforest.area_estimate import AreaEstimate, estimate_area
     from geoforest.arrays import map_array
     from geoforest.change import ChangeResult, map_change
     from geoforest.models.registry import load_model
     from geoforest.mosaic.run import MosaicResult, mosaic_maps
     from geoforest.pipeline import MapResult, SceneFailure, map_scene, map_scenes
+    from geoforest.sampling import DrawnSample, draw_sample
     from geoforest.stored import vectorize, vectorize_to_file
 
 __all__ = [
+    "AreaEstimate",
     "ChangeResult",
+    "DrawnSample",
     "MapResult",
     "MosaicResult",
     "SceneFailure",
     "__version__",
+    "draw_sample",
+    "estimate_area",
     "load_model",
     "map_array",
     "map_change",
@@ -35,10 +41,14 @@ __all__ = [
 ]
 
 _WHERE = {
+    "AreaEstimate": "geoforest.area_estimate",
     "ChangeResult": "geoforest.change",
+    "DrawnSample": "geoforest.sampling",
     "MapResult": "geoforest.pipeline",
     "MosaicResult": "geoforest.mosaic.run",
     "SceneFailure": "geoforest.pipeline",
+    "draw_sample": "geoforest.sampling",
+    "estimate_area": "geoforest.area_estimate",
     "load_model": "geoforest.models.registry",
     "map_array": "geoforest.arrays",
     "map_change": "geoforest.change",

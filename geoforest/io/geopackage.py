@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -84,7 +84,7 @@ def write_geopackage(
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_layer(frames, partial, layer, description)
         with closing(sqlite3.connect(partial)) as database, database:
-            _add_style(database, layer, style_qml)
+            add_style(database, layer, style_qml)
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
         # The journal of a program that had the old file open belongs to the old file.
@@ -122,9 +122,7 @@ def layers(path: str | Path) -> list[str]:
 def _write_layer(
     frames: Iterable[geopandas.GeoDataFrame], path: Path, layer: str, description: str
 ) -> None:
-    previous = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _PINNED_TIME})
-    try:
+    with pinned_time():
         stream_layer(
             frames,
             path,
@@ -138,11 +136,23 @@ def _write_layer(
                 "DESCRIPTION": description,
             },
         )
+
+
+@contextmanager
+def pinned_time() -> Iterator[None]:
+    """Have GDAL write one time of change into all GeoPackages, whenever it is."""
+    previous = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _PINNED_TIME})
+    try:
+        yield
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": previous})
 
 
-def _add_style(database: sqlite3.Connection, layer: str, qml: str) -> None:
+def add_style(
+    database: sqlite3.Connection, layer: str, qml: str, *, name: str = "forest cover"
+) -> None:
+    """Give a layer of an open GeoPackage a default style, the first in it."""
     geometry = database.execute(
         "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer,)
     ).fetchone()[0]
@@ -150,9 +160,9 @@ def _add_style(database: sqlite3.Connection, layer: str, qml: str) -> None:
     database.execute(
         "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, "
         "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, ui, "
-        "update_time) VALUES ('', '', ?, ?, 'forest cover', ?, '', 1, "
+        "update_time) VALUES ('', '', ?, ?, ?, ?, '', 1, "
         "'Default style of geoforest', '', NULL, ?)",
-        (layer, geometry, qml, _PINNED_TIME),
+        (layer, geometry, name, qml, _PINNED_TIME),
     )
     database.execute(
         "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change) "

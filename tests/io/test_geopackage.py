@@ -169,7 +169,7 @@ def test_an_old_file_is_replaced_whole(tmp_path):
     assert [found.name for found in tmp_path.iterdir()] == ["forest.gpkg"]
 
 
-@pytest.mark.parametrize("stage", ["_write_layer", "_add_style"])
+@pytest.mark.parametrize("stage", ["_write_layer", "add_style"])
 @pytest.mark.parametrize("error", [OSError("disk full"), sqlite3.OperationalError("disk full")])
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, stage, error):
     path = tmp_path / "forest.gpkg"

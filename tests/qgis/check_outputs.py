@@ -5,6 +5,7 @@ Runs under the Python that QGIS belongs to, with nothing besides:
     python3 tests/qgis/check_outputs.py project maps/T20LMR/forest.qgz picture.png
     python3 tests/qgis/check_outputs.py polygons strict.gpkg picture.png
     python3 tests/qgis/check_outputs.py raster maps/T20LMR/forest_mask.tif picture.png
+    python3 tests/qgis/check_outputs.py sample sample.gpkg picture.png
 
 It only looks; what is right is for the caller to say.
 """
@@ -52,6 +53,8 @@ def main(kind: str, path: str, png: str, box: str = "") -> dict:
         return _project(path, png, box)
     if kind == "polygons":
         layer = QgsVectorLayer(f"{path}|layername=forest_cover", "polygons", "ogr")
+    elif kind == "sample":
+        layer = QgsVectorLayer(f"{path}|layername=sample", "sample", "ogr")
     else:
         layer = QgsRasterLayer(path, "raster")
     found = _layer(layer)
@@ -147,6 +150,21 @@ def _vector(layer: QgsVectorLayer) -> dict:
         "symbol_levels": layer.renderer().usingSymbolLevels(),
         "aliases": {f.name(): layer.attributeAlias(i) for i, f in enumerate(layer.fields())},
         "form": [tab.name() for tab in layer.editFormConfig().tabs()],
+        "form_fields": [
+            child.name() for tab in layer.editFormConfig().tabs() for child in tab.children()
+        ],
+        "locked": [
+            field.name()
+            for index, field in enumerate(layer.fields())
+            if layer.editFormConfig().readOnly(index)
+        ],
+        "widgets": {
+            field.name(): [setup.type(), setup.config()]
+            for field, setup in (
+                (field, layer.editorWidgetSetup(index))
+                for index, field in enumerate(layer.fields())
+            )
+        },
         "first_tip": tips[0] if tips else None,
         "first_name": tips[1] if tips else None,
         "first_texts": texts,

@@ -1,0 +1,121 @@
+"""The codes of a finished map, or of a comparison of two, as the strata of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from affine import Affine
+from rasterio.errors import RasterioIOError
+
+from geoforest import change
+from geoforest.errors import InputError, ReadError
+from geoforest.finished import read_finished
+from geoforest.grid import Window
+from geoforest.io.cog import CATEGORIES, read_strips
+from geoforest.io.raster import open_raster
+from geoforest.stitch import mask_from_probability
+from geoforest.storage import file_sha256, read_json
+from geoforest.types import NO_OBSERVATION, Array, Shape
+
+MAP_NAMES: Final = {code: name for code, name in CATEGORIES.items() if code != NO_OBSERVATION}
+CHANGE_NAMES: Final = {code: name for code, name in change.NAMES.items() if code != NO_OBSERVATION}
+# What the map is uncertain of is a stratum, but nothing that a person could see on the ground.
+CHANGE_CLASSES: Final = {
+    code: name for code, name in CHANGE_NAMES.items() if code != change.UNCERTAIN
+}
+
+
+@dataclass(frozen=True)
+class StratifiedMap:
+    """A raster each of whose codes is a stratum.
+
+    Attributes
+    ----------
+    raster
+        Whose pixels give the codes.
+    scene_id
+        Of the map; of both for a comparison.
+    sha256
+        Of the raster.
+    threshold
+        At or above which a probability is forest; None where the raster has codes itself.
+    names
+        Of the strata, by code.
+    classes
+        Those of them that the reference may be.
+    shape, transform, crs
+        The grid.
+    """
+
+    raster: Path
+    scene_id: str
+    sha256: str
+    threshold: float | None
+    names: Mapping[int, str]
+    classes: Mapping[int, str]
+    shape: Shape
+    transform: Affine
+    crs: Any
+
+    def strips(self) -> Iterator[tuple[Window, Array]]:
+        """Codes from top to bottom, uint8, 255 where nothing was observed.
+
+        Raises
+        ------
+        ReadError
+            When the raster cannot be read to its end.
+        """
+        try:
+            for window, values in read_strips(self.raster):
+                threshold = self.threshold
+                yield (
+                    window,
+                    (values if threshold is None else mask_from_probability(values, threshold)),
+                )
+        except RasterioIOError as error:
+            raise ReadError(f"{self.raster}: cannot be read to its end ({error})") from error
+
+
+def read_stratified(folder: str | Path) -> StratifiedMap:
+    """Describe what ``geoforest map`` or ``geoforest change`` left in a folder.
+
+    Raises
+    ------
+    InputError
+        When it is neither.
+    """
+    folder = Path(folder)
+    summary = read_json(folder / change.SUMMARY_NAME)
+    if summary is None:
+        finished = read_finished(folder)
+        names = classes = MAP_NAMES
+        raster, scene_id = finished.probability, finished.scene_id
+        sha256, threshold = finished.sha256, finished.threshold
+    else:
+        names, classes = CHANGE_NAMES, CHANGE_CLASSES
+        raster, threshold = folder / change.CHANGE_NAME, None
+        try:
+            scene_id = " to ".join(summary[date]["scene_id"] for date in ("earlier", "later"))
+            sha256 = file_sha256(raster)
+        except (KeyError, TypeError, OSError) as error:
+            raise InputError(
+                f"{folder}: no finished comparison; an output folder of geoforest map or of "
+                "geoforest change was wanted"
+            ) from error
+    try:
+        with open_raster(raster) as source:
+            grid = {"shape": source.shape, "transform": source.transform, "crs": source.crs}
+    except RasterioIOError as error:
+        raise InputError(f"{raster}: not a raster that GDAL can read ({error})") from error
+    return StratifiedMap(
+        raster=raster,
+        scene_id=scene_id,
+        sha256=sha256,
+        threshold=threshold,
+        names=names,
+        classes=classes,
+        **grid,
+    )
