@@ -26,6 +26,7 @@ _NO_DATA: Final = 0
 # Saturated or defective, cloud shadow, cloud of medium and of high probability, thin cirrus.
 _CLOUDS: Final = (1, 3, 8, 9, 10)
 _SNOW: Final = 11
+_WITHOUT: Final = "; --cloud-mask none maps without"
 
 
 def is_scene_classification(stem: str) -> bool:
@@ -129,14 +130,14 @@ def open_classification(
                 found = source.crs.to_string()[:40] if source.crs else "none"
                 raise SceneError(
                     f"{shown(path)}: its CRS is {found}, that of scene {scene.scene_id} "
-                    f"{scene.crs.to_string()[:40]}; a classification in the same was wanted"
+                    f"{scene.crs.to_string()[:40]}; the same was wanted{_WITHOUT}"
                 )
             _check_cover(_indices(scene, source.transform), source, path, scene)
             transform, files = source.transform, files_behind({path: source})
     except RasterioIOError as error:
         raise SceneError(
-            f"{shown(path)}: scene classification that GDAL cannot open ({reason(error, path)}); "
-            "--cloud-mask none maps without"
+            f"{shown(path)}: scene classification that GDAL cannot open "
+            f"({reason(error, path)}){_WITHOUT}"
         ) from error
     return SceneClassification(path, scene, transform, snow), files
 
@@ -159,7 +160,7 @@ def _check_cover(
         if along[0] < 0 or along[-1] >= side:
             raise SceneError(
                 f"{shown(path)}: its bounds {tuple(source.bounds)} do not cover those of scene "
-                f"{scene.scene_id}, {scene.bounds}"
+                f"{scene.scene_id}, {scene.bounds}{_WITHOUT}"
             )
 
 
