@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from geoforest.mosaic.run import MosaicResult, mosaic_maps
     from geoforest.pipeline import MapResult, SceneFailure, map_scene, map_scenes
     from geoforest.stored import vectorize, vectorize_to_file
+    from geoforest.unit_areas import UnitAreas, area_by_unit
 
 __all__ = [
     "ChangeResult",
     "MapResult",
     "MosaicResult",
     "SceneFailure",
+    "UnitAreas",
     "__version__",
+    "area_by_unit",
     "load_model",
     "map_change",
     "map_scene",
@@ -37,6 +40,8 @@ _WHERE = {
     "MapResult": "geoforest.pipeline",
     "MosaicResult": "geoforest.mosaic.run",
     "SceneFailure": "geoforest.pipeline",
+    "UnitAreas": "geoforest.unit_areas",
+    "area_by_unit": "geoforest.unit_areas",
     "load_model": "geoforest.models.registry",
     "map_change": "geoforest.change",
     "map_scene": "geoforest.pipeline",

@@ -54,6 +54,7 @@ def write_geopackage(
     layer: str = LAYER,
     style_qml: str | None = None,
     description: str = "",
+    geometry_type: str = "Polygon",
 ) -> None:
     """Write polygons with an embedded default style; identical input gives identical bytes.
 
@@ -70,6 +71,8 @@ def write_geopackage(
         QGIS style that becomes the layer's default; by default the one of the package.
     description
         Text about the layer, stored with it.
+    geometry_type
+        Of the layer.
 
     Raises
     ------
@@ -89,7 +92,7 @@ def write_geopackage(
         with elsewhere as folder:
             # pyogrio takes what follows an exclamation mark for a path into an archive.
             made = Path(folder) / "made.gpkg" if folder else partial
-            _write_layer(frames, made, layer, description)
+            _write_layer(frames, made, layer, description, geometry_type)
             if made != partial:
                 shutil.copyfile(made, partial)
         with closing(sqlite3.connect(partial)) as database, database:
@@ -129,7 +132,11 @@ def layers(path: str | Path) -> list[str]:
 
 
 def _write_layer(
-    frames: Iterable[geopandas.GeoDataFrame], path: Path, layer: str, description: str
+    frames: Iterable[geopandas.GeoDataFrame],
+    path: Path,
+    layer: str,
+    description: str,
+    geometry_type: str,
 ) -> None:
     previous = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _PINNED_TIME})
@@ -139,6 +146,7 @@ def _write_layer(
             path,
             driver="GPKG",
             layer=layer,
+            geometry_type=geometry_type,
             # Nothing newer is used, and QGIS of 2021 warns of what is.
             dataset_options={"VERSION": "1.2"},
             layer_options={
