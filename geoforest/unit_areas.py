@@ -154,7 +154,9 @@ def _rasters(source: Path) -> list[MaskRaster]:
     if (mosaic := read_json(source / MOSAIC_NAME)) is None:
         return [open_mask(read_finished(source, MASK_NAME).mask)]
     stem = Path(MASK_NAME).stem
-    return [open_mask(source / f"{stem}_{zone}.vrt", owned=True) for zone in mosaic["zones"]]
+    if not isinstance(zones := mosaic.get("zones"), list):
+        raise InputError(f"{source}: {MOSAIC_NAME} names no zones; make the mosaic again")
+    return [open_mask(source / f"{stem}_{zone}.vrt", owned=True) for zone in zones]
 
 
 def _measure(rasters: Sequence[MaskRaster], units: Units, zones: Path) -> UnitAreas:

@@ -225,6 +225,25 @@ def test_a_unit_far_larger_than_the_map(mask, tmp_path):
     assert row["outside_ha"] == pytest.approx(truth - ground.sum(), rel=1e-6)
 
 
+@pytest.mark.real_data
+def test_real_mask_in_quarters(real_data, tmp_path):
+    source = real_data / "scenes" / "mahakam-mangrove" / "truth.tif"
+    with rasterio.open(source) as raster:
+        mask, transform, crs = raster.read(1), raster.transform, raster.crs
+        left, bottom, right, top = raster.bounds
+    x, y = left + 0.37 * (right - left), bottom + 0.61 * (top - bottom)
+    quarters = {
+        "nw": shapely.box(left, y, x, top), "ne": shapely.box(x, y, right, top),
+        "sw": shapely.box(left, bottom, x, y), "se": shapely.box(x, bottom, right, y),
+    }  # fmt: skip
+    zones = write_zones(tmp_path / "z.gpkg", quarters, crs)
+    frame = area_by_unit(source, zones, by="name").frame
+    ground = pixel_areas(transform, crs, mask.shape)
+    for name, code in (("forest", 1), ("other", 0), ("unobserved", 255)):
+        assert frame[f"{name}_ha"].sum() == pytest.approx(ground[mask == code].sum(), rel=1e-7)
+    assert frame["outside_ha"].sum() == 0
+
+
 def test_a_mosaic_over_two_zones_adds_up(tiny_bundle, tmp_path):
     """The meridian of 60 W cuts pixels of both zones; each piece of ground counts once."""
     forest = [shapely.box(-60.04, -2.76, -59.97, -2.71)]
@@ -278,6 +297,7 @@ class TestFields:
         assert row["other_ha"] == pytest.approx(0.5, rel=1e-2)
         assert any("1 polygons are not valid" in note for note in areas.notes)
         assert any("1 units beside the map" in note for note in areas.notes)
+        assert any("2 features that are no polygons are left out" in note for note in areas.notes)
 
     def test_one_layer_of_several(self, mask, tmp_path):
         zones = tmp_path / "z.gpkg"

@@ -54,9 +54,16 @@ def read_units(path: str | Path, by: str, *, layer: str | None = None) -> Units:
     InputError
         When the file cannot be used, or has no such field or layer.
     """
+    import pyogrio
+
     path = Path(path)
-    frame = read_layer(path, _chosen_layer(path, by, layer), "--zones", columns=[by])
+    chosen = _chosen_layer(path, by, layer)
+    frame = read_layer(path, chosen, "--zones", columns=[by])
     notes = []
+    # Formats that do not count their features say -1.
+    others = pyogrio.read_info(path, layer=chosen)["features"] - len(frame)
+    if others > 0:
+        notes.append(f"{path}: {others:,} features that are no polygons are left out")
     geometry = shapely.force_2d(frame.geometry.to_numpy())
     try:
         invalid = ~shapely.is_valid(geometry)
