@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from geoforest.pipeline import MapResult, SceneFailure, map_scene, map_scenes
     from geoforest.sampling import DrawnSample, draw_sample
     from geoforest.stored import vectorize, vectorize_to_file
+    from geoforest.unit_areas import UnitAreas, area_by_unit
 
 __all__ = [
     "AreaEstimate",
@@ -27,7 +28,9 @@ __all__ = [
     "MapResult",
     "MosaicResult",
     "SceneFailure",
+    "UnitAreas",
     "__version__",
+    "area_by_unit",
     "draw_sample",
     "estimate_area",
     "load_model",
@@ -47,6 +50,8 @@ _WHERE = {
     "MapResult": "geoforest.pipeline",
     "MosaicResult": "geoforest.mosaic.run",
     "SceneFailure": "geoforest.pipeline",
+    "UnitAreas": "geoforest.unit_areas",
+    "area_by_unit": "geoforest.unit_areas",
     "draw_sample": "geoforest.sampling",
     "estimate_area": "geoforest.area_estimate",
     "load_model": "geoforest.models.registry",

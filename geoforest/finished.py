@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geoforest.errors import InputError
-from geoforest.names import JOB_NAME, PROBABILITY_NAME, SUMMARY_NAME
+from geoforest.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME, SUMMARY_NAME
 from geoforest.storage import read_json
 
 
@@ -19,7 +19,7 @@ class FinishedMap:
     folder
     scene_id
     sha256
-        Of the stored probability.
+        Of the product asked for, the stored probability as a rule.
     acquired
         ISO time of acquisition, or an empty text.
     observed_percent
@@ -41,23 +41,34 @@ class FinishedMap:
         """The stored probability."""
         return self.folder / PROBABILITY_NAME
 
+    @property
+    def mask(self) -> Path:
+        """The mask."""
+        return self.folder / MASK_NAME
 
-def read_finished(folder: str | Path) -> FinishedMap:
+
+def read_finished(folder: str | Path, product: str = PROBABILITY_NAME) -> FinishedMap:
     """Describe what ``geoforest map`` left in a folder.
+
+    Parameters
+    ----------
+    folder
+    product
+        Name of the file that has to be there.
 
     Raises
     ------
     InputError
-        When it is no finished map with a probability, or that has changed its size since.
+        When it is no finished map with that product, or that has changed its size since.
     """
     folder = Path(folder)
     job, summary = read_json(folder / JOB_NAME), read_json(folder / SUMMARY_NAME)
-    if job is None or summary is None or PROBABILITY_NAME not in job.get("outputs", {}):
+    if job is None or summary is None or product not in job.get("outputs", {}):
         raise InputError(
-            f"{folder}: no finished map with {PROBABILITY_NAME}; an output folder of geoforest map "
+            f"{folder}: no finished map with {product}; an output folder of geoforest map "
             "was wanted"
         )
-    recorded, path = job["outputs"][PROBABILITY_NAME], folder / PROBABILITY_NAME
+    recorded, path = job["outputs"][product], folder / product
     if not path.is_file() or path.stat().st_size != recorded["bytes"]:
         raise InputError(f"{path}: is not the file that {JOB_NAME} names; see geoforest verify")
     return FinishedMap(

@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 
 # An edge as long as a scene bends by a thousandth of its length, and a torn one by half of it.
 _TORN = 0.25
+_SIDE_PARTS = 64
 
 
 def checked_crs(crs: Any) -> pyproj.CRS:
@@ -94,6 +95,34 @@ def reprojected(
     )
     made = frame.set_geometry(shapely.orient_polygons(geometries), crs=None)
     return made.set_crs(crs, allow_override=True)
+
+
+def surroundings(box: shapely.Geometry, crs: Any, there: Any) -> tuple[float, ...] | None:
+    """Bounds of a box in another CRS, with a margin: what to cut polygons to that are about it.
+
+    Half a world does not fit into the domain of most projections.
+
+    Parameters
+    ----------
+    box, crs
+        The box and its CRS.
+    there
+        The other CRS.
+
+    Returns
+    -------
+    tuple of float or None
+        ``(left, bottom, right, top)``; None where the box leaves the domain of the other CRS.
+    """
+    import geopandas
+
+    left, bottom, right, top = box.bounds
+    outline = shapely.segmentize(box, max(right - left, top - bottom) / _SIDE_PARTS)
+    bounds = geopandas.GeoSeries([outline], crs=crs).to_crs(there).total_bounds
+    if not np.isfinite(bounds).all():
+        return None
+    margin = 0.1 * max(bounds[2] - bounds[0], bounds[3] - bounds[1])
+    return tuple(map(float, bounds + np.array([-margin, -margin, margin, margin])))
 
 
 def _pieces(

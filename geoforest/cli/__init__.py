@@ -10,6 +10,7 @@ import typer
 
 from geoforest import __version__
 from geoforest.cli import (
+    area,
     bench,
     change,
     data,
@@ -38,6 +39,7 @@ for command in (
     map_,
     mosaic,
     change,
+    area,
     status,
     vectorize,
     verify,

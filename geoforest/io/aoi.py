@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoforest.errors import InputError
 from geoforest.grid import Grid, Window
+from geoforest.reproject import surroundings
 from geoforest.scene import Scene
 from geoforest.types import Valid
 
@@ -133,23 +134,73 @@ def read_polygons(path: str | Path) -> geopandas.GeoSeries:
     InputError
         When the file is no vector file, has no CRS or no polygon.
     """
-    import geopandas
+    layers = polygon_layers(path, "--aoi")
+    return read_layer(path, layers[0] if layers else None, "--aoi").geometry
+
+
+def polygon_layers(path: str | Path, option: str) -> list[str]:
+    """Names of the layers of a vector file that have geometries.
+
+    Parameters
+    ----------
+    path
+        Any vector file that GDAL opens.
+    option
+        That the user gave it with, for messages.
+
+    Raises
+    ------
+    InputError
+        When it is no vector file.
+    """
     import pyogrio
 
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path}: no such file (--aoi)")
+        raise InputError(f"{path}: no such file ({option})")
     try:
-        layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
-        frame = geopandas.read_file(path, layer=layers[0]) if layers else None
+        return [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
+        raise InputError(f"{path}: not a vector file that GDAL can open ({error})") from error
+
+
+def read_layer(
+    path: str | Path, layer: str | None, option: str, *, columns: Sequence[str] = ()
+) -> geopandas.GeoDataFrame:
+    """Read the features of a layer that are polygons; others, and empty ones, are left out.
+
+    Parameters
+    ----------
+    path, option
+        As for :func:`polygon_layers`.
+    layer
+        One of those.
+    columns
+        To read beside the geometry.
+
+    Raises
+    ------
+    InputError
+        When the layer cannot be read, has no CRS or no polygon.
+    """
+    import geopandas
+    import pyogrio
+
+    path = Path(path)
+    try:
+        frame = (
+            None
+            if layer is None
+            else geopandas.read_file(path, layer=layer, columns=list(columns), engine="pyogrio")
+        )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
         raise InputError(f"{path}: not a vector file that GDAL can open ({error})") from error
     if frame is None or "geometry" not in frame or frame.crs is None:
-        raise InputError(f"{path}: has no geometries with a CRS (--aoi wants polygons)")
-    polygons = frame.geometry[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
+        raise InputError(f"{path}: has no geometries with a CRS ({option} wants polygons)")
+    polygons = frame[frame.geometry.geom_type.isin(["Polygon", "MultiPolygon"])]
     polygons = polygons[~polygons.is_empty]
     if polygons.empty:
-        raise InputError(f"{path}: holds no polygon (--aoi wants polygons)")
+        raise InputError(f"{path}: holds no polygon ({option} wants polygons)")
     return polygons
 
 
@@ -160,19 +211,14 @@ def _in_crs(
 
     Half a world does not fit into the domain of most projections.
     """
-    import geopandas
-
     if polygons.crs == crs:
         return polygons
-    outline = shapely.segmentize(box, _step(box.bounds, 64))
-    there = geopandas.GeoSeries([outline], crs=crs).to_crs(polygons.crs).total_bounds
-    if not np.isfinite(there).all():
+    around = surroundings(box, crs, polygons.crs)
+    if around is None:
         return polygons.to_crs(crs)
-    margin = 0.1 * max(there[2] - there[0], there[3] - there[1])
-    around = there + np.array([-margin, -margin, margin, margin])
     near = polygons.intersection(shapely.box(*around))
     # A straight edge in one CRS is a curve in another: vertices a few dozen pixels apart follow it.
-    return near.segmentize(_step(tuple(around), n_px / _DENSIFY_PX + 64)).to_crs(crs)
+    return near.segmentize(_step(around, n_px / _DENSIFY_PX + 64)).to_crs(crs)
 
 
 def _step(bounds: Sequence[float], parts: float) -> float:

@@ -29,7 +29,13 @@ _BATCH_BYTES = 16 << 20
 
 
 def stream_layer(
-    frames: Iterable[geopandas.GeoDataFrame], path: Path, *, driver: str, layer: str, **options: Any
+    frames: Iterable[geopandas.GeoDataFrame],
+    path: Path,
+    *,
+    driver: str,
+    layer: str,
+    geometry_type: str = "Polygon",
+    **options: Any,
 ) -> None:
     """Write polygons through GDAL; the spatial index is built in one go, at the end.
 
@@ -38,7 +44,7 @@ def stream_layer(
     frames
         All with the same columns, geometry last. At least one, which may be empty. What they
         raise while they are made reaches the caller as it is, an interrupt included.
-    path, driver, layer, **options
+    path, driver, layer, geometry_type, **options
         For ``pyogrio.write_arrow``.
     """
     failures: list[BaseException] = []
@@ -67,7 +73,7 @@ def stream_layer(
                 layer=layer,
                 driver=driver,
                 geometry_name=first.geometry.name,
-                geometry_type="Polygon",
+                geometry_type=geometry_type,
                 crs=first.crs.to_wkt() if first.crs else None,
                 SPATIAL_INDEX="YES",
                 **options,

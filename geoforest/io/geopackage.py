@@ -52,6 +52,7 @@ def write_geopackage(
     layer: str = LAYER,
     style_qml: str | None = None,
     description: str = "",
+    geometry_type: str = "Polygon",
 ) -> None:
     """Write polygons with an embedded default style; identical input gives identical bytes.
 
@@ -69,6 +70,8 @@ def write_geopackage(
         QGIS style that becomes the layer's default; by default the one of the package.
     description
         Text about the layer, stored with it.
+    geometry_type
+        Of the layer.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def write_geopackage(
         style_qml = style.read_text(encoding="utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_layer(frames, partial, layer, description)
+        _write_layer(frames, partial, layer, description, geometry_type)
         with closing(sqlite3.connect(partial)) as database, database:
             add_style(database, layer, style_qml)
         with partial.open("rb") as handle:
@@ -120,7 +123,11 @@ def layers(path: str | Path) -> list[str]:
 
 
 def _write_layer(
-    frames: Iterable[geopandas.GeoDataFrame], path: Path, layer: str, description: str
+    frames: Iterable[geopandas.GeoDataFrame],
+    path: Path,
+    layer: str,
+    description: str,
+    geometry_type: str,
 ) -> None:
     with pinned_time():
         stream_layer(
@@ -128,6 +135,7 @@ def _write_layer(
             path,
             driver="GPKG",
             layer=layer,
+            geometry_type=geometry_type,
             # Nothing newer is used, and QGIS of 2021 warns of what is.
             dataset_options={"VERSION": "1.2"},
             layer_options={

@@ -91,13 +91,14 @@ def quicklook(
         PolyCollection(list(outlines), facecolors="none", edgecolors="#ffd92f", linewidths=0.6)
     )
     if metres:
-        _draw_scale_bar(scene, bounds)
+        draw_scale_bar(scene, bounds)
     if title:
         figure.suptitle(title, parse_math=False)
     return png(figure)
 
 
-def _draw_scale_bar(axes: Axes, bounds: tuple[float, float, float, float]) -> None:
+def draw_scale_bar(axes: Axes, bounds: tuple[float, float, float, float]) -> None:
+    """Draw a length in the lower left corner; bounds in metres."""
     left, bottom, right, top = bounds
     width = right - left
     wanted = width / 4

@@ -1,0 +1,36 @@
+"""The command that measures forest by unit."""
+
+from __future__ import annotations
+
+import json
+
+import geopandas
+import shapely
+
+from tests.mosaic.maps import write_map
+
+
+def test_area(geoforest, tiny_bundle, tmp_path):
+    forest = [shapely.box(-63.1, -2.7145, -62.9, -2.6)]
+    made = write_map(
+        tmp_path / "maps", "a", tiny_bundle.path, forest, epsg=32720, left=500_000, top=9_700_000,
+        shape=(64, 64),
+    )  # fmt: skip
+    boxes = [shapely.box(500_000, 9_699_500, 500_300, 9_700_000), shapely.box(0, 0, 10, 10)]
+    zones = tmp_path / "zones.gpkg"
+    geopandas.GeoDataFrame({"name": ["A", "B"]}, geometry=boxes, crs=32720).to_file(zones)
+    out, figure = tmp_path / "units.csv", tmp_path / "units.png"
+    call = ("area", made, "--zones", zones, "--by", "name")
+    done = geoforest(*call, "--out", out, "--figure", figure)
+    assert done.returncode == 0, done.stderr
+    head, row = done.stdout.splitlines()
+    assert head.split()[:3] == ["unit", "total", "ha"]
+    assert row.split()[:2] == ["A", "15.0"]
+    assert done.stderr == f"note: {zones}: 1 units beside the map are left out\n"
+    assert out.read_text().startswith("unit,total_ha,observed_ha,forest_ha,")
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    found = json.loads(geoforest(*call, "--json").stdout)
+    assert 0 < found["units"][0]["forest_percent"] < 100
+    wrong = geoforest("area", made, "--zones", zones, "--by", "nome")
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith(f"geoforest: {zones}: no field 'nome'")
