@@ -1,4 +1,4 @@
-"""``geoforest area``: hectares by municipality, protected area and such."""
+"""``geoforest area``: hectares by unit, and those that a labelled sample defends."""
 
 from __future__ import annotations
 
@@ -20,21 +20,77 @@ def area_command(
         str,
         typer.Argument(metavar="MAP", help="Output folder of map or mosaic, or a mask raster."),
     ],
-    zones: Annotated[str, typer.Option(help="Vector file with the units' polygons.")],
-    by: Annotated[
-        str, typer.Option(help="Its field: polygons of one value are one unit, counted once.")
-    ],
-    layer: Annotated[
-        str | None, typer.Option(help="Layer of that file, where several have the field.")
+    zones: Annotated[
+        str | None, typer.Option(help="Tell hectares by unit: vector file with their polygons.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Table to write: .csv or .gpkg.")] = None,
-    figure: Annotated[Path | None, typer.Option(help="Map of the units to draw: .png.")] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(help="With --zones: field; polygons of one value are one unit, counted once."),
+    ] = None,
+    layer: Annotated[
+        str | None, typer.Option(help="With --zones: layer, where several have the field.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="With --zones: map of the units to draw, .png.")
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Draw so many points of the map, to be labelled in QGIS."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --sample: another one, another sample.")] = 0,
+    min_per_stratum: Annotated[
+        int, typer.Option(help="With --sample: points that each class of the map gets at least.")
+    ] = 50,
+    estimate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="LABELLED",
+            help="Estimate areas and accuracies from a sample that was labelled.",
+        ),
+    ] = None,
+    stopped_early: Annotated[
+        bool,
+        typer.Option("--stopped-early", help="With --estimate: the last points have no label."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write: units .csv or .gpkg; sample .gpkg; estimate .csv."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Tell hectares of forest, other and unobserved ground by unit, such as municipalities.
+    """Measure forest: by unit such as municipalities, or by a labelled sample, with intervals.
+
+    One of `--zones`, `--sample` and `--estimate`.
 
     **Example:** `geoforest area maps/T20LMR --zones municipalities.gpkg --by name --out units.csv`
     """
+    from geoforest.errors import InputError
+
+    if [zones, sample, estimate].count(None) != 2:
+        raise InputError("one of --zones, --sample and --estimate was wanted")
+    if zones is not None:
+        if by is None:
+            raise InputError("--zones: the field that names the units was wanted, with --by")
+        _by_unit(source, zones, by, layer, out, figure, as_json=as_json)
+    elif sample is not None:
+        if out is None:
+            raise InputError("--sample: a GeoPackage to write was wanted, with --out")
+        _draw(source, sample, out, seed, min_per_stratum, as_json=as_json)
+    else:
+        assert estimate is not None
+        _estimate(source, estimate, out, stopped_early=stopped_early, as_json=as_json)
+
+
+def _by_unit(
+    source: str,
+    zones: str,
+    by: str,
+    layer: str | None,
+    out: Path | None,
+    figure: Path | None,
+    *,
+    as_json: bool,
+) -> None:
     from geoforest.unit_areas import area_by_unit, as_text
 
     areas = area_by_unit(source, zones, by=by, layer=layer, out=out, figure=figure)
@@ -44,3 +100,32 @@ def area_command(
         print_json({"by": by, "notes": list(areas.notes), "units": areas.rows()})
     else:
         print(as_text(areas.rows()))
+
+
+def _draw(
+    source: str, n: int, out: Path, seed: int, min_per_stratum: int, *, as_json: bool
+) -> None:
+    from dataclasses import asdict
+
+    from geoforest.sampling import draw_sample
+
+    drawn = draw_sample(source, n, out, seed=seed, min_per_stratum=min_per_stratum)
+    if as_json:
+        print_json({"out": str(drawn.path), "strata": [asdict(one) for one in drawn.strata]})
+        return
+    points = ", ".join(f"{one.points} {one.name}" for one in drawn.strata)
+    print(f"{points}: {drawn.path}\n  label them in QGIS, then geoforest area {source} --estimate")
+
+
+def _estimate(
+    source: str, labelled: Path, out: Path | None, *, stopped_early: bool, as_json: bool
+) -> None:
+    from geoforest.area_estimate import estimate_area
+
+    found = estimate_area(labelled, source, stopped_early=stopped_early)
+    if out is not None:
+        found.write_csv(out)
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        print(found.sentences())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 
 import geopandas
+import rasterio
 import shapely
 
 from tests.mosaic.maps import write_map
+from tests.test_area_estimate import label
 
 
 def test_area(geoforest, tiny_bundle, tmp_path):
@@ -34,3 +36,32 @@ def test_area(geoforest, tiny_bundle, tmp_path):
     wrong = geoforest("area", made, "--zones", zones, "--by", "nome")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith(f"geoforest: {zones}: no field 'nome'")
+
+
+def test_a_sample_and_its_estimate(geoforest, tiny_bundle, tmp_path):
+    forest = [shapely.box(-63.1, -2.7145, -62.9975, -2.6)]
+    made = write_map(
+        tmp_path / "maps", "a", tiny_bundle.path, forest, epsg=32720, left=500_000, top=9_700_000,
+        shape=(64, 64),
+    )  # fmt: skip
+    path = tmp_path / "sample.gpkg"
+    drawn = geoforest("area", made, "--sample", 120, "--out", path)
+    assert drawn.returncode == 0, drawn.stderr
+    assert str(path) in drawn.stdout
+    early = geoforest("area", made, "--estimate", path)
+    assert early.returncode == 2
+    with rasterio.open(made / "forest_mask.tif") as mask:
+        label(path, mask.read(1))
+    told = geoforest("area", made, "--estimate", path, "--out", tmp_path / "area.csv")
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("From 120 labelled points on a_MSIL2A")
+    assert (tmp_path / "area.csv").exists()
+    found = json.loads(geoforest("area", made, "--estimate", path, "--json").stdout)
+    assert found["method"]
+
+
+def test_one_of_three(geoforest, tmp_path):
+    for options in ([], ["--sample", 3, "--estimate", "x"], ["--zones", "z"], ["--sample", 3]):
+        done = geoforest("area", tmp_path, *options)
+        assert done.returncode == 2
+        assert "was wanted" in done.stderr

@@ -31,6 +31,7 @@ COMMANDS = [
     "map",
     "mosaic",
     "change",
+    "area",
     "vectorize",
     "verify",
     "status",
