@@ -168,12 +168,18 @@ def judge(
     verdicts = [_judge_seams(seams)]
     if halo_test is not None:
         verdicts.append(_judge_halo(halo_test))
-    near = "the values of all bands are near those the model was trained on"
-    verdicts.append(Verdict("distribution", far is None, far or near))
+    verdicts.append(_judge_distribution(far, is_observed=observed_percent > 0))
     unobserved = 100 - observed_percent
     sentence = f"{unobserved:.1f} % of the pixels asked for were not observed, and are in no figure"
     verdicts.append(Verdict("observation", None, sentence))
     return verdicts
+
+
+def _judge_distribution(far: str | None, *, is_observed: bool) -> Verdict:
+    if not is_observed:
+        return Verdict("distribution", None, "there are no values to hold against the training's")
+    near = "the values of all bands are near those the model was trained on"
+    return Verdict("distribution", far is None, far or near)
 
 
 def _judge_seams(seams: Seams) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -11,6 +11,9 @@ from matplotlib.figure import Figure
 
 from geoforest.picture import MASK_COLOURS, png
 from geoforest.types import FOREST, OTHER, PROBABILITY_STEPS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _BAR_STEPS = 10
 _EDGE = "#4a5a4e"
@@ -53,35 +56,37 @@ def probability_chart(histogram: Sequence[int], threshold: float) -> bytes:
     return png(figure)
 
 
-def patch_chart(sizes: Sequence[dict[str, Any]]) -> bytes:
-    """Draw how many patches there are of which size, and how much of the forest is in them.
+def patch_chart(sizes: Sequence[dict[str, Any]], column: str, unit: str) -> bytes:
+    """Draw how much there is in patches of which size.
 
     Parameters
     ----------
     sizes
         See :meth:`geoforest.report.sizes.PatchSizes.table`.
+    column
+        Of the table: ``patches`` or ``hectares``.
+    unit
+        What it counts, beside the axis.
 
     Returns
     -------
     bytes
         A PNG file.
     """
-    figure, axes = _panel(2)
+    figure, axes = _panel()
     places = np.arange(len(sizes))
-    for one, column, label in zip(axes, ("patches", "hectares"), ("patches", "ha"), strict=True):
-        values = [row[column] for row in sizes]
-        one.bar(places, values, 0.9, color=MASK_COLOURS[FOREST], edgecolor=_EDGE, linewidth=0.6)
-        one.set(ylabel=label, xlabel="size of the patch from, ha")
-        one.set_xticks(places, [f"{row['from_ha']:g}" for row in sizes], rotation=45)
-        one.yaxis.set_major_formatter("{x:,.0f}")
+    values = [row[column] for row in sizes]
+    axes.bar(places, values, 0.9, color=MASK_COLOURS[FOREST], edgecolor=_EDGE, linewidth=0.6)
+    axes.set(ylabel=unit, xlabel="size of the patch from, ha")
+    axes.set_xticks(places, [f"{row['from_ha']:,g}" for row in sizes], rotation=45)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     return png(figure)
 
 
-def _panel(columns: int = 1) -> tuple[Figure, Any]:
+def _panel() -> tuple[Figure, Axes]:
     # Letters that can be read where the picture is as narrow as a telephone.
-    figure = Figure(figsize=(7.0, 3.4), dpi=170, layout="constrained")
+    figure = Figure(figsize=(5.6, 3.4), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
-    axes: Any = figure.subplots(1, columns)
-    for one in np.atleast_1d(axes):
-        one.spines[["top", "right"]].set_visible(False)
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

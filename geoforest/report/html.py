@@ -42,7 +42,8 @@ def write_report(
         layers=made.layers or [],
         probabilities=probability_chart(prediction.histogram, made.threshold) if observed else None,
         unsure_percent=_unsure_percent(prediction.histogram, made.threshold),
-        patches=patch_chart(sizes) if sizes else None,
+        patches=patch_chart(sizes, "patches", "patches") if sizes else None,
+        hectares=patch_chart(sizes, "hectares", "hectares") if sizes else None,
         provenance=_provenance(job, summary),
     )
     path.write_text(page, encoding="utf-8")

@@ -158,7 +158,8 @@ def _outlined(
 
 def _jpeg(image: Image.Image) -> bytes:
     stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=_QUALITY)
+    # Colours as fine as brightness: an outline is one pixel wide.
+    image.save(stream, "JPEG", quality=_QUALITY, subsampling=0)
     return stream.getvalue()
 
 
