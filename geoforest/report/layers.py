@@ -22,7 +22,8 @@ from geoforest.report.sketch import Sketch
 from geoforest.scene import Scene
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Array, Valid
 
-_QUALITY = 85
+_QUALITIES = (85, 70, 50, 30, 10)
+_MOST_BYTES = 1_000_000
 _OUTLINE = "#ffd92f"
 _NDVI_RANGE = (-0.2, 1.0)
 
@@ -83,7 +84,7 @@ def scene_layers(
         low, high = _NDVI_RANGE
         steps = np.nan_to_num((index - low) / (high - low)).clip(0, 1) * PROBABILITY_STEPS
         codes = np.where(valid & np.isfinite(index), np.rint(steps), NO_OBSERVATION)
-        alt = "Vegetation index NDVI: brown where there is little green, dark green where much."
+        alt = "Vegetation index NDVI: brown where little is green, blue-green where much."
         layers.append(_ramped("NDVI", alt, codes.astype(np.uint8), "BrBG", (f"{low}", f"{high}")))
     alt = "Probability of forest: dark where it is low, yellow where it is high."
     stored = _decimated(probability, valid.shape)
@@ -157,9 +158,13 @@ def _outlined(
 
 
 def _jpeg(image: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    # Colours as fine as brightness: an outline is one pixel wide.
-    image.save(stream, "JPEG", quality=_QUALITY, subsampling=0)
+    """Encode as well as fits: a page of all layers is to stay below 5 MB."""
+    for quality in _QUALITIES:
+        stream = io.BytesIO()
+        # Colours as fine as brightness: an outline is one pixel wide.
+        image.save(stream, "JPEG", quality=quality, subsampling=0)
+        if stream.tell() <= _MOST_BYTES:
+            break
     return stream.getvalue()
 
 

@@ -131,6 +131,23 @@ def test_layers_show_the_map_pixel_by_pixel(folder):
     assert not yellow[top + 10 : bottom - 10, 110:290].any()
 
 
+def test_the_busiest_scene_makes_no_heavy_page(tmp_path):
+    random = np.random.default_rng(0)
+    dn = random.integers(1, 4000, (4, 800, 800)).astype(np.uint16)
+    scene = open_scene(synthetic.write_raster(tmp_path / "noise.tif", dn), wanted=synthetic.BANDS)
+    rasters = []
+    for name, codes in (("probability", 251), ("mask", 2)):
+        values = random.integers(0, codes, (1, 800, 800)).astype(np.uint8)
+        rasters.append(synthetic.write_raster(tmp_path / f"{name}.tif", values, descriptions=None))
+    left, bottom, right, top = scene.bounds
+    x, y = random.uniform(left, right, 20_000), random.uniform(bottom, top, 20_000)
+    sketch = Sketch(scene)
+    sketch.seen(geopandas.GeoDataFrame(geometry=shapely.box(x, y, x + 60, y + 60), crs=scene.crs))
+    layers = scene_layers(scene, *rasters, sketch, (dn, np.ones((800, 800), bool)))
+    # Text of pictures is a third longer.
+    assert sum(len(layer.image) for layer in layers) * 4 / 3 < 4_700_000
+
+
 def test_a_scene_without_near_infrared_has_no_index(tmp_path, folder):
     dn = synthetic.digital_numbers((300, 400))[:3]
     path = synthetic.write_raster(tmp_path / "rgb.tif", dn, descriptions=synthetic.BANDS[:3])
