@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from geoforest import __version__
 from geoforest.area import PixelTable
 from geoforest.machine import peak_memory_mb
-from geoforest.quality import HALO_LIMIT, SEAM_LIMIT, Verdict, judge
+from geoforest.quality import SEAM_LIMIT, Verdict, judge
 from geoforest.reflectance import distribution_warning
 from geoforest.timing import Clock
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
@@ -192,7 +192,7 @@ def _quality(made: Made, observed_percent: float, verdicts: list[Verdict]) -> di
         "seam_ratio_shifted": _rounded(seams.shifted),
         "seam_step": _rounded(seams.border_step),
         "seam_limit": SEAM_LIMIT,
-        "halo_test": {**asdict(halo_test), "limit": HALO_LIMIT} if halo_test else None,
+        "halo_test": asdict(halo_test) if halo_test else None,
         "unobserved_percent": round(100 - observed_percent, 3),
         "verdicts": [asdict(verdict) for verdict in verdicts],
     }
