@@ -114,6 +114,9 @@ class MapSettings(BaseModel):
     precision: MapPrecision | None = Field(
         default=None, description="of the network's arithmetic; by default as the runtime chooses"
     )
+    check_halo: bool = Field(
+        default=False, description="predict a sample of cores again with twice the halo"
+    )
     overwrite: bool = False
     keep_work: bool = False
 
@@ -130,6 +133,10 @@ class MapSettings(BaseModel):
             raise ValueError(f"halo {self.halo} leaves no core in a window of {self.window}")
         if self.workers and self.scheduler:
             raise ValueError("--workers starts processes here, and --scheduler has its own: one")
+        if self.check_halo and self.scheduler:
+            raise ValueError(
+                "--check-halo predicts in this process, and --scheduler elsewhere: one"
+            )
         if ":" in self.device and (self.workers or self.scheduler):
             raise ValueError(
                 f"device {self.device} for several workers: each takes one of its own; "

@@ -15,7 +15,7 @@ import numpy as np
 from geoforest.area import PixelTable
 from geoforest.config import MapSettings
 from geoforest.errors import InputError
-from geoforest.grid import Grid, Shard, shard_cores
+from geoforest.grid import Grid, Shard, shard_cores, wider_halo
 from geoforest.io.aoi import AreaOfInterest, read_aoi
 from geoforest.io.clouds import CloudMask, cloud_mask
 from geoforest.io.geotiff import CACHE_BYTES
@@ -361,6 +361,11 @@ def draft_job(
     window = settings.window or bundle.card.window
     if 2 * settings.halo >= window:
         raise InputError(f"--halo {settings.halo} leaves no core in a window of {window}")
+    if settings.check_halo and 2 * wider_halo(settings.halo) >= window:
+        raise InputError(
+            f"--check-halo: twice the halo, {wider_halo(settings.halo)} px, leaves no core in a "
+            f"window of {window}; a larger --window or a smaller --halo was wanted"
+        )
     aoi = read_aoi(settings.aoi, scene) if settings.aoi else None
     scene, clouds = cloud_mask(scene, settings)
     return Draft(scene, bundle, settings, aoi, clouds, load_predictor)

@@ -20,6 +20,7 @@ from geoforest.area import PixelTable
 from geoforest.config import MapSettings, Product
 from geoforest.errors import ReadError
 from geoforest.grid import Window, preview_lattice
+from geoforest.halo import HaloTest, check_halo
 from geoforest.io.cog import CogWriter, MaskWriter, ProbabilityWriter, read_strips
 from geoforest.io.files import without_secrets
 from geoforest.io.geopackage import write_geopackage
@@ -35,6 +36,8 @@ from geoforest.names import (
 )
 from geoforest.polygons import PolygonCounts, PolygonStream
 from geoforest.prediction import Prediction
+from geoforest.quality import Seams, Steps
+from geoforest.report.sizes import PatchSizes
 from geoforest.report.sketch import Sketch
 from geoforest.scene import Scene
 from geoforest.stitch import mask_from_probability
@@ -52,6 +55,7 @@ from geoforest.types import (
 from geoforest.workspace import Workspace
 
 if TYPE_CHECKING:
+    from geoforest.report.layers import Layer
     from geoforest.report.summary import Summary
 
 _NAMES: dict[Product, str] = {
@@ -94,8 +98,14 @@ class Made:
         The stored-probability raster, staged or finished earlier.
     mask
         The mask raster, staged.
-    quicklook
-        PNG for the report; None when none was asked for.
+    seams
+        Whether the lattice of cores shows.
+    patch_sizes
+        Patches by size; None when no polygons were asked for.
+    halo_test
+        None when none was asked for.
+    layers
+        Pictures for the report; None when none was asked for.
     """
 
     threshold: float
@@ -103,7 +113,10 @@ class Made:
     polygons: PolygonCounts | None
     probability: Path
     mask: Path
-    quicklook: bytes | None = None
+    seams: Seams
+    patch_sizes: list[dict[str, Any]] | None = None
+    halo_test: HaloTest | None = None
+    layers: list[Layer] | None = None
 
 
 def with_earlier(settings: MapSettings, workspace: Workspace) -> MapSettings:
@@ -125,6 +138,7 @@ def asked(job: Job, settings: MapSettings) -> dict[str, Any]:
         "threshold": _threshold(job, settings),
         "min_area_ha": settings.min_area_ha,
         "max_vertices": settings.max_vertices,
+        "check_halo": settings.check_halo,
         "products": sorted(settings.products),
     }
 
@@ -161,7 +175,8 @@ def make(
         _tags(job, "forest_probability", MODEL_THRESHOLD=repr(job.bundle.card.threshold)),
     )
     table = PixelTable.build(scene.transform, scene.crs, scene.shape)
-    totals, polygons, sketch = MaskTotals(), None, Sketch(scene)
+    totals, steps = MaskTotals(), Steps(scene.shape)
+    polygons, sketch, sizes = None, Sketch(scene), PatchSizes()
     with ExitStack() as held:
         rasters = [mask]
         if prediction.finished is not None and _has_tags(prediction.finished, probability.tags):
@@ -181,8 +196,10 @@ def make(
                 totals.add(codes, table, window)
                 for raster, values in zip(rasters, (codes, stored), strict=False):
                     raster.writer.write(window, values)
-                if stream is not None and rows.fill(window, codes, stored):
-                    stream.add(rows.mask, rows.probability)
+                if rows.fill(window, codes, stored):
+                    steps.add(rows.probability)
+                    if stream is not None:
+                        stream.add(rows.mask, rows.probability)
         progress("rasters", 1, 1)
         # Compression, overviews and tracing run outside of Python's lock, beside each other.
         with clock.stage("products"), ThreadPoolExecutor(len(rasters)) as threads:
@@ -190,7 +207,7 @@ def make(
             if stream is not None:
                 progress("polygons", 0, 1)
                 with clock.stage("polygons"):
-                    frames = stream.frames()
+                    frames = map(sizes.seen, stream.frames())
                     if "report" in settings.products:
                         frames = map(sketch.seen, frames)
                     write_geopackage(frames, workspace.staging / POLYGONS_NAME)
@@ -198,16 +215,32 @@ def make(
                 progress("polygons", 1, 1)
             for done in finishing:
                 done.result()
-    quicklook = None
+    halo_test = None
+    if settings.check_halo:
+        progress("halo", 0, 1)
+        with clock.stage("halo"):
+            halo_test = check_halo(job, job.load_predictor(job), probability.path, threshold)
+        progress("halo", 1, 1)
+    layers = None
     if "report" in settings.products:
-        from geoforest.report.html import scene_quicklook
+        from geoforest.report.layers import scene_layers
         from geoforest.report.quicklook import decimated, write_quicklook
 
         with clock.stage("report"):
             seen = _preview(job, workspace, prediction) or decimated(scene)
             write_quicklook(workspace.staging / QUICKLOOK_NAME, scene, *seen)
-            quicklook = scene_quicklook(scene, probability.path, mask.path, sketch, seen)
-    return Made(threshold, totals, polygons, probability.path, mask.path, quicklook)
+            layers = scene_layers(scene, probability.path, mask.path, sketch, seen)
+    return Made(
+        threshold=threshold,
+        totals=totals,
+        polygons=polygons,
+        probability=probability.path,
+        mask=mask.path,
+        seams=steps.seams(job.grid.core),
+        patch_sizes=None if polygons is None else sizes.table(),
+        halo_test=halo_test,
+        layers=layers,
+    )
 
 
 class _Raster:
@@ -286,15 +319,15 @@ def finish(
 
     staging = workspace.staging
     (staging / SUMMARY_NAME).write_text(summary.to_json(), encoding="utf-8")
-    if made.quicklook is not None:
-        write_report(staging / REPORT_NAME, job, made, summary)
+    if made.layers is not None:
+        write_report(staging / REPORT_NAME, job, prediction, made, summary)
     if "mask" not in settings.products:
         made.mask.unlink()
         Path(f"{made.mask}.aux.xml").unlink()
     if "probability" not in settings.products:
         (staging / PROBABILITY_NAME).unlink(missing_ok=True)
     write_styles(staging)
-    if made.quicklook is not None:
+    if made.layers is not None:
         write_project(staging / PROJECT_NAME, job.scene)
     write_item(staging, job, made)
     workspace.publish(

@@ -23,7 +23,7 @@ import geoforest
 from geoforest.errors import IncompleteError, OutputError
 from geoforest.io.geotiff import read_decimated
 from geoforest.io.open import open_scene
-from geoforest.report import html, quicklook
+from geoforest.report import layers, quicklook
 from geoforest.stitch import mask_from_probability, quantise
 from tests import synthetic
 from tests.synthetic import LocalPredictor, load_local_predictor
@@ -451,14 +451,14 @@ def test_the_picture_is_of_what_the_shards_have_read(tmp_path, tiny_bundle, monk
 
     def draw(scene, probability, mask, polygons, seen):
         drawn.append(seen)
-        return scene_quicklook(scene, probability, mask, polygons, seen)
+        return scene_layers(scene, probability, mask, polygons, seen)
 
     def decimate(scene):
         reads.append(scene)
         return decimated(scene)
 
-    scene_quicklook, decimated = html.scene_quicklook, quicklook.decimated
-    monkeypatch.setattr(html, "scene_quicklook", draw)
+    scene_layers, decimated = layers.scene_layers, quicklook.decimated
+    monkeypatch.setattr(layers, "scene_layers", draw)
     monkeypatch.setattr(quicklook, "decimated", decimate)
     run(path, tmp_path / "out", tiny_bundle)
     assert reads == []

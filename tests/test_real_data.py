@@ -54,3 +54,7 @@ def test_a_tropical_scene_in_bytes(real_data, tmp_path):
     with rasterio.open(result.mask) as source:
         assert ((source.read(1) == 255) == unobserved).all()
     assert np.isclose(result.summary["observed_percent"], 100 * (1 - unobserved.mean()), atol=0.01)
+    # Its windows show as squares, and the map says so.
+    quality = result.summary["quality"]
+    assert quality["seam_ratio"] > 1.5 * quality["seam_limit"]
+    assert any("windows show as squares" in warning for warning in result.summary["warnings"])

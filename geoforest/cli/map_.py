@@ -132,6 +132,10 @@ def map_command(
         str | None,
         typer.Option(help="float32, bfloat16, float16, int8; the runtime's best by default."),
     ] = None,
+    check_halo: Annotated[
+        bool,
+        typer.Option("--check-halo", help="Predict a sample again with twice the halo; compare."),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the outputs of another job.")
     ] = False,
@@ -175,6 +179,7 @@ def map_command(
         "allow_gaps": allow_gaps,
         "runtime": runtime,
         "precision": precision,
+        "check_halo": check_halo,
         "overwrite": overwrite,
         "keep_work": keep_work,
     }

@@ -2,32 +2,75 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+import numpy as np
 import rasterio
 from rasterio.enums import Resampling
 
 from geoforest.grid import PREVIEW_PX
+from geoforest.report.charts import patch_chart, probability_chart
 from geoforest.report.figures import quicklook
 from geoforest.report.page import render
 from geoforest.report.quicklook import decimated, visible
-from geoforest.types import Array, Valid
+from geoforest.types import PROBABILITY_STEPS, Array, Valid
 
 if TYPE_CHECKING:
     from geoforest.job import Job
+    from geoforest.prediction import Prediction
     from geoforest.products import Made
     from geoforest.report.sketch import Sketch
     from geoforest.report.summary import Summary
     from geoforest.scene import Scene
 
+# Pixels this near to the threshold change sides easily.
+_UNSURE = 0.1
 
-def write_report(path: Path, job: Job, made: Made, summary: Summary) -> None:
-    """Render the report with a quicklook inside it; no network is needed to read it."""
+
+def write_report(
+    path: Path, job: Job, prediction: Prediction, made: Made, summary: Summary
+) -> None:
+    """Render the report with its pictures inside; no network is needed to read it."""
+    observed = sum(prediction.histogram[: PROBABILITY_STEPS + 1])
+    sizes = summary.patch_sizes
     page = render(
-        "report.html", summary=summary, card=job.bundle.card, picture=made.quicklook or b""
+        "report.html",
+        summary=summary,
+        card=job.bundle.card,
+        layers=made.layers or [],
+        probabilities=probability_chart(prediction.histogram, made.threshold) if observed else None,
+        unsure_percent=_unsure_percent(prediction.histogram, made.threshold),
+        patches=patch_chart(sizes, "patches", "patches") if sizes else None,
+        hectares=patch_chart(sizes, "hectares", "hectares") if sizes else None,
+        provenance=_provenance(job, summary),
     )
     path.write_text(page, encoding="utf-8")
+
+
+def _unsure_percent(histogram: Sequence[int], threshold: float) -> float:
+    """Share of the observed pixels whose probability is within 0.1 of the threshold."""
+    values = np.arange(PROBABILITY_STEPS + 1) / PROBABILITY_STEPS
+    counts = np.asarray(histogram[: PROBABILITY_STEPS + 1])
+    near = counts[np.abs(values - threshold) <= _UNSURE + 1e-9].sum()
+    return float(100 * near / max(counts.sum(), 1))
+
+
+def _provenance(job: Job, summary: Summary) -> dict[str, str]:
+    """Tell what the map was made of, and how."""
+    runtime, grid, source = job.runtime, job.grid, summary.source
+    scale, offset = (" ".join(f"{value:g}" for value in source[key]) for key in ("scale", "offset"))
+    return {
+        "Files": ", ".join(sorted({PurePath(name).name for name, _, _ in job.scene.files})),
+        "Processing level": source["processing_level"] or "not known",
+        "Scale, offset of the bands": f"{scale}; {offset}",
+        "Weights (SHA-256)": job.bundle.sha256,
+        "Computed by": f"{runtime.name}, {runtime.precision}, {runtime.device}",
+        "Window, halo, core": f"{grid.window}, {grid.halo}, {grid.core} px",
+        "Fingerprint of the job": job.fingerprint,
+        "Made by": f"geoforest {summary.geoforest}, {summary.created}",
+    }
 
 
 def scene_quicklook(

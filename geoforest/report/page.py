@@ -10,7 +10,9 @@ import jinja2
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template, by its file name; ``png | picture`` makes a PNG's bytes a source of an img.
+    """Fill a template, by its file name.
+
+    ``image | picture`` makes the bytes of a PNG or JPEG file the source of an img.
 
     Text is escaped, and a name without a value is an error.
     """
@@ -20,5 +22,6 @@ def render(template: str, **values: Any) -> str:
     return environment.from_string(source).render(**values)
 
 
-def _picture(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _picture(image: bytes) -> str:
+    kind = "jpeg" if image.startswith(b"\xff\xd8") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

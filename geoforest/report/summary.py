@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from geoforest import __version__
 from geoforest.area import PixelTable
 from geoforest.machine import peak_memory_mb
+from geoforest.quality import SEAM_LIMIT, Verdict, judge
 from geoforest.reflectance import distribution_warning
 from geoforest.timing import Clock
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
@@ -42,6 +43,11 @@ class Summary:
         Pixels the cloud mask took away, of those that were observed before; None without a mask.
     polygons
         None, or the accounting: polygon_px = mask_px - dropped_px + filled_px.
+    patch_sizes
+        None, or patches and hectares by size of the patch, see
+        :class:`geoforest.report.sizes.PatchSizes`.
+    quality
+        What can be seen of it in the map: seam ratio, halo test, share unobserved, and verdicts.
     source
         What the scene's own metadata says of it, and the scale and offset that were applied.
     seconds
@@ -70,6 +76,8 @@ class Summary:
     cloud_masked_percent: float | None
     min_area_ha: float
     polygons: dict[str, int] | None
+    patch_sizes: list[dict[str, Any]] | None
+    quality: dict[str, Any]
     windows: int
     shards: int
     reused_shards: int
@@ -102,7 +110,9 @@ def summarise(
     seconds = {**clock.seconds, **prediction.seconds, "total": clock.total()}
     # End to end over reading, predicting and committing; a resumed run has no rate of its own.
     wall = clock.seconds["shards"] if not prediction.reused_shards else 0.0
-    warnings, notes = _remarks(job, prediction, observed_px)
+    observed_percent = round(100 * observed_px / max(prediction.inside_px, 1), 3)
+    verdicts = judge(made.seams, _far(job, prediction), observed_percent, made.halo_test)
+    warnings, notes = _remarks(job, prediction, verdicts, observed_px)
     return Summary(
         geoforest=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -125,11 +135,13 @@ def summarise(
             "observed": round(observed_ha, 4),
         },
         forest_percent=round(100 * hectares[FOREST] / observed_ha, 3) if observed_px else None,
-        observed_percent=round(100 * observed_px / max(prediction.inside_px, 1), 3),
+        observed_percent=observed_percent,
         cloud_mask=job.clouds.identity if job.clouds else None,
         cloud_masked_percent=_cloud_masked_percent(job, prediction, observed_px),
         min_area_ha=settings.min_area_ha,
         polygons=asdict(made.polygons) if made.polygons else None,
+        patch_sizes=made.patch_sizes,
+        quality=_quality(made, observed_percent, verdicts),
         windows=prediction.n_windows,
         shards=prediction.n_shards,
         reused_shards=prediction.reused_shards,
@@ -174,10 +186,9 @@ def _mismatches(job: Job) -> list[str]:
     return sentences
 
 
-def _remarks(job: Job, prediction: Prediction, observed_px: int) -> tuple[list[str], list[str]]:
+def _far(job: Job, prediction: Prediction) -> str | None:
     card = job.bundle.card
-    warnings, notes = [], list(job.scene.notes)
-    far = distribution_warning(
+    return distribution_warning(
         prediction.statistics,
         bands=card.bands,
         mean=card.mean,
@@ -186,8 +197,30 @@ def _remarks(job: Job, prediction: Prediction, observed_px: int) -> tuple[list[s
         scale=job.scene.scale,
         offset=job.scene.offset,
     )
-    if far:
-        warnings.append(f"{job.scene.scene_id}: {far}")
+
+
+def _quality(made: Made, observed_percent: float, verdicts: list[Verdict]) -> dict[str, Any]:
+    seams, halo_test = made.seams, made.halo_test
+    return {
+        "seam_ratio": _rounded(seams.ratio),
+        "seam_ratio_shifted": _rounded(seams.shifted),
+        "seam_step": _rounded(seams.border_step),
+        "seam_limit": SEAM_LIMIT,
+        "halo_test": asdict(halo_test) if halo_test else None,
+        "unobserved_percent": round(100 - observed_percent, 3),
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _remarks(
+    job: Job, prediction: Prediction, verdicts: list[Verdict], observed_px: int
+) -> tuple[list[str], list[str]]:
+    scene_id, notes = job.scene.scene_id, list(job.scene.notes)
+    warnings = [f"{scene_id}: {one.sentence}" for one in verdicts if one.passed is False]
     warnings += [f"{job.scene.scene_id}: {sentence}" for sentence in _mismatches(job)]
     if prediction.gaps:
         warnings.append(

@@ -1,0 +1,174 @@
+"""Pictures of a map for a page, one a layer, all of one place: scene, NDVI, probability ..."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import rasterio
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+from rasterio.enums import Resampling
+
+from geoforest.picture import MASK_COLOURS, MASK_NAMES, true_colour
+from geoforest.reflectance import ndvi
+from geoforest.report.quicklook import visible
+from geoforest.report.sketch import Sketch
+from geoforest.scene import Scene
+from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Array, Valid
+
+_QUALITIES = (85, 70, 50, 30, 10)
+_MOST_BYTES = 1_000_000
+_OUTLINE = "#ffd92f"
+_NDVI_RANGE = (-0.2, 1.0)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One picture.
+
+    Attributes
+    ----------
+    name
+        What it shows.
+    alt
+        The same for who cannot see it.
+    image
+        A JPEG or PNG file.
+    legend
+        Colour and name of each class.
+    ramp
+        Colours from low to high, and ``ends``, what they stand for; none where it has classes.
+    """
+
+    name: str
+    alt: str
+    image: bytes
+    legend: tuple[tuple[str, str], ...] = ()
+    ramp: tuple[str, ...] = ()
+    ends: tuple[str, str] = ("", "")
+
+
+def scene_layers(
+    scene: Scene, probability: Path, mask: Path, sketch: Sketch, seen: tuple[Array, Valid]
+) -> list[Layer]:
+    """Draw the layers of a map, decimated to a page's size.
+
+    Parameters
+    ----------
+    scene
+        What the bands are, and the place.
+    probability, mask
+        Rasters of the map.
+    sketch
+        Outlines of its polygons.
+    seen
+        Pixels of the scene ``(band, row, col)``, and where they are valid.
+
+    Returns
+    -------
+    list of Layer
+        Scene, NDVI where there are red and near infrared, probability, mask; outlines where there
+        are any. All have one shape, that of ``seen``, but the outlines, which are finer.
+    """
+    dn, valid = seen
+    picture = np.rint(255 * true_colour(visible(scene, dn), valid)).astype(np.uint8)
+    layers = [Layer("scene", "The scene in true colour.", _jpeg(Image.fromarray(picture)))]
+    index = _index(scene, np.where(valid, dn, 0))
+    if index is not None:
+        low, high = _NDVI_RANGE
+        steps = np.nan_to_num((index - low) / (high - low)).clip(0, 1) * PROBABILITY_STEPS
+        codes = np.where(valid & np.isfinite(index), np.rint(steps), NO_OBSERVATION)
+        alt = "Vegetation index NDVI: brown where little is green, blue-green where much."
+        layers.append(_ramped("NDVI", alt, codes.astype(np.uint8), "BrBG", (f"{low}", f"{high}")))
+    alt = "Probability of forest: dark where it is low, yellow where it is high."
+    stored = _decimated(probability, valid.shape)
+    layers.append(_ramped("probability", alt, stored, "viridis", ("0", "1")))
+    layers.append(
+        Layer(
+            "mask",
+            "Forest mask: forest green, other sand-coloured, grey where nothing was observed.",
+            _indexed(_decimated(mask, valid.shape), MASK_COLOURS),
+            legend=tuple((MASK_COLOURS[code], name) for code, name in MASK_NAMES.items()),
+        )
+    )
+    if rings := sketch.rings():
+        alt = "Outlines of the forest polygons over the scene."
+        outlined = _outlined(picture, rings, scene.bounds)
+        layers.append(Layer("polygons", alt, outlined, legend=((_OUTLINE, "outline"),)))
+    return layers
+
+
+def _index(scene: Scene, dn: Array) -> NDArray[np.float64] | None:
+    names = [band.name for band in scene.bands]
+    if not {"B04", "B08"} <= set(names):
+        return None
+    red, nir = (
+        dn[place] * scene.scale[place] + scene.offset[place]
+        for place in (names.index("B04"), names.index("B08"))
+    )
+    return ndvi(red, nir)
+
+
+def _ramped(name: str, alt: str, stored: Array, colours: str, ends: tuple[str, str]) -> Layer:
+    """Draw values 0 to 250 along a ramp, and 255 in grey."""
+    ramp = matplotlib.colormaps[colours]
+    steps = np.linspace(0, 1, PROBABILITY_STEPS + 1)
+    table = {code: matplotlib.colors.to_hex(ramp(step)) for code, step in enumerate(steps)}
+    table[NO_OBSERVATION] = MASK_COLOURS[NO_OBSERVATION]
+    return Layer(
+        name,
+        alt,
+        _indexed(stored, table),
+        ramp=tuple(matplotlib.colors.to_hex(ramp(step)) for step in np.linspace(0, 1, 9)),
+        ends=ends,
+    )
+
+
+def _indexed(codes: Array, colours: dict[int, str]) -> bytes:
+    palette = np.zeros((256, 3), np.uint8)
+    for code, colour in colours.items():
+        palette[code] = np.rint(255 * np.array(to_rgb(colour)))
+    image = Image.fromarray(codes)
+    image.putpalette(palette.tobytes())
+    stream = io.BytesIO()
+    image.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
+
+
+def _outlined(
+    picture: NDArray[np.uint8],
+    rings: Sequence[NDArray[np.float64]],
+    bounds: tuple[float, float, float, float],
+) -> bytes:
+    # At twice the size lines of one pixel are fine enough to see the scene between them.
+    image = Image.fromarray(picture)
+    image = image.resize((2 * image.width, 2 * image.height), Image.Resampling.BILINEAR)
+    left, bottom, right, top = bounds
+    scale = np.array([image.width / (right - left), -image.height / (top - bottom)])
+    draw = ImageDraw.Draw(image)
+    for ring in rings:
+        draw.line(((ring - (left, top)) * scale).ravel().tolist(), fill=_OUTLINE)
+    return _jpeg(image)
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    """Encode as well as fits: a page of all layers is to stay below 5 MB."""
+    for quality in _QUALITIES:
+        stream = io.BytesIO()
+        # Colours as fine as brightness: an outline is one pixel wide.
+        image.save(stream, "JPEG", quality=quality, subsampling=0)
+        if stream.tell() <= _MOST_BYTES:
+            break
+    return stream.getvalue()
+
+
+def _decimated(path: Path, shape: tuple[int, ...]) -> Array:
+    with rasterio.open(path) as source:
+        values: Array = source.read(1, out_shape=shape, resampling=Resampling.nearest)
+    return values
