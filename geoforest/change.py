@@ -21,9 +21,11 @@ from geoforest.finished import FinishedMap, read_finished
 from geoforest.io.cog import ClassWriter, read_strips
 from geoforest.io.geopackage import write_geopackage
 from geoforest.io.raster import open_raster
+from geoforest.io.units import Units, read_units
 from geoforest.polygons import PolygonStream
 from geoforest.stitch import mask_from_probability
 from geoforest.storage import new_folder
+from geoforest.tables import csv_text
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, StoredProbability
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ POLYGONS_NAME: Final = "forest_change.gpkg"
 LAYER: Final = "forest_change"
 SUMMARY_NAME: Final = "change.json"
 REPORT_NAME: Final = "report.html"
+UNITS_NAME: Final = "units.csv"
 
 
 def change_codes(
@@ -131,6 +134,8 @@ def map_change(
     min_area_ha: float = 0.5,
     max_vertices: int = 100_000,
     mixed_models: bool = False,
+    zones: str | Path | None = None,
+    by: str | None = None,
 ) -> ChangeResult:
     """Compare two maps of one ground: raster, polygons, hectares and report of change.
 
@@ -148,6 +153,9 @@ def map_change(
         Of the polygons of loss and of gain, as for ``map``.
     mixed_models
         Whether maps of different models may be compared.
+    zones, by
+        Vector file of units and the field that names them, as for ``geoforest area``: hectares of
+        each kind of change by unit go to ``units.csv``, too.
 
     Returns
     -------
@@ -165,7 +173,10 @@ def map_change(
         raise InputError(f"--margin {margin:g}: 0 to 0.5 was wanted")
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"--threshold {threshold:g}: 0 to 1 was wanted")
+    if (zones is None) != (by is None):
+        raise InputError("--zones and --by: a vector file and its field were wanted, both or none")
     _check_together(*maps, threshold=threshold, mixed=mixed_models)
+    units = None if zones is None or by is None else read_units(zones, by)
     chosen = maps[0].threshold if threshold is None else threshold
     settings = {
         "threshold": chosen,
@@ -174,7 +185,7 @@ def map_change(
         "max_vertices": max_vertices,
     }
     with new_folder(Path(out), mark=SUMMARY_NAME, what="comparison of geoforest change") as folder:
-        summary = _make(maps, folder, settings)
+        summary = _make(maps, folder, settings, units)
     return ChangeResult(Path(out), summary)
 
 
@@ -212,7 +223,10 @@ def _check_together(
 
 
 def _make(
-    maps: tuple[FinishedMap, FinishedMap], folder: Path, settings: Mapping[str, Any]
+    maps: tuple[FinishedMap, FinishedMap],
+    folder: Path,
+    settings: Mapping[str, Any],
+    units: Units | None,
 ) -> dict[str, Any]:
     earlier, later = maps
     with open_raster(earlier.probability) as source:
@@ -273,11 +287,31 @@ def _make(
         write_geopackage(_frames(streams), folder / POLYGONS_NAME, layer=LAYER, style_qml=_style())
         counts = {kind: stream.counts().patches for kind, stream in streams.items()}
     summary = _summary(maps, settings, pixels, areas, counts)
+    summary["units"] = None
+    if units is not None:
+        rows, notes = _by_unit(units, folder / CHANGE_NAME)
+        (folder / UNITS_NAME).write_text(csv_text(rows), encoding="utf-8")
+        summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
     from geoforest.report.change import write_report
 
     write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary)
     (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
+
+
+def _by_unit(units: Units, raster: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Hectares of each kind of change in each unit."""
+    from geoforest.unit_areas import hectares_by_unit
+    from geoforest.zonal import open_mask
+
+    touched, hectares, notes = hectares_by_unit([open_mask(raster)], units, units.path, list(NAMES))
+    names = units.frame["unit"][touched]
+    keys = [f"{name.replace(' ', '_')}_ha" for name in NAMES.values()]
+    rows = [
+        {"unit": unit, **{key: round(float(area), 4) for key, area in zip(keys, row, strict=True)}}
+        for unit, row in zip(names, hectares, strict=True)
+    ]
+    return rows, notes
 
 
 def _codes(

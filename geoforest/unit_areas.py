@@ -161,7 +161,40 @@ def _rasters(source: Path) -> list[MaskRaster]:
 
 def _measure(rasters: Sequence[MaskRaster], units: Units, zones: Path) -> UnitAreas:
     """Add up the rasters, which share no ground."""
-    sums = np.zeros((len(units.frame), len(CODES)))
+    touched, hectares, notes = hectares_by_unit(rasters, units, zones, CODES)
+    frame = units.frame[touched].reset_index(drop=True)
+    return UnitAreas(_table(frame, hectares, rasters[0].crs), tuple(notes))
+
+
+def hectares_by_unit(
+    rasters: Sequence[MaskRaster], units: Units, zones: Path, codes: Sequence[int]
+) -> tuple[NDArray[np.bool_], Floats, list[str]]:
+    """Measure the ground of each code under each unit.
+
+    Parameters
+    ----------
+    rasters
+        Share no ground.
+    units, zones
+        What was read, and from where.
+    codes
+        That the rasters may have.
+
+    Returns
+    -------
+    touched
+        bool ``(n_units,)``: those that the rasters touch.
+    hectares
+        ``(touched units, len(codes))``, true ground area.
+    notes
+        Sentences the user should read.
+
+    Raises
+    ------
+    InputError
+        When no unit touches the rasters.
+    """
+    sums = np.zeros((len(units.frame), len(codes)))
     touched = np.zeros(len(units.frame), np.bool_)
     overlapping = False
     for raster in rasters:
@@ -170,7 +203,7 @@ def _measure(rasters: Sequence[MaskRaster], units: Units, zones: Path) -> UnitAr
         areas = shapely.area(near.geometry.to_numpy())
         common = areas.sum() - shapely.union_all(near.geometry.to_numpy()).area
         overlapping |= bool(common > _HAIR * areas.sum())
-        sums += sums_by_unit(near, raster, len(units.frame))
+        sums += sums_by_unit(near, raster, len(units.frame), codes)
     if not touched.any():
         bounds = tuple(round(float(value), 3) for value in rasters[0].box.bounds)
         raise InputError(
@@ -185,8 +218,7 @@ def _measure(rasters: Sequence[MaskRaster], units: Units, zones: Path) -> UnitAr
             f"{zones}: units overlap each other, and each counts its own ground: their sum counts "
             "some twice"
         )
-    frame = units.frame[touched].reset_index(drop=True)
-    return UnitAreas(_table(frame, sums[touched] / 1e4, rasters[0].crs), tuple(notes))
+    return touched, sums[touched] / 1e4, notes
 
 
 def _table(units: geopandas.GeoDataFrame, hectares: Floats, crs: CRS) -> geopandas.GeoDataFrame:

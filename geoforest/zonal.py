@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -142,7 +142,12 @@ def in_pixels(units: geopandas.GeoDataFrame, raster: MaskRaster) -> geopandas.Ge
     return geopandas.GeoDataFrame({"row": parts["row"][inside]}, geometry=shapes[inside])
 
 
-def sums_by_unit(near: geopandas.GeoDataFrame, raster: MaskRaster, n_units: int) -> Floats:
+def sums_by_unit(
+    near: geopandas.GeoDataFrame,
+    raster: MaskRaster,
+    n_units: int,
+    codes: Sequence[int] = CODES,
+) -> Floats:
     """Sum ground area, block by block.
 
     Parameters
@@ -152,11 +157,13 @@ def sums_by_unit(near: geopandas.GeoDataFrame, raster: MaskRaster, n_units: int)
     raster
     n_units
         Length of the result.
+    codes
+        That the raster may have.
 
     Returns
     -------
     numpy.ndarray
-        ``(n_units, 3)``: m2 of forest, other and no observation.
+        ``(n_units, len(codes))``: m2 of each code.
 
     Raises
     ------
@@ -167,7 +174,7 @@ def sums_by_unit(near: geopandas.GeoDataFrame, raster: MaskRaster, n_units: int)
     """
     table = PixelTable.build(raster.transform, raster.crs, raster.shape)
     shapes, rows = near.geometry.to_numpy(), near["row"].to_numpy()
-    tree, sums = shapely.STRtree(shapes), np.zeros((n_units, len(CODES)))
+    tree, sums = shapely.STRtree(shapes), np.zeros((n_units, len(codes)))
     for window in _blocks(raster.shape):
         left, top = window.col_off, -window.row_off
         bounds = (left, top - window.height, left + window.width, top)
@@ -176,12 +183,14 @@ def sums_by_unit(near: geopandas.GeoDataFrame, raster: MaskRaster, n_units: int)
         clipped = shapely.clip_by_rect(shapes[found], *bounds)
         filled = shapely.area(clipped) > 0
         if filled.any():
-            mask = _read(raster, window)
+            mask = _read(raster, window, codes)
             area = table.area_m2(
                 slice(window.row_off, window.row_off + window.height),
                 slice(window.col_off, window.col_off + window.width),
             )
-            np.add.at(sums, rows[found[filled]], _covered(mask, area, clipped[filled], bounds))
+            np.add.at(
+                sums, rows[found[filled]], _covered(mask, area, clipped[filled], bounds, codes)
+            )
     return sums
 
 
@@ -190,6 +199,7 @@ def _covered(
     area: Floats,
     polygons: NDArray[np.object_],
     bounds: tuple[float, float, float, float],
+    codes: Sequence[int],
 ) -> Floats:
     """Ground area of each code under each polygon, ``(polygon, code)``, m2."""
     import geopandas
@@ -198,12 +208,12 @@ def _covered(
 
     sources = [
         NumPyRasterSource(np.where(mask == code, area, 0.0), *bounds, name=str(code))
-        for code in CODES
+        for code in codes
     ]
     # exactextract asks polygons for a CRS; pixels have none.
     zones = geopandas.GeoDataFrame(geometry=polygons, crs=3857)
     found = exact_extract(sources, zones, ["sum"], output="pandas")
-    covered: Floats = found[[f"{code}_sum" for code in CODES]].to_numpy(np.float64)
+    covered: Floats = found[[f"{code}_sum" for code in codes]].to_numpy(np.float64)
     return covered
 
 
@@ -216,16 +226,17 @@ def _blocks(shape: Shape) -> Iterator[Window]:
             yield Window(row, col, height, width)
 
 
-def _read(raster: MaskRaster, window: Window) -> Mask:
+def _read(raster: MaskRaster, window: Window, codes: Sequence[int]) -> Mask:
     try:
         with open_raster(raster.path) as source:
             mask: Mask = source.read(1, window=window.slices)
     except RasterioIOError as error:
         raise ReadError(f"{raster.path}: cannot be read to its end ({error})") from error
-    strange = ~np.isin(mask, CODES)
+    strange = ~np.isin(mask, codes)
     if strange.any():
         raise InputError(
-            f"{raster.path}: value {mask[strange][0]}; a mask of 0, 1 and 255 was wanted"
+            f"{raster.path}: value {mask[strange][0]}; a mask of "
+            f"{', '.join(map(str, sorted(codes)))} was wanted"
         )
     return mask
 

@@ -34,6 +34,12 @@ def change_command(
     mixed_models: Annotated[
         bool, typer.Option("--mixed-models", help="Compare maps of different models.")
     ] = False,
+    zones: Annotated[
+        str | None, typer.Option(help="Tell hectares by unit, too: vector file with polygons.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="With --zones: the field that names units.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two maps of one ground: loss, gain, stable forest, what is uncertain.
@@ -51,6 +57,8 @@ def change_command(
         min_area_ha=min_area_ha,
         max_vertices=max_vertices,
         mixed_models=mixed_models,
+        zones=zones,
+        by=by,
     )
     s = result.summary
     for note in s["notes"]:
