@@ -146,14 +146,14 @@ def _outlined(
     rings: Sequence[NDArray[np.float64]],
     bounds: tuple[float, float, float, float],
 ) -> bytes:
-    # At twice the size lines of one pixel are fine enough to see the scene between them.
+    # At twice the size lines are fine enough to see the scene between them.
     image = Image.fromarray(picture)
     image = image.resize((2 * image.width, 2 * image.height), Image.Resampling.BILINEAR)
     left, bottom, right, top = bounds
     scale = np.array([image.width / (right - left), -image.height / (top - bottom)])
     draw = ImageDraw.Draw(image)
     for ring in rings:
-        draw.line(((ring - (left, top)) * scale).ravel().tolist(), fill=_OUTLINE)
+        draw.line(((ring - (left, top)) * scale).ravel().tolist(), fill=_OUTLINE, width=2)
     return _jpeg(image)
 
 
@@ -161,7 +161,7 @@ def _jpeg(image: Image.Image) -> bytes:
     """Encode as well as fits: a page of all layers is to stay below 5 MB."""
     for quality in _QUALITIES:
         stream = io.BytesIO()
-        # Colours as fine as brightness: an outline is one pixel wide.
+        # Colours as fine as brightness: outlines are fine.
         image.save(stream, "JPEG", quality=quality, subsampling=0)
         if stream.tell() <= _MOST_BYTES:
             break
