@@ -176,7 +176,7 @@ def map_change(
     if (zones is None) != (by is None):
         raise InputError("--zones and --by: a vector file and its field were wanted, both or none")
     _check_together(*maps, threshold=threshold, mixed=mixed_models)
-    units = None if zones is None or by is None else read_units(zones, by)
+    units = None if zones is None or by is None else (Path(zones), read_units(zones, by))
     chosen = maps[0].threshold if threshold is None else threshold
     settings = {
         "threshold": chosen,
@@ -226,7 +226,7 @@ def _make(
     maps: tuple[FinishedMap, FinishedMap],
     folder: Path,
     settings: Mapping[str, Any],
-    units: Units | None,
+    units: tuple[Path, Units] | None,
 ) -> dict[str, Any]:
     earlier, later = maps
     with open_raster(earlier.probability) as source:
@@ -289,7 +289,7 @@ def _make(
     summary = _summary(maps, settings, pixels, areas, counts)
     summary["units"] = None
     if units is not None:
-        rows, notes = _by_unit(units, folder / CHANGE_NAME)
+        rows, notes = _by_unit(*units, folder / CHANGE_NAME)
         (folder / UNITS_NAME).write_text(csv_text(rows), encoding="utf-8")
         summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
     from geoforest.report.change import write_report
@@ -299,12 +299,12 @@ def _make(
     return summary
 
 
-def _by_unit(units: Units, raster: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def _by_unit(zones: Path, units: Units, raster: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Hectares of each kind of change in each unit."""
     from geoforest.unit_areas import hectares_by_unit
     from geoforest.zonal import open_mask
 
-    touched, hectares, notes = hectares_by_unit([open_mask(raster)], units, units.path, list(NAMES))
+    touched, hectares, notes = hectares_by_unit([open_mask(raster)], units, zones, list(NAMES))
     names = units.frame["unit"][touched]
     keys = [f"{name.replace(' ', '_')}_ha" for name in NAMES.values()]
     rows = [

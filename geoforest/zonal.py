@@ -236,7 +236,7 @@ def _read(raster: MaskRaster, window: Window, codes: Sequence[int]) -> Mask:
     if strange.any():
         raise InputError(
             f"{raster.path}: value {mask[strange][0]}; a mask of "
-            f"{', '.join(map(str, sorted(codes)))} was wanted"
+            f"{', '.join(map(str, sorted(codes)[:-1]))} and {max(codes)} was wanted"
         )
     return mask
 

@@ -142,6 +142,24 @@ def test_what_flickers_near_the_threshold_is_kept_apart(tiny_bundle, tmp_path):
     assert counted["loss"] == apart["uncertain"]
 
 
+def test_hectares_by_unit(maps, tmp_path):
+    left = shapely.box(499_000, 9_690_000, 500_700, 9_710_000)
+    right = shapely.box(500_700, 9_690_000, 510_000, 9_710_000)
+    zones = tmp_path / "zones.gpkg"
+    frame = geopandas.GeoDataFrame({"name": ["A", "B"]}, geometry=[left, right], crs=32720)
+    frame.to_file(zones)
+    made = map_change(*maps, tmp_path / "change", zones=zones, by="name")
+    units = made.summary["units"]
+    assert [unit["unit"] for unit in units] == ["A", "B"]
+    for kind, area in made.summary["hectares"].items():
+        assert sum(unit[f"{kind}_ha"] for unit in units) == pytest.approx(area, abs=1e-3)
+    table = (made.folder / "units.csv").read_text().splitlines()
+    assert table[0].startswith("unit,stable_other_ha,stable_forest_ha,loss_ha,gain_ha")
+    assert "Hectares by unit" in (made.folder / "report.html").read_text()
+    with pytest.raises(InputError, match="--zones and --by"):
+        map_change(*maps, tmp_path / "other", zones=zones)
+
+
 def test_an_earlier_comparison_is_replaced_and_nothing_else(maps, tmp_path):
     out = tmp_path / "change"
     first = map_change(*maps, out)

@@ -10,6 +10,8 @@ import typer
 from geoforest.cli._shared import AsJson, MaxVertices, MinAreaHa, print_json, progress_bar, say
 from geoforest.words import MosaicRule
 
+_SHOWN_WARNINGS = 10
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -68,6 +70,10 @@ def mosaic_command(
             progress=progress,
         )
     s = result.summary
+    for warning in s["warnings"][:_SHOWN_WARNINGS]:
+        say(f"warning: {warning}")
+    if len(s["warnings"]) > _SHOWN_WARNINGS:
+        say(f"warning: {len(s['warnings']) - _SHOWN_WARNINGS:,} more in report.html")
     for note in s["notes"]:
         say(f"note: {note}")
     if as_json:

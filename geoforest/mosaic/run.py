@@ -32,8 +32,11 @@ from geoforest.names import (
     MASK_NAME,
     MOSAIC_NAME,
     PROBABILITY_NAME,
+    REPORT_NAME,
+    SUMMARY_NAME,
     style_name,
 )
+from geoforest.report.mosaic import write_report
 from geoforest.storage import exclusive_lock, read_json, writable, write_durably, write_json
 from geoforest.types import Progress
 from geoforest.words import MosaicRule
@@ -199,6 +202,7 @@ def _make(
     progress("overview", 1, 1)
     summary = _summary(maps, jobs, records, rules, counts, notes)
     summary["rewritten"] = _rewritten(made, removed, rewritten)
+    write_report(folder / REPORT_NAME, folder / FRACTION_NAME, summary, _by_zone(jobs, records))
     summary["question"] = question
     write_json(folder / MOSAIC_NAME, summary)
     return summary
@@ -322,6 +326,32 @@ def _zones(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
     return found
 
 
+def _by_zone(
+    jobs: list[TileJob], records: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, float]]:
+    """Hectares of forest and other in each zone."""
+    found: dict[str, dict[str, float]] = {}
+    for job in jobs:
+        zone = found.setdefault(job.grid.zone.name, {"forest": 0.0, "other": 0.0})
+        for name in zone:
+            zone[name] += records[job.name]["hectares"][name]
+    return found
+
+
+def _warnings(maps: list[Map]) -> list[str]:
+    """Failed checks of the maps, a sentence each, as their own reports tell them."""
+    found = []
+    for one in maps:
+        summary = read_json(one.made.folder / SUMMARY_NAME) or {}
+        verdicts = (summary.get("quality") or {}).get("verdicts", [])
+        found += [
+            f"{one.scene_id}: {verdict['sentence']}"
+            for verdict in verdicts
+            if verdict["passed"] is False
+        ]
+    return sorted(found)
+
+
 def _summary(
     maps: list[Map],
     jobs: list[TileJob],
@@ -350,5 +380,6 @@ def _summary(
         "hectares": {**hectares, "observed": observed},
         "forest_percent": 100 * hectares["forest"] / observed if observed else None,
         "polygons": dict(counts),
+        "warnings": _warnings(maps),
         "notes": notes,
     }

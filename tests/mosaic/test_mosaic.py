@@ -226,6 +226,26 @@ def test_the_catalogue_is_valid(made):
         assert str(made) not in json.dumps(item.to_dict(transform_hrefs=False)["assets"])
 
 
+def test_the_report_stands_alone(made):
+    page = (made / "report.html").read_text()
+    found = summary(made)
+    assert f"{found['hectares']['forest']:,.0f} ha" in page
+    assert "<td>20S</td>" in page
+    assert "data:image/png;base64," in page
+    assert "http://" not in page
+
+
+def test_failed_checks_of_maps_are_told(maps, tmp_path):
+    copy = Path(shutil.copytree(maps, tmp_path / "maps"))
+    path = sorted(copy.iterdir())[0] / "summary.json"
+    told = json.loads(path.read_text())
+    told["quality"]["verdicts"] = [{"check": "seams", "passed": False, "sentence": "squares"}]
+    path.write_text(json.dumps(told))
+    made = mosaic([copy], tmp_path / "mosaic")
+    assert f"{told['scene_id']}: squares" in made.summary["warnings"]
+    assert "squares" in (made.folder / "report.html").read_text()
+
+
 def test_order_of_maps_does_not_matter(maps, made, tmp_path):
     folders = sorted(maps.iterdir(), reverse=True)
     other = mosaic(folders, tmp_path / "mosaic").folder
