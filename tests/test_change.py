@@ -124,7 +124,9 @@ def test_the_report_stands_alone(made):
     page = (made / "report.html").read_text()
     assert "ha lost" in page
     assert "2024-07-01" in page
+    assert page.count("<figure>") == 3
     assert "data:image/png;base64," in page
+    assert "uncertain" in page
     assert "http://" not in page
     assert 'src="h' not in page
 

@@ -7,29 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio.enums import Resampling
 
 from geoforest.grid import PREVIEW_PX
 from geoforest.names import QUICKLOOK_NAME
-from geoforest.picture import png
+from geoforest.picture import MASK_COLOURS
+from geoforest.report.layers import Layer, indexed, jpeg
 from geoforest.report.page import render
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS
 
 if TYPE_CHECKING:
     from geoforest.finished import FinishedMap
 
-_GREY = (0.6, 0.6, 0.6)
-_WIDTH_INCHES = 15.0
+_GREY = 154
 
 
 def write_report(
     path: Path, maps: tuple[FinishedMap, FinishedMap], change: Path, summary: dict[str, Any]
 ) -> None:
-    """Render the report with its picture inside; no network is needed to read it.
+    """Render the report with its pictures inside; no network is needed to read it.
 
     Parameters
     ----------
@@ -42,56 +40,40 @@ def write_report(
     summary
         Content of ``change.json``.
     """
-    picture = _picture(maps, change, summary)
-    path.write_text(render("change.html", summary=summary, picture=picture), encoding="utf-8")
+    layers = _layers(maps, change, summary)
+    path.write_text(render("change.html", summary=summary, layers=layers), encoding="utf-8")
 
 
-def _picture(maps: tuple[FinishedMap, FinishedMap], change: Path, summary: dict[str, Any]) -> bytes:
+def _layers(
+    maps: tuple[FinishedMap, FinishedMap], change: Path, summary: dict[str, Any]
+) -> list[Layer]:
     from geoforest.change import COLOURS, NAMES
 
+    layers = []
+    for one, which in zip(maps, ("earlier", "later"), strict=True):
+        name = (summary[which]["acquired"] or "")[:10] or summary[which]["scene_id"]
+        layers.append(Layer(name, f"The {which} scene.", jpeg(Image.fromarray(_seen(one)))))
+    # Under the colours of a map that nothing was seen of is grey, as on other pages.
+    colours = {code: "#{:02x}{:02x}{:02x}".format(*COLOURS[code][:3]) for code in NAMES}
+    colours[NO_OBSERVATION] = MASK_COLOURS[NO_OBSERVATION]
+    legend = tuple((colours[code], name) for code, name in NAMES.items())
+    alt = "What became of the forest: stable, lost, gained, uncertain, not observed."
     codes = _decimated(change, Resampling.mode)
-    rows, cols = codes.shape
-    # Three panels beside each other, and room for titles and legend.
-    height = min(14.0, _WIDTH_INCHES / 3 * rows / cols + 0.9)
-    figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=130, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 3)
-    dates = [summary[which] for which in ("earlier", "later")]
-    titles = [(date["acquired"] or "")[:10] or date["scene_id"] for date in dates]
-    for place, one, title in zip(axes[:2], maps, titles, strict=True):
-        place.imshow(_seen(one), interpolation="nearest", aspect="auto")
-        place.set_title(title, parse_math=False)
-    table = np.zeros((256, 3))
-    for code, colour in COLOURS.items():
-        table[code] = _GREY if code == NO_OBSERVATION else np.array(colour[:3]) / 255
-    axes[2].imshow(table[codes], interpolation="nearest", aspect="auto")
-    axes[2].set(title="change")
-    figure.legend(
-        handles=[
-            Patch(facecolor=table[code], edgecolor="black", label=name)
-            for code, name in NAMES.items()
-        ],
-        loc="outside lower center",
-        ncols=len(NAMES),
-        frameon=False,
-    )
-    for place in axes:
-        place.set(xticks=[], yticks=[])
-        place.set_box_aspect(rows / cols)
-    return png(figure)
+    layers.append(Layer("change", alt, indexed(codes, colours), legend=legend))
+    return layers
 
 
-def _seen(one: FinishedMap) -> NDArray[np.float64]:
+def _seen(one: FinishedMap) -> NDArray[np.uint8]:
     """Give the scene in true colour, or its probability where no picture of it was kept."""
     path = one.folder / QUICKLOOK_NAME
     if path.is_file():
         with rasterio.open(path) as source:
-            colours = np.moveaxis(source.read([1, 2, 3]), 0, -1) / 255
+            colours = np.moveaxis(source.read([1, 2, 3]), 0, -1)
             seen = source.dataset_mask() > 0
-        return np.where(seen[..., None], colours, _GREY)
+        return np.where(seen[..., None], colours, _GREY).astype(np.uint8)
     stored = _decimated(one.probability, Resampling.nearest)
-    grey = np.repeat(stored[..., None] / PROBABILITY_STEPS, 3, axis=-1)
-    return np.where((stored == NO_OBSERVATION)[..., None], _GREY, grey)
+    grey = np.repeat(stored[..., None] * (255 / PROBABILITY_STEPS), 3, axis=-1)
+    return np.where((stored == NO_OBSERVATION)[..., None], _GREY, grey).astype(np.uint8)
 
 
 def _decimated(path: Path, resampling: Resampling) -> NDArray[np.uint8]:

@@ -78,7 +78,7 @@ def scene_layers(
     """
     dn, valid = seen
     picture = np.rint(255 * true_colour(visible(scene, dn), valid)).astype(np.uint8)
-    layers = [Layer("scene", "The scene in true colour.", _jpeg(Image.fromarray(picture)))]
+    layers = [Layer("scene", "The scene in true colour.", jpeg(Image.fromarray(picture)))]
     index = _index(scene, np.where(valid, dn, 0))
     if index is not None:
         low, high = _NDVI_RANGE
@@ -93,7 +93,7 @@ def scene_layers(
         Layer(
             "mask",
             "Forest mask: forest green, other sand-coloured, grey where nothing was observed.",
-            _indexed(_decimated(mask, valid.shape), MASK_COLOURS),
+            indexed(_decimated(mask, valid.shape), MASK_COLOURS),
             legend=tuple((MASK_COLOURS[code], name) for code, name in MASK_NAMES.items()),
         )
     )
@@ -124,13 +124,14 @@ def _ramped(name: str, alt: str, stored: Array, colours: str, ends: tuple[str, s
     return Layer(
         name,
         alt,
-        _indexed(stored, table),
+        indexed(stored, table),
         ramp=tuple(matplotlib.colors.to_hex(ramp(step)) for step in np.linspace(0, 1, 9)),
         ends=ends,
     )
 
 
-def _indexed(codes: Array, colours: dict[int, str]) -> bytes:
+def indexed(codes: Array, colours: dict[int, str]) -> bytes:
+    """Encode codes ``(row, col)`` as a PNG in their colours."""
     palette = np.zeros((256, 3), np.uint8)
     for code, colour in colours.items():
         palette[code] = np.rint(255 * np.array(to_rgb(colour)))
@@ -154,10 +155,10 @@ def _outlined(
     draw = ImageDraw.Draw(image)
     for ring in rings:
         draw.line(((ring - (left, top)) * scale).ravel().tolist(), fill=_OUTLINE, width=2)
-    return _jpeg(image)
+    return jpeg(image)
 
 
-def _jpeg(image: Image.Image) -> bytes:
+def jpeg(image: Image.Image) -> bytes:
     """Encode as well as fits: a page of all layers is to stay below 5 MB."""
     for quality in _QUALITIES:
         stream = io.BytesIO()
