@@ -34,7 +34,7 @@ JOB = """
 import json, resource, sys, time
 from pathlib import Path
 from benchmarks.polygons import ROUTES
-def peak_mb(unit=1e6 if sys.platform == "darwin" else 1e3):
+def peak_mb(unit=1e6 if sys.platform == "darwin" else 1e6 / 1024):
     whose = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
     return sum(resource.getrusage(one).ru_maxrss for one in whose) / unit
 route, small, mask, out = ROUTES[sys.argv[1]], *map(Path, sys.argv[2:])

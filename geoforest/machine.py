@@ -42,7 +42,8 @@ def reference_precision(device: str) -> Literal["float32", "float16"]:
 def peak_memory_mb() -> float:
     """Peak resident memory of this process in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+    # Bytes on a Mac, elsewhere units of 1,024.
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def resident_memory_mb() -> float:
