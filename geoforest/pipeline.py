@@ -104,6 +104,10 @@ class SceneFailure:
     error: GeoforestError
 
 
+SCENES_AT_ONCE = 64
+"""Scenes begun and not finished: each holds its folder, its shards, and open files."""
+
+
 def _quiet(stage: str, done: int, total: int) -> None:
     pass
 
@@ -208,7 +212,7 @@ def map_scenes(
             return pool.resolve_runtime(chosen, bundle, measured=measured)
 
         while waiting or running:
-            while waiting and pool.hungry:
+            while waiting and pool.hungry and len(running) < SCENES_AT_ONCE:
                 path, clock = waiting.popleft(), Clock()
                 try:
                     draft = draft_job(path, chosen, bundle, load_predictor)

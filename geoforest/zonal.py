@@ -36,6 +36,7 @@ _BLOCK_PX = 2048
 _TOLERANCE_PX = 0.001
 # Edges are cut so short that it does not matter on what line between its ends one is taken.
 _STEP_M, _STEP_DEGREES = 1_000.0, 0.01
+_WIDE_DEGREES = 90.0
 
 
 @dataclass(frozen=True)
@@ -248,11 +249,24 @@ def ground_m2(units: geopandas.GeoDataFrame, ellipsoid: pyproj.CRS) -> Floats:
     assert geod is not None  # on it the pixels were measured
     move = pyproj.Transformer.from_crs(units.crs, units.crs.geodetic_crs, always_xy=True)
     areas = np.zeros(len(units))
-    for place, geometry in enumerate(shapely.segmentize(units.geometry.to_numpy(), step)):
-        for polygon in shapely.get_parts(geometry):
+    for place, geometry in enumerate(units.geometry):
+        parts = _quarters(geometry) if units.crs.is_geographic else shapely.get_parts(geometry)
+        for polygon in shapely.segmentize(parts, step):
             rings = [polygon.exterior, *polygon.interiors]
             sizes = [
                 abs(geod.polygon_area_perimeter(*move.transform(*ring.xy))[0]) for ring in rings
             ]
             areas[place] += sizes[0] - sum(sizes[1:])
     return areas
+
+
+def _quarters(geometry: shapely.Geometry) -> NDArray[np.object_]:
+    """Polygons, none wider than a quarter of the earth: beyond a half, inside is unclear."""
+    left, _, right, _ = geometry.bounds
+    if right - left <= _WIDE_DEGREES:
+        parts: NDArray[np.object_] = shapely.get_parts(geometry)
+        return parts
+    starts = np.arange(np.floor(left / _WIDE_DEGREES), np.ceil(right / _WIDE_DEGREES))
+    boxes = [shapely.box(n * _WIDE_DEGREES, -90, (n + 1) * _WIDE_DEGREES, 90) for n in starts]
+    pieces = shapely.get_parts(shapely.intersection(geometry, boxes))
+    return np.array([one for one in pieces if one.geom_type == "Polygon"], np.object_)

@@ -20,11 +20,14 @@ from affine import Affine
 from rio_cogeo.cogeo import cog_validate
 
 import geoforest
+from geoforest import pipeline
 from geoforest.errors import IncompleteError, OutputError
 from geoforest.io.geotiff import read_decimated
 from geoforest.io.open import open_scene
+from geoforest.pipeline import map_scenes
 from geoforest.report import layers, quicklook
 from geoforest.stitch import mask_from_probability, quantise
+from geoforest.storage import is_locked
 from tests import synthetic
 from tests.synthetic import LocalPredictor, load_local_predictor
 
@@ -356,6 +359,7 @@ def test_failed_shards_are_named_and_the_rest_is_kept(tmp_path, tiny_bundle):
 SCRIPT = """
 import sys, time
 import geoforest
+from geoforest import pipeline
 from tests.synthetic import LocalPredictor
 
 class Slow(LocalPredictor):
@@ -484,3 +488,29 @@ def test_interrupted_while_the_model_is_loaded_nothing_is_left(
     assert not (tmp_path / "out").exists(), held
     monkeypatch.undo()
     assert run(scene_path, tmp_path / "out", tiny_bundle).mask.exists()
+
+
+def test_few_scenes_are_begun_at_once(tmp_path, tiny_bundle, monkeypatch):
+    """Each holds its folder and open files until its products are made."""
+    monkeypatch.setattr(pipeline, "SCENES_AT_ONCE", 3)
+    paths = [
+        synthetic.write_raster(tmp_path / f"{n}.tif", synthetic.digital_numbers((40, 50)), nodata=0)
+        for n in range(8)
+    ]
+    out = tmp_path / "out"
+    most = 0
+
+    def begun(scene_id):
+        nonlocal most
+        locked = [path for path in out.glob("*/.geoforest-work") if is_locked(path)]
+        most = max(most, len(locked))
+        return lambda stage, done, total: None
+
+    results = list(
+        map_scenes(
+            paths, out, progress=begun, model=tiny_bundle.path, load_predictor=load_local_predictor,
+            products="mask", halo=8,
+        )
+    )  # fmt: skip
+    assert {result.scene_id for result in results} == {str(n) for n in range(8)}
+    assert most <= 3

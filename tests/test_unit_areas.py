@@ -21,6 +21,7 @@ from geoforest import area_by_unit, mosaic_maps
 from geoforest.area import PixelTable
 from geoforest.errors import InputError, OutputError
 from geoforest.unit_areas import as_text
+from geoforest.zonal import ground_m2
 from tests.mosaic.maps import write_map
 
 UTM = "EPSG:32720"
@@ -407,3 +408,23 @@ class TestMistakes:
         bare.mkdir()
         (bare / "forest_mask.tif").write_bytes(mask.read_bytes())
         self.refused(bare, zones, r"no finished map with forest_mask\.tif", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "km2"),
+    [
+        ((-180, -90, 180, 90), 510_065_621.7),
+        ((-170, -60, 170, 60), 416_700_000),
+        ((0, 0, 1, 1), None),
+    ],
+)
+def test_ground_of_more_than_half_the_earth(bounds, km2):
+    units = geopandas.GeoDataFrame(geometry=[shapely.box(*bounds)], crs=4326)
+    found = ground_m2(units, pyproj.CRS.from_epsg(4326))[0] / 1e6
+    # On a cylinder of equal areas.
+    move = pyproj.Transformer.from_crs(4326, "+proj=cea +ellps=WGS84", always_xy=True)
+    fine = shapely.segmentize(units.geometry.iloc[0], 0.01)
+    flat = shapely.transform(fine, lambda points: np.column_stack(move.transform(*points.T)))
+    assert found == pytest.approx(flat.area / 1e6, rel=1e-5)
+    if km2 is not None:
+        assert found == pytest.approx(km2, rel=1e-3)
