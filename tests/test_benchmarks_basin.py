@@ -40,7 +40,7 @@ def test_what_was_finished_is_not_done_again(counted):
 def test_the_documentation_holds_what_the_script_prints():
     root = Path(__file__).parents[1]
     done = subprocess.run(
-        [sys.executable, root / "workflows" / "basin_estimate.py"],
+        [sys.executable, root / "scripts" / "basin_estimate.py"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     document = (root / "docs" / "scaling.md").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from geoforest.models.registry import bundled_path, open_model
 from geoforest.models.unet import build_unet
 
-SCRIPT = Path(__file__).parents[2] / "workflows" / "train_starter.py"
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train_starter.py"
 
 
 def test_the_card_is_complete_and_frank():

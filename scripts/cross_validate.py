@@ -1,6 +1,6 @@
 """Cross-validate a three-band model on the 30 labelled Amazon chips, six folds of five chips.
 
-    python workflows/cross_validate.py DATA --out FOLDER
+    python scripts/cross_validate.py DATA --out FOLDER
 
 DATA is the set of Bragagnolo et al. 2019 (https://doi.org/10.5281/zenodo.3233081): red, green and
 blue as bytes, 512 x 512 px. In each fold five chips are held out, and nothing is chosen on them. Of

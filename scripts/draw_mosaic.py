@@ -1,6 +1,6 @@
 """Draw a mosaic as a figure: probability, mask, observations, and where its maps lie.
 
-    python workflows/draw_mosaic.py MOSAIC 33N figure.png [--maps MAPS]
+    python scripts/draw_mosaic.py MOSAIC 33N figure.png [--maps MAPS]
 
 For one zone. With ``--maps``, the folder of its maps, their outlines are drawn: what shows there is
 a seam.

@@ -1,6 +1,6 @@
 """What the whole Amazon basin would take, on paper: windows, shards, bytes, hours and cost.
 
-    python workflows/basin_estimate.py [--gpu-windows-per-second 360] [--gpu-price 1.00] ...
+    python scripts/basin_estimate.py [--gpu-windows-per-second 360] [--gpu-price 1.00] ...
 
 Prints the tables of docs/scaling.md, which tells where the figures come from.
 """

@@ -1,4 +1,4 @@
-"""Make the starter bundle again: ``python workflows/train_starter.py DATA --out BUNDLE``.
+"""Make the starter bundle again: ``python scripts/train_starter.py DATA --out BUNDLE``.
 
 Initial weights are a U-Net that DLR trained to find clouds in four-band Sentinel-2 scenes, from
 the PyPI package ukis-csmask (Apache-2.0): an encoder that has seen red, green, blue and near

@@ -2,7 +2,7 @@
 
 For the Python that QGIS belongs to, after ``geoforest demo --out demo-out``:
 
-    python3 workflows/draw_qgis.py demo-out/synthetic-rondonia/forest.qgz docs/qgis.png
+    python3 scripts/draw_qgis.py demo-out/synthetic-rondonia/forest.qgz docs/qgis.png
 """
 
 from __future__ import annotations
