@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.geoforest-installed
 
-.PHONY: demo test fast lint format clean
+.PHONY: demo test fast lint format dist dist-check clean
 
 demo: $(STAMP)
 	$(BIN)/geoforest demo --out demo-out
@@ -25,10 +25,22 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The wheel is built from the sdist, so that what it needs is in both.
+dist: $(STAMP)
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+# As its users get it: the wheel alone, in an empty environment, far from this folder.
+dist-check: dist
+	PYTHON=$(BIN)/python TORCH_INDEX=$(TORCH_INDEX) scripts/check_wheel dist/*.whl
 
 clean:
 	rm -rf $(VENV) demo-out build dist *.egg-info

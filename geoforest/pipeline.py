@@ -320,8 +320,11 @@ class _SceneRun:
 
     def close(self, *error: Any) -> None:
         """Let go of the output folder, and keep in it what is worth it after an error."""
-        self._progress("done", 1, 1)
-        self._held.__exit__(*error)
+        try:
+            self._progress("done", 1, 1)
+        finally:
+            # Also where it was the caller's progress that failed, and fails again.
+            self._held.__exit__(*error)
 
     def _make(self) -> dict[str, Any]:
         assert self._ledger is not None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,8 +80,8 @@ def run_sweep(
     out = Path(out)
     chips, identity = prepared(config, data, fixed)
     effects = _effects(config)
-    with claimed(out, identity):
-        study = _open_study(config, effects, out)
+    with claimed(out, identity), _storage(out) as storage:
+        study = _open_study(config, effects, storage)
         failed = 0
         while len(study.get_trials(states=[TrialState.COMPLETE])) + failed < config.n_trials:
             # By its number, a trial draws what it would have drawn without an interruption.
@@ -112,14 +113,28 @@ def _effects(config: SweepConfig) -> _Effects:
     }
 
 
-def _open_study(config: SweepConfig, effects: _Effects, out: Path) -> optuna.Study:
-    """Open the study of a folder; all trials that are known and not finished are in its queue."""
+@contextmanager
+def _storage(out: Path) -> Iterator[optuna.storages.RDBStorage]:
+    """Open the database of a folder, and close it: Optuna leaves its connections to chance."""
+    import optuna
+
+    storage = optuna.storages.RDBStorage(f"sqlite:///{out / DATABASE_NAME}")
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _open_study(
+    config: SweepConfig, effects: _Effects, storage: optuna.storages.RDBStorage
+) -> optuna.Study:
+    """Open the study of a database; all trials that are known and not finished are in its queue."""
     import optuna
     from optuna.trial import TrialState
 
     # Of a trial that fails we tell ourselves.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{out / DATABASE_NAME}")
     study = optuna.create_study(
         storage=storage, study_name=config.name, direction="minimize", load_if_exists=True
     )
