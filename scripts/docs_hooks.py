@@ -19,6 +19,11 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parents[1]
 STARTER = ROOT / "geoforest" / "bundled" / "starter" / "model.json"
 
+SUMMARY = (
+    "name", "architecture", "encoder", "bands", "mean", "std", "reflectance_scale", "gsd_m",
+    "processing_level", "window", "temperature", "threshold", "seed", "created",
+)  # fmt: skip
+
 _INCLUDE = re.compile(r"^<!-- include: (\S+)(?: else: (.*?))? -->$", re.MULTILINE)
 _STARTER = re.compile(r"^<!-- starter: (\w+) -->$", re.MULTILINE)
 _TITLE = re.compile(r"\A# .*\n+")
@@ -67,9 +72,9 @@ def included(name: str, otherwise: str | None = None) -> str:
 def starter_table(part: str) -> str:
     """Give a part of the card of the bundled model as a table, or as the text that it is."""
     card = json.loads(STARTER.read_text(encoding="utf-8"))
-    if isinstance(card[part], str):
-        return card[part]
-    rows = card[part]
+    rows = {name: card[name] for name in SUMMARY} if part == "summary" else card[part]
+    if isinstance(rows, str):
+        return rows
     if part == "threshold_curve":
         head = list(rows[0])
         lines = [[f"{row[name]:.3f}" for name in head] for row in rows]
@@ -80,4 +85,6 @@ def starter_table(part: str) -> str:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_text(each) for each in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
