@@ -89,13 +89,13 @@ def seen(browser: Browser, page: Path, height: int = 1000) -> bytes:
 
 
 def save(png: bytes, path: Path) -> None:
-    """Write a picture no wider than a page, with as many colours as its size allows."""
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
-    picture.thumbnail((WIDTH_PX, 4 * WIDTH_PX), Image.Resampling.LANCZOS)
-    for colours in (256, 128, 64, 32):
-        few = picture.quantize(colours, dither=Image.Dither.NONE)
+    """Write a picture no wider than a page, as wide and in as many colours as its size allows."""
+    whole = Image.open(io.BytesIO(png)).convert("RGB")
+    for width, colours in ((1100, 256), (1100, 128), (960, 128), (860, 128), (860, 64)):
+        picture = whole.copy()
+        picture.thumbnail((width, 4 * width), Image.Resampling.LANCZOS)
         data = io.BytesIO()
-        few.save(data, "png", optimize=True)
+        picture.quantize(colours, dither=Image.Dither.NONE).save(data, "png", optimize=True)
         if data.tell() <= MAX_BYTES:
             break
     path.write_bytes(data.getvalue())

@@ -79,8 +79,13 @@ def _chips(folder: Path, mapped: Path) -> None:
     write_chips(folder / "chips", {"train": 8, "validation": 4, "test": 2})
 
 
+def _labelled_set(folder: Path, mapped: Path) -> None:
+    write_chips(folder / "DATA", {"train": 4, "validation": 2, "test": 2})
+
+
 GRANTED: dict[str, Callable[[Path, Path], None]] = {
     "README.md": _scene_and_units,
+    "data/README.md": _labelled_set,
     "docs/api.md": _scene_and_units,
     "docs/areas.md": _maps,
     "docs/basin.md": _one_map,
