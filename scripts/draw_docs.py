@@ -99,7 +99,9 @@ def save(png: bytes, path: Path) -> None:
         if data.tell() <= MAX_BYTES:
             break
     path.write_bytes(data.getvalue())
-    print(f"{path}: {picture.width} x {picture.height} px, {colours} colours, {data.tell():,} bytes")
+    print(
+        f"{path}: {picture.width} x {picture.height} px, {colours} colours, {data.tell():,} bytes"
+    )
 
 
 if __name__ == "__main__":

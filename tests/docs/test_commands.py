@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas
@@ -37,8 +38,10 @@ def named(page: Path) -> str:
 def mapped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two dates of a small scene, mapped: what most pages begin with."""
     folder = tmp_path_factory.mktemp("mapped")
-    for seed, name in ((7, "T20LMR"), (7, "T20LMR_2020"), (8, "T20LMR_2024")):
-        write_scene(make_scene(seed, (SIDE, SIDE)), folder / f"{name}.tif")
+    for seed, name, years in ((7, "T20LMR", 0), (7, "T20LMR_2020", 0), (8, "T20LMR_2024", 4)):
+        scene = make_scene(seed, (SIDE, SIDE))
+        scene = replace(scene, acquired=scene.acquired.replace(year=scene.acquired.year + years))
+        write_scene(scene, folder / f"{name}.tif")
         map_scene(folder / f"{name}.tif", folder / "maps", runtime="torch")
     return folder
 
@@ -118,13 +121,17 @@ def test_every_block_is_run_or_says_why_not(page):
         assert block.language in {"sh", "python"} | SHOWN, f"{block.where}: {block.language}"
         if block.language in SHOWN:
             first = [line.split(" ")[0] for line in block.text.splitlines()]
-            assert not {"geoforest", "pip", "make", "python"} & set(first), f"{block.where}: a command"
+            assert not {"geoforest", "pip", "make", "python"} & set(first), (
+                f"{block.where}: a command"
+            )
 
 
 def runnable(page: Path) -> list[Block]:
     return [b for b in blocks(page) if b.language not in SHOWN and b.not_run is None]
 
 
+# The warning is of rioxarray, which `MapResult.open` calls.
+@pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in pages() if runnable(page)], ids=named)
 def test_blocks_of_a_page_run_one_after_another(page, mapped, tmp_path, monkeypatch, capsys):
@@ -158,9 +165,13 @@ def run_command(words: list[str], block: Block) -> None:
         # In this process, where torch is loaded already.
         with pytest.raises(SystemExit) as ended:
             main(words[1:])
-        assert not ended.value.code, f"{block.where}: {shlex.join(words)}: ends with {ended.value.code}"
+        assert not ended.value.code, (
+            f"{block.where}: {shlex.join(words)}: ends with {ended.value.code}"
+        )
     else:
         assert words[0] == "python", f"{block.where}: only geoforest and python are run here"
-        done = subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True
+        )
         assert done.returncode == 0, f"{block.where}: {done.stderr}"
         print(done.stdout, end="")
