@@ -26,6 +26,7 @@ SUMMARY = (
 
 _INCLUDE = re.compile(r"^<!-- include: (\S+)(?: else: (.*?))? -->$", re.MULTILINE)
 _STARTER = re.compile(r"^<!-- starter: (\w+) -->$", re.MULTILINE)
+_ROLE = re.compile(r":\w+:<code>~?([^<]*)</code>")
 _TITLE = re.compile(r"\A# .*\n+")
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)([^)\s]+)\)")
 
@@ -40,6 +41,11 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Put in what a page includes."""
     markdown = _INCLUDE.sub(lambda found: included(*found.groups()), markdown)
     return _STARTER.sub(lambda found: starter_table(found[1]), markdown)
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Show the names that docstrings refer to as code; their roles are Sphinx's."""
+    return _ROLE.sub(r"<code>\1</code>", html)
 
 
 def command_reference() -> str:
