@@ -10,7 +10,7 @@ TORCH_INDEX ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.geoforest-installed
 
-.PHONY: demo test fast lint format dist dist-check clean
+.PHONY: demo test fast lint format docs docs-figures dist dist-check clean
 
 demo: $(STAMP)
 	$(BIN)/geoforest demo --out demo-out
@@ -42,8 +42,14 @@ dist: $(STAMP)
 dist-check: dist
 	PYTHON=$(BIN)/python TORCH_INDEX=$(TORCH_INDEX) scripts/check_wheel dist/*.whl
 
+docs: $(STAMP)
+	$(BIN)/mkdocs build --strict
+
+docs-figures: $(STAMP)
+	$(BIN)/python -m scripts.draw_docs
+
 clean:
-	rm -rf $(VENV) demo-out build dist *.egg-info
+	rm -rf $(VENV) demo-out site build dist *.egg-info
 
 # torch and torchvision first and together: their builds have to match.
 $(STAMP): pyproject.toml constraints.txt

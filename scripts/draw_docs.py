@@ -1,0 +1,108 @@
+"""Make the pictures in docs/, but for docs/qgis.png, which ``scripts/draw_qgis.py`` makes.
+
+    python -m scripts.draw_docs [--out docs] [--work FOLDER]
+
+It follows the tutorial: the demonstration, a year later, and the pages that they leave, as Chromium
+shows them. Needs Playwright and the system's chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import shutil
+import tempfile
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import geopandas
+import rasterio
+import shapely
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+import geoforest
+from geoforest.demo import SCENE_NAME, run_demo
+from geoforest.synthetic import make_scene, write_scene
+
+MAX_BYTES = 300_000
+WIDTH_PX = 1100
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("docs"))
+    parser.add_argument("--work", type=Path, help="folder to keep what the pictures show")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        draw(given.work or Path(folder), given.out)
+
+
+def draw(work: Path, out: Path) -> None:
+    demo = run_demo(work)
+    save(demo.quicklook.read_bytes(), out / "quicklook.png")
+    first = work / SCENE_NAME
+    units = work / "units.gpkg"
+    write_halves(first / "forest_mask.tif", units)
+    figure = work / "units.png"
+    geoforest.area_by_unit(first, units, by="name", figure=figure)
+    save(figure.read_bytes(), out / "units.png")
+    later = work / "a-year-later.tif"
+    write_later(later)
+    second = geoforest.map_scene(later, work, overwrite=True, runtime="torch").folder
+    shutil.rmtree(work / "change", ignore_errors=True)
+    geoforest.map_change(first, second, work / "change")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        save(seen(browser, first / "report.html"), out / "report.png")
+        save(seen(browser, work / "change" / "report.html"), out / "change.png")
+        browser.close()
+
+
+def write_halves(mask: Path, path: Path) -> None:
+    with rasterio.open(mask) as source:
+        left, bottom, right, top = source.bounds
+        crs = source.crs
+    middle = (left + right) / 2
+    halves = [shapely.box(left, bottom, middle, top), shapely.box(middle, bottom, right, top)]
+    names = {"name": ["West", "East"]}
+    geopandas.GeoDataFrame(names, geometry=halves, crs=crs).to_file(path)
+
+
+def write_later(path: Path) -> None:
+    """Write the scene of the tutorial's second date: a square of 1.5 km has been cleared."""
+    scene = make_scene(seed=7, shape=(2304, 2304))
+    dn = scene.dn.copy()
+    bare_soil = dn[:, scene.truth == 0].mean(axis=1).astype("uint16")
+    dn[:, 1000:1150, 1500:1650] = bare_soil[:, None, None]
+    write_scene(replace(scene, dn=dn, acquired=scene.acquired + timedelta(days=365)), path)
+
+
+def seen(browser: Browser, page: Path, height: int = 1000) -> bytes:
+    tab = browser.new_page(viewport={"width": WIDTH_PX, "height": height})
+    tab.goto(page.resolve().as_uri(), wait_until="load")
+    shot = tab.screenshot()
+    tab.close()
+    return shot
+
+
+def save(png: bytes, path: Path) -> None:
+    """Write a picture no wider than a page, as wide and in as many colours as its size allows."""
+    whole = Image.open(io.BytesIO(png)).convert("RGB")
+    for width, colours in ((1100, 256), (1100, 128), (960, 128), (860, 128), (860, 64)):
+        picture = whole.copy()
+        picture.thumbnail((width, 4 * width), Image.Resampling.LANCZOS)
+        data = io.BytesIO()
+        picture.quantize(colours, dither=Image.Dither.NONE).save(data, "png", optimize=True)
+        if data.tell() <= MAX_BYTES:
+            break
+    path.write_bytes(data.getvalue())
+    print(
+        f"{path}: {picture.width} x {picture.height} px, {colours} colours, {data.tell():,} bytes"
+    )
+
+
+if __name__ == "__main__":
+    main()
