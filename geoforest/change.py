@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -185,7 +186,7 @@ def map_change(
         "max_vertices": max_vertices,
     }
     with new_folder(Path(out), mark=SUMMARY_NAME, what="comparison of geoforest change") as folder:
-        summary = _make(maps, folder, settings, units)
+        summary = _make(maps, folder, settings, units, Path(out))
     return ChangeResult(Path(out), summary)
 
 
@@ -227,6 +228,7 @@ def _make(
     folder: Path,
     settings: Mapping[str, Any],
     units: tuple[Path, Units] | None,
+    out: Path,
 ) -> dict[str, Any]:
     earlier, later = maps
     with open_raster(earlier.probability) as source:
@@ -286,7 +288,7 @@ def _make(
         writer.finish()
         write_geopackage(_frames(streams), folder / POLYGONS_NAME, layer=LAYER, style_qml=_style())
         counts = {kind: stream.counts().patches for kind, stream in streams.items()}
-    summary = _summary(maps, settings, pixels, areas, counts)
+    summary = _summary(maps, out, settings, pixels, areas, counts)
     summary["units"] = None
     if units is not None:
         rows, notes = _by_unit(*units, folder / CHANGE_NAME)
@@ -345,6 +347,7 @@ def _style() -> str:
 
 def _summary(
     maps: tuple[FinishedMap, FinishedMap],
+    out: Path,
     settings: Mapping[str, Any],
     pixels: NDArray[np.int64],
     areas: NDArray[np.float64],
@@ -363,8 +366,14 @@ def _summary(
         "geoforest": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "label": "change of forest cover (model)",
-        "earlier": {"scene_id": maps[0].scene_id, "acquired": maps[0].acquired or None},
-        "later": {"scene_id": maps[1].scene_id, "acquired": maps[1].acquired or None},
+        **{
+            date: {
+                "scene_id": one.scene_id,
+                "acquired": one.acquired or None,
+                "folder": Path(os.path.relpath(one.folder.absolute(), out.absolute())).as_posix(),
+            }
+            for date, one in zip(("earlier", "later"), maps, strict=True)
+        },
         "models": sorted({one.model for one in maps}),
         **settings,
         "pixels": {key: int(pixels[code]) for code, key in keys.items()},

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from geoforest.area import PixelTable
 from geoforest.errors import InputError, OutputError
 from geoforest.grid import Window
-from geoforest.io.sample_file import Origin, Stratum, write_sample
+from geoforest.io.sample_file import Origin, Stratum, sample_style, write_sample
+from geoforest.storage import writable, write_durably
 from geoforest.strata import StratifiedMap, read_stratified
 from geoforest.types import NO_OBSERVATION, Array
 
@@ -38,11 +39,14 @@ class DrawnSample:
     ----------
     path
         The GeoPackage.
+    project
+        Of QGIS, beside it, to label in.
     strata
         With the number of points of each.
     """
 
     path: Path
+    project: Path
     strata: tuple[Stratum, ...]
 
 
@@ -68,7 +72,8 @@ def draw_sample(
         Points.
     out
         GeoPackage to make, see :mod:`geoforest.io.sample_file`. Its points are in random order:
-        the first of them are a random sample, too.
+        the first of them are a random sample, too. A QGIS project of the same name, ``.qgz``, shows
+        them over the scenes' pictures, with a page a point to print.
     seed
         0 or more; another one gives another sample.
     min_per_stratum
@@ -96,9 +101,11 @@ def draw_sample(
     source = read_stratified(map_folder)
     if out.suffix.lower() != ".gpkg":
         raise OutputError(f"{out}: a name that ends in .gpkg was wanted")
-    if out.exists():
-        # It may hold the labels of days.
-        raise OutputError(f"{out}: exists, and may hold labels; choose another name")
+    project = out.with_suffix(".qgz")
+    for path, what in ((out, "may hold labels"), (project, "is another project")):
+        if path.exists():
+            # Labels may be the work of days.
+            raise OutputError(f"{path}: exists, and {what}; choose another name")
     pixels, area_m2 = _measure(source)
     codes = [code for code in source.names if pixels[code]]
     _check_size(source, pixels, codes, n)
@@ -110,8 +117,16 @@ def draw_sample(
     totals = {each.code: (each.pixels, each.points) for each in strata}
     rows, cols, drawn = choose(source.strips(), totals, seed)
     points, classes = _frame(source, rows, cols, drawn), list(source.classes.values())
-    write_sample(out, points, strata, _origin(source, seed), classes)
-    return DrawnSample(out, strata)
+    origin = _origin(source, seed)
+    write_sample(out, points, strata, origin, classes)
+    try:
+        with writable(project):
+            write_durably(project, _project(source, out, sample_style(classes, origin)))
+    except BaseException:
+        # Both or none: the command is refused where one of them is there.
+        out.unlink()
+        raise
+    return DrawnSample(out, project, strata)
 
 
 def allocate(pixels: Sequence[int], n: int, min_per_stratum: int = _MIN_PER_STRATUM) -> list[int]:
@@ -262,6 +277,22 @@ def _origin(source: StratifiedMap, seed: int) -> Origin:
         top=t.f,
         pixel_width=t.a,
         pixel_height=-t.e,
+    )
+
+
+def _project(source: StratifiedMap, sample: Path, style: str) -> bytes:
+    from geoforest.report.qgis import sample_project
+
+    t, (rows, cols) = source.transform, source.shape
+    return sample_project(
+        sample.with_suffix(".qgz"),
+        sample,
+        title=source.scene_id,
+        style=style,
+        pictures=source.pictures,
+        bounds=(t.c, t.f + t.e * rows, t.c + t.a * cols, t.f),
+        pixel=t.a,
+        crs=source.crs,
     )
 
 

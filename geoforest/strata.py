@@ -16,6 +16,7 @@ from geoforest.finished import read_finished
 from geoforest.grid import Window
 from geoforest.io.cog import CATEGORIES, read_strips
 from geoforest.io.raster import open_raster
+from geoforest.names import QUICKLOOK_NAME
 from geoforest.stitch import mask_from_probability
 from geoforest.storage import file_sha256, read_json
 from geoforest.types import NO_OBSERVATION, Array, Shape
@@ -48,6 +49,8 @@ class StratifiedMap:
         Those of them that the reference may be.
     shape, transform, crs
         The grid.
+    pictures
+        Of the scenes in true colour, by scene id, where they are there: the latest first.
     """
 
     raster: Path
@@ -59,6 +62,7 @@ class StratifiedMap:
     shape: Shape
     transform: Affine
     crs: Any
+    pictures: Mapping[str, Path]
 
     def strips(self) -> Iterator[tuple[Window, Array]]:
         """Codes from top to bottom, uint8, 255 where nothing was observed.
@@ -117,5 +121,16 @@ def read_stratified(folder: str | Path) -> StratifiedMap:
         threshold=threshold,
         names=names,
         classes=classes,
+        pictures=_pictures(folder, summary),
         **grid,
     )
+
+
+def _pictures(folder: Path, comparison: Mapping[str, Any] | None) -> dict[str, Path]:
+    if comparison is None:
+        found = {folder.resolve().name: folder}
+    else:
+        dates = [comparison[date] for date in ("later", "earlier")]
+        found = {one["scene_id"]: folder / one["folder"] for one in dates if "folder" in one}
+    pictures = {name: place / QUICKLOOK_NAME for name, place in found.items()}
+    return {name: path for name, path in pictures.items() if path.is_file()}

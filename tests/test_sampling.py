@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import shutil
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -192,9 +195,36 @@ class TestFile:
     def test_a_name_that_is_odd(self, folder, tmp_path):
         path = tmp_path / "new" / "wow! [a]%20.gpkg"
         draw_sample(folder, 120, path)
-        assert [each.name for each in path.parent.iterdir()] == [path.name]
+        assert {each.name for each in path.parent.iterdir()} == {path.name, "wow! [a]%20.qgz"}
         assert read_sample(path).strata == draw_sample(folder, 120, tmp_path / "a.gpkg").strata
         assert file_sha256(path) == file_sha256(draw_sample(folder, 120, tmp_path / "b.gpkg").path)
+
+    def test_both_dates_of_a_comparison_are_there_to_look_at(self, folder, change, tmp_path):
+        (late,) = folder.parent.glob("late*")
+        pictures = [folder / "quicklook.tif", late / "quicklook.tif"]
+        for picture in pictures:
+            picture.touch()
+        try:
+            drawn = draw_sample(change, 200, tmp_path / "s.gpkg")
+        finally:
+            for picture in pictures:
+                picture.unlink()
+        with zipfile.ZipFile(drawn.project) as archive:
+            text = archive.read("s.qgs").decode()
+        sources = re.findall("<datasource>(.*)</datasource>", text)
+        assert sources[0] == "./s.gpkg|layername=sample"
+        assert [(tmp_path / source).resolve() for source in sources[1:]] == pictures[::-1]
+        assert str(tmp_path) not in text
+        assert "forest_change" not in text
+
+    def test_without_its_project_there_is_no_sample(self, folder, tmp_path, monkeypatch):
+        def full(path, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("geoforest.sampling.write_durably", full)
+        with pytest.raises(OutputError, match="No space left"):
+            draw_sample(folder, 120, tmp_path / "s.gpkg")
+        assert not list(tmp_path.iterdir())
 
 
 class TestMistakes:
@@ -246,5 +276,9 @@ class TestMistakes:
         with pytest.raises(OutputError, match="exists, and may hold labels"):
             draw_sample(folder, 120, tmp_path / "s.gpkg", seed=1)
         assert file_sha256(tmp_path / "s.gpkg") == before
+        (tmp_path / "other.qgz").touch()
+        with pytest.raises(OutputError, match=r"other.qgz: exists, and is another project"):
+            draw_sample(folder, 120, tmp_path / "other.gpkg")
+        assert not (tmp_path / "other.gpkg").exists()
         with pytest.raises(OutputError, match=r"ends in .gpkg"):
             draw_sample(folder, 120, tmp_path / "s.shp")

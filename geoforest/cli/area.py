@@ -111,10 +111,12 @@ def _draw(
 
     drawn = draw_sample(source, n, out, seed=seed, min_per_stratum=min_per_stratum)
     if as_json:
-        print_json({"out": str(drawn.path), "strata": [asdict(one) for one in drawn.strata]})
+        strata = [asdict(one) for one in drawn.strata]
+        print_json({"out": str(drawn.path), "project": str(drawn.project), "strata": strata})
         return
     points = ", ".join(f"{one.points} {one.name}" for one in drawn.strata)
-    print(f"{points}: {drawn.path}\n  label them in QGIS, then geoforest area {source} --estimate")
+    print(f"{points}: {drawn.path}")
+    print(f"  label them in QGIS ({drawn.project}), then geoforest area {source} --estimate")
 
 
 def _estimate(

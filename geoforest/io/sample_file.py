@@ -159,7 +159,7 @@ def write_sample(
             for name, table in tables.items():
                 pyogrio.write_dataframe(table, made, layer=name, driver="GPKG")
             with closing(sqlite3.connect(made)) as database, database:
-                add_style(database, POINTS, _style(classes, origin), name="sample")
+                add_style(database, POINTS, sample_style(classes, origin), name="sample")
             shutil.copyfile(made, partial)
         flush(partial)
         partial.replace(path)
@@ -296,7 +296,8 @@ def _check_places(path: Path, points: geopandas.GeoDataFrame, origin: Origin) ->
         )
 
 
-def _style(classes: Sequence[str], origin: Origin) -> str:
+def sample_style(classes: Sequence[str], origin: Origin) -> str:
+    """Style of the points, with the form to label them by: a QML document."""
     template = (files("geoforest") / "styles" / "sample.qml").read_text(encoding="utf-8")
     choices = "".join(
         f'<Option type="Map"><Option name={quoteattr(name)} type="QString" '

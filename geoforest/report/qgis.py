@@ -1,14 +1,16 @@
-"""``forest.qgz``: the files of a map as a QGIS project, and the styles beside its rasters."""
+"""Files as QGIS projects: those of a map, and a sample to be labelled; styles beside rasters."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import os
 import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pyproj
@@ -95,46 +97,142 @@ def write_project(path: Path, scene: Scene) -> None:
     scene
         Its id stands in the names of the layers; its CRS and bounds are the project's.
     """
-    # QGIS evaluates what stands between [% and %] in titles of layers.
-    title = scene.scene_id.replace("[%", "[ %")
+    title = _plain(scene.scene_id)
     there = [layer for layer in _LAYERS if (path.parent / layer.source).exists()]
     sources = {layer.source for layer in there}
-    # Two projects can be opened in one: ids must not be those of another scene.
-    key = hashlib.sha256(scene.scene_id.encode()).hexdigest()[:12]
+    key = _key(scene.scene_id)
+    layers = [
+        {
+            "id": f"{Path(layer.source).stem}_{key}",
+            "name": f"{layer.name}, {title}",
+            "source": f"./{layer.source}" + f"|layername={layer.layer}" * layer.is_vector,
+            "is_vector": layer.is_vector,
+            "geometry": "Polygon",
+            "shown": not sources.intersection(layer.below),
+            "has_legend": layer.has_legend,
+            "style": _parts(_style(layer.style)),
+        }
+        for layer in there
+    ]
+    path.write_bytes(_project(path.stem, title, layers, scene.bounds, scene.crs))
+
+
+def sample_project(
+    path: Path,
+    sample: Path,
+    *,
+    title: str,
+    style: str,
+    pictures: Mapping[str, Path],
+    bounds: tuple[float, float, float, float],
+    pixel: float,
+    crs: CRS,
+) -> bytes:
+    """Make the project that a sample is labelled in: points over pictures, and a page a point.
+
+    Nothing of what the map says is in it. Paths in it are relative where they can be.
+
+    Parameters
+    ----------
+    path
+        Where it will lie, ``.qgz``.
+    sample
+        GeoPackage with the layer ``sample``.
+    title
+    style
+        QML of the points.
+    pictures
+        Rasters in true colour by name, the first on top.
+    bounds
+        Of the map, in ``crs``.
+    pixel
+        Its size in units of ``crs``.
+    crs
+        Of points and map.
+    """
+    title, key = _plain(title), _key(title)
+    points = {
+        "id": f"sample_{key}",
+        "name": f"Points to label, {title}",
+        "source": f"{_relative(sample, path)}|layername=sample",
+        "is_vector": True,
+        "geometry": "Point",
+        "shown": True,
+        "has_legend": True,
+        "style": _parts(style),
+    }
+    below = [
+        {
+            "id": f"picture{number}_{key}",
+            "name": f"True colour, {_plain(name)}",
+            "source": _relative(picture, path),
+            "is_vector": False,
+            "shown": number == 0,
+            "has_legend": False,
+            "style": _parts(_style("quicklook.qml")),
+        }
+        for number, (name, picture) in enumerate(pictures.items())
+    ]
+    left, bottom, right, top = bounds
+    labelling = {
+        "layer": points["id"],
+        "name": points["name"],
+        "source": points["source"],
+        "x": (left + right) / 2,
+        "y": (bottom + top) / 2,
+        "pixel": pixel,
+    }
+    layout = Markup(render("labelling.qpt", labelling=labelling))
+    return _project(path.stem, title, [points, *below], bounds, crs, labelling=layout)
+
+
+def _project(
+    stem: str,
+    title: str,
+    layers: Sequence[Mapping[str, Any]],
+    bounds: tuple[float, float, float, float],
+    crs: CRS,
+    labelling: Markup | None = None,
+) -> bytes:
     project = render(
-        "forest.qgs",
+        "project.qgs",
         title=title,
-        layers=[
-            {
-                "id": f"{Path(layer.source).stem}_{key}",
-                "name": f"{layer.name}, {title}",
-                "source": f"./{layer.source}" + f"|layername={layer.layer}" * layer.is_vector,
-                "is_vector": layer.is_vector,
-                "shown": not sources.intersection(layer.below),
-                "has_legend": layer.has_legend,
-                "style": _parts(layer.style),
-            }
-            for layer in there
-        ],
-        bounds=[repr(float(value)) for value in scene.bounds],
-        crs=_crs(scene.crs),
+        layers=layers,
+        bounds=[repr(float(value)) for value in bounds],
+        crs=_crs(crs),
+        labelling=labelling,
     )
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        entry = zipfile.ZipInfo(f"{path.stem}.qgs", _PINNED_TIME)
+        entry = zipfile.ZipInfo(f"{stem}.qgs", _PINNED_TIME)
         entry.compress_type = zipfile.ZIP_DEFLATED
         entry.external_attr = 0o644 << 16
         archive.writestr(entry, project)
-    path.write_bytes(stream.getvalue())
+    return stream.getvalue()
+
+
+def _plain(title: str) -> str:
+    # QGIS evaluates what stands between [% and %] in titles of layers.
+    return title.replace("[%", "[ %")
+
+
+def _key(title: str) -> str:
+    # Two projects can be opened in one: ids must not be those of another scene.
+    return hashlib.sha256(title.encode()).hexdigest()[:12]
+
+
+def _relative(target: Path, project: Path) -> str:
+    relative = os.path.relpath(target.absolute(), project.absolute().parent).replace(os.sep, "/")
+    return relative if relative.startswith("../") else f"./{relative}"
 
 
 def _style(name: str) -> str:
     return (files("geoforest") / "styles" / name).read_text(encoding="utf-8")
 
 
-def _parts(name: str) -> dict[str, str]:
+def _parts(style: str) -> dict[str, str]:
     """Split a style of the package, whose text is trusted, in attributes and elements."""
-    root = ElementTree.fromstring(_style(name))
+    root = ElementTree.fromstring(style)
     attributes = {
         name: value
         for name, value in root.attrib.items()

@@ -30,9 +30,13 @@ from qgis.core import (
     QgsExpressionContextUtils,
     QgsFeature,
     QgsGeometry,
+    QgsLayoutExporter,
+    QgsLayoutItemLabel,
+    QgsLayoutItemMap,
     QgsMapLayer,
     QgsMapRendererParallelJob,
     QgsMapSettings,
+    QgsPrintLayout,
     QgsProject,
     QgsRasterLayer,
     QgsRectangle,
@@ -94,7 +98,33 @@ def _project(path: str, png: str, box: str) -> dict:
         "ellipsoid": project.ellipsoid(),
         "layers": layers,
         "drawing": _draw(shown, _box(box) or view, project.crs(), png),
+        "layouts": [_layout(one, png) for one in project.layoutManager().printLayouts()],
     }
+
+
+def _layout(layout: QgsPrintLayout, png: str) -> dict:
+    """Pages of an atlas; the last of them is drawn beside the picture of the project."""
+    atlas = layout.atlas()
+    pages = []
+    atlas.beginRender()
+    while atlas.next():
+        texts = {
+            item.id(): item.currentText()
+            for item in layout.items()
+            if isinstance(item, QgsLayoutItemLabel)
+        }
+        maps = {
+            item.id(): _bounds(item.extent())
+            for item in layout.items()
+            if isinstance(item, QgsLayoutItemMap)
+        }
+        pages.append({"name": atlas.currentFilename(), "texts": texts, "maps": maps})
+    settings = QgsLayoutExporter.ImageExportSettings()
+    settings.dpi = 60
+    page = f"{png}.page.png"
+    exported = QgsLayoutExporter(layout).exportToImage(page, settings)
+    atlas.endRender()
+    return {"name": layout.name(), "pages": pages, "page": page, "exported": exported == 0}
 
 
 def _layer(layer: QgsMapLayer) -> dict:

@@ -8,6 +8,8 @@ from pathlib import Path
 import geopandas
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from PIL import Image
 
 from geoforest import draw_sample
@@ -92,3 +94,56 @@ def test_a_square_is_the_pixel(look, sample):
     for edge in (rows, cols):
         assert abs(edge.min() / 800 - 0.25) < 0.01
         assert abs(edge.max() / 800 - 0.75) < 0.01
+
+
+@pytest.fixture(scope="module")
+def project(look, tmp_path_factory, tiny_bundle) -> dict:
+    """Of a sample whose map has a picture; map and sample lie beside each other."""
+    home = tmp_path_factory.mktemp("labelling")
+    folder = write_map(home / "maps", "early", tiny_bundle.path, [FOREST], **GROUND)
+    profile = {"driver": "GTiff", "width": 150, "height": 120, "count": 3, "dtype": "uint8"}
+    grid = {"crs": "EPSG:32720", "transform": Affine(10, 0, 500_000, 0, -10, 9_700_000)}
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(folder / "quicklook.tif", "w", **profile, **grid) as target,
+    ):
+        target.write(np.full((3, 120, 150), 80, np.uint8))
+        target.write_mask(True)
+    drawn = draw_sample(folder, 12, home / "labels" / "sample.gpkg", min_per_stratum=4)
+    # What is asked for by relative paths goes along.
+    moved = shutil.move(home, home.with_name("moved"))
+    return {
+        "scene": folder.name,
+        **look("project", Path(moved) / drawn.project.relative_to(home)),
+    }
+
+
+def test_the_project_has_points_over_the_picture_and_nothing_of_the_map(project):
+    assert project["read"]
+    assert not project["error"]
+    assert [layer["valid"] for layer in project["layers"]] == [True, True]
+    assert [layer["shown"] for layer in project["layers"]] == [True, True]
+    titles = [layer["title"] for layer in project["layers"]]
+    assert titles == [f"{what}, {project['scene']}" for what in ("Points to label", "True colour")]
+    assert project["crs"]["code"] == "EPSG:32720"
+
+
+def test_a_page_a_point_shows_its_pixel_and_not_what_the_map_says(project):
+    (layout,) = project["layouts"]
+    assert [page["name"] for page in layout["pages"]] == [f"point_{n}" for n in range(1, 13)]
+    for number, page in enumerate(layout["pages"], start=1):
+        assert page["texts"]["title"] == f"Point {number} of 12"
+        assert "forest" not in str(page["texts"]).lower()
+        left, bottom, right, top = page["maps"]["near"]
+        assert (right - left, top - bottom) == pytest.approx((500, 500))
+        # The centre of a pixel.
+        assert ((left + right) / 2 - 500_005) % 10 == pytest.approx(0, abs=1e-6)
+        lat, lon = map(float, page["texts"]["place"].splitlines()[-1].split(", "))
+        assert -2.8 < lat < -2.7
+        assert -63.1 < lon < -62.9
+    assert layout["exported"]
+    # The picture, and the magenta square of the pixel in the middle.
+    with Image.open(layout["page"]) as image:
+        drawn = np.asarray(image.convert("RGB")).astype(int)
+    assert (np.abs(drawn - 80).max(axis=-1) < 12).mean() > 0.2
+    assert colours(Path(layout["page"]))["open"] > 20
