@@ -49,19 +49,19 @@ def check_map(folder: Path, scene: Scene, summary: Mapping[str, Any]) -> list[dg
     problems = verify(folder)
     verdicts = {one["check"]: one for one in summary["quality"]["verdicts"]}
     return [
-        _result("files_untouched", _of(problems, "files")),
-        _result("grid_equals_scene", [*_of(problems, "grid"), *verify_grid(folder, scene)]),
-        _result("three_states", _of(problems, "files", "codes")),
-        _result("valid_cog", _of(problems, "files", "layout")),
-        *(_told(name, verdicts[check]) for name, (check, _) in _VERDICTS.items()),
+        _result("files_untouched", folder, _of(problems, "files")),
+        _result("grid_equals_scene", folder, [*_of(problems, "grid"), *verify_grid(folder, scene)]),
+        # Of a file that is not the one that was written, verify looks at nothing else.
+        _result("three_states", folder, _of(problems, "files", "codes")),
+        _result("valid_cog", folder, _of(problems, "files", "layout")),
+        *(_told(name, folder, verdicts[check]) for name, (check, _) in _VERDICTS.items()),
     ]
 
 
 def check_polygons(folder: Path, summary: Mapping[str, Any]) -> list[dg.AssetCheckResult]:
     """Check the polygons of a finished map on disk."""
-    # Of a file that is not the one that was written, the rest is not looked at.
     problems = _of(verify(folder), "files", "polygons")
-    return [_result("pixels_add_up", problems, summary["polygons"])]
+    return [_result("pixels_add_up", folder, problems, summary["polygons"])]
 
 
 def _of(problems: Iterable[Problem], *checks: str) -> list[Problem]:
@@ -69,22 +69,23 @@ def _of(problems: Iterable[Problem], *checks: str) -> list[Problem]:
 
 
 def _result(
-    name: str, problems: list[Problem], numbers: Mapping[str, Any] | None = None
+    name: str, folder: Path, problems: list[Problem], numbers: Mapping[str, Any] | None = None
 ) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=name,
         passed=not problems,
         severity=_ERROR,
         description="; ".join(map(str, problems)) or None,
-        metadata=dict(numbers or {}),
+        metadata={"scene": folder.name, **(numbers or {})},
     )
 
 
-def _told(name: str, verdict: Mapping[str, Any]) -> dg.AssetCheckResult:
+def _told(name: str, folder: Path, verdict: Mapping[str, Any]) -> dg.AssetCheckResult:
     """Give a verdict of the map's own; where it judges nothing there is nothing to fail."""
     return dg.AssetCheckResult(
         check_name=name,
         passed=verdict["passed"] is not False,
         severity=_WARN,
         description=verdict["sentence"],
+        metadata={"scene": folder.name},
     )

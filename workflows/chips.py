@@ -71,7 +71,7 @@ def channel_statistics(settings: Settings) -> dg.MaterializeResult:
     )
 
 
-@step(group_name=GROUP, deps=[train_chips, validation_chips, test_chips])
+@step(group_name="figures", deps=[train_chips, validation_chips, test_chips])
 def ndvi_figures(settings: Settings) -> dg.MaterializeResult:
     """Each labelled chip in true colour, as NDVI, and with its labels."""
     folder = settings.folder / "figures" / "ndvi"

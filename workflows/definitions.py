@@ -6,7 +6,6 @@ import dagster as dg
 
 from workflows import chips, jobs, scenes, training
 from workflows.settings import Settings
-from workflows.steps import EXECUTOR
 
 
 def code_location(settings: Settings) -> dg.Definitions:
@@ -17,7 +16,8 @@ def code_location(settings: Settings) -> dg.Definitions:
         sensors=[jobs.new_scenes],
         schedules=[jobs.nightly_mosaic],
         resources={"settings": settings},
-        executor=EXECUTOR,
+        # A process for each step would load torch anew each time.
+        executor=dg.in_process_executor,
     )
 
 

@@ -151,8 +151,10 @@ def _mapped(
         scheduler=settings.scheduler or None,
         products=products,
     )
-    for sentence in (*result.summary["warnings"], *result.summary["notes"]):
-        context.log.warning(sentence)
+    for warning in result.summary["warnings"]:
+        context.log.warning(warning)
+    for note in result.summary["notes"]:
+        context.log.info(note)
     return opened, result
 
 

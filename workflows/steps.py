@@ -15,15 +15,8 @@ from geoforest.errors import InputError
 RETRIES: Final = dg.RetryPolicy(
     max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
 )
-GPU_TAG: Final = "geoforest/gpu"
-# Of the pool there is one between all runs, see dagster.yaml; of the tag one inside a run.
-GPU: Final[dict[str, Any]] = {"pool": "gpu", "op_tags": {GPU_TAG: "true"}}
-EXECUTOR: Final = dg.multiprocess_executor.configured(
-    {
-        "max_concurrent": 2,
-        "tag_concurrency_limits": [{"key": GPU_TAG, "value": "true", "limit": 1}],
-    }
-)
+# One at a time: in a run the steps follow each other, between runs dagster.yaml limits the pool.
+GPU: Final = {"pool": "gpu"}
 
 
 @contextmanager

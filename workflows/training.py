@@ -133,7 +133,7 @@ def _metrics(split: str, chips: dg.AssetsDefinition) -> dg.AssetsDefinition:
     @step(
         name=f"{split}_metrics",
         group_name=GROUP,
-        deps=[threshold, best_model, chips],
+        deps=[threshold, chips],
         description=f"Scores of the best model on {split}, at the threshold; page and figures.",
         **GPU,
     )
@@ -158,7 +158,7 @@ validation_metrics = _metrics("validation", validation_chips)
 test_metrics = _metrics("test", test_chips)
 
 
-@step(group_name=GROUP, deps=[threshold, best_model, validation_chips, test_chips], **GPU)
+@step(group_name="figures", deps=[threshold, validation_chips, test_chips], **GPU)
 def chip_figures(settings: Settings) -> dg.MaterializeResult:
     """Each chip of validation and test in six panels, with truth and prediction."""
     out = settings.folder / "figures" / "chips"
