@@ -11,7 +11,7 @@ import dagster as dg
 from geoforest.picture import shrunk
 
 # They are kept in Dagster's database, one for each materialisation.
-_SIDE_PX = 900
+_SIDE_PX = 720
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:

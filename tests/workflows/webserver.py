@@ -95,10 +95,15 @@ def ask(address: str, query: str) -> dict[str, Any]:
 
 
 def show_lineage(page: Page, address: str) -> None:
-    """Show the lineage of all assets, with its groups opened."""
+    """Show the lineage of all assets, its groups opened, as wide as the window is."""
     page.goto(f"{address}/asset-groups")
-    group = page.get_by_role("img", name="unfold_more")
-    expect(group.first).to_be_visible(timeout=30_000)
+    page.get_by_role("button", name="Hide navigation").click()
+    # The graph is there, and its groups are closed.
+    expect(page.get_by_role("img", name="unfold_more").first).to_be_visible(timeout=60_000)
     page.keyboard.press("Alt+e")
-    # All groups are boxes now, and each is named above its assets.
-    expect(page.get_by_text("forest_map", exact=True).first).to_be_visible(timeout=30_000)
+    page.wait_for_url("**expanded=*")
+    # Which groups are open is in the URL now; a page that opens fits the graph to its width.
+    page.reload()
+    expect(page.get_by_role("img", name="unfold_less").first).to_be_attached(timeout=60_000)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(2_000)
