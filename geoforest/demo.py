@@ -6,14 +6,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import geopandas
 import rasterio
 
-from geoforest.io.geopackage import LAYER
 from geoforest.io.open import open_scene
 from geoforest.pipeline import MapResult, map_scene
-from geoforest.report.html import scene_quicklook
-from geoforest.report.sketch import Sketch
+from geoforest.report.look import map_picture
 from geoforest.storage import write_durably
 from geoforest.synthetic import BANDS, make_scene, write_scene
 from geoforest.train.metrics import Counts
@@ -68,11 +65,7 @@ def run_demo(
     with rasterio.open(result.mask) as source:
         agreement = Counts.of(scene.truth, source.read(1)).scores()
     quicklook = out / "quicklook.png"
-    seen = open_scene(path, wanted=BANDS)
-    sketch = Sketch(seen)
-    sketch.seen(geopandas.read_file(result.polygons, layer=LAYER))
-    assert isinstance(result.probability, Path)
-    assert isinstance(result.mask, Path)
-    picture = scene_quicklook(seen, result.probability, result.mask, sketch)
+    assert isinstance(result.folder, Path)
+    picture = map_picture(open_scene(path, wanted=BANDS), result.folder)
     write_durably(quicklook, picture)
     return Demo(result, agreement, quicklook, seconds)

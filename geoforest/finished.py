@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from geoforest.errors import InputError
+from geoforest.io.files import Place
+from geoforest.io.space import require_space
 from geoforest.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME, SUMMARY_NAME
-from geoforest.storage import read_json
+from geoforest.storage import file_sha256, read_json
 
 
 @dataclass(frozen=True)
@@ -80,3 +83,43 @@ def read_finished(folder: str | Path, product: str = PROBABILITY_NAME) -> Finish
         model=job["model"],
         threshold=job["threshold"],
     )
+
+
+def fetch_map(place: Place, folder: Path) -> None:
+    """Fetch a finished map from a bucket: ``job.json``, and what it lists where that is there.
+
+    Files that are in the folder already, the very ones that were recorded, are not fetched again.
+
+    Parameters
+    ----------
+    place
+        Output folder of ``geoforest map`` in a bucket.
+    folder
+        On disk; may be new.
+
+    Raises
+    ------
+    DataError
+        When something cannot be read.
+    WriteError
+        When the disk has no room for it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = place.files()
+    if JOB_NAME in found:
+        (place / JOB_NAME).get(folder / JOB_NAME)
+    outputs = (read_json(folder / JOB_NAME) or {}).get("outputs")
+    if not isinstance(outputs, dict):
+        return
+    names = [
+        name
+        for name, recorded in outputs.items()
+        if name in found and not _is_here(folder / name, recorded)
+    ]
+    require_space(folder, sum(int(found[name]["size"]) for name in names))
+    for name in names:
+        (place / name).get(folder / name)
+
+
+def _is_here(path: Path, recorded: dict[str, Any]) -> bool:
+    return path.is_file() and file_sha256(path) == recorded.get("sha256")

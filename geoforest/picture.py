@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.colors import ListedColormap
 from numpy.typing import NDArray
+from PIL import Image
 
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
@@ -74,4 +75,17 @@ def png(figure: Figure) -> bytes:
         # A name in a script that the font lacks is shown as boxes.
         warnings.filterwarnings("ignore", ".*[Gg]lyph.*missing")
         figure.savefig(stream, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def shrunk(data: bytes, side_px: int) -> bytes:
+    """Make a PNG smaller, until no side is longer than ``side_px``; a small one stays as it is."""
+    with Image.open(io.BytesIO(data)) as image:
+        if max(image.size) <= side_px:
+            return data
+        # A palette is a third of the bytes; this kind keeps colours that few pixels have.
+        smaller = image.convert("RGB")
+        smaller.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        smaller.quantize(256, Image.Quantize.FASTOCTREE).save(stream, format="png", optimize=True)
     return stream.getvalue()

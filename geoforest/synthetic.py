@@ -8,6 +8,7 @@ left out: a pixel is closed forest or it is not.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -18,6 +19,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.errors import NotGeoreferencedWarning
 from scipy.ndimage import binary_dilation, gaussian_filter, zoom
 
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Shape
@@ -136,6 +138,48 @@ def make_chips(
     ]
     images = np.stack([scene.dn[:, rows, cols] for rows, cols in cuts])
     return images, np.stack([scene.truth[cut] for cut in cuts])
+
+
+def write_chips(folder: str | Path, *, seed: int = 0, n_chips: int = 8, side: int = 256) -> None:
+    """Write labelled chips of :func:`make_chips` as one split of a set that can be trained on.
+
+    Parameters
+    ----------
+    folder
+        Of the split, such as ``chips/train``; gets ``images`` and ``masks``.
+    seed
+        Another one, another landscape: chips of different seeds share no ground.
+    n_chips
+        Files named ``synthetic-<seed>-000.tif`` and so on in both; earlier ones are replaced.
+    side
+        Pixels, a multiple of 32.
+    """
+    for name in ("images", "masks"):
+        (Path(folder) / name).mkdir(parents=True, exist_ok=True)
+    images, masks = make_chips(seed, n_chips, side)
+    for index, (dn, mask) in enumerate(zip(images, masks, strict=True)):
+        name = f"synthetic-{seed}-{index:03d}.tif"
+        _write_chip(Path(folder) / "images" / name, dn, BANDS)
+        _write_chip(Path(folder) / "masks" / name, mask[None], ("forest",))
+
+
+def _write_chip(path: Path, values: Array, names: tuple[str, ...]) -> None:
+    with warnings.catch_warnings():
+        # They lie nowhere.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(
+            path,
+            "w",
+            driver="GTiff",
+            height=values.shape[1],
+            width=values.shape[2],
+            count=values.shape[0],
+            dtype=values.dtype,
+            compress="deflate",
+        ) as target:
+            target.write(values)
+            target.descriptions = names
+            target.update_tags(SYNTHETIC="YES")
 
 
 def write_scene(scene: SyntheticScene, path: str | Path) -> None:

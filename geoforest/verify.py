@@ -9,18 +9,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
 
 from geoforest.errors import InputError
+from geoforest.finished import fetch_map
 from geoforest.io.cog import read_strips
-from geoforest.io.files import Place
 from geoforest.io.geopackage import LAYER
 from geoforest.io.remote import shown
-from geoforest.io.space import require_space
 from geoforest.names import (
     JOB_NAME,
     MASK_NAME,
@@ -33,16 +32,30 @@ from geoforest.storage import file_sha256, read_json
 from geoforest.target import Location, Target, jobs_in
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
 
+if TYPE_CHECKING:
+    from geoforest.scene import Scene
+
 _COUNTS: Final = {FOREST: "forest", OTHER: "other", NO_OBSERVATION: "no_observation"}
 _Problems = Iterator["Problem"]
+Check = Literal["files", "layout", "grid", "codes", "polygons"]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as it should be: which file, and what was found and wanted."""
+    """One thing that is not as it should be: which file, and what was found and wanted.
+
+    Attributes
+    ----------
+    path
+    what
+    check
+        What was looked at: ``files`` (there and untouched), ``layout`` (cloud-optimised), ``grid``,
+        ``codes`` (the three states, and mask against probability), ``polygons``.
+    """
 
     path: Location
     what: str
+    check: Check
 
     def __str__(self) -> str:
         return f"{self.path}: {self.what}"
@@ -82,31 +95,53 @@ def verify(folder: str | os.PathLike[str]) -> list[Problem]:
     return [problem for job in jobs for problem in _verify_target(job)]
 
 
+def verify_grid(folder: str | os.PathLike[str], scene: Scene) -> list[Problem]:
+    """Check that the rasters of a map lie on exactly the grid of its scene.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/<scene id>``, on disk.
+    scene
+        See :func:`geoforest.io.open.open_scene`.
+
+    Returns
+    -------
+    list of Problem
+        Empty when all is well; of ``grid`` all.
+    """
+    problems = []
+    for name in (MASK_NAME, PROBABILITY_NAME):
+        path = Path(folder) / name
+        try:
+            with rasterio.open(path) as source:
+                found = source.shape, source.crs, source.transform
+        except RasterioError as error:
+            problems.append(Problem(path, f"cannot be read ({error})", "grid"))
+            continue
+        wanted = scene.shape, scene.crs, scene.transform
+        for what, one, other in zip(("shape", "CRS", "transform"), found, wanted, strict=True):
+            if one != other:
+                what = f"{what} {one!r}, {other!r} of the scene was wanted"
+                problems.append(Problem(path, what, "grid"))
+    return problems
+
+
 def _verify_target(target: Target) -> _Problems:
     if isinstance(target.location, Path):
         yield from _verify_job(target.location)
         return
     with TemporaryDirectory(prefix="geoforest-verify-") as name:
         folder = Path(name)
-        _fetch(target.location, folder)
+        fetch_map(target.location, folder)
         for problem in _verify_job(folder):
             assert isinstance(problem.path, Path)
             inside = problem.path.relative_to(folder)
             yield Problem(
-                target.location / inside.name if inside.name else target.location, problem.what
+                target.location / inside.name if inside.name else target.location,
+                problem.what,
+                problem.check,
             )
-
-
-def _fetch(place: Place, folder: Path) -> None:
-    """Fetch ``job.json`` and what it lists, where it is there."""
-    found = place.files()
-    if JOB_NAME in found:
-        (place / JOB_NAME).get(folder / JOB_NAME)
-    outputs = (read_json(folder / JOB_NAME) or {}).get("outputs")
-    names = [name for name in outputs if name in found] if isinstance(outputs, dict) else []
-    require_space(folder, sum(int(found[name]["size"]) for name in names))
-    for name in names:
-        (place / name).get(folder / name)
 
 
 def _verify_job(folder: Path) -> _Problems:
@@ -116,7 +151,7 @@ def _verify_job(folder: Path) -> _Problems:
         what = "unfinished: the same command of geoforest map goes on from what is done"
         if (folder / JOB_NAME).exists():
             what = f"{JOB_NAME} is damaged: nothing says what belongs here"
-        yield Problem(folder, what)
+        yield Problem(folder, what, "files")
         return
     broken = dict(_files(folder, outputs))
     yield from broken.values()
@@ -128,16 +163,18 @@ def _verify_job(folder: Path) -> _Problems:
         if POLYGONS_NAME in whole:
             yield from _polygons(folder / POLYGONS_NAME, summary)
     except (KeyError, TypeError, ValueError) as error:
-        yield Problem(folder, f"{JOB_NAME} or {SUMMARY_NAME} lacks something ({error!r})")
+        what = f"{JOB_NAME} or {SUMMARY_NAME} lacks something ({error!r})"
+        yield Problem(folder, what, "files")
 
 
 def _files(folder: Path, outputs: dict[str, Any]) -> Iterator[tuple[str, Problem]]:
     for name, recorded in outputs.items():
         path = folder / name
         if name != Path(name).name or not path.is_file():
-            yield name, Problem(path, f"missing, and {JOB_NAME} lists it")
+            yield name, Problem(path, f"missing, and {JOB_NAME} lists it", "files")
         elif file_sha256(path) != recorded.get("sha256"):
-            yield name, Problem(path, f"changed: its checksum is not the one in {JOB_NAME}")
+            what = f"changed: its checksum is not the one in {JOB_NAME}"
+            yield name, Problem(path, what, "files")
 
 
 def _rasters(folder: Path, names: set[str], summary: dict[str, Any], threshold: float) -> _Problems:
@@ -158,18 +195,19 @@ def _rasters(folder: Path, names: set[str], summary: dict[str, Any], threshold: 
         found = np.bincount(mask.ravel(), minlength=256)
         counts = {code: counts[code] + int(found[code]) for code in counts}
         if strange := int(found.sum()) - sum(int(found[code]) for code in counts):
-            yield Problem(paths[0], f"{strange} pixels of codes other than 0, 1 and 255")
+            yield Problem(paths[0], f"{strange} pixels of codes other than 0, 1 and 255", "codes")
         if stored is not None and (strange := int(_strange(stored).sum())):
-            yield Problem(paths[-1], f"{strange} pixels of values other than 0 to 250 and 255")
+            what = f"{strange} pixels of values other than 0 to 250 and 255"
+            yield Problem(paths[-1], what, "codes")
     if disagreeing:
-        yield Problem(
-            folder, f"mask and probability disagree in {disagreeing} pixels at {threshold:g}"
-        )
+        what = f"mask and probability disagree in {disagreeing} pixels at {threshold:g}"
+        yield Problem(folder, what, "codes")
     for code, name in _COUNTS.items():
         if counts[code] != summary["pixels"][name]:
             yield Problem(
                 folder / SUMMARY_NAME,
                 f"says {summary['pixels'][name]} pixels {name}, the mask has {counts[code]}",
+                "codes",
             )
 
 
@@ -181,31 +219,35 @@ def _layout(path: Path, summary: dict[str, Any]) -> _Problems:
     try:
         with rasterio.open(path) as source:
             if source.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG":
-                yield Problem(path, "is no cloud-optimised GeoTIFF any more")
+                yield Problem(path, "is no cloud-optimised GeoTIFF any more", "layout")
             if list(source.shape) != list(summary["shape"]):
-                yield Problem(path, f"shape {source.shape}, {summary['shape']} was wanted")
+                what = f"shape {source.shape}, {summary['shape']} was wanted"
+                yield Problem(path, what, "grid")
             if source.crs is None or source.crs.to_string() != summary["crs"]:
-                yield Problem(path, f"CRS {source.crs}, {summary['crs']} was wanted")
+                what = f"CRS {source.crs}, {summary['crs']} was wanted"
+                yield Problem(path, what, "grid")
     except RasterioError as error:
-        yield Problem(path, f"cannot be read ({error})")
+        yield Problem(path, f"cannot be read ({error})", "layout")
 
 
 def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
     told = summary["polygons"]
     if told["polygon_px"] != told["mask_px"] - told["dropped_px"] + told["filled_px"]:
-        yield Problem(path.with_name(SUMMARY_NAME), f"polygon pixels do not add up: {told}")
+        what = f"polygon pixels do not add up: {told}"
+        yield Problem(path.with_name(SUMMARY_NAME), what, "polygons")
     if told["mask_px"] != summary["pixels"]["forest"]:
         yield Problem(
             path.with_name(SUMMARY_NAME),
             f"polygons are of {told['mask_px']} forest pixels, {summary['pixels']['forest']} were "
             "wanted",
+            "polygons",
         )
     try:
         read_only = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(read_only, uri=True)) as database:
             found = [row[0] for row in database.execute("PRAGMA integrity_check")]
             if found != ["ok"]:
-                yield Problem(path, f"is damaged as a database ({found[0]})")
+                yield Problem(path, f"is damaged as a database ({found[0]})", "polygons")
             parts, pixels, patches = database.execute(
                 "SELECT count(*), coalesce(sum(n_pixels), 0), count(DISTINCT patch_id) "
                 f'FROM "{LAYER}"'
@@ -213,13 +255,15 @@ def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
             indexed = database.execute(f'SELECT count(*) FROM "rtree_{LAYER}_geom"').fetchone()[0]
             styled = database.execute("SELECT count(*) FROM layer_styles").fetchone()[0]
     except sqlite3.Error as error:
-        yield Problem(path, f"is no GeoPackage of ours ({error})")
+        yield Problem(path, f"is no GeoPackage of ours ({error})", "polygons")
         return
     wanted = {"parts": parts, "polygon_px": pixels, "patches": patches}
     for name, value in wanted.items():
         if told[name] != value:
-            yield Problem(path, f"{name} is {value}, {told[name]} was wanted by {SUMMARY_NAME}")
+            what = f"{name} is {value}, {told[name]} was wanted by {SUMMARY_NAME}"
+            yield Problem(path, what, "polygons")
     if indexed != parts:
-        yield Problem(path, f"its spatial index has {indexed} of {parts} polygons")
+        what = f"its spatial index has {indexed} of {parts} polygons"
+        yield Problem(path, what, "polygons")
     if styled != 1:
-        yield Problem(path, "its default style is missing")
+        yield Problem(path, "its default style is missing", "polygons")

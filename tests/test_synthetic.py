@@ -7,7 +7,15 @@ import pytest
 import rasterio
 
 from geoforest.io.open import open_scene
-from geoforest.synthetic import ACQUIRED, BANDS, make_chips, make_scene, write_scene
+from geoforest.synthetic import (
+    ACQUIRED,
+    BANDS,
+    make_chips,
+    make_scene,
+    write_chips,
+    write_scene,
+)
+from geoforest.train.check import SPLITS, check_data
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +79,11 @@ def test_chips_are_clear():
     assert images.shape == (5, 4, 128, 128)
     assert (images > 0).all()
     assert set(np.unique(masks)) == {0, 1}
+
+
+def test_written_chips_can_be_trained_on(tmp_path):
+    for seed, split in enumerate(("train", "validation", "test")):
+        write_chips(tmp_path / split, seed=seed, n_chips=3, side=64)
+    check = check_data(tmp_path)
+    assert not check.findings
+    assert {name: count.chips for name, count in check.splits.items()} == dict.fromkeys(SPLITS, 3)

@@ -31,7 +31,9 @@ def verify_command(
 
     problems = verify(folder)
     if as_json:
-        print_json([{"path": str(one.path), "what": one.what} for one in problems])
+        print_json(
+            [{"path": str(one.path), "what": one.what, "check": one.check} for one in problems]
+        )
     else:
         lines = [str(one) for one in problems] or [f"{folder}: complete and untouched"]
         print(*lines, sep="\n")

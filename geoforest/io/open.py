@@ -39,7 +39,7 @@ _DTYPES = ("uint8", "uint16", "int16", "float32")
 _RESERVED = {"job", "summary"}
 # With a suffix and a prefix it must stay a file name.
 _MAX_SCENE_ID_BYTES = 200
-_BAND_FILES = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
+BAND_FILES = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
 
 
 def open_scene(
@@ -160,7 +160,7 @@ def scene_name(path: str | Path) -> str:
     """Id of a scene given no other: the product's, the file's stem, or the folder's name."""
     if is_remote(str(path)):
         pure = pure_path(path)
-        return pure.stem if pure.suffix.lower() in _BAND_FILES else pure.name
+        return pure.stem if pure.suffix.lower() in BAND_FILES else pure.name
     if (product := safe_name(os.fspath(path))) is not None:
         return product
     path = Path(path)
@@ -248,7 +248,7 @@ def _folder(location: str) -> Place | None:
         # Not through a parser of URLs: any name will do for a folder on disk.
         local = Place(location, str(Path(location).absolute()), LocalFileSystem())
         return local if Path(location).is_dir() else None
-    if not is_url(location) or pure_path(location).suffix.lower() in _BAND_FILES:
+    if not is_url(location) or pure_path(location).suffix.lower() in BAND_FILES:
         return None
     if location.lower().startswith(("http://", "https://")):
         # Servers of files have no listings that a program could rely on.
@@ -266,7 +266,7 @@ def _band_files(folder: Place, wanted: Sequence[str]) -> list[str]:
     for item in folder.children() or ():
         name = band_name(item.stem)
         # Hidden files, such as macOS leaves beside those it copies, are no bands.
-        if not item.name.startswith(".") and item.suffix in _BAND_FILES and name in candidates:
+        if not item.name.startswith(".") and item.suffix in BAND_FILES and name in candidates:
             candidates[name].append(item)
     for name, files in candidates.items():
         if not files:
@@ -288,7 +288,7 @@ def _classification_file(folder: Place) -> str | None:
         item
         for item in folder.children() or ()
         if not item.name.startswith(".")
-        and item.suffix in _BAND_FILES
+        and item.suffix in BAND_FILES
         and is_scene_classification(item.stem)
     ]
     if len(found) > 1:

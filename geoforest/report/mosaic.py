@@ -37,12 +37,17 @@ def write_report(
         Hectares of ``forest`` and ``other`` by name of the zone.
     """
     page = render(
-        "mosaic.html", summary=summary, zones=zones, picture=_picture(fraction), file=fraction.name
+        "mosaic.html",
+        summary=summary,
+        zones=zones,
+        picture=fraction_picture(fraction),
+        file=fraction.name,
     )
     path.write_text(page, encoding="utf-8")
 
 
-def _picture(fraction: Path) -> bytes:
+def fraction_picture(fraction: Path) -> bytes:
+    """PNG of a forest fraction, cut to what was observed and decimated to a page's size."""
     with rasterio.open(fraction) as source:
         factor = max(1.0, max(source.shape) / PREVIEW_PX)
         shape = tuple(max(1, round(side / factor)) for side in source.shape)

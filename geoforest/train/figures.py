@@ -44,25 +44,15 @@ def chip_figure(name: str, dn: Array, truth: Mask, predicted: Mask, bands: Seque
         Names of ``dn``. Without near infrared the true-colour picture stands for NDVI.
     """
     rgb = true_colour(dn[_true_colour_bands(bands)], predicted != NO_OBSERVATION)
-    has_nir = "B08" in bands and "B04" in bands
-    if has_nir:
-        index = ndvi(dn[bands.index("B04")], dn[bands.index("B08")])
-        base = _grey(np.nan_to_num(index))
-    else:
-        base = rgb
+    index = _ndvi(dn, bands)
+    base = rgb if index is None else _grey(np.nan_to_num(index))
     scores = Counts.of(truth, predicted).scores()
     figure = Figure(figsize=(10.5, 7.4), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3).flat
-    below = "NDVI" if has_nir else "true colour"
+    below = "true colour" if index is None else "NDVI"
     _picture(axes[0], rgb, "true colour")
-    if has_nir:
-        shown = axes[1].imshow(index, vmin=-0.2, vmax=1, cmap="RdYlGn", interpolation="nearest")
-        # Inside its panel, so that all panels have one size.
-        figure.colorbar(shown, cax=axes[1].inset_axes((0.92, 0.04, 0.05, 0.5)), ticks=[0, 0.5, 1])
-        axes[1].set(title="NDVI", xticks=[], yticks=[])
-    else:
-        _picture(axes[1], rgb, "no near infrared")
+    _index(axes[1], index, rgb)
     _codes(axes[2], truth, "truth")
     _picture(axes[3], _overlaid(base, truth), f"truth over {below}")
     _codes(axes[4], predicted, "prediction")
@@ -71,6 +61,33 @@ def chip_figure(name: str, dn: Array, truth: Mask, predicted: Mask, bands: Seque
         f"{name}: " + ", ".join(f"{score} {value:.3f}" for score, value in scores.items()),
         parse_math=False,
     )
+    return png(figure)
+
+
+def label_figure(name: str, dn: Array, truth: Mask, bands: Sequence[str]) -> bytes:
+    """Draw a chip before any model: true colour, NDVI, and the labels over NDVI.
+
+    Parameters
+    ----------
+    name
+        Of the chip.
+    dn
+        ``(band, row, col)``, as stored.
+    truth
+        Mask codes ``(row, col)``.
+    bands
+        Names of ``dn``. Without near infrared the true-colour picture stands for NDVI.
+    """
+    rgb = true_colour(dn[_true_colour_bands(bands)], truth != NO_OBSERVATION)
+    index = _ndvi(dn, bands)
+    base = rgb if index is None else _grey(np.nan_to_num(index))
+    figure = Figure(figsize=(10.5, 4.0), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3)
+    _picture(axes[0], rgb, "true colour")
+    _index(axes[1], index, rgb)
+    _picture(axes[2], _overlaid(base, truth), "labelled forest")
+    figure.suptitle(name, parse_math=False)
     return png(figure)
 
 
@@ -206,6 +223,23 @@ def _end(text: str) -> str:
 def _true_colour_bands(bands: Sequence[str]) -> list[int]:
     wanted = ("B04", "B03", "B02")
     return [bands.index(band) if band in bands else 0 for band in wanted]
+
+
+def _ndvi(dn: Array, bands: Sequence[str]) -> NDArray[np.float64] | None:
+    if "B08" not in bands or "B04" not in bands:
+        return None
+    return np.asarray(ndvi(dn[bands.index("B04")], dn[bands.index("B08")]), np.float64)
+
+
+def _index(axes: Axes, index: NDArray[np.float64] | None, rgb: NDArray[np.float64]) -> None:
+    if index is None:
+        _picture(axes, rgb, "no near infrared")
+        return
+    shown = axes.imshow(index, vmin=-0.2, vmax=1, cmap="RdYlGn", interpolation="nearest")
+    # Inside its panel, so that all panels have one size.
+    bar = axes.inset_axes((0.92, 0.04, 0.05, 0.5))
+    axes.figure.colorbar(shown, cax=bar, ticks=[0, 0.5, 1])
+    axes.set(title="NDVI", xticks=[], yticks=[])
 
 
 def _grey(index: NDArray[np.float64]) -> NDArray[np.float64]:

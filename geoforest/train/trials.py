@@ -130,6 +130,34 @@ def trial_folder(out: Path, parameters: Mapping[str, Any]) -> Path:
     return out / "trials" / f"{safe}-{digest[:8]}"
 
 
+def rank_bundles(bundles: Sequence[Path], out: Path, varied: Sequence[str]) -> SweepResult:
+    """Rank bundles that were trained one by one, as a sweep ranks its trials.
+
+    Parameters
+    ----------
+    bundles
+        Folders below ``out``, trained here on the same chips.
+    out
+        Folder for ``trials.csv`` and ``trials.png``.
+    varied
+        Settings that tell them apart, such as ``encoder`` and ``batch_size``.
+
+    Raises
+    ------
+    BundleError
+        When one cannot be opened.
+    GeoforestError
+        When there is none.
+    """
+    trials = []
+    for folder in bundles:
+        card = load_bundle(folder).card
+        known = {**card.training, "encoder": card.encoder, "architecture": card.architecture}
+        parameters = {name: known[name] for name in varied}
+        trials.append(Trial(parameters, lowest_loss(card), folder))
+    return finished(out, trials)
+
+
 def best_bundle(result: SweepResult) -> Bundle:
     """Open the bundle of the best trial."""
     return load_bundle(result.best.bundle)

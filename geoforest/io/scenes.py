@@ -1,0 +1,59 @@
+"""Which scenes lie in a folder or a bucket."""
+
+from __future__ import annotations
+
+from geoforest.errors import InputError
+from geoforest.io.files import Place, open_place
+from geoforest.io.open import BAND_FILES, scene_name
+from geoforest.io.remote import is_url
+from geoforest.io.safe import is_safe
+from geoforest.io.stac_source import is_item
+from geoforest.scene import band_name
+
+
+def find_scenes(folder: str) -> dict[str, str]:
+    """List the scenes that lie side by side in a folder; none of them is opened.
+
+    Parameters
+    ----------
+    folder
+        A path, or a URL such as ``s3://bucket/prefix``. In it, rasters, folders with one file a
+        band; on disk also SAFE products and STAC items. Names that begin with a dot are left out,
+        and so is what is no scene by its name.
+
+    Returns
+    -------
+    dict
+        Location of each scene by its id, in the order of ids.
+
+    Raises
+    ------
+    InputError
+        When there is no such folder, or two scenes in it have one id.
+    DataError
+        When it cannot be listed: no permission, no credentials, no network.
+    """
+    place = open_place(folder)
+    children = place.children()
+    if children is None:
+        raise InputError(f"{place}: no such folder; one with scenes was wanted")
+    found: dict[str, str] = {}
+    for child in children:
+        if child.name.startswith(".") or not _is_scene(child):
+            continue
+        scene_id = scene_name(str(child))
+        if scene_id in found:
+            raise InputError(f"{child}: has the scene id of {found[scene_id]}; rename one of them")
+        found[scene_id] = str(child)
+    return dict(sorted(found.items()))
+
+
+def _is_scene(child: Place) -> bool:
+    location = str(child)
+    if child.suffix in BAND_FILES:
+        return True
+    if not is_url(location) and (is_safe(location) or is_item(location)):
+        return True
+    return child.is_folder() and any(
+        item.suffix in BAND_FILES and band_name(item.stem) for item in child.children() or ()
+    )

@@ -1,0 +1,24 @@
+"""The code location that ``dagster dev`` opens."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from workflows import chips, jobs, scenes, training
+from workflows.settings import Settings
+
+
+def code_location(settings: Settings) -> dg.Definitions:
+    """Put assets, jobs, sensor and schedule together, to work on what the settings say."""
+    return dg.Definitions(
+        assets=dg.load_assets_from_modules([chips, training, scenes]),
+        jobs=jobs.JOBS,
+        sensors=[jobs.new_scenes],
+        schedules=[jobs.nightly_mosaic],
+        resources={"settings": settings},
+        # A process for each step would load torch anew each time.
+        executor=dg.in_process_executor,
+    )
+
+
+defs = code_location(Settings.from_environment())

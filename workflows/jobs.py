@@ -1,0 +1,65 @@
+"""When assets are made: jobs, the sensor of new scenes, the nightly mosaic."""
+
+import dagster as dg
+
+from workflows import chips, scenes, training
+from workflows.settings import Settings
+
+channel_statistics_job = dg.define_asset_job(
+    "channel_statistics_job",
+    [chips.train_chips, chips.channel_statistics],
+    description="Statistics of the bands, which a model is normalised by.",
+)
+sweep_job = dg.define_asset_job(
+    "sweep_job",
+    [training.trained_model, training.best_model],
+    description="A model for each encoder and batch size, and the best of them promoted: "
+    "materialise all partitions.",
+)
+precision_recall_job = dg.define_asset_job(
+    "precision_recall_job",
+    [training.precision_recall_curve, training.threshold],
+    description="Precision-recall curve of the best model, and the threshold.",
+)
+validation_metrics_job = dg.define_asset_job(
+    "validation_metrics_job", [training.validation_metrics], description="Scores on validation."
+)
+test_metrics_job = dg.define_asset_job(
+    "test_metrics_job", [training.test_metrics], description="Scores on test."
+)
+scenes_job = dg.define_asset_job(
+    "scenes_job",
+    [scenes.scene, scenes.forest_map, scenes.polygons],
+    description="One scene to mask, probability and polygons.",
+)
+mosaic_job = dg.define_asset_job(
+    "mosaic_job",
+    [scenes.mosaic, scenes.area_by_unit],
+    description="All mapped scenes to one product, and its areas.",
+)
+JOBS = [
+    channel_statistics_job,
+    sweep_job,
+    precision_recall_job,
+    validation_metrics_job,
+    test_metrics_job,
+    scenes_job,
+    mosaic_job,
+]
+
+
+@dg.sensor(job=scenes_job, minimum_interval_seconds=60)
+def new_scenes(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
+    """Map scenes that were not in the folder or bucket before."""
+    found = settings.find_scenes()
+    known = set(context.instance.get_dynamic_partitions("scenes"))
+    new = [scene_id for scene_id in found if scene_id not in known]
+    return dg.SensorResult(
+        run_requests=[dg.RunRequest(run_key=name, partition_key=name) for name in new],
+        dynamic_partitions_requests=[scenes.SCENES.build_add_request(new)] if new else [],
+    )
+
+
+nightly_mosaic = dg.ScheduleDefinition(
+    name="nightly_mosaic", job=mosaic_job, cron_schedule="0 2 * * *"
+)

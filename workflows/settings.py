@@ -1,0 +1,132 @@
+"""Where chips, scenes, models and maps are: from the environment, or below one folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from geoforest.finished import fetch_map
+from geoforest.io.files import Place
+from geoforest.io.open import open_scene
+from geoforest.io.scenes import find_scenes
+from geoforest.models.registry import open_model
+from geoforest.pipeline import MapResult
+from geoforest.scene import Scene
+from geoforest.synthetic import make_scene, write_scene
+from geoforest.train.tracking import WandbTracker
+
+_VARIABLES = {
+    "home": "GEOFOREST_HOME",
+    "chips": "GEOFOREST_CHIPS",
+    "scenes": "GEOFOREST_SCENES",
+    "maps": "GEOFOREST_MAPS",
+    "model": "GEOFOREST_MODEL",
+    "wandb": "GEOFOREST_WANDB",
+    "scheduler": "GEOFOREST_SCHEDULER",
+    "units": "GEOFOREST_UNITS",
+    "units_field": "GEOFOREST_UNITS_FIELD",
+}
+DEMO_SCENE = "synthetic-rondonia"
+MODEL_NAME = "forest"
+BANDS = ("B04", "B03", "B02", "B08")
+
+
+class Settings(dg.ConfigurableResource):
+    """What the assets work on; empty texts stand for the demonstration's own data."""
+
+    home: str = "geoforest-home"
+    chips: str = ""
+    scenes: str = ""
+    maps: str = ""
+    model: str = "bundled"
+    wandb: str = ""
+    scheduler: str = ""
+    units: str = ""
+    units_field: str = "name"
+    demo_chip_px: int = 256
+    demo_scene_px: int = 2304
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Take the variables that are set; Dagster shows their names and never their values."""
+        given: dict[str, Any] = {
+            field: dg.EnvVar(name) for field, name in _VARIABLES.items() if os.environ.get(name)
+        }
+        return cls(**given)
+
+    @property
+    def folder(self) -> Path:
+        """Where everything lies that has no place of its own."""
+        return Path(self.home).absolute()
+
+    @property
+    def chips_location(self) -> str:
+        """Labelled chips: a folder or a bucket."""
+        return self.chips or str(self.folder / "chips")
+
+    @property
+    def scenes_location(self) -> str:
+        """Scenes to be mapped: a folder or a bucket."""
+        return self.scenes or str(self.folder / "scenes")
+
+    @property
+    def maps_location(self) -> str:
+        """Maps: a folder or a bucket."""
+        return self.maps or str(self.folder / "maps")
+
+    @property
+    def models(self) -> Path:
+        """Trained bundles, a folder each in ``trials``."""
+        return self.folder / "models"
+
+    @property
+    def registry(self) -> str:
+        """Model that the best bundle is promoted to."""
+        place = f"wandb:{self.wandb}" if self.wandb else f"folder:{self.models / 'registry'}"
+        return f"{place}/{MODEL_NAME}"
+
+    @property
+    def best_model(self) -> str:
+        """Reference of the best bundle."""
+        return f"{self.registry}:best_model"
+
+    def tracker(self) -> WandbTracker | None:
+        """Give what records a training, where a W&B project is set."""
+        entity, _, project = self.wandb.rpartition("/")
+        return WandbTracker(project, entity=entity or None) if project else None
+
+    def find_scenes(self) -> dict[str, str]:
+        """Locations of scenes by id; with no place set the demo scene is there, made when asked."""
+        if self.scenes:
+            return find_scenes(self.scenes)
+        folder = self.folder / "scenes"
+        found = find_scenes(str(folder)) if folder.is_dir() else {}
+        return {DEMO_SCENE: str(folder / f"{DEMO_SCENE}.tif"), **found}
+
+    def scene(self, scene_id: str) -> tuple[str, Scene]:
+        """Location and description of a scene."""
+        location = self.find_scenes().get(scene_id)
+        if location is None:
+            raise dg.Failure(
+                f"{self.scenes_location}: no scene {scene_id} any more", allow_retries=False
+            )
+        if not self.scenes and scene_id == DEMO_SCENE and not Path(location).exists():
+            Path(location).parent.mkdir(parents=True, exist_ok=True)
+            write_scene(make_scene(shape=(self.demo_scene_px,) * 2), location)
+        bands = open_model(self.model).card.bands
+        return location, open_scene(location, wanted=bands, scene_id=scene_id)
+
+    def on_disk(self, result: MapResult) -> Path:
+        """Folder of a map; one in a bucket is fetched."""
+        if isinstance(result.folder, Path):
+            return result.folder
+        return self.fetched(result.folder)
+
+    def fetched(self, place: Place) -> Path:
+        """Copy of a map that lies in a bucket."""
+        folder = self.folder / "fetched" / place.name
+        fetch_map(place, folder)
+        return folder
