@@ -25,7 +25,7 @@ from geoforest.io.raster import open_raster
 from geoforest.io.units import Units, read_units
 from geoforest.polygons import PolygonStream
 from geoforest.stitch import mask_from_probability
-from geoforest.storage import new_folder
+from geoforest.storage import file_sha256, new_folder
 from geoforest.tables import csv_text
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, StoredProbability
 
@@ -297,6 +297,9 @@ def _make(
     from geoforest.report.change import write_report
 
     write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary)
+    summary["outputs"] = {
+        path.name: {"sha256": file_sha256(path)} for path in sorted(folder.iterdir())
+    }
     (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 

@@ -66,7 +66,13 @@ def read_finished(folder: str | Path, product: str = PROBABILITY_NAME) -> Finish
     """
     folder = Path(folder)
     job, summary = read_json(folder / JOB_NAME), read_json(folder / SUMMARY_NAME)
-    if job is None or summary is None or product not in job.get("outputs", {}):
+    if job is None or summary is None:
+        missing = JOB_NAME if job is None else SUMMARY_NAME
+        raise InputError(
+            f"{folder}: no finished map, as {missing} is not there or damaged; an output folder of "
+            "geoforest map was wanted"
+        )
+    if product not in job.get("outputs", {}):
         raise InputError(
             f"{folder}: no finished map with {product}; an output folder of geoforest map "
             "was wanted"

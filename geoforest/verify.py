@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ class Problem:
 
 
 def verify(folder: str | os.PathLike[str]) -> list[Problem]:
-    """Check the outputs of one map job, or of all those in a folder of maps.
+    """Check the outputs of one map job, of all those in a folder, of a mosaic or a comparison.
 
     Checksums, the grid and codes of the rasters, their layout, mask against probability, the
     GeoPackage's integrity, and polygon pixels = mask pixels - dropped + filled. Pixels are read in
@@ -72,7 +72,8 @@ def verify(folder: str | os.PathLike[str]) -> list[Problem]:
     Parameters
     ----------
     folder
-        ``OUT/<scene id>``, or ``OUT``.
+        ``OUT/<scene id>``, or ``OUT``; for mosaics and comparisons, which have to be on disk, see
+        :mod:`geoforest.verify_others`.
 
     Returns
     -------
@@ -87,10 +88,16 @@ def verify(folder: str | os.PathLike[str]) -> list[Problem]:
     text = os.fspath(folder)
     if "://" not in text and not Path(text).is_dir():
         raise InputError(f"{text}: no such folder")
+    if "://" not in text:
+        from geoforest.verify_others import verify_other
+
+        if (problems := verify_other(Path(text))) is not None:
+            return problems
     jobs = jobs_in(text)
     if not jobs:
         raise InputError(
-            f"{shown(text)}: holds no outputs of geoforest map ({JOB_NAME} was wanted)"
+            f"{shown(text)}: holds no outputs of geoforest ({JOB_NAME} of a map, or what a mosaic "
+            "or a comparison leaves, was wanted)"
         )
     return [problem for job in jobs for problem in _verify_target(job)]
 
@@ -153,7 +160,7 @@ def _verify_job(folder: Path) -> _Problems:
             what = f"{JOB_NAME} is damaged: nothing says what belongs here"
         yield Problem(folder, what, "files")
         return
-    broken = dict(_files(folder, outputs))
+    broken = dict(check_files(folder, outputs))
     yield from broken.values()
     whole = {name for name in outputs if name not in broken}
     summary = read_json(folder / SUMMARY_NAME) or {}
@@ -167,13 +174,16 @@ def _verify_job(folder: Path) -> _Problems:
         yield Problem(folder, what, "files")
 
 
-def _files(folder: Path, outputs: dict[str, Any]) -> Iterator[tuple[str, Problem]]:
+def check_files(
+    folder: Path, outputs: Mapping[str, Any], record: str = JOB_NAME
+) -> Iterator[tuple[str, Problem]]:
+    """Hold the files of a folder, by name, against the checksums that a record has of them."""
     for name, recorded in outputs.items():
         path = folder / name
         if name != Path(name).name or not path.is_file():
-            yield name, Problem(path, f"missing, and {JOB_NAME} lists it", "files")
+            yield name, Problem(path, f"missing, and {record} lists it", "files")
         elif file_sha256(path) != recorded.get("sha256"):
-            what = f"changed: its checksum is not the one in {JOB_NAME}"
+            what = f"changed: its checksum is not the one in {record}"
             yield name, Problem(path, what, "files")
 
 
@@ -181,6 +191,26 @@ def _rasters(folder: Path, names: set[str], summary: dict[str, Any], threshold: 
     paths = [folder / name for name in (MASK_NAME, PROBABILITY_NAME) if name in names]
     for path in paths:
         yield from _layout(path, summary)
+    yield from check_codes(paths, summary["pixels"], threshold, SUMMARY_NAME)
+
+
+def check_codes(
+    paths: Sequence[Path], told: Mapping[str, int], threshold: float, record: str
+) -> Iterator[Problem]:
+    """Count the codes of a mask, hold it against its probability, and against what a record says.
+
+    Parameters
+    ----------
+    paths
+        Mask, probability, or both; of one folder.
+    told
+        Pixels ``forest``, ``other`` and ``no_observation``.
+    threshold
+        Of the mask.
+    record
+        Name of the file that says so.
+    """
+    folder = paths[0].parent
     counts: dict[int, int] = dict.fromkeys(_COUNTS, 0)
     disagreeing = 0
     for strips in zip(*map(read_strips, paths), strict=True):
@@ -203,10 +233,10 @@ def _rasters(folder: Path, names: set[str], summary: dict[str, Any], threshold: 
         what = f"mask and probability disagree in {disagreeing} pixels at {threshold:g}"
         yield Problem(folder, what, "codes")
     for code, name in _COUNTS.items():
-        if counts[code] != summary["pixels"][name]:
+        if counts[code] != told[name]:
             yield Problem(
-                folder / SUMMARY_NAME,
-                f"says {summary['pixels'][name]} pixels {name}, the mask has {counts[code]}",
+                folder / record,
+                f"says {told[name]} pixels {name}, the mask has {counts[code]}",
                 "codes",
             )
 
@@ -230,6 +260,13 @@ def _layout(path: Path, summary: dict[str, Any]) -> _Problems:
         yield Problem(path, f"cannot be read ({error})", "layout")
 
 
+def check_database(path: Path, database: sqlite3.Connection) -> Iterator[Problem]:
+    """Let SQLite check a GeoPackage."""
+    found = [row[0] for row in database.execute("PRAGMA integrity_check")]
+    if found != ["ok"]:
+        yield Problem(path, f"is damaged as a database ({found[0]})", "polygons")
+
+
 def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
     told = summary["polygons"]
     if told["polygon_px"] != told["mask_px"] - told["dropped_px"] + told["filled_px"]:
@@ -245,9 +282,7 @@ def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
     try:
         read_only = f"{path.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(read_only, uri=True)) as database:
-            found = [row[0] for row in database.execute("PRAGMA integrity_check")]
-            if found != ["ok"]:
-                yield Problem(path, f"is damaged as a database ({found[0]})", "polygons")
+            yield from check_database(path, database)
             parts, pixels, patches = database.execute(
                 "SELECT count(*), coalesce(sum(n_pixels), 0), count(DISTINCT patch_id) "
                 f'FROM "{LAYER}"'

@@ -143,7 +143,7 @@ def test_unfinished_and_foreign_folders(folder, tmp_path):
     (folder / "job.json").unlink()
     (folder / ".geoforest-work").mkdir()
     assert found(folder)[0].startswith("DIR: unfinished")
-    with pytest.raises(InputError, match=r"holds no outputs .*job\.json was wanted"):
+    with pytest.raises(InputError, match=r"holds no outputs .*job\.json of a map"):
         verify(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         verify(tmp_path / "nothing")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from geoforest.cli._shared import AsJson, print_json
+from geoforest.names import MOSAIC_NAME
 
 
 def register(app: typer.Typer) -> None:
@@ -16,14 +18,19 @@ def register(app: typer.Typer) -> None:
 
 def verify_command(
     folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="Of one map, or of several, as `map --out`.")
+        str,
+        typer.Argument(
+            metavar="DIR", help="Of one map, of several (as `map --out`), a mosaic, a comparison."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Check the outputs of `geoforest map`: one line a problem; ends with 1 when there is one.
+    """Check outputs: one line a problem; ends with 1 when there is one.
 
-    Checksums, grids, codes, layout, mask against probability, the GeoPackage, and whether
-    polygon pixels = mask pixels - dropped + filled.
+    Of maps: checksums, grids, codes, layout, mask against probability, the GeoPackage, and whether
+    polygon pixels = mask pixels - dropped + filled. Of comparisons: checksums, and pixels counted
+    anew. A mosaic grows and has no checksums: its files have to be there, and its pixels and
+    polygons are counted anew and held against what it says.
 
     **Example:** `geoforest verify maps`
     """
@@ -35,7 +42,9 @@ def verify_command(
             [{"path": str(one.path), "what": one.what, "check": one.check} for one in problems]
         )
     else:
-        lines = [str(one) for one in problems] or [f"{folder}: complete and untouched"]
+        is_mosaic = Path(folder, MOSAIC_NAME).exists()
+        fine = "complete, and agrees with itself" if is_mosaic else "complete and untouched"
+        lines = [str(one) for one in problems] or [f"{folder}: {fine}"]
         print(*lines, sep="\n")
     if problems:
         raise typer.Exit(1)
