@@ -202,7 +202,14 @@ def _make(
     progress("overview", 1, 1)
     summary = _summary(maps, jobs, records, rules, counts, notes)
     summary["rewritten"] = _rewritten(made, removed, rewritten)
-    write_report(folder / REPORT_NAME, folder / FRACTION_NAME, summary, _by_zone(jobs, records))
+    write_report(
+        folder / REPORT_NAME,
+        folder / FRACTION_NAME,
+        [zone.probability for zone in zones.values()],
+        [folder / f"{Path(COUNT_NAME).stem}_{zone.name}.vrt" for zone in zones],
+        summary,
+        _by_zone(jobs, records),
+    )
     summary["question"] = question
     write_json(folder / MOSAIC_NAME, summary)
     return summary
