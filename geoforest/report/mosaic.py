@@ -7,18 +7,19 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyproj
 import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
-from geoforest.grid import PREVIEW_PX
+from geoforest.grid import PREVIEW_PX, Window
 from geoforest.io.raster import open_raster
 from geoforest.picture import MASK_COLOURS
 from geoforest.report.layers import Layer, indexed, ramped
 from geoforest.report.page import render
-from geoforest.types import NO_OBSERVATION
+from geoforest.types import NO_OBSERVATION, Shape
 
 _CELL_PX = 10
 # Maps that saw a place; four and more look alike.
@@ -58,18 +59,16 @@ def write_report(
 def _layers(fraction: Path, probability: Iterable[Path], counts: Iterable[Path]) -> list[Layer]:
     """Draw the mosaic on the cells of the fraction, decimated, as far as anything was observed."""
     with open_raster(fraction) as source:
+        window = _seen(source)
+        corner = source.transform @ Affine.translation(window.col_off, window.row_off)
+        true = window.height * _stretch(corner @ (window.width / 2, window.height / 2), source.crs)
         # A cell has ten pixels at least: a small mosaic is shown as fine as it is.
-        factor = max(1 / _CELL_PX, max(source.shape) / PREVIEW_PX)
-        shape = tuple(max(1, round(side / factor)) for side in source.shape)
-        percent = source.read(1, out_shape=shape, resampling=Resampling.nearest)
-        whole, crs = _coarser(source.transform, source.shape, shape), source.crs
-    seen = percent != NO_OBSERVATION
-    rows, cols = (np.flatnonzero(seen.any(axis=axis)) for axis in (1, 0))
-    row, col = slice(None), slice(None)
-    if len(rows):
-        row, col = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-    percent = percent[row, col]
-    transform = whole @ Affine.translation(col.start or 0, row.start or 0)
+        factor = max(1 / _CELL_PX, max(true, window.width) / PREVIEW_PX)
+        shape = _shrunk((true, window.width), factor)
+        percent = source.read(
+            1, window=window.slices, out_shape=shape, resampling=Resampling.nearest
+        )
+        transform, crs = _coarser(corner, window.shape, shape), source.crs
     stored = np.full(percent.shape, NO_OBSERVATION, np.uint8)
     for path in probability:
         _paste(path, stored, transform, crs, NO_OBSERVATION)
@@ -108,12 +107,36 @@ def _layers(fraction: Path, probability: Iterable[Path], counts: Iterable[Path])
     ]
 
 
+def _seen(source: rasterio.DatasetReader) -> Window:
+    """Cells around all that was observed: tiles are larger than what maps cover of them."""
+    shape = _shrunk(source.shape, max(1.0, max(source.shape) / PREVIEW_PX))
+    seen = source.read(1, out_shape=shape, resampling=Resampling.nearest) != NO_OBSERVATION
+    ends = []
+    for axis, (few, many) in enumerate(zip(shape, source.shape, strict=True)):
+        found = np.flatnonzero(seen.any(axis=1 - axis))
+        first, last = (int(found[0]), int(found[-1])) if len(found) else (0, few - 1)
+        ends.append((first * many // few, -(-(last + 1) * many // few)))
+    (top, bottom), (left, right) = ends
+    return Window(top, left, bottom - top, right - left)
+
+
+def _stretch(place: tuple[float, float], crs: rasterio.CRS) -> float:
+    """How tall a cell is on the ground, for its width: equal areas are bought with shapes."""
+    projection = pyproj.Proj(crs)
+    factors = projection.get_factors(*projection(*place, inverse=True))
+    return float(factors.parallel_scale / factors.meridional_scale)
+
+
+def _shrunk(shape: tuple[float, float], factor: float) -> Shape:
+    rows, cols = (max(1, round(side / factor)) for side in shape)
+    return rows, cols
+
+
 def _paste(path: Path, target: Bytes, transform: Affine, crs: rasterio.CRS, nodata: int) -> None:
     """Put a zone's raster into the picture, where it has something."""
     with open_raster(path) as source:
         # Overviews are read, not all of a basin.
-        factor = max(1.0, transform.a / source.transform.a)
-        shape = tuple(max(1, round(side / factor)) for side in source.shape)
+        shape = _shrunk(source.shape, max(1.0, min(transform.a, -transform.e) / source.transform.a))
         values = source.read(1, out_shape=shape, resampling=Resampling.nearest)
         at = _coarser(source.transform, source.shape, shape)
         moved = np.full(target.shape, nodata, np.uint8)
@@ -132,6 +155,6 @@ def _paste(path: Path, target: Bytes, transform: Affine, crs: rasterio.CRS, noda
     target[there] = moved[there]
 
 
-def _coarser(transform: Affine, shape: tuple[int, ...], other: tuple[int, ...]) -> Affine:
-    """Transform of the same ground in fewer pixels."""
+def _coarser(transform: Affine, shape: Shape, other: Shape) -> Affine:
+    """Transform of the same ground in other pixels."""
     return transform @ Affine.scale(shape[1] / other[1], shape[0] / other[0])
