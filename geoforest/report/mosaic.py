@@ -19,6 +19,7 @@ from geoforest.io.raster import open_raster
 from geoforest.picture import MASK_COLOURS
 from geoforest.report.layers import Layer, indexed, ramped
 from geoforest.report.page import render
+from geoforest.report.units import UnitTable
 from geoforest.types import NO_OBSERVATION, Shape
 
 _CELL_PX = 10
@@ -35,6 +36,7 @@ def write_report(
     counts: Iterable[Path],
     summary: Mapping[str, Any],
     zones: Mapping[str, Mapping[str, float]],
+    units: UnitTable | None = None,
 ) -> None:
     """Render the page with its pictures inside; no network is needed to read it.
 
@@ -50,9 +52,18 @@ def write_report(
         Content of ``mosaic.json``.
     zones
         Hectares of ``forest`` and ``other`` by name of the zone.
+    units
+        What to tell of units.
     """
     layers = _layers(fraction, probability, counts)
-    page = render("mosaic.html", summary=summary, zones=zones, layers=layers, file=fraction.name)
+    page = render(
+        "mosaic.html",
+        summary=summary,
+        zones=zones,
+        layers=layers,
+        units=units,
+        file=fraction.name,
+    )
     path.write_text(page, encoding="utf-8")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import geopandas
 import pytest
 import shapely
 
@@ -19,6 +20,23 @@ PAGES = ("map", "mosaic", "change", "evaluation")
 WITH_SLIDER = PAGES[:3]
 
 
+def write_zones(path: Path, left: float, top: float, width: float, height: float) -> Path:
+    """Write sixty units over a place, with names as long as there are."""
+    outlines = [
+        shapely.box(
+            left + col * width / 10,
+            top - (row + 1) * height / 6,
+            left + (col + 1) * width / 10,
+            top - row * height / 6,
+        )
+        for row in range(6)
+        for col in range(10)
+    ]
+    names = [f"Llanfairpwllgwyngyllgogerychwyrndrobwllllantysiliogogogoch {n}" for n in range(60)]
+    geopandas.GeoDataFrame({"name": names}, geometry=outlines, crs=32720).to_file(path)
+    return path
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory, tiny_bundle) -> dict[str, str]:
     """Address of a page of each kind."""
@@ -28,9 +46,11 @@ def pages(tmp_path_factory, tiny_bundle) -> dict[str, str]:
     scene = synthetic.write_raster(
         out / "S2A_MSIL2A_20230813T143751_N0509_R096_T20LMR.tif", dn, nodata=0
     )
+    x, y = synthetic.TRANSFORM.c, synthetic.TRANSFORM.f
     made = geoforest.map_scene(
-        scene, out, model=tiny_bundle.path, load_predictor=load_local_predictor, halo=8
-    )
+        scene, out, model=tiny_bundle.path, load_predictor=load_local_predictor, halo=8,
+        zones=write_zones(out / "parishes.gpkg", x, y, 4000, 3000), by="name",
+    )  # fmt: skip
     forest = shapely.box(-63.0, -2.7220, -62.9885, -2.7125)
     ground = {"epsg": 32720, "left": 500_000, "top": 9_700_000, "shape": (120, 150)}
     early, late = (
@@ -44,7 +64,8 @@ def pages(tmp_path_factory, tiny_bundle) -> dict[str, str]:
         )
     )  # fmt: skip
     change = geoforest.map_change(early, late, out / "change")
-    basin = geoforest.mosaic_maps([early, late], out / "basin")
+    zones = write_zones(out / "zones.gpkg", 500_000, 9_700_000, 1500, 1200)
+    basin = geoforest.mosaic_maps([early, late], out / "basin", zones=zones, by="name")
     chips = write_chips(out / "chips", {"validation": 2})
     evaluate_model(
         tiny_bundle.path, chips, out / "judged", splits=("validation",), n_chips=2, device="cpu"
