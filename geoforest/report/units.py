@@ -16,6 +16,8 @@ from geoforest.unit_areas import UnitAreas
 SHOWN: Final = 50
 # A page with all its other pictures is to stay below 5 MB.
 _MOST_BYTES = 150_000
+# Names can be read on a phone.
+_INCHES = 5.5
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,9 @@ def unit_table(units: Units, areas: UnitAreas) -> UnitTable | None:
 
 def _picture(areas: UnitAreas) -> bytes | None:
     # Few colours are in it, and a palette of them takes a third of the space.
-    image = Image.open(io.BytesIO(choropleth(areas.frame))).convert("RGB").quantize(64)
+    image = (
+        Image.open(io.BytesIO(choropleth(areas.frame, inches=_INCHES))).convert("RGB").quantize(64)
+    )
     stream = io.BytesIO()
     image.save(stream, "PNG", optimize=True)
     return stream.getvalue() if stream.tell() <= _MOST_BYTES else None

@@ -63,8 +63,8 @@ def pages(tmp_path_factory, tiny_bundle) -> dict[str, str]:
             ("late", 2024, forest - shapely.box(-62.9975, -2.7190, -62.9950, -2.7160)),
         )
     )  # fmt: skip
-    change = geoforest.map_change(early, late, out / "change")
     zones = write_zones(out / "zones.gpkg", 500_000, 9_700_000, 1500, 1200)
+    change = geoforest.map_change(early, late, out / "change", zones=zones, by="name")
     basin = geoforest.mosaic_maps([early, late], out / "basin", zones=zones, by="name")
     chips = write_chips(out / "chips", {"validation": 2})
     evaluate_model(
