@@ -23,6 +23,7 @@ from geoforest.io.cog import ClassWriter, read_strips
 from geoforest.io.geopackage import write_geopackage
 from geoforest.io.raster import open_raster
 from geoforest.io.units import Units, read_units
+from geoforest.names import UNITS_NAME
 from geoforest.polygons import PolygonStream
 from geoforest.stitch import mask_from_probability
 from geoforest.storage import file_sha256, new_folder
@@ -58,7 +59,6 @@ POLYGONS_NAME: Final = "forest_change.gpkg"
 LAYER: Final = "forest_change"
 SUMMARY_NAME: Final = "change.json"
 REPORT_NAME: Final = "report.html"
-UNITS_NAME: Final = "units.csv"
 
 
 def change_codes(

@@ -117,6 +117,10 @@ class MapSettings(BaseModel):
     check_halo: bool = Field(
         default=False, description="predict a sample of cores again with twice the halo"
     )
+    zones: Path | None = Field(
+        default=None, description="vector file with polygons; hectares by unit are told, too"
+    )
+    by: str | None = Field(default=None, description="field of zones that names units")
     overwrite: bool = False
     keep_work: bool = False
 
@@ -131,6 +135,10 @@ class MapSettings(BaseModel):
     def _fits_together(self) -> MapSettings:
         if self.window is not None and 2 * self.halo >= self.window:
             raise ValueError(f"halo {self.halo} leaves no core in a window of {self.window}")
+        if (self.zones is None) != (self.by is None):
+            raise ValueError(
+                "--zones and --by: a vector file and its field were wanted, both or none"
+            )
         if self.workers and self.scheduler:
             raise ValueError("--workers starts processes here, and --scheduler has its own: one")
         if self.check_halo and self.scheduler:

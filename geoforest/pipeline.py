@@ -19,6 +19,7 @@ from geoforest.errors import GeoforestError, InputError, OutputError, WriteError
 from geoforest.io.open import scene_name
 from geoforest.io.remote import gdal_path, network_options, shown
 from geoforest.io.stac_source import is_item
+from geoforest.io.units import Units, read_units
 from geoforest.job import Job, Runtime, base_memory_mb, draft_job, load_job_predictor
 from geoforest.models.registry import open_model
 from geoforest.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
@@ -188,10 +189,11 @@ def map_scenes(
     Raises
     ------
     InputError
-        When the settings or the model cannot be used, or two scenes have one name.
+        When the settings, the units or the model cannot be used, or two scenes have one name.
     """
     chosen, target = checked(MapSettings, settings), open_target(out)
     waiting = deque(named_once(scenes, chosen))
+    units = asked_units(chosen)
     bundle = open_model(chosen.model)
     # Workers may have another current folder.
     bundle = replace(bundle, path=bundle.path.absolute())
@@ -226,7 +228,8 @@ def map_scenes(
                 computing = job.runtime if job else runtime()
                 try:
                     job = job or draft.job(computing, base_mb=base_mb)
-                    run = _SceneRun(path, target, job, chosen, progress(job.scene.scene_id), clock)
+                    bar = progress(job.scene.scene_id)
+                    run = _SceneRun(path, target, job, chosen, units, bar, clock)
                 except GeoforestError as error:
                     yield SceneFailure(shown(str(path)), error)
                     continue
@@ -262,9 +265,11 @@ class _SceneRun:
         out: Target,
         job: Job,
         settings: MapSettings,
+        units: Units | None,
         progress: Progress,
         clock: Clock,
     ) -> None:
+        self._units = units
         self._path, self.job, self._progress, self._clock = path, job, progress, clock
         target = out / job.scene.scene_id
         if is_same(target, path):
@@ -280,7 +285,7 @@ class _SceneRun:
                 )
             )
             self._settings = products.with_earlier(settings, self._workspace)
-            self._earlier = self._workspace.unchanged(products.asked(job, self._settings))
+            self._earlier = self._workspace.unchanged(products.asked(job, self._settings, units))
             self._held = held.pop_all()
 
     def begin(self, pool: Pool) -> None:
@@ -331,9 +336,11 @@ class _SceneRun:
         job, workspace, settings, clock = self.job, self._workspace, self._settings, self._clock
         clock.lap("shards")
         prediction = self._ledger.close(allow_gaps=settings.allow_gaps)
-        made = products.make(job, workspace, settings, prediction, clock, self._progress)
+        made = products.make(
+            job, workspace, settings, self._units, prediction, clock, self._progress
+        )
         summary = summarise(job, settings, prediction, made, clock)
-        products.finish(job, workspace, settings, prediction, made, summary)
+        products.finish(job, workspace, settings, self._units, prediction, made, summary)
         return summary.to_dict()
 
 
@@ -349,6 +356,19 @@ def _check_new(scene_id: str, path: str | Path, begun: dict[str, str]) -> None:
 
 def _cluster(settings: MapSettings) -> Cluster:
     return Cluster(settings.workers, settings.scheduler, settings.max_memory)
+
+
+def asked_units(settings: MapSettings) -> Units | None:
+    """Read the units that hectares are asked for; None where none are.
+
+    Raises
+    ------
+    InputError
+        When their file cannot be used.
+    """
+    if settings.zones is None or settings.by is None:
+        return None
+    return read_units(settings.zones, settings.by)
 
 
 def named_once(scenes: Iterable[str | Path], settings: MapSettings) -> list[str | Path]:

@@ -24,6 +24,7 @@ from geoforest.halo import HaloTest, check_halo
 from geoforest.io.cog import CogWriter, MaskWriter, ProbabilityWriter, read_strips
 from geoforest.io.files import without_secrets
 from geoforest.io.geopackage import write_geopackage
+from geoforest.io.units import Units
 from geoforest.job import Job
 from geoforest.names import (
     MASK_NAME,
@@ -33,6 +34,7 @@ from geoforest.names import (
     QUICKLOOK_NAME,
     REPORT_NAME,
     SUMMARY_NAME,
+    UNITS_NAME,
 )
 from geoforest.polygons import PolygonCounts, PolygonStream
 from geoforest.prediction import Prediction
@@ -41,6 +43,7 @@ from geoforest.report.sizes import PatchSizes
 from geoforest.report.sketch import Sketch
 from geoforest.scene import Scene
 from geoforest.stitch import mask_from_probability
+from geoforest.tables import csv_text
 from geoforest.timing import Clock
 from geoforest.types import (
     FOREST,
@@ -52,7 +55,9 @@ from geoforest.types import (
     StoredProbability,
     Valid,
 )
+from geoforest.unit_areas import UnitAreas, areas_on
 from geoforest.workspace import Workspace
+from geoforest.zonal import open_mask
 
 if TYPE_CHECKING:
     from geoforest.report.layers import Layer
@@ -106,6 +111,8 @@ class Made:
         None when none was asked for.
     layers
         Pictures for the report; None when none was asked for.
+    units
+        Forest in units; None when none were asked for.
     """
 
     threshold: float
@@ -117,6 +124,7 @@ class Made:
     patch_sizes: list[dict[str, Any]] | None = None
     halo_test: HaloTest | None = None
     layers: list[Layer] | None = None
+    units: UnitAreas | None = None
 
 
 def with_earlier(settings: MapSettings, workspace: Workspace) -> MapSettings:
@@ -129,7 +137,7 @@ def with_earlier(settings: MapSettings, workspace: Workspace) -> MapSettings:
     return settings.model_copy(update={"products": settings.products | earlier})
 
 
-def asked(job: Job, settings: MapSettings) -> dict[str, Any]:
+def asked(job: Job, settings: MapSettings, units: Units | None) -> dict[str, Any]:
     """All that the products depend on besides the job, as it stands in ``job.json``."""
     return {
         "geoforest": __version__,
@@ -140,6 +148,7 @@ def asked(job: Job, settings: MapSettings) -> dict[str, Any]:
         "max_vertices": settings.max_vertices,
         "check_halo": settings.check_halo,
         "products": sorted(settings.products),
+        "units": None if units is None else units.digest,
     }
 
 
@@ -151,6 +160,7 @@ def make(
     job: Job,
     workspace: Workspace,
     settings: MapSettings,
+    units: Units | None,
     prediction: Prediction,
     clock: Clock,
     progress: Progress,
@@ -221,6 +231,10 @@ def make(
         with clock.stage("halo"):
             halo_test = check_halo(job, job.load_predictor(job), probability.path, threshold)
         progress("halo", 1, 1)
+    areas = None
+    if units is not None:
+        with clock.stage("units"):
+            areas = areas_on([open_mask(mask.path)], units)
     layers = None
     if "report" in settings.products:
         from geoforest.report.layers import scene_layers
@@ -240,6 +254,7 @@ def make(
         patch_sizes=None if polygons is None else sizes.table(),
         halo_test=halo_test,
         layers=layers,
+        units=areas,
     )
 
 
@@ -308,6 +323,7 @@ def finish(
     job: Job,
     workspace: Workspace,
     settings: MapSettings,
+    units: Units | None,
     prediction: Prediction,
     made: Made,
     summary: Summary,
@@ -316,11 +332,15 @@ def finish(
     from geoforest.io.stac_item import write_item
     from geoforest.report.html import write_report
     from geoforest.report.qgis import write_project, write_styles
+    from geoforest.report.units import unit_table
 
     staging = workspace.staging
     (staging / SUMMARY_NAME).write_text(summary.to_json(), encoding="utf-8")
+    if summary.units:
+        (staging / UNITS_NAME).write_text(csv_text(summary.units), encoding="utf-8")
     if made.layers is not None:
-        write_report(staging / REPORT_NAME, job, prediction, made, summary)
+        table = unit_table(units, made.units) if units and made.units else None
+        write_report(staging / REPORT_NAME, job, prediction, made, summary, table)
     if "mask" not in settings.products:
         made.mask.unlink()
         Path(f"{made.mask}.aux.xml").unlink()
@@ -342,7 +362,7 @@ def finish(
                 **settings.model_dump(mode="json"),
                 "model": without_secrets(settings.model),
             },
-            "asked": asked(job, settings),
+            "asked": asked(job, settings, units),
             "prediction": prediction.facts(),
         }
     )

@@ -160,8 +160,29 @@ def _rasters(source: Path) -> list[MaskRaster]:
 
 
 def _measure(rasters: Sequence[MaskRaster], units: Units, zones: Path) -> UnitAreas:
-    """Add up the rasters, which share no ground."""
     touched, hectares, notes = hectares_by_unit(rasters, units, zones, CODES)
+    frame = units.frame[touched].reset_index(drop=True)
+    return UnitAreas(_table(frame, hectares, rasters[0].crs), tuple(notes))
+
+
+def areas_on(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
+    """Measure forest in those units that masks touch, of whatever file: it may be none.
+
+    Parameters
+    ----------
+    rasters
+        Share no ground.
+    units
+        See :func:`geoforest.io.units.read_units`.
+
+    Returns
+    -------
+    UnitAreas
+    """
+    touched, hectares, overlapping = _hectares(rasters, units, CODES)
+    notes = [*units.notes, *[_overlap(units.path)] * overlapping]
+    if not touched.any():
+        notes.append(f"{units.path}: no unit touches the map, so there is no table of units")
     frame = units.frame[touched].reset_index(drop=True)
     return UnitAreas(_table(frame, hectares, rasters[0].crs), tuple(notes))
 
@@ -194,16 +215,7 @@ def hectares_by_unit(
     InputError
         When no unit touches the rasters.
     """
-    sums = np.zeros((len(units.frame), len(codes)))
-    touched = np.zeros(len(units.frame), np.bool_)
-    overlapping = False
-    for raster in rasters:
-        near = in_pixels(units.frame, raster)
-        touched[near["row"]] = True
-        areas = shapely.area(near.geometry.to_numpy())
-        common = areas.sum() - shapely.union_all(near.geometry.to_numpy()).area
-        overlapping |= bool(common > _HAIR * areas.sum())
-        sums += sums_by_unit(near, raster, len(units.frame), codes)
+    touched, hectares, overlapping = _hectares(rasters, units, codes)
     if not touched.any():
         bounds = tuple(round(float(value), 3) for value in rasters[0].box.bounds)
         raise InputError(
@@ -214,11 +226,32 @@ def hectares_by_unit(
     if not touched.all():
         notes.append(f"{zones}: {int((~touched).sum()):,} units beside the map are left out")
     if overlapping:
-        notes.append(
-            f"{zones}: units overlap each other, and each counts its own ground: their sum counts "
-            "some twice"
-        )
-    return touched, sums[touched] / 1e4, notes
+        notes.append(_overlap(zones))
+    return touched, hectares, notes
+
+
+def _hectares(
+    rasters: Sequence[MaskRaster], units: Units, codes: Sequence[int]
+) -> tuple[NDArray[np.bool_], Floats, bool]:
+    """Units that the rasters touch, hectares of each code in them, and whether they overlap."""
+    sums = np.zeros((len(units.frame), len(codes)))
+    touched = np.zeros(len(units.frame), np.bool_)
+    overlapping = False
+    for raster in rasters:
+        near = in_pixels(units.frame, raster)
+        touched[near["row"]] = True
+        areas = shapely.area(near.geometry.to_numpy())
+        common = areas.sum() - shapely.union_all(near.geometry.to_numpy()).area
+        overlapping |= bool(common > _HAIR * areas.sum())
+        sums += sums_by_unit(near, raster, len(units.frame), codes)
+    return touched, sums[touched] / 1e4, overlapping
+
+
+def _overlap(zones: Path) -> str:
+    return (
+        f"{zones}: units overlap each other, and each counts its own ground: their sum counts "
+        "some twice"
+    )
 
 
 def _table(units: geopandas.GeoDataFrame, hectares: Floats, crs: CRS) -> geopandas.GeoDataFrame:

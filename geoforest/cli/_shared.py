@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +21,10 @@ MinAreaHa = Annotated[
 MaxVertices = Annotated[
     int, typer.Option(help="Patches with more vertices are written in parts; 0 never cuts.")
 ]
+Zones = Annotated[
+    Path | None, typer.Option(help="Tell hectares by unit, too: vector file with polygons.")
+]
+By = Annotated[str | None, typer.Option(help="With --zones: the field that names units.")]
 Wandb = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, MaxVertices, MinAreaHa, print_json, say
+from geoforest.cli._shared import AsJson, By, MaxVertices, MinAreaHa, Zones, print_json, say
 
 
 def register(app: typer.Typer) -> None:
@@ -34,12 +34,8 @@ def change_command(
     mixed_models: Annotated[
         bool, typer.Option("--mixed-models", help="Compare maps of different models.")
     ] = False,
-    zones: Annotated[
-        str | None, typer.Option(help="Tell hectares by unit, too: vector file with polygons.")
-    ] = None,
-    by: Annotated[
-        str | None, typer.Option(help="With --zones: the field that names units.")
-    ] = None,
+    zones: Zones = None,
+    by: By = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two maps of one ground: loss, gain, stable forest, what is uncertain.

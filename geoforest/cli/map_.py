@@ -10,8 +10,10 @@ import typer
 
 from geoforest.cli._shared import (
     AsJson,
+    By,
     MaxVertices,
     MinAreaHa,
+    Zones,
     print_json,
     progress_bars,
     say,
@@ -100,6 +102,8 @@ def map_command(
     products: Annotated[
         str, typer.Option(help="Which to keep.")
     ] = "mask,probability,polygons,report",
+    zones: Zones = None,
+    by: By = None,
     scene_id: Annotated[
         str | None, typer.Option(help="Replaces the file's stem; for one scene.")
     ] = None,
@@ -167,6 +171,8 @@ def map_command(
         "min_area_ha": min_area_ha,
         "max_vertices": max_vertices,
         "products": frozenset(name.strip() for name in products.split(",") if name.strip()),
+        "zones": zones,
+        "by": by,
         "scene_id": scene_id,
         "window": window,
         "halo": halo,
@@ -239,6 +245,8 @@ def describe(result: MapResult) -> str:
             f"  {s['polygons']['patches']:,} patches of at least {s['min_area_ha']:g} ha "
             f"in {s['polygons']['parts']:,} polygons"
         )
+    if s["units"]:
+        lines.append(f"  {len(s['units']):,} units in units.csv")
     lines.append(f"  {result.folder}")
     return "\n".join(lines)
 

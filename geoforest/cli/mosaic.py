@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, MaxVertices, MinAreaHa, print_json, progress_bar, say
+from geoforest.cli._shared import (
+    AsJson,
+    By,
+    MaxVertices,
+    MinAreaHa,
+    Zones,
+    print_json,
+    progress_bar,
+    say,
+)
 from geoforest.words import MosaicRule
 
 _SHOWN_WARNINGS = 10
@@ -36,6 +45,8 @@ def mosaic_command(
     min_area_ha: MinAreaHa = 0.5,
     max_vertices: MaxVertices = 100_000,
     aoi: Annotated[Path | None, typer.Option(help="Vector file: inside only.")] = None,
+    zones: Zones = None,
+    by: By = None,
     mixed_models: Annotated[
         bool, typer.Option("--mixed-models", help="Put maps of different models together.")
     ] = False,
@@ -64,6 +75,8 @@ def mosaic_command(
             min_area_ha=min_area_ha,
             max_vertices=max_vertices,
             aoi=aoi,
+            zones=zones,
+            by=by,
             mixed_models=mixed_models,
             workers=workers,
             scheduler=scheduler,
@@ -86,5 +99,6 @@ def mosaic_command(
         f"{len(s['rewritten']['tiles']):,} of them made now\n"
         f"  {s['polygons']['patches']:,} patches of at least {s['min_area_ha']:g} ha, "
         f"{s['polygons']['across_zones']:,} of them across zones\n"
-        f"  {result.folder}"
+        + (f"  {len(s['units']):,} units in units.csv\n" if s["units"] else "")
+        + f"  {result.folder}"
     )

@@ -18,6 +18,7 @@ from geoforest.names import (
     PROBABILITY_NAME,
     REPORT_NAME,
     SUMMARY_NAME,
+    UNITS_NAME,
 )
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _ASSETS = {
     POLYGONS_NAME: ("forest_polygons", pystac.MediaType.GEOPACKAGE, ["data"]),
     SUMMARY_NAME: ("summary", pystac.MediaType.JSON, ["metadata"]),
     REPORT_NAME: ("report", pystac.MediaType.HTML, ["overview"]),
+    UNITS_NAME: ("forest_by_unit", "text/csv", ["metadata"]),
 }
 
 

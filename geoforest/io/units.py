@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,6 +27,8 @@ class Units:
 
     Attributes
     ----------
+    path, by
+        Of the file, and its field that names the units.
     frame
         ``unit``, a text, and geometry, valid polygons or multipolygons: one row a unit, in the
         order of the field's values.
@@ -33,8 +36,20 @@ class Units:
         Sentences the user should read.
     """
 
+    path: Path
+    by: str
     frame: geopandas.GeoDataFrame
     notes: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """Hash of all that areas by unit depend on besides the map."""
+        digest = hashlib.sha256()
+        for part in (self.by, self.frame.crs.to_wkt(), *self.frame["unit"]):
+            digest.update(f"{len(part)} {part}".encode())
+        for outline in shapely.to_wkb(self.frame.geometry.to_numpy()):
+            digest.update(outline)
+        return digest.hexdigest()
 
 
 def read_units(path: str | Path, by: str, *, layer: str | None = None) -> Units:
@@ -80,7 +95,7 @@ def read_units(path: str | Path, by: str, *, layer: str | None = None) -> Units:
         raise InputError(f"{path}: holds geometries that are none ({error})") from error
     if NO_UNIT in set(units["unit"]):
         notes.append(f"{path}: features without a value of {by} are the unit {NO_UNIT}")
-    return Units(units, tuple(notes))
+    return Units(path, by, units, tuple(notes))
 
 
 def _chosen_layer(path: Path, by: str, layer: str | None) -> str | None:

@@ -19,6 +19,7 @@ from geoforest import __version__
 from geoforest.cluster import Cluster, gpu_workers
 from geoforest.errors import IncompleteError, InputError, OutputError
 from geoforest.grid import Window
+from geoforest.io.units import Units, read_units
 from geoforest.io.vrt import write_vrt
 from geoforest.mosaic.catalogue import write_catalogue
 from geoforest.mosaic.cells import CELLS_NAME, write_fraction
@@ -34,12 +35,17 @@ from geoforest.names import (
     PROBABILITY_NAME,
     REPORT_NAME,
     SUMMARY_NAME,
+    UNITS_NAME,
     style_name,
 )
 from geoforest.report.mosaic import write_report
+from geoforest.report.units import UnitTable, unit_table
 from geoforest.storage import exclusive_lock, read_json, writable, write_durably, write_json
+from geoforest.tables import csv_text
 from geoforest.types import Progress
+from geoforest.unit_areas import areas_on
 from geoforest.words import MosaicRule
+from geoforest.zonal import open_mask
 
 FRACTION_NAME = "forest_fraction.tif"
 OVERVIEW_NAME = "overview.gpkg"
@@ -74,6 +80,8 @@ def mosaic_maps(
     min_area_ha: float = 0.5,
     max_vertices: int = 100_000,
     aoi: str | Path | None = None,
+    zones: str | Path | None = None,
+    by: str | None = None,
     mixed_models: bool = False,
     workers: int = 0,
     scheduler: str | None = None,
@@ -99,6 +107,9 @@ def mosaic_maps(
         As for ``map``; patches are whole across tiles and zones.
     aoi
         Vector file that limits the work.
+    zones, by
+        Vector file of units and the field that names them, as for ``geoforest area``: hectares by
+        unit are in the report, ``mosaic.json`` and ``units.csv``, too.
     mixed_models
         Whether maps of different models may be put together.
     workers, scheduler
@@ -119,6 +130,9 @@ def mosaic_maps(
     """
     if rule not in get_args(MosaicRule):
         raise InputError(f"--rule {rule!r}: one of {', '.join(get_args(MosaicRule))} was wanted")
+    if (zones is None) != (by is None):
+        raise InputError("--zones and --by: a vector file and its field were wanted, both or none")
+    units = None if zones is None or by is None else read_units(zones, by)
     read = [read_map(folder) for given in maps for folder in map_folders(given)]
     notes = check_together(read, threshold=threshold, mixed=mixed_models)
     chosen = read[0].made.threshold if threshold is None else threshold
@@ -137,7 +151,8 @@ def mosaic_maps(
             max_vertices,
             {"model": model, "threshold": chosen, "rule": rule},
         )
-        summary = _make(read, jobs, folder, rules, Cluster(workers, scheduler), progress, notes)
+        cluster = Cluster(workers, scheduler)
+        summary = _make(read, jobs, folder, rules, units, cluster, progress, notes)
     return MosaicResult(folder, summary)
 
 
@@ -172,6 +187,7 @@ def _make(
     jobs: list[TileJob],
     folder: Path,
     rules: PolygonRules,
+    units: Units | None,
     cluster: Cluster,
     progress: Progress,
     notes: list[str],
@@ -184,11 +200,16 @@ def _make(
         "tiles": {job.name: job.digest for job in jobs},
         "min_area_ha": rules.min_area_ha,
         "max_vertices": rules.max_vertices,
+        "units": None if units is None else units.digest,
         "geoforest": __version__,
     }
     before = read_json(folder / MOSAIC_NAME)
     if before is not None and before.get("question") == question and not made and not removed:
         return {**before, "rewritten": _rewritten([], [], Rewritten())}
+    # Until it is back, the folder is not taken for one in which all files agree.
+    (folder / MOSAIC_NAME).unlink(missing_ok=True)
+    if before is not None and before.get("units"):
+        (folder / UNITS_NAME).unlink(missing_ok=True)
     rewritten, counts = make_polygons(
         zones, folder, rules, lambda zone: folder / f"forest_{zone.name}.gpkg"
     )
@@ -202,10 +223,38 @@ def _make(
     progress("overview", 1, 1)
     summary = _summary(maps, jobs, records, rules, counts, notes)
     summary["rewritten"] = _rewritten(made, removed, rewritten)
-    write_report(folder / REPORT_NAME, folder / FRACTION_NAME, summary, _by_zone(jobs, records))
+    progress("units", 0, 1)
+    table = _units(units, zones, folder, summary)
+    progress("units", 1, 1)
+    write_report(
+        folder / REPORT_NAME,
+        folder / FRACTION_NAME,
+        [zone.probability for zone in zones.values()],
+        [folder / f"{Path(COUNT_NAME).stem}_{zone.name}.vrt" for zone in zones],
+        summary,
+        _by_zone(jobs, records),
+        table,
+    )
     summary["question"] = question
     write_json(folder / MOSAIC_NAME, summary)
     return summary
+
+
+def _units(
+    units: Units | None,
+    zones: Mapping[Zone, ZoneRasters],
+    folder: Path,
+    summary: dict[str, Any],
+) -> UnitTable | None:
+    """Measure forest in units: into the summary, a table on disk, and one for the page."""
+    if units is None:
+        return None
+    areas = areas_on([open_mask(zone.mask, owned=True) for zone in zones.values()], units)
+    rows = areas.rows()
+    summary["units"], summary["notes"] = rows, [*summary["notes"], *areas.notes]
+    if rows:
+        write_durably(folder / UNITS_NAME, csv_text(rows).encode())
+    return unit_table(units, areas)
 
 
 def _rewritten(made: list[str], removed: list[str], polygons: Rewritten) -> dict[str, Any]:
@@ -380,6 +429,7 @@ def _summary(
         "hectares": {**hectares, "observed": observed},
         "forest_percent": 100 * hectares["forest"] / observed if observed else None,
         "polygons": dict(counts),
+        "units": None,
         "warnings": _warnings(maps),
         "notes": notes,
     }

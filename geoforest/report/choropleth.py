@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import geopandas
     from matplotlib.axes import Axes
 
-_INCHES = 9.0
+_INCHES, _WIDTH_PX = 9.0, 1170
 _UNKNOWN, _EDGE = "#c8c8c8", "#404040"
 _STEPS = np.linspace(0, 100, 11)
 _WELL_OBSERVED_PERCENT = 50.0
@@ -33,7 +33,7 @@ _DETAIL = 1 / 2000
 _LETTERS = 22
 
 
-def choropleth(units: geopandas.GeoDataFrame, *, title: str = "") -> bytes:
+def choropleth(units: geopandas.GeoDataFrame, *, title: str = "", inches: float = _INCHES) -> bytes:
     """Draw units by percent of forest; hatched where less than half of them was observed.
 
     Parameters
@@ -42,6 +42,8 @@ def choropleth(units: geopandas.GeoDataFrame, *, title: str = "") -> bytes:
         As of :class:`geoforest.unit_areas.UnitAreas`, with a CRS.
     title
         Above the map.
+    inches
+        Width of the paper; letters have one size, so that they are large on a narrow one.
 
     Returns
     -------
@@ -52,7 +54,7 @@ def choropleth(units: geopandas.GeoDataFrame, *, title: str = "") -> bytes:
     left, bottom, right, top = shapely.total_bounds(shapes)
     margin = 0.03 * max(right - left, top - bottom)
     bounds = (left - margin, bottom - margin, right + margin, top + margin)
-    figure = Figure(figsize=_size(bounds), dpi=130, layout="constrained")
+    figure = Figure(figsize=_size(bounds, inches), dpi=_WIDTH_PX / inches, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set(xlim=bounds[::2], ylim=bounds[1::2], aspect="equal", xticks=[], yticks=[])
@@ -94,11 +96,11 @@ def _in_metres(units: geopandas.GeoDataFrame) -> Any:
     return shapely.simplify(whole, max(right - left, top - bottom) * _DETAIL)
 
 
-def _size(bounds: tuple[float, float, float, float]) -> tuple[float, float]:
+def _size(bounds: tuple[float, float, float, float], inches: float) -> tuple[float, float]:
     left, bottom, right, top = bounds
     # No narrow strip, whatever the shape of the units.
     ratio = min(max((top - bottom) / (right - left), 0.5), 1.6)
-    return _INCHES, _INCHES * ratio * 0.85
+    return inches, inches * ratio * 0.85
 
 
 def _outline(shape: shapely.Geometry) -> Outline:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from geoforest.products import Made
     from geoforest.report.sketch import Sketch
     from geoforest.report.summary import Summary
+    from geoforest.report.units import UnitTable
     from geoforest.scene import Scene
 
 # Pixels this near to the threshold change sides easily.
@@ -30,7 +31,12 @@ _UNSURE = 0.1
 
 
 def write_report(
-    path: Path, job: Job, prediction: Prediction, made: Made, summary: Summary
+    path: Path,
+    job: Job,
+    prediction: Prediction,
+    made: Made,
+    summary: Summary,
+    units: UnitTable | None = None,
 ) -> None:
     """Render the report with its pictures inside; no network is needed to read it."""
     observed = sum(prediction.histogram[: PROBABILITY_STEPS + 1])
@@ -44,6 +50,7 @@ def write_report(
         unsure_percent=_unsure_percent(prediction.histogram, made.threshold),
         patches=patch_chart(sizes, "patches", "patches") if sizes else None,
         hectares=patch_chart(sizes, "hectares", "hectares") if sizes else None,
+        units=units,
         provenance=_provenance(job, summary),
     )
     path.write_text(page, encoding="utf-8")

@@ -85,10 +85,10 @@ def scene_layers(
         steps = np.nan_to_num((index - low) / (high - low)).clip(0, 1) * PROBABILITY_STEPS
         codes = np.where(valid & np.isfinite(index), np.rint(steps), NO_OBSERVATION)
         alt = "Vegetation index NDVI: brown where little is green, blue-green where much."
-        layers.append(_ramped("NDVI", alt, codes.astype(np.uint8), "BrBG", (f"{low}", f"{high}")))
+        layers.append(ramped("NDVI", alt, codes.astype(np.uint8), "BrBG", (f"{low}", f"{high}")))
     alt = "Probability of forest: dark where it is low, yellow where it is high."
     stored = _decimated(probability, valid.shape)
-    layers.append(_ramped("probability", alt, stored, "viridis", ("0", "1")))
+    layers.append(ramped("probability", alt, stored, "viridis", ("0", "1")))
     layers.append(
         Layer(
             "mask",
@@ -115,10 +115,18 @@ def _index(scene: Scene, dn: Array) -> NDArray[np.float64] | None:
     return ndvi(red, nir)
 
 
-def _ramped(name: str, alt: str, stored: Array, colours: str, ends: tuple[str, str]) -> Layer:
-    """Draw values 0 to 250 along a ramp, and 255 in grey."""
+def ramped(
+    name: str,
+    alt: str,
+    stored: Array,
+    colours: str,
+    ends: tuple[str, str],
+    *,
+    top: int = PROBABILITY_STEPS,
+) -> Layer:
+    """Draw values 0 to ``top`` along a ramp, and 255 in grey."""
     ramp = matplotlib.colormaps[colours]
-    steps = np.linspace(0, 1, PROBABILITY_STEPS + 1)
+    steps = np.linspace(0, 1, top + 1)
     table = {code: matplotlib.colors.to_hex(ramp(step)) for code, step in enumerate(steps)}
     table[NO_OBSERVATION] = MASK_COLOURS[NO_OBSERVATION]
     return Layer(

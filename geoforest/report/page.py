@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from importlib.resources import files
+from functools import cache
 from typing import Any
 
 import jinja2
@@ -16,10 +16,17 @@ def render(template: str, **values: Any) -> str:
 
     Text is escaped, and a name without a value is an error.
     """
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return _environment().get_template(template).render(**values)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    loader = jinja2.PackageLoader("geoforest", "report")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
+    )
     environment.filters["picture"] = _picture
-    source = (files("geoforest") / "report" / template).read_text(encoding="utf-8")
-    return environment.from_string(source).render(**values)
+    return environment
 
 
 def _picture(image: bytes) -> str:

@@ -46,6 +46,9 @@ class Summary:
     patch_sizes
         None, or patches and hectares by size of the patch, see
         :class:`geoforest.report.sizes.PatchSizes`.
+    units
+        None, or a row a unit that the map touches, see
+        :class:`geoforest.unit_areas.UnitAreas`.
     quality
         What can be seen of it in the map: seam ratio, halo test, share unobserved, and verdicts.
     source
@@ -77,6 +80,7 @@ class Summary:
     min_area_ha: float
     polygons: dict[str, int] | None
     patch_sizes: list[dict[str, Any]] | None
+    units: list[dict[str, Any]] | None
     quality: dict[str, Any]
     windows: int
     shards: int
@@ -113,6 +117,8 @@ def summarise(
     observed_percent = round(100 * observed_px / max(prediction.inside_px, 1), 3)
     verdicts = judge(made.seams, _far(job, prediction), observed_percent, made.halo_test)
     warnings, notes = _remarks(job, prediction, verdicts, observed_px)
+    if made.units is not None:
+        notes += made.units.notes
     return Summary(
         geoforest=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -141,6 +147,7 @@ def summarise(
         min_area_ha=settings.min_area_ha,
         polygons=asdict(made.polygons) if made.polygons else None,
         patch_sizes=made.patch_sizes,
+        units=None if made.units is None else made.units.rows(),
         quality=_quality(made, observed_percent, verdicts),
         windows=prediction.n_windows,
         shards=prediction.n_shards,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +18,9 @@ import pystac
 import pytest
 import rasterio
 import shapely
+from PIL import Image
 from rio_cogeo import cog_validate
+from scipy import ndimage
 
 from geoforest import mosaic_maps
 from geoforest.errors import InputError, OutputError
@@ -233,6 +238,37 @@ def test_the_report_stands_alone(made):
     assert "<td>20S</td>" in page
     assert "data:image/png;base64," in page
     assert "http://" not in page
+
+
+def test_pictures_of_the_report_are_of_one_place_and_true_to_it(made):
+    """Areas are those of the rasters, and a disc is round, on cells that are none such squares."""
+    page = (made / "report.html").read_text()
+    images = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+        for data in re.findall('src="data:image/png;base64,([^"]+)"', page)
+    ]
+    probability, forest, count = images
+    assert probability.shape == forest.shape == count.shape
+    unseen = (probability == 0x9A).all(axis=-1)
+    assert np.array_equal(unseen, (count == 0x9A).all(axis=-1))
+    sure = probability[..., 0] > 100  # yellow
+    told = summary(made)["hectares"]
+    found = (sure & ~unseen).sum() / (~unseen).sum()
+    assert found == pytest.approx(told["forest"] / told["observed"], rel=0.01)
+    labels, _ = ndimage.label(sure & ~unseen)
+    heights, widths = np.transpose(
+        [[part.stop - part.start for part in parts] for parts in ndimage.find_objects(labels)]
+    )
+    large = widths > 40
+    assert large.sum() == 3
+    assert np.allclose(heights[large] / widths[large], 1, atol=0.05)
+    # Maps overlap in strips, of two maps each, and at the border of zones not at all.
+    twice = (count == (0x6B, 0xAE, 0xD6)).all(axis=-1)
+    with rasterio.open(made / "observations_20S.vrt") as source:
+        counts = source.read(1)
+    assert twice.sum() / (~unseen).sum() == pytest.approx(
+        (counts == 2).sum() / (counts > 0).sum(), rel=0.03
+    )
 
 
 def test_failed_checks_of_maps_are_told(maps, tmp_path):

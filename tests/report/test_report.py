@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
-import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -26,8 +24,6 @@ from geoforest.report.sizes import PatchSizes
 from geoforest.report.sketch import Sketch
 from tests import synthetic
 from tests.synthetic import load_local_predictor
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def pixels(image: bytes) -> np.ndarray:
@@ -189,54 +185,3 @@ def test_a_map_of_nothing_has_a_page(tmp_path, tiny_bundle):
     assert "Sizes of patches" not in page
     assert result.summary["patch_sizes"] == []
     assert [one["passed"] for one in result.summary["quality"]["verdicts"]] == [None, None, None]
-
-
-# Opens the page in frames of two widths, moves the slider and chooses another layer.
-_BROWSER = """<!doctype html><body>
-<iframe src="{page}" width="400" height="800"></iframe>
-<iframe src="{page}" width="1400" height="800"></iframe>
-<script>
-onload = function () {{
-  var told = Array.from(document.querySelectorAll("iframe")).map(function (frame) {{
-    var page = frame.contentDocument, root = page.documentElement;
-    var compare = page.getElementById("compare"), range = compare.querySelector("input");
-    var images = compare.querySelectorAll("img"), select = compare.querySelectorAll("select")[0];
-    var before = images[0].src;
-    select.value = 2; select.dispatchEvent(new Event("change"));
-    range.focus(); range.value = 30; range.dispatchEvent(new Event("input"));
-    return [
-      "fits=" + (root.scrollWidth <= frame.clientWidth),
-      "shown=" + (compare.offsetHeight > 100),
-      "stacked=" + (page.querySelector(".layers").offsetHeight > 0),
-      "focus=" + (page.activeElement === range),
-      "changed=" + (images[0].src !== before && images[0].naturalWidth > 100),
-      "cut=" + images[1].style.clipPath,
-      "alt=" + images[0].alt,
-    ].join("; ");
-  }});
-  document.body.innerHTML = "<pre>" + told.join("\\n") + "</pre>";
-}};
-</script></body>"""
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
-def test_in_a_browser_wide_and_narrow(folder, tmp_path):
-    shutil.copy(folder / "report.html", tmp_path / "report.html")
-    (tmp_path / "frames.html").write_text(_BROWSER.format(page="report.html"))
-    done = subprocess.run(
-        [
-            str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-            "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'browser'}",
-            "--window-size=1500,1800", (tmp_path / "frames.html").as_uri(),
-        ],
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    told = re.search("<pre>(.*)</pre>", done.stdout, re.DOTALL)
-    assert told, done.stdout[-2000:]
-    for line in told[1].splitlines():
-        assert line == (
-            "fits=true; shown=true; stacked=false; focus=true; changed=true; "
-            "cut=inset(0px 0px 0px 30%); "
-            "alt=Probability of forest: dark where it is low, yellow where it is high."
-        )
-    assert len(told[1].splitlines()) == 2

@@ -1,0 +1,51 @@
+"""Hectares by unit beside a map and a mosaic, from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import geopandas
+import pytest
+import shapely
+
+
+@pytest.fixture
+def zones(tmp_path):
+    path = tmp_path / "zones.gpkg"
+    outlines = [shapely.box(500_000, 8_898_500, 501_000, 8_900_000), shapely.box(0, 0, 10, 10)]
+    geopandas.GeoDataFrame({"name": ["A", "B"]}, geometry=outlines, crs=32720).to_file(path)
+    return path
+
+
+def test_map_and_mosaic(geoforest, scene_path, tiny_bundle, zones, tmp_path):
+    by_unit = ("--zones", zones, "--by", "name")
+    model = ("--model", tiny_bundle.path, "--halo", 8, "--runtime", "torch", "--device", "cpu")
+    done = geoforest("map", scene_path, "--out", tmp_path / "maps", *model, *by_unit)
+    assert done.returncode == 0, done.stderr
+    assert "  1 units in units.csv\n" in done.stdout
+    again = geoforest("map", scene_path, "--out", tmp_path / "maps", *model, *by_unit, "--json")
+    assert [row["unit"] for row in json.loads(again.stdout)["units"]] == ["A"]
+    area = geoforest("area", tmp_path / "maps" / "scene", *by_unit, "--json")
+    assert json.loads(area.stdout)["units"] == json.loads(again.stdout)["units"]
+    mosaic = geoforest("mosaic", tmp_path / "maps", "--out", tmp_path / "basin", *by_unit)
+    assert mosaic.returncode == 0, mosaic.stderr
+    assert "  1 units in units.csv\n" in mosaic.stdout
+    assert geoforest("verify", tmp_path / "maps").returncode == 0
+
+
+@pytest.mark.parametrize("command", [["map"], ["map", "--dry-run"], ["mosaic"]])
+def test_mistakes(geoforest, scene_path, zones, tmp_path, command):
+    call = (*command, scene_path, "--out", tmp_path / "out")
+    for options, sentence in (
+        (["--zones", zones], "--zones and --by: a vector file and its field were wanted"),
+        (["--by", "name"], "--zones and --by: a vector file and its field were wanted"),
+        (["--zones", zones, "--by", "nome"], f"{zones}: no field 'nome' (--by); zones has name"),
+        (["--zones", tmp_path / "no.shp", "--by", "name"], "no.shp: no such file (--zones)"),
+        (["--zones", scene_path, "--by", "name"], f"{scene_path}: not a vector file"),
+    ):
+        done = geoforest(*call, *options)
+        assert done.returncode == 2
+        assert done.stderr.startswith("geoforest: ")
+        assert sentence in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert not (tmp_path / "out").exists()
