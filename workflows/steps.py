@@ -12,9 +12,8 @@ import dagster as dg
 
 from geoforest.errors import InputError
 
-RETRIES: Final = dg.RetryPolicy(
-    max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
-)
+# After 30 and after 90 seconds.
+RETRIES: Final = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
 # One at a time: in a run the steps follow each other, between runs dagster.yaml limits the pool.
 GPU: Final = {"pool": "gpu"}
 

@@ -49,6 +49,20 @@ def test_a_chip_that_nobody_saw():
     pixels(figures.chip_figure("0", dn, unseen, unseen, ("B04", "B03", "B02", "B08")))
 
 
+@pytest.mark.parametrize("bands", [("B04", "B03", "B02", "B08"), ("B04", "B03", "B02")])
+def test_labels_are_drawn_over_the_chip(bands):
+    dn = np.full((len(bands), 64, 96), 500, np.uint16)
+    truth = np.zeros((64, 96), np.uint8)
+    before = pixels(figures.label_figure("7", dn, truth, bands))
+    truth[:, :48] = 1
+    after = pixels(figures.label_figure("7", dn, truth, bands))
+    changed = (np.abs(after - before).max(axis=-1) > 0.1).any(axis=0)
+    # In the left half of the last of three panels, and nowhere else.
+    columns = np.flatnonzero(changed)
+    assert columns.min() > 0.66 * len(changed)
+    assert len(columns) == pytest.approx(len(changed) / 6, rel=0.1)
+
+
 def point(threshold: float) -> ThresholdPoint:
     return ThresholdPoint(threshold=threshold, precision=1 - threshold / 2, recall=0.8, f1=0.8)
 

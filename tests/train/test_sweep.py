@@ -11,15 +11,17 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from geoforest.config import TrainSettings
 from geoforest.errors import DataError, GeoforestError, InputError, OutputError
+from geoforest.models.bundle import save_bundle
 from geoforest.models.references import checked_name
 from geoforest.storage import exclusive_lock
 from geoforest.train import fit
 from geoforest.train.sweep import run_sweep
 from geoforest.train.sweep_config import SweepConfig, read_sweep
-from geoforest.train.trials import best_bundle, train_trial, trial_folder
+from geoforest.train.trials import best_bundle, rank_bundles, train_trial, trial_folder
 from geoforest.train.wandb_sweeps import run_wandb_sweep
 from tests import synthetic
 from tests.synthetic import write_chips
@@ -383,3 +385,22 @@ def test_what_every_trial_would_stumble_over_is_refused_before_the_first(
     with pytest.raises(OutputError, match="file: cannot be written to"):
         run_sweep(seeds, data, tmp_path / "file")
     assert trainings.seen == []
+
+
+def test_bundles_that_were_trained_one_by_one_are_ranked(tmp_path):
+    for name, losses in {"a": [0.5, 0.4], "b": [0.3, 0.6], "c": [0.9, None]}.items():
+        history = [{"epoch": i, "train_loss": 0.1, "val_loss": x} for i, x in enumerate(losses)]
+        card = synthetic.card(encoder=name, training={"batch_size": 4, "history": history})
+        save_bundle(tmp_path / "trials" / name, {"a": torch.zeros(1)}, card)
+    folders = sorted((tmp_path / "trials").iterdir())
+    result = rank_bundles(folders, tmp_path, ["encoder", "batch_size"])
+    assert [trial.parameters["encoder"] for trial in result.trials] == ["b", "a", "c"]
+    assert (result.best.value, best_bundle(result).card.encoder) == (0.3, "b")
+    with (tmp_path / "trials.csv").open() as file:
+        assert [row["bundle"] for row in csv.DictReader(file)] == [
+            "trials/b",
+            "trials/a",
+            "trials/c",
+        ]
+    with pytest.raises(GeoforestError, match="no trial"):
+        rank_bundles([], tmp_path, ["encoder"])

@@ -19,6 +19,7 @@ from geoforest.names import MOSAIC_NAME
 from geoforest.storage import read_json
 from geoforest.verify import verify
 from tests import synthetic
+from tests.models.wandb_server import UNCLOSED
 from tests.servers import s3_bucket, s3_server
 from workflows import training
 from workflows.definitions import code_location
@@ -106,6 +107,19 @@ def test_a_models_life(settings, instance):
         assert Path(told["report"]).is_file()
     run("chip_figures", settings, instance)
     assert len(list((settings.folder / "figures").rglob("*.png"))) > 28
+
+
+@pytest.mark.filterwarnings(UNCLOSED)
+def test_a_training_and_its_model_in_wandb(server, wandb_home, tmp_path):
+    settings = Settings(home=str(tmp_path / "home"), demo_chip_px=64, wandb="team/forest")
+    key = dg.MultiPartitionKey({"encoder": "mobilenet_v2", "batch_size": "4"})
+    with dg.DagsterInstance.ephemeral() as instance:
+        for split in SPLITS[:2]:
+            run(f"{split}_chips", settings, instance)
+        run("trained_model", settings, instance, partition_key=key, run_config=TRAINING)
+        told = run("best_model", settings, instance)["best_model"]
+    assert told["reference"].startswith("wandb:team/forest/forest:v")
+    assert open_model(settings.best_model).card.encoder == "mobilenet_v2"
 
 
 def test_from_a_scene_to_areas(settings, instance):
