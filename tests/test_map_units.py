@@ -63,7 +63,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_figures_are_those_of_area(scene_path, tiny_bundle, zones, tmp_path):
-    made = mapped(scene_path, tmp_path / "maps", tiny_bundle, zones=zones, by="name")
+    scene = scene_path.rename(tmp_path / "S2A_MSIL2A_20230813T143751_N0509_R096_T20LMR.tif")
+    made = mapped(scene, tmp_path / "maps", tiny_bundle, zones=zones, by="name")
     assert isinstance(made.folder, Path)
     rows = made.summary["units"]
     assert [row["unit"] for row in rows] == ["A", "B"]
@@ -74,6 +75,8 @@ def test_figures_are_those_of_area(scene_path, tiny_bundle, zones, tmp_path):
     area_by_unit(made.folder, zones, by="name", out=tmp_path / "area.csv")
     assert (made.folder / "units.csv").read_text() == (tmp_path / "area.csv").read_text()
     assert verify(made.folder) == []
+    item = json.loads((made.folder / f"{made.scene_id}.json").read_text())
+    assert item["assets"]["forest_by_unit"]["href"] == "./units.csv"
     assert not [note for note in made.summary["notes"] if "zones" in note]
     page = (made.folder / "report.html").read_text()
     assert "<code>zones.gpkg</code>, by <code>name</code>" in page
@@ -207,7 +210,7 @@ def test_a_mosaic_that_is_cut_off_is_not_taken_for_another(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("geoforest.mosaic.run.write_report", fail)
+        patch.setattr("geoforest.mosaic.run.write_json", fail)
         with pytest.raises(KeyboardInterrupt):
             mosaic_maps([tmp_path / "maps"], folder, zones=other, by="name")
     assert (folder / "units.csv").read_text() != table

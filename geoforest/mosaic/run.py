@@ -224,7 +224,7 @@ def _make(
     summary = _summary(maps, jobs, records, rules, counts, notes)
     summary["rewritten"] = _rewritten(made, removed, rewritten)
     progress("units", 0, 1)
-    table = _units(units, zones, folder, summary)
+    table = _units(units, zones, summary)
     progress("units", 1, 1)
     write_report(
         folder / REPORT_NAME,
@@ -235,6 +235,8 @@ def _make(
         _by_zone(jobs, records),
         table,
     )
+    if summary["units"]:
+        write_durably(folder / UNITS_NAME, csv_text(summary["units"]).encode())
     summary["question"] = question
     write_json(folder / MOSAIC_NAME, summary)
     return summary
@@ -243,17 +245,13 @@ def _make(
 def _units(
     units: Units | None,
     zones: Mapping[Zone, ZoneRasters],
-    folder: Path,
     summary: dict[str, Any],
 ) -> UnitTable | None:
-    """Measure forest in units: into the summary, a table on disk, and one for the page."""
+    """Measure forest in units, into the summary; gives what the page tells of them."""
     if units is None:
         return None
     areas = areas_on([open_mask(zone.mask, owned=True) for zone in zones.values()], units)
-    rows = areas.rows()
-    summary["units"], summary["notes"] = rows, [*summary["notes"], *areas.notes]
-    if rows:
-        write_durably(folder / UNITS_NAME, csv_text(rows).encode())
+    summary["units"], summary["notes"] = areas.rows(), [*summary["notes"], *areas.notes]
     return unit_table(units, areas)
 
 
