@@ -1,7 +1,10 @@
 """When assets are made: jobs, the sensor of new scenes, the nightly mosaic."""
 
+import json
+
 import dagster as dg
 
+from geoforest.io.scenes import scene_stamp
 from workflows import chips, scenes, training
 from workflows.settings import Settings
 
@@ -50,13 +53,19 @@ JOBS = [
 
 @dg.sensor(job=scenes_job, minimum_interval_seconds=60)
 def new_scenes(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
-    """Map scenes that were not in the folder or bucket before."""
-    found = settings.find_scenes()
+    """Map scenes that were not there before, once they are the same as a look ago: whole."""
     known = set(context.instance.get_dynamic_partitions("scenes"))
-    new = [scene_id for scene_id in found if scene_id not in known]
+    stamps = {
+        scene_id: scene_stamp(location)
+        for scene_id, location in settings.find_scenes().items()
+        if scene_id not in known
+    }
+    before = json.loads(context.cursor or "{}")
+    whole = [scene_id for scene_id, stamp in stamps.items() if before.get(scene_id) == stamp]
     return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=name, partition_key=name) for name in new],
-        dynamic_partitions_requests=[scenes.SCENES.build_add_request(new)] if new else [],
+        run_requests=[dg.RunRequest(run_key=name, partition_key=name) for name in whole],
+        dynamic_partitions_requests=[scenes.SCENES.build_add_request(whole)] if whole else [],
+        cursor=json.dumps(stamps),
     )
 
 

@@ -143,6 +143,21 @@ class Place:
         """Give the files of :meth:`listing`."""
         return {name: one for name, one in self.listing().items() if one["type"] == "file"}
 
+    def everything(self) -> dict[str, dict[str, Any]]:
+        """Ask the store what it tells of this file, or of all files below this folder, by path.
+
+        Raises
+        ------
+        DataError
+            As :meth:`children` does.
+        """
+        try:
+            # What was listed before may be old.
+            self.filesystem.invalidate_cache()
+            return dict(self._ask(lambda: self.filesystem.find(self.path, detail=True)))
+        except FileNotFoundError:
+            return {}
+
     def write(self, data: bytes) -> None:
         """Write a small file in one step.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from geoforest.errors import InputError
-from geoforest.io.files import Place, open_place
+from geoforest.io.files import Place, open_place, version_in
 from geoforest.io.open import BAND_FILES, scene_name
 from geoforest.io.remote import is_url
 from geoforest.io.safe import is_safe
@@ -46,6 +48,27 @@ def find_scenes(folder: str) -> dict[str, str]:
             raise InputError(f"{child}: has the scene id of {found[scene_id]}; rename one of them")
         found[scene_id] = str(child)
     return dict(sorted(found.items()))
+
+
+def scene_stamp(location: str) -> str:
+    """Tell what the files of a scene look like from outside: another stamp, another state.
+
+    It changes with the name, the size, and the ETag or time of modification of any file, so that a
+    scene that is still being copied differs from one look to the next.
+
+    Parameters
+    ----------
+    location
+        As :func:`find_scenes` gives it.
+
+    Raises
+    ------
+    DataError
+        When it cannot be listed.
+    """
+    files = open_place(location).everything()
+    told = sorted((path, str(one.get("size")), version_in(one)) for path, one in files.items())
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
 def _is_scene(child: Place) -> bool:

@@ -45,39 +45,62 @@ def test_the_limit_is_in_force_where_dagster_dev_opens_it(tmp_path):
         assert not instance.telemetry_enabled
 
 
-def tick(instance: dg.DagsterInstance, settings: Settings) -> list[str]:
-    """Evaluate the sensor, and do what it asks for."""
-    context = dg.build_sensor_context(instance=instance, resources={"settings": settings})
-    result = new_scenes(context)
-    for request in result.dynamic_partitions_requests:
-        instance.add_dynamic_partitions("scenes", list(request.partition_keys))
-    assert [one.partition_key for one in result.run_requests] == [
-        one.run_key for one in result.run_requests
-    ]
-    return [one.partition_key for one in result.run_requests]
+class Sensor:
+    """The sensor as the daemon evaluates it, which does what it asks for."""
+
+    def __init__(self, instance: dg.DagsterInstance, settings: Settings) -> None:
+        self.instance, self.settings, self.cursor = instance, settings, None
+
+    def look(self) -> list[str]:
+        context = dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, resources={"settings": self.settings}
+        )
+        result = new_scenes(context)
+        self.cursor = result.cursor
+        for request in result.dynamic_partitions_requests:
+            self.instance.add_dynamic_partitions("scenes", list(request.partition_keys))
+        keys = [one.partition_key for one in result.run_requests]
+        assert keys == [one.run_key for one in result.run_requests]
+        return keys
 
 
 def test_the_sensor_on_a_folder(tmp_path):
-    settings = Settings(scenes=str(tmp_path))
     with dg.DagsterInstance.ephemeral() as instance:
-        assert tick(instance, settings) == []
+        sensor = Sensor(instance, Settings(scenes=str(tmp_path)))
+        assert sensor.look() == []
         (tmp_path / "a.tif").touch()
-        assert tick(instance, settings) == ["a"]
-        assert tick(instance, settings) == []
-        (tmp_path / "b.tif").touch()
-        assert tick(instance, settings) == ["b"]
-        assert instance.get_dynamic_partitions("scenes") == ["a", "b"]
+        assert sensor.look() == []
+        assert sensor.look() == ["a"]
+        assert sensor.look() == []
+        assert instance.get_dynamic_partitions("scenes") == ["a"]
+
+
+def test_the_sensor_waits_for_a_scene_that_is_being_copied(tmp_path):
+    bands = tmp_path / "b"
+    with dg.DagsterInstance.ephemeral() as instance:
+        sensor = Sensor(instance, Settings(scenes=str(tmp_path)))
+        bands.mkdir()
+        for name in ("B02.tif", "B03.tif", "B04.tif"):
+            (bands / name).write_bytes(b"whole")
+            assert sensor.look() == []
+        (bands / "B08.tif").write_bytes(b"ha")
+        assert sensor.look() == []
+        (bands / "B08.tif").write_bytes(b"half")
+        assert sensor.look() == []
+        assert sensor.look() == ["b"]
 
 
 def test_the_sensor_says_what_is_wrong_with_the_folder(tmp_path):
     settings = Settings(scenes=str(tmp_path / "none"))
     with dg.DagsterInstance.ephemeral() as instance, pytest.raises(InputError, match="no such"):
-        tick(instance, settings)
+        Sensor(instance, settings).look()
 
 
 def test_without_a_place_for_scenes_there_is_the_demo_scene(tmp_path):
     with dg.DagsterInstance.ephemeral() as instance:
-        assert tick(instance, Settings(home=str(tmp_path))) == [DEMO_SCENE]
+        sensor = Sensor(instance, Settings(home=str(tmp_path)))
+        assert sensor.look() == []
+        assert sensor.look() == [DEMO_SCENE]
         assert not list(tmp_path.iterdir())
 
 
@@ -85,12 +108,14 @@ def test_without_a_place_for_scenes_there_is_the_demo_scene(tmp_path):
 def test_the_sensor_on_a_bucket(monkeypatch):
     with s3_server() as address, dg.DagsterInstance.ephemeral() as instance:
         client = s3_bucket(monkeypatch, address, "incoming")
-        settings = Settings(scenes="s3://incoming/scenes")
-        client.put_object(Bucket="incoming", Key="scenes/a.tif", Body=b"")
-        assert tick(instance, settings) == ["a"]
-        client.put_object(Bucket="incoming", Key="scenes/b.tif", Body=b"")
-        assert tick(instance, settings) == ["b"]
-        assert tick(instance, settings) == []
+        sensor = Sensor(instance, Settings(scenes="s3://incoming/scenes"))
+        client.put_object(Bucket="incoming", Key="scenes/a.tif", Body=b"ha")
+        assert sensor.look() == []
+        client.put_object(Bucket="incoming", Key="scenes/a.tif", Body=b"half")
+        assert sensor.look() == []
+        assert sensor.look() == ["a"]
+        client.put_object(Bucket="incoming", Key="scenes/c/B04.tif", Body=b"")
+        assert [sensor.look() for _ in range(3)] == [[], ["c"], []]
 
 
 def attempts(error: Exception, monkeypatch) -> tuple[int, bool]:
