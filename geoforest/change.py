@@ -373,7 +373,7 @@ def _summary(
             date: {
                 "scene_id": one.scene_id,
                 "acquired": one.acquired or None,
-                "folder": Path(os.path.relpath(one.folder.absolute(), out.absolute())).as_posix(),
+                "folder": Path(os.path.relpath(one.folder.resolve(), out.resolve())).as_posix(),
             }
             for date, one in zip(("earlier", "later"), maps, strict=True)
         },

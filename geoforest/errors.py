@@ -47,6 +47,13 @@ class DataError(InputError):
     """Labelled chips cannot be used: unpaired files, wrong shapes, strange codes."""
 
 
+class AccessError(DataError):
+    """A store could not be asked: no network, no permission, a server's failure.
+
+    Another try may help, which it does not with data that are wrong themselves.
+    """
+
+
 class ReadError(GeoforestError):
     """A pixel block of a scene turned out unreadable after the job had begun."""
 

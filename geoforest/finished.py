@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from geoforest.errors import InputError
 from geoforest.io.files import Place
 from geoforest.io.space import require_space
 from geoforest.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME, SUMMARY_NAME
-from geoforest.storage import file_sha256, read_json
+from geoforest.storage import exclusive_lock, file_sha256, read_json, write_durably
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def fetch_map(place: Place, folder: Path) -> None:
     """Fetch a finished map from a bucket: ``job.json``, and what it lists where that is there.
 
     Files that are in the folder already, the very ones that were recorded, are not fetched again.
+    ``job.json`` comes last: without it the folder is no finished map.
 
     Parameters
     ----------
@@ -111,20 +113,33 @@ def fetch_map(place: Place, folder: Path) -> None:
         When the disk has no room for it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found = place.files()
-    if JOB_NAME in found:
-        (place / JOB_NAME).get(folder / JOB_NAME)
-    outputs = (read_json(folder / JOB_NAME) or {}).get("outputs")
-    if not isinstance(outputs, dict):
-        return
-    names = [
-        name
-        for name, recorded in outputs.items()
-        if name in found and not _is_here(folder / name, recorded)
-    ]
-    require_space(folder, sum(int(found[name]["size"]) for name in names))
-    for name in names:
-        (place / name).get(folder / name)
+    with exclusive_lock(folder, wait=True):
+        found = place.files()
+        # Until all is here, nothing says that it is.
+        (folder / JOB_NAME).unlink(missing_ok=True)
+        if JOB_NAME not in found:
+            return
+        job = (place / JOB_NAME).read()
+        outputs = _outputs(job)
+        names = [
+            name
+            for name, recorded in outputs.items()
+            if name in found and not _is_here(folder / name, recorded)
+        ]
+        require_space(folder, sum(int(found[name]["size"]) for name in names))
+        for name in names:
+            partial = folder / f".{name}.partial"
+            (place / name).get(partial)
+            partial.replace(folder / name)
+        write_durably(folder / JOB_NAME, job)
+
+
+def _outputs(job: bytes) -> dict[str, Any]:
+    try:
+        outputs = json.loads(job)["outputs"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return outputs if isinstance(outputs, dict) else {}
 
 
 def _is_here(path: Path, recorded: dict[str, Any]) -> bool:

@@ -131,6 +131,8 @@ def _pictures(folder: Path, comparison: Mapping[str, Any] | None) -> dict[str, P
         found = {folder.resolve().name: folder}
     else:
         dates = [comparison[date] for date in ("later", "earlier")]
-        found = {one["scene_id"]: folder / one["folder"] for one in dates if "folder" in one}
+        found = {
+            one["scene_id"]: folder.resolve() / one["folder"] for one in dates if "folder" in one
+        }
     pictures = {name: place / QUICKLOOK_NAME for name, place in found.items()}
     return {name: path for name, path in pictures.items() if path.is_file()}

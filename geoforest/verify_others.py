@@ -27,6 +27,7 @@ from geoforest.names import (
     MOSAIC_NAME,
     PROBABILITY_NAME,
     REPORT_NAME,
+    UNITS_NAME,
 )
 from geoforest.storage import read_json
 from geoforest.verify import Problem, check_codes, check_database, check_files
@@ -91,11 +92,11 @@ def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
         yield from _missing(tile, _OF_A_TILE)
         yield from _missing(folder, (f"{PIECES_NAME}/{name}.parquet",))
         sums = {key: count + record["pixels"][key] for key, count in sums.items()}
-        rasters = [tile / MASK_NAME, tile / PROBABILITY_NAME]
-        if all(path.is_file() for path in rasters):
+        paths = [tile / MASK_NAME, tile / PROBABILITY_NAME]
+        if all(path.is_file() for path in paths):
             try:
                 threshold = float(summary["threshold"])
-                yield from check_codes(rasters, record["pixels"], threshold, RECORD_NAME)
+                yield from check_codes(paths, record["pixels"], threshold, RECORD_NAME)
             except RasterioError as error:
                 yield Problem(tile, f"a raster of it cannot be read ({error})", "layout")
     for key, count in sums.items():
@@ -103,6 +104,11 @@ def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
             what = f"says {summary['pixels'][key]} pixels {key}, the tiles have {count}"
             yield Problem(folder / MOSAIC_NAME, what, "codes")
     yield from _missing(folder, _OF_ALL)
+    rasters = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME)
+    for zone in summary["zones"]:
+        yield from _missing(folder, tuple(f"{Path(name).stem}_{zone}.vrt" for name in rasters))
+    if summary.get("units"):
+        yield from _missing(folder, (UNITS_NAME,))
     yield from _polygons(folder, summary)
 
 

@@ -22,6 +22,7 @@ from geoforest.names import (
     QUICKLOOK_NAME,
     REPORT_NAME,
     SUMMARY_NAME,
+    UNITS_NAME,
     style_name,
 )
 from geoforest.storage import file_sha256, flush, read_json
@@ -39,6 +40,7 @@ _MARKS = (
     QUICKLOOK_NAME,
     style_name(QUICKLOOK_NAME),
     PROJECT_NAME,
+    UNITS_NAME,
 )
 
 

@@ -89,11 +89,13 @@ def test_files_of_a_mosaic(folders):
     (tile,) = (mosaic / "tiles").iterdir()
     (tile / "observations.tif").unlink()
     (mosaic / "overview.gpkg").unlink()
+    (mosaic / "forest_mask_20S.vrt").unlink()
     (mosaic / "pieces" / f"{tile.name}.parquet").unlink()
     assert found(mosaic) == [
         f"DIR/tiles/{tile.name}/observations.tif: missing, and belongs to the mosaic",
         f"DIR/pieces/{tile.name}.parquet: missing, and belongs to the mosaic",
         "DIR/overview.gpkg: missing, and belongs to the mosaic",
+        "DIR/forest_mask_20S.vrt: missing, and belongs to the mosaic",
     ]
 
 

@@ -11,6 +11,9 @@ import dagster as dg
 from geoforest.scene import Scene
 from geoforest.verify import Problem, verify, verify_grid
 
+SOUND = "sound"
+"""Metadata of a map and of its polygons: whether all that blocks has passed."""
+
 _WARN, _ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 _OF_MAP = {
     "files_untouched": "Every file is there, with the checksum of job.json.",
@@ -56,6 +59,11 @@ def check_map(folder: Path, scene: Scene, summary: Mapping[str, Any]) -> list[dg
         _result("valid_cog", folder, _of(problems, "files", "layout")),
         *(_told(name, folder, verdicts[check]) for name, (check, _) in _VERDICTS.items()),
     ]
+
+
+def is_sound(checks: Iterable[dg.AssetCheckResult]) -> bool:
+    """Whether nothing has failed that blocks what is downstream."""
+    return all(one.passed for one in checks if one.severity == _ERROR)
 
 
 def check_polygons(folder: Path, summary: Mapping[str, Any]) -> list[dg.AssetCheckResult]:

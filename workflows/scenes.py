@@ -13,13 +13,26 @@ from geoforest.report.look import map_picture, scene_picture
 from geoforest.report.mosaic import fraction_picture
 from geoforest.scene import Scene
 from geoforest.storage import read_json
-from workflows.checks import check_map, check_polygons, map_specs, polygon_specs
+from workflows.checks import (
+    SOUND,
+    check_map,
+    check_polygons,
+    is_sound,
+    map_specs,
+    polygon_specs,
+)
 from workflows.metadata import picture, scores, table
 from workflows.settings import Settings
 from workflows.steps import GPU, step
 
 GROUP = "maps"
 SCENES = dg.DynamicPartitionsDefinition(name="scenes")
+
+
+class Remake(dg.Config):
+    """Whether a map of another job is replaced: of another model, or of the scene as it was."""
+
+    overwrite: bool = False
 
 
 @step(group_name=GROUP, partitions_def=SCENES)
@@ -46,11 +59,14 @@ def scene(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materiali
     check_specs=map_specs("forest_map"),
     **GPU,
 )
-def forest_map(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:
+def forest_map(
+    context: dg.AssetExecutionContext, settings: Settings, config: Remake
+) -> dg.MaterializeResult:
     """Mask and probability of a scene; what is done already is not done again."""
-    opened, result = _mapped(context, settings, "mask,probability")
+    opened, result = _mapped(context, settings, "mask,probability", overwrite=config.overwrite)
     folder = settings.on_disk(result)
     summary = result.summary
+    checks = check_map(folder, opened, summary)
     return dg.MaterializeResult(
         metadata={
             **_told(result, opened, folder),
@@ -58,8 +74,9 @@ def forest_map(context: dg.AssetExecutionContext, settings: Settings) -> dg.Mate
             "threshold": summary["threshold"],
             "pixels": scores(summary["pixels"]),
             "stage_seconds": scores(summary["seconds"]),
+            SOUND: is_sound(checks),
         },
-        check_results=check_map(folder, opened, summary),
+        check_results=checks,
     )
 
 
@@ -73,14 +90,16 @@ def polygons(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materi
     """Forest-cover polygons of a map, as a styled GeoPackage; report and QGIS project."""
     opened, result = _mapped(context, settings, "mask,probability,polygons,report")
     folder = settings.on_disk(result)
+    checks = check_polygons(folder, result.summary)
     return dg.MaterializeResult(
         metadata={
             **_told(result, opened, folder),
+            SOUND: is_sound(checks),
             "report": str(result.folder / "report.html"),
             "polygons": scores(result.summary["polygons"]),
             "patch_sizes": table(result.summary["patch_sizes"]),
         },
-        check_results=check_polygons(folder, result.summary),
+        check_results=checks,
     )
 
 
@@ -88,9 +107,13 @@ def polygons(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materi
 def mosaic(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:
     """All mapped scenes as one product: each piece of ground once, patches whole."""
     mapped = context.instance.get_materialized_partitions(polygons.key)
-    present = sorted(mapped & set(context.instance.get_dynamic_partitions("scenes")))
+    candidates = sorted(mapped & set(context.instance.get_dynamic_partitions("scenes")))
+    present = [scene_id for scene_id in candidates if _is_sound(context.instance, scene_id)]
     if not present:
-        raise dg.Failure("no scene is mapped yet: materialise polygons", allow_retries=False)
+        raise dg.Failure(
+            "no scene is mapped yet, or all of them failed a check: materialise polygons",
+            allow_retries=False,
+        )
     result = geoforest.mosaic_maps(
         [_map_folder(settings, scene_id) for scene_id in present],
         _mosaic(settings),
@@ -100,6 +123,7 @@ def mosaic(context: dg.AssetExecutionContext, settings: Settings) -> dg.Material
         metadata={
             "path": dg.MetadataValue.path(result.folder),
             "scenes": len(present),
+            "left_out": ", ".join(sorted({*candidates} - {*present})) or "none",
             "hectares": scores(result.summary["hectares"]),
             "polygons": scores(result.summary["polygons"]),
             "warnings": table([{"warning": text} for text in result.summary["warnings"]]),
@@ -139,8 +163,23 @@ def area_by_unit(settings: Settings) -> dg.MaterializeResult:
     )
 
 
+def _is_sound(instance: dg.DagsterInstance, scene_id: str) -> bool:
+    """Whether the latest map and polygons of a scene passed what blocks."""
+    for asset in (forest_map, polygons):
+        wanted = dg.AssetRecordsFilter(asset_key=asset.key, asset_partitions=[scene_id])
+        for record in instance.fetch_materializations(wanted, limit=1).records:
+            made = record.asset_materialization
+            if made is not None and SOUND in made.metadata and not made.metadata[SOUND].value:
+                return False
+    return True
+
+
 def _mapped(
-    context: dg.AssetExecutionContext, settings: Settings, products: str
+    context: dg.AssetExecutionContext,
+    settings: Settings,
+    products: str,
+    *,
+    overwrite: bool = False,
 ) -> tuple[Scene, geoforest.MapResult]:
     location, opened = settings.scene(context.partition_key)
     result = geoforest.map_scene(
@@ -150,6 +189,7 @@ def _mapped(
         model=settings.model,
         scheduler=settings.scheduler or None,
         products=products,
+        overwrite=overwrite,
     )
     for warning in result.summary["warnings"]:
         context.log.warning(warning)

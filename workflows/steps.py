@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import dagster as dg
 
-from geoforest.errors import InputError
+from geoforest.errors import AccessError, InputError
 
 # After 30 and after 90 seconds.
 RETRIES: Final = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
@@ -20,11 +20,20 @@ GPU: Final = {"pool": "gpu"}
 
 @contextmanager
 def not_retried() -> Iterator[None]:
-    """Fail for good on what the user has to mend: another try would say the same."""
+    """Fail for good on what the user has to mend: another try would say the same.
+
+    A store that could not be asked is asked again, whatever kind of error became of that.
+    """
     try:
         yield
     except InputError as error:
-        raise dg.Failure(str(error), allow_retries=False) from error
+        raise dg.Failure(str(error), allow_retries=_was_access(error)) from error
+
+
+def _was_access(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, AccessError):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def step(**options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from geoforest.models.registry import push_model
+from geoforest.models.registry import open_model, push_model
 from geoforest.report.evaluation import METRICS_NAME, evaluate_model
 from geoforest.storage import read_json, write_json
 from geoforest.train.figures import loss_figure
@@ -176,6 +176,9 @@ def _evaluated(
     settings: Settings, out: Path, splits: Sequence[str], n_chips: int | None
 ) -> dict[str, Any]:
     chosen = read_json(_threshold_path(settings)) or {}
+    if chosen.get("model") != open_model(settings.best_model).model_id:
+        sentence = "no threshold of the best model: materialise precision_recall_curve, threshold"
+        raise dg.Failure(sentence, allow_retries=False)
     return evaluate_model(
         settings.best_model,
         settings.chips_location,

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
-from geoforest.errors import DataError, InputError
+from geoforest.errors import AccessError, DataError, InputError
 from geoforest.io.endpoint import fsspec_options
 from geoforest.storage import is_of_our_disk
 
@@ -216,7 +216,7 @@ class Place:
             if is_of_our_disk(error):
                 raise
             # Without the cause: a traceback in a log would show it.
-            raise DataError(f"{self}: cannot be {what} {self._reason(error)}") from None
+            raise AccessError(f"{self}: cannot be {what} {self._reason(error)}") from None
 
     def _reason(self, error: Exception) -> str:
         if "://" not in self.shown:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from pathlib import Path
+from typing import Final
 
 from geoforest.errors import InputError
 from geoforest.io.files import Place, open_place, version_in
@@ -11,6 +14,8 @@ from geoforest.io.remote import is_url
 from geoforest.io.safe import is_safe
 from geoforest.io.stac_source import is_item
 from geoforest.scene import band_name
+
+_MAX_ITEM_BYTES: Final = 4 << 20
 
 
 def find_scenes(folder: str) -> dict[str, str]:
@@ -31,7 +36,8 @@ def find_scenes(folder: str) -> dict[str, str]:
     Raises
     ------
     InputError
-        When there is no such folder, or two scenes in it have one id.
+        When there is no such folder, or two scenes in it have one id; a product beside its archive,
+        and pixels beside their STAC item, are one scene.
     DataError
         When it cannot be listed: no permission, no credentials, no network.
     """
@@ -44,6 +50,9 @@ def find_scenes(folder: str) -> dict[str, str]:
         if child.name.startswith(".") or not _is_scene(child):
             continue
         scene_id = scene_name(str(child))
+        if scene_id in found and (preferred := _preferred(found[scene_id], str(child))):
+            found[scene_id] = preferred
+            continue
         if scene_id in found:
             raise InputError(f"{child}: has the scene id of {found[scene_id]}; rename one of them")
         found[scene_id] = str(child)
@@ -75,8 +84,28 @@ def _is_scene(child: Place) -> bool:
     location = str(child)
     if child.suffix in BAND_FILES:
         return True
-    if not is_url(location) and (is_safe(location) or is_item(location)):
+    if not is_url(location) and is_item(location):
+        return _is_item_of_stac(Path(location))
+    if not is_url(location) and is_safe(location):
         return True
     return child.is_folder() and any(
         item.suffix in BAND_FILES and band_name(item.stem) for item in child.children() or ()
     )
+
+
+def _preferred(*locations: str) -> str | None:
+    """Of two that are one scene: what is unpacked rather than its archive, pixels than an item."""
+    plain = [one for one in locations if not one.lower().endswith((".zip", ".json", ".geojson"))]
+    return plain[0] if len(plain) == 1 else None
+
+
+def _is_item_of_stac(path: Path) -> bool:
+    """Tell items from areas of interest and other JSON that lies among scenes."""
+    try:
+        if path.stat().st_size > _MAX_ITEM_BYTES:
+            return False
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    is_item = isinstance(document, dict) and document.get("type") == "Feature"
+    return is_item and "stac_version" in document

@@ -141,12 +141,11 @@ def read_map(folder: str | Path) -> Map:
 def _placed(
     source: rasterio.DatasetReader, path: Path
 ) -> tuple[ZoneGrid, Window, tuple[float, float]]:
-    zone = Zone.of(source.crs)
+    zone = None if source.crs is None else Zone.of(source.crs)
     t = source.transform
     if zone is None:
-        raise InputError(
-            f"{path}: lies in {source.crs.to_string()[:40]}; a UTM zone of WGS 84 was wanted"
-        )
+        found = "no CRS" if source.crs is None else source.crs.to_string()[:40]
+        raise InputError(f"{path}: lies in {found}; a UTM zone of WGS 84 was wanted")
     if t.a != -t.e:
         raise InputError(f"{path}: pixels of {t.a:g} x {-t.e:g} m; square ones were wanted")
     col, row = t.c / t.a, -t.f / t.a

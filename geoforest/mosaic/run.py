@@ -17,7 +17,7 @@ from distributed.scheduler import KilledWorker
 
 from geoforest import __version__
 from geoforest.cluster import Cluster, gpu_workers
-from geoforest.errors import IncompleteError, InputError, OutputError
+from geoforest.errors import GeoforestError, IncompleteError, InputError, OutputError
 from geoforest.grid import Window
 from geoforest.io.units import Units, read_units
 from geoforest.io.vrt import write_vrt
@@ -192,10 +192,6 @@ def _make(
     progress: Progress,
     notes: list[str],
 ) -> dict[str, Any]:
-    records, made = _make_tiles(jobs, folder, cluster, progress)
-    removed = _drop_others(jobs, folder)
-    zones = _zones(jobs, folder)
-    progress("polygons", 0, 1)
     question = {
         "tiles": {job.name: job.digest for job in jobs},
         "min_area_ha": rules.min_area_ha,
@@ -204,12 +200,18 @@ def _make(
         "geoforest": __version__,
     }
     before = read_json(folder / MOSAIC_NAME)
-    if before is not None and before.get("question") == question and not made and not removed:
-        return {**before, "rewritten": _rewritten([], [], Rewritten())}
-    # Until it is back, the folder is not taken for one in which all files agree.
-    (folder / MOSAIC_NAME).unlink(missing_ok=True)
-    if before is not None and before.get("units"):
-        (folder / UNITS_NAME).unlink(missing_ok=True)
+    if before is not None and (before.get("question") != question or not _all_there(jobs, folder)):
+        # Until it is back, the folder is not taken for one in which all files agree.
+        (folder / MOSAIC_NAME).unlink()
+        if before.get("units"):
+            (folder / UNITS_NAME).unlink(missing_ok=True)
+        before = None
+    records, made = _make_tiles(jobs, folder, cluster, progress)
+    removed = _drop_others(jobs, folder)
+    zones = _zones(jobs, folder)
+    if before is not None:
+        return {**before, "rewritten": _rewritten([], removed, Rewritten())}
+    progress("polygons", 0, 1)
     rewritten, counts = make_polygons(
         zones, folder, rules, lambda zone: folder / f"forest_{zone.name}.gpkg"
     )
@@ -307,7 +309,7 @@ def _computed(
     while waiting or names:
         while waiting and len(names) < ahead:
             job = waiting.popleft()
-            future = client.submit(make_tile, job, where / job.name, pure=False)
+            future = client.submit(_made, job, where / job.name, pure=False)
             names[future.key] = job.name
             running.add(future)
         future = next(running)
@@ -319,6 +321,19 @@ def _computed(
                 f"{where / name}: workers died of it, of too little memory perhaps; the same "
                 "command goes on from there"
             ) from error
+
+
+def _all_there(jobs: list[TileJob], folder: Path) -> bool:
+    return all(finished(job, folder / TILES_NAME / job.name) is not None for job in jobs)
+
+
+def _made(job: TileJob, folder: Path) -> dict[str, Any]:
+    """Make a tile on a worker; its error travels alone, as causes of GDAL's cannot be unpickled."""
+    try:
+        return make_tile(job, folder)
+    except GeoforestError as error:
+        alone = type(error)(str(error))
+    raise alone
 
 
 def _drop_others(jobs: list[TileJob], folder: Path) -> list[str]:

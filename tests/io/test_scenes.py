@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from geoforest.errors import InputError
@@ -25,8 +27,9 @@ def test_rasters_folders_of_bands_products_and_items_are_scenes(tmp_path):
         "bands/B02.tif",
         "bands/B03.tif",
         f"{product}.SAFE/MTD_MSIL2A.xml",
-        "item.json",
     )
+    item = {"type": "Feature", "stac_version": "1.1.0"}
+    (tmp_path / "item.json").write_text(json.dumps(item))
     touch(
         tmp_path,
         ".hidden.tif",
@@ -34,7 +37,9 @@ def test_rasters_folders_of_bands_products_and_items_are_scenes(tmp_path):
         "notes.txt",
         "empty/readme.md",
         "copy.tif.part",
+        "empty.json",
     )
+    (tmp_path / "aoi.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     found = find_scenes(str(tmp_path))
     assert found == {
         name: str(tmp_path / file)
@@ -54,6 +59,17 @@ def test_a_folder_that_is_not_there_and_one_id_twice(tmp_path):
     touch(tmp_path, "a.tif", "a.jp2")
     with pytest.raises(InputError, match="has the scene id of"):
         find_scenes(str(tmp_path))
+
+
+def test_archives_and_items_of_what_lies_beside_them_are_the_same_scene(tmp_path):
+    product = "S2A_MSIL2A_20200801T142741_N0214_R053_T20LMR_20200801T165243"
+    touch(tmp_path, "a.tif", f"{product}.SAFE/MTD_MSIL2A.xml", f"{product}.zip")
+    item = {"type": "Feature", "stac_version": "1.1.0"}
+    (tmp_path / "a.json").write_text(json.dumps(item))
+    assert find_scenes(str(tmp_path)) == {
+        product: str(tmp_path / f"{product}.SAFE"),
+        "a": str(tmp_path / "a.tif"),
+    }
 
 
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")

@@ -23,7 +23,8 @@ from rio_cogeo import cog_validate
 from scipy import ndimage
 
 from geoforest import mosaic_maps
-from geoforest.errors import InputError, OutputError
+from geoforest.errors import InputError, OutputError, ReadError
+from geoforest.verify import verify
 from tests.mosaic.maps import write_map
 
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -504,3 +505,24 @@ class TestMistakes:
         aoi = tmp_path / "aoi.gpkg"
         geopandas.GeoSeries([shapely.box(10, 50, 11, 51)], crs=4326).to_file(aoi)
         self.refused(tmp_path, [one], "no tile of any zone is touched", aoi=aoi)
+
+
+def test_a_mosaic_that_stops_among_its_tiles_is_none_until_it_is_finished(tiny_bundle, tmp_path):
+    forest = [shapely.box(-63.0, -3, -62, -2)]
+    one, two = (
+        write_map(tmp_path / "maps", name, tiny_bundle.path, forest, **ALONE) for name in "ab"
+    )
+    folder = mosaic([one], tmp_path / "mosaic").folder
+    torn = two / "forest_probability.tif"
+    whole = torn.read_bytes()
+    with rasterio.open(torn) as source:
+        block = int(source.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
+    torn.write_bytes(whole[:block] + bytes(9) + whole[block + 9 :])
+    with pytest.raises(ReadError, match=r"forest_probability\.tif: cannot be read"):
+        mosaic([one, two], folder)
+    assert not (folder / "mosaic.json").exists()
+    (problem,) = verify(folder)
+    assert "unfinished" in str(problem)
+    torn.write_bytes(whole)
+    mosaic([one, two], folder)
+    assert verify(folder) == []

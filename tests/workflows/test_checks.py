@@ -117,3 +117,23 @@ def test_what_the_tool_warns_of(folder, finished, check):
     assert warned.check_name == {"seams": "seam_ratio"}.get(check, check)
     assert warned.severity == dg.AssetCheckSeverity.WARN
     assert warned.description == "what it says"
+
+
+def test_the_mosaic_leaves_out_scenes_whose_latest_map_failed():
+    from workflows.scenes import _is_sound
+
+    def made(asset: str, *, sound: bool) -> None:
+        instance.report_runless_asset_event(
+            dg.AssetMaterialization(asset, partition="a", metadata={"sound": sound})
+        )
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        made("forest_map", sound=True)
+        made("polygons", sound=True)
+        assert _is_sound(instance, "a")
+        made("forest_map", sound=False)
+        assert not _is_sound(instance, "a")
+        made("forest_map", sound=True)
+        assert _is_sound(instance, "a")
+        made("polygons", sound=False)
+        assert not _is_sound(instance, "a")

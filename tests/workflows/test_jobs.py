@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from geoforest.errors import DataError, FetchError, InputError
+from geoforest.errors import AccessError, DataError, FetchError, InputError
 from tests.servers import SECRET_KEY, s3_bucket, s3_server
 from tests.workflows.webserver import ROOT
 from workflows import steps
@@ -134,7 +134,12 @@ def attempts(error: Exception, monkeypatch) -> tuple[int, bool]:
 
 @pytest.mark.parametrize(
     ("error", "n_tried"),
-    [(InputError("a.tif: no CRS"), 1), (DataError("chips: none"), 1), (FetchError("cut off"), 3)],
+    [
+        (InputError("a.tif: no CRS"), 1),
+        (DataError("chips: none"), 1),
+        (FetchError("cut off"), 3),
+        (AccessError("s3://b/a.tif: cannot be read (ClientError)"), 3),
+    ],
 )
 def test_bad_input_is_not_tried_again(error, n_tried, monkeypatch):
     assert attempts(error, monkeypatch) == (n_tried, False)
