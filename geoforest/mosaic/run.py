@@ -36,6 +36,7 @@ from geoforest.names import (
     SUMMARY_NAME,
     style_name,
 )
+from geoforest.polygons import check_rules
 from geoforest.report.mosaic import write_report
 from geoforest.storage import exclusive_lock, read_json, writable, write_durably, write_json
 from geoforest.types import Progress
@@ -119,6 +120,7 @@ def mosaic_maps(
     """
     if rule not in get_args(MosaicRule):
         raise InputError(f"--rule {rule!r}: one of {', '.join(get_args(MosaicRule))} was wanted")
+    check_rules(min_area_ha=min_area_ha, max_vertices=max_vertices)
     read = [read_map(folder) for given in maps for folder in map_folders(given)]
     notes = check_together(read, threshold=threshold, mixed=mixed_models)
     chosen = read[0].made.threshold if threshold is None else threshold
