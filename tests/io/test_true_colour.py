@@ -49,7 +49,7 @@ def red_green_blue(scene: Path) -> np.ndarray:
         return source.read([source.descriptions.index(name) + 1 for name in NAMES])
 
 
-def test_it_is_the_scene(home):
+def test_it_is_the_scene(home, tmp_path):
     found = bands_on_disk(home / "maps" / "scene")
     labels = home / "labels"
     labels.mkdir()
@@ -60,7 +60,7 @@ def test_it_is_the_scene(home):
         assert not seen.dataset_mask()[:30, :20].any()
         assert seen.dataset_mask()[30:].all()
     assert (pixels(labels / "s.vrt") == red_green_blue(home / "scene.tif")).all()
-    moved = Path(shutil.copytree(home, home.with_name("moved")))
+    moved = Path(shutil.copytree(home, tmp_path / "moved"))
     (moved / "scene.tif").rename(moved / "kept.tif")
     with pytest.raises(rasterio.errors.RasterioIOError):
         # It names the scene beside it, not the first one.
