@@ -83,11 +83,13 @@ class TrueColour:
         path
             Where it will lie: files are named relative to it.
         """
+        # GDAL leaves it to the system where .. leads: out of the folder that a link is to.
+        here = path.parent.resolve()
         rows, cols = self.shape
         size = f'xSize="{cols}" ySize="{rows}"'
         parts = []
         for number, (band, colour) in enumerate(zip(self.bands, _COLOURS, strict=True), 1):
-            name = Path(os.path.relpath(band.path, path.absolute().parent)).as_posix()
+            name = Path(os.path.relpath(band.path.resolve(), here)).as_posix()
             nodata = "" if band.nodata is None else f"<NoDataValue>{band.nodata}</NoDataValue>"
             parts.append(
                 f'<VRTRasterBand dataType="{_TYPES[band.dtype]}" band="{number}">{nodata}'

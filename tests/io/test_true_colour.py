@@ -70,6 +70,14 @@ def test_it_is_the_scene(home, tmp_path):
     assert str(home).encode() not in found.vrt(labels / "s.vrt")
 
 
+def test_behind_a_link(home, tmp_path):
+    (tmp_path / "far" / "labels").mkdir(parents=True)
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "far" / "labels")
+    (link / "s.vrt").write_bytes(bands_on_disk(home / "maps" / "scene").vrt(link / "s.vrt"))
+    assert (pixels(link / "s.vrt") == red_green_blue(home / "scene.tif")).all()
+
+
 def test_the_stretch_is_of_what_was_seen(home):
     low, high = bands_on_disk(home / "maps" / "scene").stretch
     colours = red_green_blue(home / "scene.tif")
