@@ -15,7 +15,7 @@ import numpy as np
 
 from geoforest import __version__
 from geoforest.error_matrix import Figure, estimates
-from geoforest.errors import InputError
+from geoforest.errors import InputError, OutputError
 from geoforest.io.sample_file import SampleFile, Stratum, read_sample
 from geoforest.labels import LabelCounts, count_labels
 from geoforest.storage import writable, write_durably
@@ -160,8 +160,11 @@ class AreaEstimate:
         Raises
         ------
         OutputError
-            When it cannot be written.
+            When its name does not end in .csv, or it cannot be written.
         """
+        if Path(path).suffix.lower() != ".csv":
+            # It may be the sample itself, with the labels of days.
+            raise OutputError(f"{path}: a name that ends in .csv was wanted")
         with writable(Path(path)):
             write_durably(Path(path), self.to_csv().encode())
 

@@ -24,7 +24,7 @@ from geoforest.io.geopackage import write_geopackage
 from geoforest.io.raster import open_raster
 from geoforest.io.units import Units, read_units
 from geoforest.names import UNITS_NAME
-from geoforest.polygons import PolygonStream
+from geoforest.polygons import PolygonStream, check_rules
 from geoforest.stitch import mask_from_probability
 from geoforest.storage import file_sha256, new_folder
 from geoforest.tables import csv_text
@@ -165,7 +165,8 @@ def map_change(
     Raises
     ------
     InputError
-        When the maps are none, of different grids, models or thresholds, or in the wrong order.
+        When the maps are none, of different grids, models or thresholds, or in the wrong order, or
+        a setting is out of its range.
     OutputError
         When ``out`` holds something else, or cannot be written to.
     """
@@ -174,6 +175,7 @@ def map_change(
         raise InputError(f"--margin {margin:g}: 0 to 0.5 was wanted")
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"--threshold {threshold:g}: 0 to 1 was wanted")
+    check_rules(min_area_ha=min_area_ha, max_vertices=max_vertices)
     if (zones is None) != (by is None):
         raise InputError("--zones and --by: a vector file and its field were wanted, both or none")
     _check_together(*maps, threshold=threshold, mixed=mixed_models)

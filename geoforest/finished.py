@@ -66,6 +66,16 @@ def read_finished(folder: str | Path, product: str = PROBABILITY_NAME) -> Finish
         When it is no finished map with that product, or that has changed its size since.
     """
     folder = Path(folder)
+    try:
+        return _read(folder, product)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder}: its {JOB_NAME} or {SUMMARY_NAME} is damaged, or of another version "
+            f"({error!r}); an output folder of geoforest map was wanted"
+        ) from error
+
+
+def _read(folder: Path, product: str) -> FinishedMap:
     job, summary = read_json(folder / JOB_NAME), read_json(folder / SUMMARY_NAME)
     if job is None or summary is None:
         missing = JOB_NAME if job is None else SUMMARY_NAME

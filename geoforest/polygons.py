@@ -65,6 +65,20 @@ class Polygons:
     counts: PolygonCounts
 
 
+def check_rules(**rules: float) -> None:
+    """Refuse rules of polygons that are below 0 or no number, before the work.
+
+    Raises
+    ------
+    InputError
+        Named as the option of the command line: ``min_area_ha`` is ``--min-area-ha``.
+    """
+    for name, number in rules.items():
+        if not (math.isfinite(number) and number >= 0):
+            option = name.removesuffix("_px").replace("_", "-")
+            raise InputError(f"--{option} {number}: 0 or more was wanted")
+
+
 class PolygonStream:
     """Polygons of a mask that comes from top to bottom: :meth:`add` it, then :meth:`frames`.
 

@@ -23,7 +23,7 @@ from geoforest.io.geopackage import LAYER, layers
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import shown
 from geoforest.io.vectors import FORMATS, write_polygons
-from geoforest.polygons import PolygonCounts, PolygonStream, together
+from geoforest.polygons import PolygonCounts, PolygonStream, check_rules, together
 from geoforest.reproject import checked_crs, reprojected
 from geoforest.stitch import mask_from_probability
 from geoforest.types import (
@@ -137,11 +137,8 @@ def vectorize_to_file(
 
 
 def _stream(source: _Source, rules: dict[str, Any]) -> PolygonStream:
-    for name in ("min_area_ha", "max_vertices", "simplify_px"):
-        number = rules.get(name, 0)
-        if not (math.isfinite(number) and number >= 0):
-            option = name.removesuffix("_px").replace("_", "-")
-            raise InputError(f"--{option} {number}: 0 or more was wanted")
+    numbers = ("min_area_ha", "max_vertices", "simplify_px")
+    check_rules(**{name: rules[name] for name in numbers if name in rules})
     if source.crs is None:
         warnings.warn(
             f"{source.path}: has no CRS, so areas and lengths are in pixels, and no patch or hole "

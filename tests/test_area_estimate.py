@@ -222,6 +222,13 @@ class TestResult:
         with pytest.raises(OutputError, match=r"none/area.csv: cannot be written"):
             found.write_csv(tmp_path / "none" / "area.csv")
 
+    def test_the_sample_is_never_written_over(self, truth, sample):
+        label(sample, truth)
+        before = file_sha256(sample)
+        with pytest.raises(OutputError, match=r"\.gpkg: a name that ends in \.csv was wanted"):
+            estimate_area(sample).write_csv(sample)
+        assert file_sha256(sample) == before
+
     def test_sentences(self, folder, truth, sample):
         label(sample, truth)
         found = estimate_area(sample)

@@ -188,6 +188,20 @@ class TestMistakes:
         (bare / "job.json").unlink()
         self.refused(tmp_path, (maps[0], bare), "bare: no finished map")
 
+    @pytest.mark.parametrize(
+        "edit",
+        [
+            lambda job: {**job, "outputs": 5},
+            lambda job: {**job, "outputs": dict.fromkeys(job["outputs"], "x")},
+            lambda job: {name: value for name, value in job.items() if name != "model"},
+        ],
+    )
+    def test_a_record_that_was_edited(self, maps, tmp_path, edit):
+        odd = Path(shutil.copytree(maps[1], tmp_path / "odd"))
+        job = json.loads((odd / "job.json").read_text())
+        (odd / "job.json").write_text(json.dumps(edit(job)))
+        self.refused(tmp_path, (maps[0], odd), r"odd: its job\.json or summary\.json is damaged")
+
     def test_another_grid(self, maps, tiny_bundle, tmp_path):
         ground = {**GROUND, "left": 500_010}
         other = write_map(tmp_path / "m", "x", tiny_bundle.path, [], acquired=AFTER, **ground)
@@ -212,7 +226,13 @@ class TestMistakes:
 
     @pytest.mark.parametrize(
         ("options", "sentence"),
-        [({"margin": 0.6}, "--margin 0.6: 0 to 0.5"), ({"threshold": 2}, "--threshold 2: 0 to 1")],
+        [
+            ({"margin": 0.6}, "--margin 0.6: 0 to 0.5"),
+            ({"threshold": 2}, "--threshold 2: 0 to 1"),
+            ({"min_area_ha": -1}, "--min-area-ha -1: 0 or more"),
+            ({"min_area_ha": float("nan")}, "--min-area-ha nan: 0 or more"),
+            ({"max_vertices": -5}, "--max-vertices -5: 0 or more"),
+        ],
     )
     def test_settings(self, maps, tmp_path, options, sentence):
         self.refused(tmp_path, maps, sentence, **options)

@@ -38,6 +38,7 @@ from geoforest.names import (
     UNITS_NAME,
     style_name,
 )
+from geoforest.polygons import check_rules
 from geoforest.report.mosaic import write_report
 from geoforest.report.units import UnitTable, unit_table
 from geoforest.storage import exclusive_lock, read_json, writable, write_durably, write_json
@@ -133,6 +134,7 @@ def mosaic_maps(
     if (zones is None) != (by is None):
         raise InputError("--zones and --by: a vector file and its field were wanted, both or none")
     units = None if zones is None or by is None else read_units(zones, by)
+    check_rules(min_area_ha=min_area_ha, max_vertices=max_vertices)
     read = [read_map(folder) for given in maps for folder in map_folders(given)]
     notes = check_together(read, threshold=threshold, mixed=mixed_models)
     chosen = read[0].made.threshold if threshold is None else threshold

@@ -1,5 +1,5 @@
 <!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
-<qgis version="3.22.0" styleCategories="Symbology|Fields|Forms|MapTips">
+<qgis version="3.22.0" styleCategories="Symbology|Fields|Forms|MapTips|AttributeTable">
   <!-- A square of the pixel's size, to judge what lies in it, and 2 mm where that is larger. It
        looks the same in all strata: who knows what the map says sees that on the ground, too. -->
   <renderer-v2 type="RuleRenderer" symbollevels="0" forceraster="0" enableorderby="0">
@@ -86,6 +86,21 @@
     <field name="row" editable="0"/>
     <field name="col" editable="0"/>
   </editable>
+  <!-- What the form has, and not the stratum, for the same reason. -->
+  <attributetableconfig sortExpression="&quot;sample_id&quot;" sortOrder="0" actionWidgetStyle="dropDown">
+    <columns>
+      <column type="field" name="fid" hidden="1" width="-1"/>
+      <column type="field" name="sample_id" hidden="0" width="-1"/>
+      <column type="field" name="reference" hidden="0" width="-1"/>
+      <column type="field" name="confidence" hidden="0" width="-1"/>
+      <column type="field" name="note" hidden="0" width="-1"/>
+      <column type="field" name="stratum" hidden="1" width="-1"/>
+      <column type="field" name="stratum_name" hidden="1" width="-1"/>
+      <column type="field" name="row" hidden="1" width="-1"/>
+      <column type="field" name="col" hidden="1" width="-1"/>
+      <column type="actions" hidden="1" width="-1"/>
+    </columns>
+  </attributetableconfig>
   <editorlayout>tablayout</editorlayout>
   <!-- Without the stratum, for the same reason. -->
   <attributeEditorForm>

@@ -56,6 +56,11 @@ def test_a_sample_and_its_estimate(geoforest, tiny_bundle, tmp_path):
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith("From 120 labelled points on a_MSIL2A")
     assert (tmp_path / "area.csv").exists()
+    labelled = path.read_bytes()
+    over = geoforest("area", made, "--estimate", path, "--out", path)
+    assert over.returncode == 2
+    assert over.stderr == f"geoforest: {path}: a name that ends in .csv was wanted\n"
+    assert path.read_bytes() == labelled
     found = json.loads(geoforest("area", made, "--estimate", path, "--json").stdout)
     assert found["method"]
 

@@ -458,6 +458,8 @@ class TestMistakes:
     def test_no_map(self, tmp_path):
         self.refused(tmp_path, [tmp_path / "none"], "none: no finished map")
         self.refused(tmp_path, [], "no maps")
+        self.refused(tmp_path, [], "--min-area-ha -1: 0 or more was wanted", min_area_ha=-1)
+        self.refused(tmp_path, [], "--max-vertices -1: 0 or more was wanted", max_vertices=-1)
 
     def test_a_map_without_probability(self, tiny_bundle, tmp_path):
         bare = self.write(tmp_path, tiny_bundle, "bare", products="mask")

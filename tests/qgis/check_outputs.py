@@ -24,6 +24,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 from qgis.core import (
     QgsApplication,
+    QgsAttributeTableConfig,
     QgsDistanceArea,
     QgsExpression,
     QgsExpressionContext,
@@ -183,6 +184,12 @@ def _vector(layer: QgsVectorLayer) -> dict:
         "form_fields": [
             child.name() for tab in layer.editFormConfig().tabs() for child in tab.children()
         ],
+        "table": [
+            column.name
+            for column in layer.attributeTableConfig().columns()
+            if column.type == QgsAttributeTableConfig.Field and not column.hidden
+        ],
+        "table_sorted_by": layer.attributeTableConfig().sortExpression(),
         "locked": [
             field.name()
             for index, field in enumerate(layer.fields())

@@ -59,6 +59,11 @@ def test_the_form_has_drop_downs_and_not_what_the_map_says(seen):
     assert seen["first_name"].startswith("Point ")
 
 
+def test_the_table_has_no_more_than_the_form(seen):
+    assert seen["table"] == seen["form_fields"]
+    assert seen["table_sorted_by"] == '"sample_id"'
+
+
 def colours(png: Path) -> dict[str, int]:
     """How many picture pixels have the colours of open and of labelled points."""
     with Image.open(png) as image:
