@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rasterio.errors import RasterioIOError
+
 from geoforest.errors import InputError
 from geoforest.io.files import Place
+from geoforest.io.raster import open_raster
 from geoforest.io.space import require_space
 from geoforest.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME, SUMMARY_NAME
+from geoforest.scene import BandSource, Scene
 from geoforest.storage import exclusive_lock, file_sha256, read_json, write_durably
 
 
@@ -154,3 +159,64 @@ def _outputs(job: bytes) -> dict[str, Any]:
 
 def _is_here(path: Path, recorded: dict[str, Any]) -> bool:
     return path.is_file() and file_sha256(path) == recorded.get("sha256")
+
+
+def recorded_scene(made: FinishedMap) -> Scene | None:
+    """Describe the scene that a map was made of, where its files lie on disk as they were.
+
+    Returns
+    -------
+    Scene or None
+        None where a file is gone, was changed, or lies on a server.
+
+    Raises
+    ------
+    InputError
+        When the map cannot be read.
+    """
+    identity = (read_json(made.folder / JOB_NAME) or {}).get("identity", {})
+    try:
+        files = tuple((str(name), int(size), stamp) for name, size, stamp in identity["files"])
+        bands = tuple(BandSource(*band) for band in identity["bands"])
+        scale, offset = (tuple(map(float, identity[key])) for key in ("scale", "offset"))
+        zero_is_nodata = bool(identity["zero_is_nodata"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    # A path that stands in a file is only followed where the very file was read before.
+    if not files or not all(_is_unchanged(*one) for one in files):
+        return None
+    names = [name for name, *_ in files]
+    if not all(_lies_in(band.path, names) for band in bands):
+        return None
+    try:
+        with open_raster(made.probability) as source:
+            crs, transform, shape = source.crs, source.transform, source.shape
+        with open_raster(bands[0].path) as source:
+            dtype = source.dtypes[bands[0].index - 1]
+    except RasterioIOError as error:
+        raise InputError(f"{made.folder}: cannot be read ({error})") from error
+    return Scene(
+        scene_id=made.scene_id,
+        bands=bands,
+        crs=crs,
+        transform=transform,
+        shape=shape,
+        dtype=dtype,
+        scale=scale,
+        offset=offset,
+        zero_is_nodata=zero_is_nodata,
+        files=files,
+    )
+
+
+def _is_unchanged(name: str, size: int, stamp: int | str) -> bool:
+    try:
+        found = Path(name).stat()
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (size, stamp)
+
+
+def _lies_in(path: str, names: Sequence[str]) -> bool:
+    """Whether it is one of the files, or within one that is an archive."""
+    return any(path == name or path.startswith(f"/vsizip/{name}/") for name in names)

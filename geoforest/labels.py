@@ -102,7 +102,7 @@ def _check_gaps(sample: SampleFile, codes: list[int], stopped_early: bool) -> No
         raise InputError(
             f"{sample.path}: {len(missing)} of {len(codes)} points have no label ({first}); label "
             f"all, those that cannot be judged as {NOT_INTERPRETABLE!r}, or say that the labelling "
-            "stopped early"
+            "stopped early (--stopped-early)"
         )
     if missing[0] + len(missing) < len(codes):
         raise InputError(

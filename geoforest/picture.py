@@ -42,11 +42,23 @@ def true_colour(rgb: Array, valid: Valid) -> NDArray[np.float64]:
     picture = np.full((*valid.shape, 3), _NO_DATA_GREY)
     if not valid.any():
         return picture
-    values = np.moveaxis(rgb, 0, -1)[valid].astype(np.float64)
-    low, high = np.nanpercentile(values, [1, 98])
-    stretched = np.clip((values - low) / max(high - low, 1e-9), 0, 1) ** (1 / 1.6)
-    picture[valid] = np.nan_to_num(stretched)
-    return picture
+    low, high = stretch(rgb, valid)
+    return np.where(valid[..., None], stretched(rgb, low, high), picture)
+
+
+def stretch(rgb: Array, valid: Valid) -> tuple[float, float]:
+    """Give the values that are to be black and white: the 1st and 98th percentile of all bands.
+
+    ``rgb`` is ``(3, row, col)``; at least one pixel has to be valid.
+    """
+    low, high = np.nanpercentile(rgb[:, valid].astype(np.float64), [1, 98])
+    return float(low), float(high)
+
+
+def stretched(rgb: Array, low: float, high: float) -> NDArray[np.float64]:
+    """Stretch ``(3, row, col)`` to 0 to 1, ``(row, col, 3)``, with a gamma for dark forest."""
+    values = (np.moveaxis(rgb, 0, -1).astype(np.float64) - low) / max(high - low, 1e-9)
+    return np.nan_to_num(np.clip(values, 0, 1) ** (1 / 1.6))
 
 
 def mask_image(

@@ -19,6 +19,7 @@ from geoforest.area import PixelTable
 from geoforest.errors import InputError, OutputError
 from geoforest.grid import Window
 from geoforest.io.sample_file import Origin, Stratum, sample_style, write_sample
+from geoforest.sample_pictures import picture_paths, write_pictures
 from geoforest.storage import writable, write_durably
 from geoforest.strata import StratifiedMap, read_stratified
 from geoforest.types import NO_OBSERVATION, Array
@@ -43,11 +44,14 @@ class DrawnSample:
         Of QGIS, beside it, to label in.
     strata
         With the number of points of each.
+    notes
+        Sentences the user should read.
     """
 
     path: Path
     project: Path
     strata: tuple[Stratum, ...]
+    notes: tuple[str, ...]
 
 
 def draw_sample(
@@ -73,7 +77,8 @@ def draw_sample(
     out
         GeoPackage to make, see :mod:`geoforest.io.sample_file`. Its points are in random order:
         the first of them are a random sample, too. A QGIS project of the same name, ``.qgz``, shows
-        them over the scenes' pictures, with a page a point to print.
+        them over the scenes, with a page a point to print; pictures of these about the points, at
+        full resolution, lie beside it, so that neither scene nor map is needed to label.
     seed
         0 or more; another one gives another sample.
     min_per_stratum
@@ -102,7 +107,9 @@ def draw_sample(
     if out.suffix.lower() != ".gpkg":
         raise OutputError(f"{out}: a name that ends in .gpkg was wanted")
     project = out.with_suffix(".qgz")
-    for path, what in ((out, "may hold labels"), (project, "is another project")):
+    pictures = picture_paths(out, source)
+    others = [(picture, "is another picture") for picture in pictures.values()]
+    for path, what in ((out, "may hold labels"), (project, "is another project"), *others):
         if path.exists():
             # Labels may be the work of days.
             raise OutputError(f"{path}: exists, and {what}; choose another name")
@@ -120,13 +127,16 @@ def draw_sample(
     origin = _origin(source, seed)
     write_sample(out, points, strata, origin, classes)
     try:
+        looks, notes = write_pictures(pictures, points, source)
+        style = sample_style(classes, origin)
         with writable(project):
-            write_durably(project, _project(source, out, sample_style(classes, origin)))
+            write_durably(project, _project(source, out, points, style, looks))
     except BaseException:
-        # Both or none: the command is refused where one of them is there.
-        out.unlink()
+        # All or none: the command is refused where one of them is there.
+        for path in (out, *pictures.values()):
+            path.unlink(missing_ok=True)
         raise
-    return DrawnSample(out, project, strata)
+    return DrawnSample(out, project, strata, tuple(notes))
 
 
 def allocate(pixels: Sequence[int], n: int, min_per_stratum: int = _MIN_PER_STRATUM) -> list[int]:
@@ -280,16 +290,23 @@ def _origin(source: StratifiedMap, seed: int) -> Origin:
     )
 
 
-def _project(source: StratifiedMap, sample: Path, style: str) -> bytes:
+def _project(
+    source: StratifiedMap,
+    sample: Path,
+    points: geopandas.GeoDataFrame,
+    style: str,
+    looks: Mapping[str, Sequence[Path]],
+) -> bytes:
     from geoforest.report.qgis import sample_project
 
     t, (rows, cols) = source.transform, source.shape
     return sample_project(
         sample.with_suffix(".qgz"),
         sample,
+        points,
         title=source.scene_id,
         style=style,
-        pictures=source.pictures,
+        looks=looks,
         bounds=(t.c, t.f + t.e * rows, t.c + t.a * cols, t.f),
         pixel=t.a,
         crs=source.crs,

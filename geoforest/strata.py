@@ -16,7 +16,6 @@ from geoforest.finished import read_finished
 from geoforest.grid import Window
 from geoforest.io.cog import CATEGORIES, read_strips
 from geoforest.io.raster import open_raster
-from geoforest.names import QUICKLOOK_NAME
 from geoforest.stitch import mask_from_probability
 from geoforest.storage import file_sha256, read_json
 from geoforest.types import NO_OBSERVATION, Array, Shape
@@ -49,8 +48,8 @@ class StratifiedMap:
         Those of them that the reference may be.
     shape, transform, crs
         The grid.
-    pictures
-        Of the scenes in true colour, by scene id, where they are there: the latest first.
+    maps
+        Output folders of ``geoforest map`` that it was made of, by scene id, the earliest first.
     """
 
     raster: Path
@@ -62,7 +61,7 @@ class StratifiedMap:
     shape: Shape
     transform: Affine
     crs: Any
-    pictures: Mapping[str, Path]
+    maps: Mapping[str, Path]
 
     def strips(self) -> Iterator[tuple[Window, Array]]:
         """Codes from top to bottom, uint8, 255 where nothing was observed.
@@ -121,18 +120,14 @@ def read_stratified(folder: str | Path) -> StratifiedMap:
         threshold=threshold,
         names=names,
         classes=classes,
-        pictures=_pictures(folder, summary),
+        maps=_maps(folder, summary),
         **grid,
     )
 
 
-def _pictures(folder: Path, comparison: Mapping[str, Any] | None) -> dict[str, Path]:
+def _maps(folder: Path, comparison: Mapping[str, Any] | None) -> dict[str, Path]:
     if comparison is None:
-        found = {folder.resolve().name: folder}
-    else:
-        dates = [comparison[date] for date in ("later", "earlier")]
-        found = {
-            one["scene_id"]: folder.resolve() / one["folder"] for one in dates if "folder" in one
-        }
-    pictures = {name: place / QUICKLOOK_NAME for name, place in found.items()}
-    return {name: path for name, path in pictures.items() if path.is_file()}
+        return {folder.resolve().name: folder}
+    # Where the comparison does not say, no map is found in its own folder.
+    dates = [comparison[date] for date in ("earlier", "later")]
+    return {one["scene_id"]: folder.resolve() / one.get("folder", "") for one in dates}

@@ -110,6 +110,8 @@ def _draw(
     from geoforest.sampling import draw_sample
 
     drawn = draw_sample(source, n, out, seed=seed, min_per_stratum=min_per_stratum)
+    for note in drawn.notes:
+        say(f"note: {note}")
     if as_json:
         strata = [asdict(one) for one in drawn.strata]
         print_json({"out": str(drawn.path), "project": str(drawn.project), "strata": strata})

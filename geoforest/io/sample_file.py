@@ -192,6 +192,8 @@ def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFr
     import geopandas
     import pyogrio
 
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; the GeoPackage of a labelled sample was wanted")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from geoforest.picture import MASK_COLOURS, png
 from geoforest.types import FOREST, OTHER, PROBABILITY_STEPS
@@ -79,7 +80,8 @@ def patch_chart(sizes: Sequence[dict[str, Any]], column: str, unit: str) -> byte
     axes.bar(places, values, 0.9, color=MASK_COLOURS[FOREST], edgecolor=_EDGE, linewidth=0.6)
     axes.set(ylabel=unit, xlabel="size of the patch from, ha")
     axes.set_xticks(places, [f"{row['from_ha']:,g}" for row in sizes], rotation=45)
-    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_major_locator(MaxNLocator(integer=column == "patches"))
+    axes.yaxis.set_major_formatter("{x:,g}")
     return png(figure)
 
 

@@ -25,10 +25,14 @@ from geoforest.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, QUICKLOO
 from geoforest.report.page import render
 
 if TYPE_CHECKING:
+    import geopandas
+
     from geoforest.scene import Scene
 
 _RASTERS = (MASK_NAME, PROBABILITY_NAME, QUICKLOOK_NAME)
 # As old as a zip can tell: a file's bytes must not depend on when it was written.
+# Pixels on each side of a point that a page and a bookmark show.
+_REACH_PX = 25
 _PINNED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -120,17 +124,19 @@ def write_project(path: Path, scene: Scene) -> None:
 def sample_project(
     path: Path,
     sample: Path,
+    sampled: geopandas.GeoDataFrame,
     *,
     title: str,
     style: str,
-    pictures: Mapping[str, Path],
+    looks: Mapping[str, Sequence[Path]],
     bounds: tuple[float, float, float, float],
     pixel: float,
     crs: CRS,
 ) -> bytes:
     """Make the project that a sample is labelled in: points over pictures, and a page a point.
 
-    Nothing of what the map says is in it. Paths in it are relative where they can be.
+    It has a theme for each date and a bookmark for each point, too. Nothing of what the map says is
+    in it. Paths in it are relative where they can be.
 
     Parameters
     ----------
@@ -138,11 +144,13 @@ def sample_project(
         Where it will lie, ``.qgz``.
     sample
         GeoPackage with the layer ``sample``.
+    sampled
+        Its points, with ``sample_id``, in ``crs``.
     title
     style
         QML of the points.
-    pictures
-        Rasters in true colour by name, the first on top.
+    looks
+        Rasters in true colour by name of the scene, the first on top, the latest scene first.
     bounds
         Of the map, in ``crs``.
     pixel
@@ -161,18 +169,25 @@ def sample_project(
         "has_legend": True,
         "style": _parts(style),
     }
-    below = [
-        {
-            "id": f"picture{number}_{key}",
-            "name": f"True colour, {_plain(name)}",
-            "source": _relative(picture, path),
-            "is_vector": False,
-            "shown": number == 0,
-            "has_legend": False,
-            "style": _parts(_style("quicklook.qml")),
-        }
-        for number, (name, picture) in enumerate(pictures.items())
-    ]
+    below, dates = [], []
+    for number, (name, rasters) in enumerate(looks.items()):
+        own = [
+            {
+                "id": f"picture{number}{place}_{key}",
+                "name": f"True colour, {_plain(name)}"
+                + ", about the points" * (place < len(rasters) - 1),
+                "source": _relative(raster, path),
+                "is_vector": False,
+                "shown": number == 0,
+                "has_legend": False,
+                "style": _parts(_style("quicklook.qml")),
+            }
+            for place, raster in enumerate(rasters)
+        ]
+        below += own
+        dates.append({"name": _plain(name), "layers": [points, *own]})
+    # As they are read on a page: the earliest to the left.
+    dates = dates[::-1] or [{"name": title, "layers": [points]}]
     left, bottom, right, top = bounds
     labelling = {
         "layer": points["id"],
@@ -181,9 +196,27 @@ def sample_project(
         "x": (left + right) / 2,
         "y": (bottom + top) / 2,
         "pixel": pixel,
+        "dates": dates,
+    }
+    places = {
+        int(number): _square(point.x, point.y, _REACH_PX * pixel)
+        for number, point in zip(sampled["sample_id"], sampled.geometry, strict=True)
     }
     layout = Markup(render("labelling.qpt", labelling=labelling))
-    return _project(path.stem, title, [points, *below], bounds, crs, labelling=layout)
+    return _project(
+        path.stem,
+        title,
+        [points, *below],
+        bounds,
+        crs,
+        labelling=layout,
+        dates=dates,
+        places=places,
+    )
+
+
+def _square(x: float, y: float, reach: float) -> list[str]:
+    return [repr(float(value)) for value in (x - reach, y - reach, x + reach, y + reach)]
 
 
 def _project(
@@ -193,6 +226,8 @@ def _project(
     bounds: tuple[float, float, float, float],
     crs: CRS,
     labelling: Markup | None = None,
+    dates: Sequence[Mapping[str, Any]] = (),
+    places: Mapping[int, list[str]] | None = None,
 ) -> bytes:
     project = render(
         "project.qgs",
@@ -201,6 +236,8 @@ def _project(
         bounds=[repr(float(value)) for value in bounds],
         crs=_crs(crs),
         labelling=labelling,
+        dates=dates,
+        places=places or {},
     )
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -86,8 +86,7 @@
     <field name="row" editable="0"/>
     <field name="col" editable="0"/>
   </editable>
-  <!-- What the form has, and not the stratum, for the same reason. -->
-  <attributetableconfig sortExpression="&quot;sample_id&quot;" sortOrder="0" actionWidgetStyle="dropDown">
+  <attributetableconfig actionWidgetStyle="dropDown" sortExpression="&quot;sample_id&quot;" sortOrder="0">
     <columns>
       <column type="field" name="fid" hidden="1" width="-1"/>
       <column type="field" name="sample_id" hidden="0" width="-1"/>
@@ -102,7 +101,7 @@
     </columns>
   </attributetableconfig>
   <editorlayout>tablayout</editorlayout>
-  <!-- Without the stratum, for the same reason. -->
+  <!-- Here and in the table without the stratum, for the same reason. -->
   <attributeEditorForm>
     <attributeEditorContainer name="Label" columnCount="1" groupBox="1" showLabel="1" visibilityExpressionEnabled="0" visibilityExpression="">
       <attributeEditorField name="sample_id" index="1" showLabel="1"/>

@@ -100,6 +100,20 @@ def _project(path: str, png: str, box: str) -> dict:
         "layers": layers,
         "drawing": _draw(shown, _box(box) or view, project.crs(), png),
         "layouts": [_layout(one, png) for one in project.layoutManager().printLayouts()],
+        **_places(project),
+    }
+
+
+def _places(project: QgsProject) -> dict:
+    """What a project offers to be shown: layers by theme, bounds by bookmark."""
+    themes, marks = project.mapThemeCollection(), project.bookmarkManager().bookmarks()
+    return {
+        "themes": {
+            name: [layer.source() for layer in themes.mapThemeVisibleLayers(name)]
+            for name in themes.mapThemes()
+        },
+        "bookmarks": {mark.name(): _bounds(mark.extent()) for mark in marks},
+        "bookmarks_crs": sorted({mark.extent().crs().authid() for mark in marks}),
     }
 
 
@@ -125,7 +139,18 @@ def _layout(layout: QgsPrintLayout, png: str) -> dict:
     page = f"{png}.page.png"
     exported = QgsLayoutExporter(layout).exportToImage(page, settings)
     atlas.endRender()
-    return {"name": layout.name(), "pages": pages, "page": page, "exported": exported == 0}
+    layers = {
+        item.id(): [layer.source() for layer in item.layers()]
+        for item in layout.items()
+        if isinstance(item, QgsLayoutItemMap)
+    }
+    return {
+        "name": layout.name(),
+        "pages": pages,
+        "layers": layers,
+        "page": page,
+        "exported": exported == 0,
+    }
 
 
 def _layer(layer: QgsMapLayer) -> dict:
@@ -180,6 +205,9 @@ def _vector(layer: QgsVectorLayer) -> dict:
         "legend": [item.label() for item in layer.renderer().legendSymbolItems()],
         "symbol_levels": layer.renderer().usingSymbolLevels(),
         "aliases": {f.name(): layer.attributeAlias(i) for i, f in enumerate(layer.fields())},
+        "columns_hidden": [
+            column.name for column in layer.attributeTableConfig().columns() if column.hidden
+        ],
         "form": [tab.name() for tab in layer.editFormConfig().tabs()],
         "form_fields": [
             child.name() for tab in layer.editFormConfig().tabs() for child in tab.children()

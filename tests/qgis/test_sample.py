@@ -12,10 +12,10 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from geoforest import draw_sample
+from geoforest import draw_sample, map_change
 from geoforest.storage import file_sha256
 from tests.mosaic.maps import write_map
-from tests.test_sampling import FOREST, GROUND
+from tests.test_sampling import CLEARED, FOREST, GROUND, LATER
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,8 @@ def project(look, tmp_path_factory, tiny_bundle) -> dict:
     ):
         target.write(np.full((3, 120, 150), 80, np.uint8))
         target.write_mask(True)
+    # Without the scene there is its small picture.
+    shutil.rmtree(home / "scenes")
     drawn = draw_sample(folder, 12, home / "labels" / "sample.gpkg", min_per_stratum=4)
     # What is asked for by relative paths goes along.
     moved = shutil.move(home, home.with_name("moved"))
@@ -131,6 +133,51 @@ def test_the_project_has_points_over_the_picture_and_nothing_of_the_map(project)
     titles = [layer["title"] for layer in project["layers"]]
     assert titles == [f"{what}, {project['scene']}" for what in ("Points to label", "True colour")]
     assert project["crs"]["code"] == "EPSG:32720"
+    hidden = {"stratum", "stratum_name", "row", "col"}
+    assert hidden <= set(project["layers"][0]["columns_hidden"])
+    assert not {"sample_id", "reference"} & set(project["layers"][0]["columns_hidden"])
+
+
+def test_a_theme_a_date_and_a_bookmark_a_point(project):
+    (layers,) = project["themes"].values()
+    assert layers == [layer["source"] for layer in project["layers"]]
+    assert len(project["bookmarks"]) == 12
+    near = project["layouts"][0]["pages"][6]["maps"]["near"]
+    assert project["bookmarks"]["Point 00007"] == pytest.approx(near, abs=1e-6)
+    assert project["bookmarks_crs"] == ["EPSG:32720"]
+
+
+def test_both_dates_are_on_the_page(look, tmp_path, tiny_bundle):
+    ground = {**GROUND, "products": "probability,report"}
+    early = write_map(tmp_path / "maps", "early", tiny_bundle.path, [FOREST], **ground)
+    forest = [FOREST - CLEARED]
+    late = write_map(tmp_path / "maps", "late", tiny_bundle.path, forest, acquired=LATER, **ground)
+    made = map_change(early, late, tmp_path / "compared" / "change").folder
+    drawn = draw_sample(made, 12, tmp_path / "labels" / "odd &amp; [% 1 %] é#.gpkg")
+    assert drawn.notes == ()
+    seen = look("project", drawn.project)
+    assert seen["messages"] == []
+    assert [layer["valid"] for layer in seen["layers"]] == [True] * 5
+    assert [layer["shown"] for layer in seen["layers"]] == [True] * 3 + [False] * 2
+    assert {name: sources[-1] for name, sources in seen["themes"].items()} == {
+        folder.name: str(folder / "quicklook.tif") for folder in (early, late)
+    }
+    (layout,) = seen["layouts"]
+    assert layout["pages"][0]["maps"]["near"] == layout["pages"][0]["maps"]["later"]
+    shown = layout["layers"]
+    assert [sources[-1] for sources in (shown["near"], shown["later"])] == [
+        str(folder / "quicklook.tif") for folder in (early, late)
+    ]
+    assert layout["exported"]
+    near, whole = seen["layers"][1]["title"], seen["layers"][2]["title"]
+    assert (near, whole) == (
+        f"True colour, {late.name}, about the points",
+        f"True colour, {late.name}",
+    )
+    # Oracles are white and black, and the later scene lacks what was cleared.
+    with Image.open(layout["page"]) as image:
+        drawn = np.asarray(image.convert("RGB")).astype(int)
+    assert (drawn.max(axis=-1) < 30).mean() > 0.05
 
 
 def test_a_page_a_point_shows_its_pixel_and_not_what_the_map_says(project):
