@@ -22,7 +22,7 @@ from geoforest.finished import FinishedMap, read_finished
 from geoforest.io.cog import ClassWriter, read_strips
 from geoforest.io.geopackage import write_geopackage
 from geoforest.io.raster import open_raster
-from geoforest.io.units import Units, read_units
+from geoforest.io.units import Units, asked_units
 from geoforest.names import UNITS_NAME
 from geoforest.polygons import PolygonStream, check_rules
 from geoforest.stitch import mask_from_probability
@@ -176,10 +176,8 @@ def map_change(
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"--threshold {threshold:g}: 0 to 1 was wanted")
     check_rules(min_area_ha=min_area_ha, max_vertices=max_vertices)
-    if (zones is None) != (by is None):
-        raise InputError("--zones and --by: a vector file and its field were wanted, both or none")
     _check_together(*maps, threshold=threshold, mixed=mixed_models)
-    units = None if zones is None or by is None else (Path(zones), read_units(zones, by))
+    units = asked_units(zones, by)
     chosen = maps[0].threshold if threshold is None else threshold
     settings = {
         "threshold": chosen,
@@ -229,7 +227,7 @@ def _make(
     maps: tuple[FinishedMap, FinishedMap],
     folder: Path,
     settings: Mapping[str, Any],
-    units: tuple[Path, Units] | None,
+    units: Units | None,
     out: Path,
 ) -> dict[str, Any]:
     earlier, later = maps
@@ -293,7 +291,7 @@ def _make(
     summary = _summary(maps, out, settings, pixels, areas, counts)
     summary["units"] = None
     if units is not None:
-        rows, notes = _by_unit(*units, folder / CHANGE_NAME)
+        rows, notes = _by_unit(units, folder / CHANGE_NAME)
         (folder / UNITS_NAME).write_text(csv_text(rows), encoding="utf-8")
         summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
     from geoforest.report.change import write_report
@@ -306,12 +304,12 @@ def _make(
     return summary
 
 
-def _by_unit(zones: Path, units: Units, raster: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def _by_unit(units: Units, raster: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Hectares of each kind of change in each unit."""
     from geoforest.unit_areas import hectares_by_unit
     from geoforest.zonal import open_mask
 
-    touched, hectares, notes = hectares_by_unit([open_mask(raster)], units, zones, list(NAMES))
+    touched, hectares, notes = hectares_by_unit([open_mask(raster)], units, list(NAMES))
     names = units.frame["unit"][touched]
     keys = [f"{name.replace(' ', '_')}_ha" for name in NAMES.values()]
     rows = [

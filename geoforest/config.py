@@ -117,7 +117,7 @@ class MapSettings(BaseModel):
     check_halo: bool = Field(
         default=False, description="predict a sample of cores again with twice the halo"
     )
-    zones: Path | None = Field(
+    zones: Annotated[str, BeforeValidator(str)] | None = Field(
         default=None, description="vector file with polygons; hectares by unit are told, too"
     )
     by: str | None = Field(default=None, description="field of zones that names units")
@@ -135,10 +135,6 @@ class MapSettings(BaseModel):
     def _fits_together(self) -> MapSettings:
         if self.window is not None and 2 * self.halo >= self.window:
             raise ValueError(f"halo {self.halo} leaves no core in a window of {self.window}")
-        if (self.zones is None) != (self.by is None):
-            raise ValueError(
-                "--zones and --by: a vector file and its field were wanted, both or none"
-            )
         if self.workers and self.scheduler:
             raise ValueError("--workers starts processes here, and --scheduler has its own: one")
         if self.check_halo and self.scheduler:

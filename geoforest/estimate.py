@@ -11,9 +11,10 @@ import numpy as np
 
 from geoforest.cluster import Cluster
 from geoforest.config import MapSettings, checked
+from geoforest.io.units import asked_units
 from geoforest.job import Job, base_memory_mb, draft_job, resolve_runtime
 from geoforest.models.registry import open_model
-from geoforest.pipeline import asked_units, named_once
+from geoforest.pipeline import named_once
 
 _TRIALS = 3
 
@@ -34,7 +35,7 @@ def estimate(scenes: Iterable[str | Path], settings: dict[str, Any]) -> Iterator
     """
     chosen = checked(MapSettings, settings)
     paths = named_once(scenes, chosen)
-    asked_units(chosen)
+    asked_units(chosen.zones, chosen.by)
     bundle = open_model(chosen.model)
     base_mb = base_memory_mb() if chosen.max_memory else 0.0
     drafts = [draft_job(path, chosen, bundle) for path in paths]

@@ -19,7 +19,7 @@ from geoforest.errors import GeoforestError, InputError, OutputError, WriteError
 from geoforest.io.open import scene_name
 from geoforest.io.remote import gdal_path, network_options, shown
 from geoforest.io.stac_source import is_item
-from geoforest.io.units import Units, read_units
+from geoforest.io.units import Units, asked_units
 from geoforest.job import Job, Runtime, base_memory_mb, draft_job, load_job_predictor
 from geoforest.models.registry import open_model
 from geoforest.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
@@ -193,7 +193,7 @@ def map_scenes(
     """
     chosen, target = checked(MapSettings, settings), open_target(out)
     waiting = deque(named_once(scenes, chosen))
-    units = asked_units(chosen)
+    units = asked_units(chosen.zones, chosen.by)
     bundle = open_model(chosen.model)
     # Workers may have another current folder.
     bundle = replace(bundle, path=bundle.path.absolute())
@@ -356,19 +356,6 @@ def _check_new(scene_id: str, path: str | Path, begun: dict[str, str]) -> None:
 
 def _cluster(settings: MapSettings) -> Cluster:
     return Cluster(settings.workers, settings.scheduler, settings.max_memory)
-
-
-def asked_units(settings: MapSettings) -> Units | None:
-    """Read the units that hectares are asked for; None where none are.
-
-    Raises
-    ------
-    InputError
-        When their file cannot be used.
-    """
-    if settings.zones is None or settings.by is None:
-        return None
-    return read_units(settings.zones, settings.by)
 
 
 def named_once(scenes: Iterable[str | Path], settings: MapSettings) -> list[str | Path]:

@@ -12,7 +12,7 @@ import numpy as np
 from geoforest.errors import GeoforestError, WriteError
 from geoforest.finished import read_finished, recorded_scene
 from geoforest.names import QUICKLOOK_NAME
-from geoforest.report.sample_picture import write_picture
+from geoforest.report.around_points import write_picture
 from geoforest.storage import flush
 
 if TYPE_CHECKING:

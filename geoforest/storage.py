@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,31 @@ def file_sha256(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def replace_if_other(path: Path, write: Callable[[Path], None]) -> bool:
+    """Make a file, and put it in place where its bytes are other than those that are there.
+
+    Parameters
+    ----------
+    path
+    write
+        Makes the file under the name that it is given, of the same suffix.
+
+    Returns
+    -------
+    bool
+        Whether it was put in place.
+    """
+    partial = path.with_name(f".{path.stem}.new{path.suffix}")
+    try:
+        write(partial)
+        if path.is_file() and file_sha256(path) == file_sha256(partial):
+            return False
+        partial.replace(path)
+        return True
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

@@ -27,6 +27,8 @@ CHANGE_CLASSES: Final = {
     code: name for code, name in CHANGE_NAMES.items() if code != change.UNCERTAIN
 }
 
+_DATES: Final = ("earlier", "later")
+
 
 @dataclass(frozen=True)
 class StratifiedMap:
@@ -101,7 +103,7 @@ def read_stratified(folder: str | Path) -> StratifiedMap:
         names, classes = CHANGE_NAMES, CHANGE_CLASSES
         raster, threshold = folder / change.CHANGE_NAME, None
         try:
-            scene_id = " to ".join(summary[date]["scene_id"] for date in ("earlier", "later"))
+            scene_id = " to ".join(summary[date]["scene_id"] for date in _DATES)
             sha256 = file_sha256(raster)
         except (KeyError, TypeError, OSError) as error:
             raise InputError(
@@ -128,6 +130,9 @@ def read_stratified(folder: str | Path) -> StratifiedMap:
 def _maps(folder: Path, comparison: Mapping[str, Any] | None) -> dict[str, Path]:
     if comparison is None:
         return {folder.resolve().name: folder}
+    ids = [comparison[date]["scene_id"] for date in _DATES]
+    # Two maps may have one id, such as those of two dates in folders of their own.
+    names = ids if ids[0] != ids[1] else [f"{ids[0]} ({date})" for date in _DATES]
     # Where the comparison does not say, no map is found in its own folder.
-    dates = [comparison[date] for date in ("earlier", "later")]
-    return {one["scene_id"]: folder.resolve() / one.get("folder", "") for one in dates}
+    folders = [folder.resolve() / str(comparison[date].get("folder", "")) for date in _DATES]
+    return dict(zip(names, folders, strict=True))

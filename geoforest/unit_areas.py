@@ -108,9 +108,8 @@ def area_by_unit(
     OutputError
         When ``out`` or ``figure`` cannot be written.
     """
-    for given in (source, zones):
-        if "://" in str(given):
-            raise InputError(f"{given}: is a URL; areas are taken from files on disk")
+    if "://" in str(source):
+        raise InputError(f"{source}: is a URL; areas are taken from files on disk")
     taken = [Path(source), Path(zones)]
     for target, suffixes in ((out, FORMATS), (figure, (".png",))):
         if target is not None:
@@ -118,7 +117,7 @@ def area_by_unit(
             taken.append(Path(target))
     rasters = _rasters(Path(source))
     units = read_units(zones, by, layer=layer)
-    areas = _measure(rasters, units, Path(zones))
+    areas = _measure(rasters, units)
     if figure is not None:
         from geoforest.report.choropleth import choropleth
 
@@ -159,8 +158,8 @@ def _rasters(source: Path) -> list[MaskRaster]:
     return [open_mask(source / f"{stem}_{zone}.vrt", owned=True) for zone in zones]
 
 
-def _measure(rasters: Sequence[MaskRaster], units: Units, zones: Path) -> UnitAreas:
-    touched, hectares, notes = hectares_by_unit(rasters, units, zones, CODES)
+def _measure(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
+    touched, hectares, notes = hectares_by_unit(rasters, units, CODES)
     frame = units.frame[touched].reset_index(drop=True)
     return UnitAreas(_table(frame, hectares, rasters[0].crs), tuple(notes))
 
@@ -188,7 +187,7 @@ def areas_on(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
 
 
 def hectares_by_unit(
-    rasters: Sequence[MaskRaster], units: Units, zones: Path, codes: Sequence[int]
+    rasters: Sequence[MaskRaster], units: Units, codes: Sequence[int]
 ) -> tuple[NDArray[np.bool_], Floats, list[str]]:
     """Measure the ground of each code under each unit.
 
@@ -196,8 +195,8 @@ def hectares_by_unit(
     ----------
     rasters
         Share no ground.
-    units, zones
-        What was read, and from where.
+    units
+        See :func:`geoforest.io.units.read_units`.
     codes
         That the rasters may have.
 
@@ -219,14 +218,14 @@ def hectares_by_unit(
     if not touched.any():
         bounds = tuple(round(float(value), 3) for value in rasters[0].box.bounds)
         raise InputError(
-            f"{zones}: no unit touches {rasters[0].path}, whose bounds are {bounds} in "
+            f"{units.path}: no unit touches {rasters[0].path}, whose bounds are {bounds} in "
             f"{rasters[0].crs.to_string()[:40]}"
         )
     notes = list(units.notes)
     if not touched.all():
-        notes.append(f"{zones}: {int((~touched).sum()):,} units beside the map are left out")
+        notes.append(f"{units.path}: {int((~touched).sum()):,} units beside the map are left out")
     if overlapping:
-        notes.append(_overlap(zones))
+        notes.append(_overlap(units.path))
     return touched, hectares, notes
 
 

@@ -18,7 +18,7 @@ from geoforest.io.geopackage import LAYER
 from geoforest.mosaic import run as mosaic
 from geoforest.mosaic.catalogue import CATALOGUE_NAME, ITEM_NAME
 from geoforest.mosaic.cells import CELLS_NAME
-from geoforest.mosaic.polygons import PIECES_NAME, TABLE_NAME
+from geoforest.mosaic.pieces import PIECES_NAME, TABLE_NAME
 from geoforest.mosaic.tiles import RECORD_NAME
 from geoforest.names import (
     COUNT_NAME,

@@ -17,7 +17,7 @@ import geoforest
 from geoforest import draw_sample, map_change
 from geoforest.errors import OutputError, WriteError
 from geoforest.finished import read_finished, recorded_scene
-from geoforest.report.sample_picture import write_picture
+from geoforest.report.around_points import write_picture
 from tests import synthetic
 from tests.mosaic.maps import load_oracle, write_map
 from tests.test_sampling import CLEARED, FOREST, GROUND, LATER

@@ -27,6 +27,7 @@ from geoforest.grid import Window
 from geoforest.io.sample_file import read_sample
 from geoforest.sampling import allocate, choose
 from geoforest.storage import file_sha256
+from geoforest.strata import read_stratified
 from tests.mosaic.maps import write_map
 
 GROUND = {"epsg": 32720, "left": 500_000, "top": 9_700_000, "shape": (120, 150)}
@@ -286,3 +287,19 @@ class TestMistakes:
         assert not (tmp_path / "other.gpkg").exists()
         with pytest.raises(OutputError, match=r"ends in .gpkg"):
             draw_sample(folder, 120, tmp_path / "s.shp")
+
+
+def test_two_dates_of_one_scene_id_are_both_looked_at(tmp_path, tiny_bundle):
+    early = write_map(tmp_path / "2020", "one", tiny_bundle.path, [FOREST], **GROUND)
+    late = write_map(
+        tmp_path / "2024", "one", tiny_bundle.path, [FOREST - CLEARED],
+        acquired=LATER, **GROUND,
+    )  # fmt: skip
+    same = late.with_name(early.name)
+    late.rename(same)
+    for name in ("job.json", "summary.json"):
+        path = same / name
+        path.write_text(path.read_text().replace(late.name, early.name))
+    source = read_stratified(map_change(early, same, tmp_path / "change").folder)
+    assert list(source.maps) == [f"{early.name} (earlier)", f"{early.name} (later)"]
+    assert [folder.resolve() for folder in source.maps.values()] == [early, same]

@@ -407,7 +407,7 @@ class TestMistakes:
         bare = tmp_path / "bare"
         bare.mkdir()
         (bare / "forest_mask.tif").write_bytes(mask.read_bytes())
-        self.refused(bare, zones, r"no finished map with forest_mask\.tif", tmp_path)
+        self.refused(bare, zones, r"no finished map, as job\.json is not there", tmp_path)
 
 
 @pytest.mark.parametrize(

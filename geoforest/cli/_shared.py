@@ -7,7 +7,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +21,7 @@ MaxVertices = Annotated[
     int, typer.Option(help="Patches with more vertices are written in parts; 0 never cuts.")
 ]
 Zones = Annotated[
-    Path | None, typer.Option(help="Tell hectares by unit, too: vector file with polygons.")
+    str | None, typer.Option(help="Tell hectares by unit, too: vector file with polygons.")
 ]
 By = Annotated[str | None, typer.Option(help="With --zones: the field that names units.")]
 Wandb = Annotated[

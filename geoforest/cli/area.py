@@ -118,7 +118,8 @@ def _draw(
         return
     points = ", ".join(f"{one.points} {one.name}" for one in drawn.strata)
     print(f"{points}: {drawn.path}")
-    print(f"  label them in QGIS ({drawn.project}), then geoforest area {source} --estimate")
+    print(f"  label them in QGIS: {drawn.project}")
+    print(f"  then geoforest area {source} --estimate {drawn.path}")
 
 
 def _estimate(

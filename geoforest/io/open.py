@@ -10,36 +10,39 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import rasterio
-from fsspec.implementations.local import LocalFileSystem
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioIOError
 
-from geoforest.errors import InputError, SceneError
-from geoforest.io.files import Place, open_place
+from geoforest.errors import SceneError
+from geoforest.io.bands import (
+    BAND_FILES,
+    band_files,
+    band_folder,
+    classification_file,
+    raster_bands,
+    single_bands,
+)
 from geoforest.io.geotiff import absolute, files_behind, is_virtual
 from geoforest.io.product import Product
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import (
     gdal_path,
     is_remote,
-    is_url,
     pure_path,
     reason,
     remote_stamp,
     shown,
 )
 from geoforest.io.safe import is_safe, read_safe, safe_name
-from geoforest.io.scl import is_scene_classification
 from geoforest.io.stac_source import is_item, read_item
 from geoforest.predict import Factor
-from geoforest.scene import BandSource, FileStamp, Scene, band_name, processing_level, sensing_time
+from geoforest.scene import BandSource, FileStamp, Scene, processing_level, sensing_time
 
 _DTYPES = ("uint8", "uint16", "int16", "float32")
 # Such as the STAC item of a scene, <scene id>.json, would take.
 _RESERVED = {"job", "summary"}
 # With a suffix and a prefix it must stay a file name.
 _MAX_SCENE_ID_BYTES = 200
-BAND_FILES = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
 
 
 def open_scene(
@@ -81,19 +84,19 @@ def open_scene(
     path = shown(gdal_path(location))
     _check_name(path)
     product = read_product(location)
-    folder = None if product is not None else _folder(location)
+    folder = None if product is not None else band_folder(location)
     if (folder or product) and bands is not None:
         raise SceneError(f"{path}: has a file a band, which --bands does not apply to")
     if product is not None:
         files = product.files(wanted)
     else:
-        files = _band_files(folder, wanted) if folder else [location]
+        files = band_files(folder, wanted) if folder else [location]
     with ExitStack() as stack:
         opened = {file: stack.enter_context(_opened(file)) for file in files}
         if folder or product:
-            sources = _single_bands(opened, wanted)
+            sources = single_bands(opened, wanted)
         else:
-            sources = _raster_bands(location, opened[location], wanted, bands)
+            sources = raster_bands(location, opened[location], wanted, bands)
         identity = scene_id or (product.product_id if product else scene_name(location))
         _check_scene_id(path, identity)
         own_scale, own_offset, own_nodata = _own(product, wanted)
@@ -107,7 +110,7 @@ def open_scene(
             nodata=own_nodata if nodata is None else nodata,
         )
     if folder:
-        return replace(scene, scene_classification=_classification_file(folder))
+        return replace(scene, scene_classification=classification_file(folder))
     return scene if product is None else _completed(scene, product)
 
 
@@ -201,111 +204,6 @@ def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
         ) from error
     with source:
         yield source
-
-
-def _raster_bands(
-    path: str,
-    source: rasterio.DatasetReader,
-    wanted: Sequence[str],
-    bands: Sequence[int] | None,
-) -> list[BandSource]:
-    names = [band_name(text or "") for text in source.descriptions]
-    if bands is None:
-        bands = _bands_by_description(shown(path), names, wanted)
-    elif len(bands) != len(wanted):
-        raise SceneError(
-            f"{shown(path)}: --bands gives {len(bands)} band numbers, the model needs "
-            f"{len(wanted)}: {', '.join(wanted)}"
-        )
-    for index in bands:
-        if not 1 <= index <= source.count:
-            raise SceneError(
-                f"{shown(path)}: --bands asks for band {index}, the file has {source.count}"
-            )
-    return [BandSource(name, path, index) for name, index in zip(wanted, bands, strict=True)]
-
-
-def _bands_by_description(
-    path: str, names: Sequence[str | None], wanted: Sequence[str]
-) -> list[int]:
-    missing = [name for name in wanted if name not in names]
-    if missing:
-        found = ", ".join(name or "without a name" for name in names)
-        raise SceneError(
-            f"{path}: band {missing[0]} is missing: its {len(names)} band(s) are {found}, and "
-            f"{', '.join(wanted)} are wanted; if they are there, give their numbers in this "
-            "order with --bands, such as --bands 1,2,3,4"
-        )
-    twice = [name for name in wanted if names.count(name) > 1]
-    if twice:
-        raise SceneError(f"{path}: band {twice[0]} is there twice; choose with --bands")
-    return [names.index(name) + 1 for name in wanted]
-
-
-def _folder(location: str) -> Place | None:
-    """Folder of band files at a location; None where it is a file, or nothing."""
-    if not is_remote(location):
-        # Not through a parser of URLs: any name will do for a folder on disk.
-        local = Place(location, str(Path(location).absolute()), LocalFileSystem())
-        return local if Path(location).is_dir() else None
-    if not is_url(location) or pure_path(location).suffix.lower() in BAND_FILES:
-        return None
-    if location.lower().startswith(("http://", "https://")):
-        # Servers of files have no listings that a program could rely on.
-        return None
-    try:
-        place = open_place(location)
-        return place if place.is_folder() else None
-    except InputError as error:
-        raise SceneError(str(error)) from error
-
-
-def _band_files(folder: Place, wanted: Sequence[str]) -> list[str]:
-    """Find the file of each band, in the order wanted."""
-    candidates: dict[str, list[Place]] = {name: [] for name in wanted}
-    for item in folder.children() or ():
-        name = band_name(item.stem)
-        # Hidden files, such as macOS leaves beside those it copies, are no bands.
-        if not item.name.startswith(".") and item.suffix in BAND_FILES and name in candidates:
-            candidates[name].append(item)
-    for name, files in candidates.items():
-        if not files:
-            raise SceneError(
-                f"{folder}: band {name} is missing: one file a band was wanted, named such as "
-                f"{name}.tif, for {', '.join(wanted)}"
-            )
-        if len(files) > 1:
-            raise SceneError(
-                f"{folder}: {len(files)} files for band {name}: "
-                f"{', '.join(file.name for file in files)}; one was wanted"
-            )
-    return [str(files[0]) for files in candidates.values()]
-
-
-def _classification_file(folder: Place) -> str | None:
-    """Find the scene classification that lies beside the bands of a folder."""
-    found = [
-        item
-        for item in folder.children() or ()
-        if not item.name.startswith(".")
-        and item.suffix in BAND_FILES
-        and is_scene_classification(item.stem)
-    ]
-    if len(found) > 1:
-        raise SceneError(
-            f"{folder}: {len(found)} scene classifications: "
-            f"{', '.join(item.name for item in found)}; one was wanted"
-        )
-    return absolute(str(found[0])) if found else None
-
-
-def _single_bands(
-    opened: Mapping[str, rasterio.DatasetReader], wanted: Sequence[str]
-) -> list[BandSource]:
-    for file, source in opened.items():
-        if source.count != 1:
-            raise SceneError(f"{shown(file)}: has {source.count} bands, one was wanted")
-    return [BandSource(name, file, 1) for name, file in zip(wanted, opened, strict=True)]
 
 
 def _describe(

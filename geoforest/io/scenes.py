@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from geoforest.errors import InputError
+from geoforest.io.bands import BAND_FILES
 from geoforest.io.files import Place, open_place, version_in
-from geoforest.io.open import BAND_FILES, scene_name
+from geoforest.io.open import scene_name
 from geoforest.io.remote import is_url
 from geoforest.io.safe import is_safe
 from geoforest.io.stac_source import is_item

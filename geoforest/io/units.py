@@ -52,6 +52,21 @@ class Units:
         return digest.hexdigest()
 
 
+def asked_units(zones: str | Path | None, by: str | None) -> Units | None:
+    """Read the units that hectares are asked for; None where none are.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_units` does, or when one is given without the other.
+    """
+    if zones is None and by is None:
+        return None
+    if zones is None or by is None:
+        raise InputError("--zones and --by: a vector file and its field were wanted, both or none")
+    return read_units(zones, by)
+
+
 def read_units(path: str | Path, by: str, *, layer: str | None = None) -> Units:
     """Read polygons; those of one value of a field are one unit, whose ground counts once.
 
@@ -71,6 +86,8 @@ def read_units(path: str | Path, by: str, *, layer: str | None = None) -> Units:
     """
     import pyogrio
 
+    if "://" in str(path):
+        raise InputError(f"{path}: is a URL; units are taken from a file on disk (--zones)")
     path = Path(path)
     chosen = _chosen_layer(path, by, layer)
     frame = read_layer(path, chosen, "--zones", columns=[by])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import geopandas
 import numpy as np
@@ -19,41 +18,18 @@ import rasterio
 import shapely
 from numpy.typing import NDArray
 
-from geoforest.grid import Window
 from geoforest.io.cog import read_strips
 from geoforest.io.vectors import write_polygons
 from geoforest.mosaic.join import Joined, global_ids, join_zones
+from geoforest.mosaic.pieces import ZoneRasters, by_tile, tile_edges, write_pieces
 from geoforest.mosaic.zones import Numbers, Zone, ZoneGrid
 from geoforest.polygons import PolygonStream
 from geoforest.reproject import reprojected
+from geoforest.storage import replace_if_other
 
-TABLE_NAME: Final = "pieces.parquet"
-PIECES_NAME: Final = "pieces"
 # Both zones' chords of a meridian lie within 0.1 mm of each other.
 _OVERLAP_M = 0.002
 _GEOD = pyproj.Geod(ellps="WGS84")
-
-
-@dataclass(frozen=True)
-class ZoneRasters:
-    """The rasters of a zone, as one.
-
-    Attributes
-    ----------
-    grid
-    window
-        Pixels of the rasters.
-    mask, probability
-        Paths.
-    tiles
-        Name of each tile and its pixels.
-    """
-
-    grid: ZoneGrid
-    window: Window
-    mask: Path
-    probability: Path
-    tiles: Mapping[str, Window]
 
 
 @dataclass(frozen=True)
@@ -186,10 +162,11 @@ def make_polygons(
             counted: list[int] = []
             frames = _counting(_final(spools[zone], zone, known, merged), counted)
             path = package(zone)
-            if _replaced(path, partial(write_polygons, frames)):
+            if replace_if_other(path, partial(write_polygons, frames)):
                 rewritten.zones.append(zone.name)
             n_polygons += sum(counted)
-        n_pieces = _write_pieces(zones, folder, rules, joined, known, rewritten)
+        cut = _cut_at_tiles(zones, folder, rules, joined)
+        n_pieces, rewritten.pieces, rewritten.table = write_pieces(cut, folder, known.put_right)
     several = [len(patch.area_ha) for patch in known.across.values() if len(patch.area_ha) > 1]
     facts = {
         "patches": n_patches - sum(several) + len(several),
@@ -219,6 +196,20 @@ def _stream(rasters: ZoneRasters, rules: PolygonRules, folder: Path, **cuts: Any
         stream.close()
         raise
     return stream
+
+
+def _cut_at_tiles(
+    zones: Mapping[Zone, ZoneRasters],
+    folder: Path,
+    rules: PolygonRules,
+    joined: Mapping[Zone, Joined],
+) -> Iterator[tuple[str, geopandas.GeoDataFrame]]:
+    for zone, rasters in sorted(zones.items()):
+        rows, cols = tile_edges(rasters)
+        with _stream(rasters, rules, folder, every_row=rows, every_col=cols) as stream:
+            stream.add_elsewhere(joined[zone].first, joined[zone].elsewhere)
+            frames = (frame for frame, _ in _at_home(stream.frames(), rasters, joined[zone]))
+            yield from by_tile(frames, rasters)
 
 
 def _at_home(
@@ -412,137 +403,3 @@ def _read(spool: Path, crs: pyproj.CRS) -> Iterator[geopandas.GeoDataFrame]:
             frame = table.to_pandas()
             geometry = shapely.from_wkb(frame.pop("geometry").to_numpy())
             yield geopandas.GeoDataFrame(frame, geometry=geometry, crs=crs)
-
-
-def _write_pieces(
-    zones: Mapping[Zone, ZoneRasters],
-    folder: Path,
-    rules: PolygonRules,
-    joined: Mapping[Zone, Joined],
-    known: _Whole,
-    rewritten: Rewritten,
-) -> int:
-    """Cut all patches at tiles, a GeoParquet each, and tell in a table whose pieces they are."""
-    wanted = set()
-    (folder / PIECES_NAME).mkdir(exist_ok=True)
-
-    def tables() -> Iterator[pd.DataFrame]:
-        for zone, rasters in sorted(zones.items()):
-            for name, frame in _by_tile(rasters, rules, folder, joined[zone]):
-                wanted.add(f"{name}.parquet")
-                own = frame.drop(columns=["patch_id", "patch_area_ha"])
-                path = folder / PIECES_NAME / f"{name}.parquet"
-                if _replaced(path, partial(write_polygons, [own])):
-                    rewritten.pieces.append(name)
-                whole = known.put_right(frame)[["piece_id", "patch_id", "patch_area_ha"]]
-                yield whole.assign(tile=name)
-
-    counted: list[int] = []
-    rewritten.table = _replaced(folder / TABLE_NAME, partial(_write_table, tables(), counted))
-    for path in (folder / PIECES_NAME).glob("*.parquet"):
-        if path.name not in wanted:
-            path.unlink()
-            rewritten.pieces.append(path.stem)
-    return sum(counted)
-
-
-def _write_table(tables: Iterator[pd.DataFrame], counted: list[int], path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
-
-    schema = pyarrow.schema(
-        {
-            "piece_id": pyarrow.int64(),
-            "patch_id": pyarrow.int64(),
-            "patch_area_ha": pyarrow.float64(),
-            "tile": pyarrow.string(),
-        }
-    )
-    with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
-        for table in tables:
-            counted.append(len(table))
-            writer.write_table(pyarrow.Table.from_pandas(table, schema, preserve_index=False))
-
-
-def _by_tile(
-    rasters: ZoneRasters, rules: PolygonRules, folder: Path, joined: Joined
-) -> Iterator[tuple[str, geopandas.GeoDataFrame]]:
-    window = rasters.window
-    tops = sorted({tile.row_off for tile in rasters.tiles.values()})
-    lefts = sorted({tile.col_off for tile in rasters.tiles.values()})
-    ends = {tile.row_off + tile.height for tile in rasters.tiles.values()}
-    sides = {tile.col_off + tile.width for tile in rasters.tiles.values()}
-    rows = np.array(sorted({*tops, *ends}), np.int64) - window.row_off
-    cols = np.array(sorted({*lefts, *sides}), np.int64) - window.col_off
-    rows, cols = rows[(rows > 0) & (rows < window.height)], cols[(cols > 0) & (cols < window.width)]
-    names = {(tile.row_off, tile.col_off): name for name, tile in rasters.tiles.items()}
-    open_tiles: dict[str, list[geopandas.GeoDataFrame]] = {name: [] for name in rasters.tiles}
-    empty = None
-    with _stream(rasters, rules, folder, every_row=rows, every_col=cols) as stream:
-        stream.add_elsewhere(joined.first, joined.elsewhere)
-        for frame, _ in _at_home(stream.frames(), rasters, joined):
-            if empty is None:
-                empty = frame.iloc[:0]
-            if not len(frame):
-                continue
-            inside = shapely.point_on_surface(frame.geometry.to_numpy())
-            row = np.floor(-shapely.get_y(inside) / rasters.grid.size).astype(np.int64)
-            col = np.floor(shapely.get_x(inside) / rasters.grid.size).astype(np.int64)
-            top = np.array(tops)[np.searchsorted(tops, row, "right") - 1]
-            left = np.array(lefts)[np.searchsorted(lefts, col, "right") - 1]
-            for place in np.unique(np.column_stack([top, left]), axis=0):
-                chosen = (top == place[0]) & (left == place[1])
-                open_tiles[names[tuple(place.tolist())]].append(frame[chosen])
-            reached = int(row.min())
-            for name in [
-                name
-                for name in open_tiles
-                if rasters.tiles[name].row_off + rasters.tiles[name].height <= reached - 0
-            ]:
-                yield name, _as_pieces(open_tiles.pop(name), empty, rasters)
-    assert empty is not None
-    for name, frames in open_tiles.items():
-        yield name, _as_pieces(frames, empty, rasters)
-
-
-def _above(tiles: Mapping[str, Window], row: int, names: Mapping[str, Any]) -> list[str]:
-    """Tiles that end above a row."""
-    return [name for name in names if tiles[name].row_off + tiles[name].height <= row]
-
-
-def _as_pieces(
-    frames: list[geopandas.GeoDataFrame], empty: geopandas.GeoDataFrame, rasters: ZoneRasters
-) -> geopandas.GeoDataFrame:
-    made = pd.concat(frames or [empty], ignore_index=True)
-    numbers = _topmost(made, rasters.grid)
-    made = made.assign(piece_id=numbers)
-    columns = ["piece_id", *(name for name in made.columns if name not in ("piece_id", "geometry"))]
-    return made[[*columns, "geometry"]].sort_values("piece_id").reset_index(drop=True)
-
-
-def _topmost(frame: geopandas.GeoDataFrame, grid: ZoneGrid) -> Numbers:
-    """Give the number of the leftmost of the topmost pixels of each polygon."""
-    points, place = shapely.get_coordinates(frame.geometry.to_numpy(), return_index=True)
-    order = np.lexsort([points[:, 0], -points[:, 1], place])
-    _, firsts = np.unique(place[order], return_index=True)
-    x, y = points[order][firsts].T
-    cols = np.floor(x / grid.size + 1e-6).astype(np.int64)
-    return grid.ids(np.floor(-y / grid.size + 1e-6).astype(np.int64), cols)
-
-
-def _replaced(path: Path, write: Callable[[Path], None]) -> bool:
-    """Make a file, and put it in place where its bytes are other than those that are there."""
-    partial = path.with_name(f".{path.stem}.new{path.suffix}")
-    try:
-        write(partial)
-        if path.is_file() and _sha256(path) == _sha256(partial):
-            return False
-        partial.replace(path)
-        return True
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -19,13 +19,14 @@ from geoforest import __version__
 from geoforest.cluster import Cluster, gpu_workers
 from geoforest.errors import GeoforestError, IncompleteError, InputError, OutputError
 from geoforest.grid import Window
-from geoforest.io.units import Units, read_units
+from geoforest.io.units import Units, asked_units
 from geoforest.io.vrt import write_vrt
 from geoforest.mosaic.catalogue import write_catalogue
 from geoforest.mosaic.cells import CELLS_NAME, write_fraction
 from geoforest.mosaic.overview import write_overview
+from geoforest.mosaic.pieces import ZoneRasters
 from geoforest.mosaic.plan import Map, TileJob, check_together, map_folders, plan_tiles, read_map
-from geoforest.mosaic.polygons import PolygonRules, Rewritten, ZoneRasters, make_polygons
+from geoforest.mosaic.polygons import PolygonRules, Rewritten, make_polygons
 from geoforest.mosaic.tiles import finished, make_tile
 from geoforest.mosaic.zones import Zone, ZoneGrid, hull
 from geoforest.names import (
@@ -131,9 +132,7 @@ def mosaic_maps(
     """
     if rule not in get_args(MosaicRule):
         raise InputError(f"--rule {rule!r}: one of {', '.join(get_args(MosaicRule))} was wanted")
-    if (zones is None) != (by is None):
-        raise InputError("--zones and --by: a vector file and its field were wanted, both or none")
-    units = None if zones is None or by is None else read_units(zones, by)
+    units = asked_units(zones, by)
     check_rules(min_area_ha=min_area_ha, max_vertices=max_vertices)
     read = [read_map(folder) for given in maps for folder in map_folders(given)]
     notes = check_together(read, threshold=threshold, mixed=mixed_models)

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from geoforest.scene import Scene
 
 _RASTERS = (MASK_NAME, PROBABILITY_NAME, QUICKLOOK_NAME)
-# As old as a zip can tell: a file's bytes must not depend on when it was written.
 # Pixels on each side of a point that a page and a bookmark show.
 _REACH_PX = 25
+# As old as a zip can tell: a file's bytes must not depend on when it was written.
 _PINNED_TIME = (1980, 1, 1, 0, 0, 0)
 
 

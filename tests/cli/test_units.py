@@ -42,6 +42,7 @@ def test_mistakes(geoforest, scene_path, zones, tmp_path, command):
         (["--zones", zones, "--by", "nome"], f"{zones}: no field 'nome' (--by); zones has name"),
         (["--zones", tmp_path / "no.shp", "--by", "name"], "no.shp: no such file (--zones)"),
         (["--zones", scene_path, "--by", "name"], f"{scene_path}: not a vector file"),
+        (["--zones", "https://host/z.gpkg", "--by", "name"], "https://host/z.gpkg: is a URL"),
     ):
         done = geoforest(*call, *options)
         assert done.returncode == 2
