@@ -192,8 +192,9 @@ def _prepare(workspace: Workspace) -> None:
     store = workspace.store
     recorded = store.recorded()
     if recorded is None or recorded.get("fingerprint") != store.fingerprint:
-        shutil.rmtree(store.folder / "shards", ignore_errors=True)
-        (store.folder / "shards").mkdir()
+        # Emptied, and not made anew: whoever asks how far a run is looks into it at any time.
+        for path in (store.folder / "shards").iterdir():
+            path.unlink()
         store.record(workspace.record)
     # What was being written when an earlier run was killed; nobody else writes here now.
     workspace.target.prepare()
