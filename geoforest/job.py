@@ -29,6 +29,9 @@ from geoforest.scene import Scene
 from geoforest.types import Valid
 
 FORMAT_VERSION: Final = 1
+# What stands on disk for the default loader. It is hashed into every fingerprint, so it stays as it
+# was written first, wherever the function lies now: otherwise each finished map is another job.
+_DEFAULT_LOADER: Final = "geoforest.job.load_job_predictor"
 _SHARD_PX = 1792
 SHARDS_AT_ONCE: Final = 2
 """On a worker: one is read or written while the other is predicted."""
@@ -130,7 +133,7 @@ class Job:
             "halo": self.grid.halo,
             "batch_size": self.runtime.batch_size,
             "runtime": [
-                f"{self.load_predictor.__module__}.{self.load_predictor.__qualname__}",
+                _loader_name(self.load_predictor),
                 self.runtime.name,
                 self.runtime.device.partition(":")[0],
                 self.runtime.precision,
@@ -376,6 +379,12 @@ def base_memory_mb() -> float:
     from geoforest.models import torch_runtime, unet  # noqa: F401
 
     return resident_memory_mb()
+
+
+def _loader_name(loader: Callable[[Job], Predictor]) -> str:
+    if loader is load_job_predictor:
+        return _DEFAULT_LOADER
+    return f"{loader.__module__}.{loader.__qualname__}"
 
 
 def _plain(value: float | None) -> float | str | None:
