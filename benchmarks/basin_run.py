@@ -78,7 +78,7 @@ def write_model(folder: Path) -> None:
 def map_all(scenes: Path, out: Path, model: Path) -> None:
     """Map all scenes, and tell of each one that is finished on stdout."""
     import geoforest
-    from geoforest.machine import peak_memory_mb, resident_memory_mb
+    from geoforest.compute.machine import peak_memory_mb, resident_memory_mb
 
     paths = sorted(scenes.glob("*.tif"))
     for result in geoforest.map_scenes(

@@ -21,11 +21,11 @@ import rasterio
 from affine import Affine
 
 import geoforest
-from geoforest.io.geotiff import GDAL_OPTIONS
-from geoforest.machine import resident_memory_mb
+from geoforest.compute.machine import resident_memory_mb
 from geoforest.models.bundle import save_bundle
 from geoforest.models.registry import open_model
 from geoforest.models.unet import build_unet
+from geoforest.scenes.read import GDAL_OPTIONS
 
 SIDE = 32
 

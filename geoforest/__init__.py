@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from geoforest.area_estimate import AreaEstimate, estimate_area
-    from geoforest.arrays import map_array
-    from geoforest.change import ChangeResult, map_change
+    from geoforest.maps.change.run import ChangeResult, map_change
+    from geoforest.maps.mosaic.run import MosaicResult, mosaic_maps
+    from geoforest.maps.sample.draw import DrawnSample, draw_sample
+    from geoforest.maps.sample.estimate import AreaEstimate, estimate_area
+    from geoforest.maps.units.areas import UnitAreas, area_by_unit
+    from geoforest.maps.vectorize import vectorize, vectorize_to_file
     from geoforest.models.registry import load_model
-    from geoforest.mosaic.run import MosaicResult, mosaic_maps
-    from geoforest.pipeline import MapResult, SceneFailure, map_scene, map_scenes
-    from geoforest.sampling import DrawnSample, draw_sample
-    from geoforest.stored import vectorize, vectorize_to_file
-    from geoforest.unit_areas import UnitAreas, area_by_unit
+    from geoforest.pipeline.dataarray import map_array
+    from geoforest.pipeline.run import MapResult, SceneFailure, map_scene, map_scenes
 
 __all__ = [
     "AreaEstimate",
@@ -44,24 +44,24 @@ __all__ = [
 ]
 
 _WHERE = {
-    "AreaEstimate": "geoforest.area_estimate",
-    "ChangeResult": "geoforest.change",
-    "DrawnSample": "geoforest.sampling",
-    "MapResult": "geoforest.pipeline",
-    "MosaicResult": "geoforest.mosaic.run",
-    "SceneFailure": "geoforest.pipeline",
-    "UnitAreas": "geoforest.unit_areas",
-    "area_by_unit": "geoforest.unit_areas",
-    "draw_sample": "geoforest.sampling",
-    "estimate_area": "geoforest.area_estimate",
+    "AreaEstimate": "geoforest.maps.sample.estimate",
+    "ChangeResult": "geoforest.maps.change.run",
+    "DrawnSample": "geoforest.maps.sample.draw",
+    "MapResult": "geoforest.pipeline.run",
+    "MosaicResult": "geoforest.maps.mosaic.run",
+    "SceneFailure": "geoforest.pipeline.run",
+    "UnitAreas": "geoforest.maps.units.areas",
+    "area_by_unit": "geoforest.maps.units.areas",
+    "draw_sample": "geoforest.maps.sample.draw",
+    "estimate_area": "geoforest.maps.sample.estimate",
     "load_model": "geoforest.models.registry",
-    "map_array": "geoforest.arrays",
-    "map_change": "geoforest.change",
-    "map_scene": "geoforest.pipeline",
-    "map_scenes": "geoforest.pipeline",
-    "mosaic_maps": "geoforest.mosaic.run",
-    "vectorize": "geoforest.stored",
-    "vectorize_to_file": "geoforest.stored",
+    "map_array": "geoforest.pipeline.dataarray",
+    "map_change": "geoforest.maps.change.run",
+    "map_scene": "geoforest.pipeline.run",
+    "map_scenes": "geoforest.pipeline.run",
+    "mosaic_maps": "geoforest.maps.mosaic.run",
+    "vectorize": "geoforest.maps.vectorize",
+    "vectorize_to_file": "geoforest.maps.vectorize",
 }
 
 

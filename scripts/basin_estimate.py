@@ -11,7 +11,7 @@ import argparse
 import math
 from dataclasses import dataclass
 
-from geoforest.grid import Grid, shard_cores
+from geoforest.arrays.grid import Grid, shard_cores
 
 TILES, SIDE, BANDS = 700, 10_980, 4
 WINDOW, HALO, SHARD_PX = 512, 32, 1792

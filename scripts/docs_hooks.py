@@ -17,7 +17,7 @@ from typing import Any
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[1]
-STARTER = ROOT / "geoforest" / "bundled" / "starter" / "model.json"
+STARTER = ROOT / "geoforest" / "models" / "bundled" / "starter" / "model.json"
 
 SUMMARY = (
     "name", "architecture", "encoder", "bands", "mean", "std", "reflectance_scale", "gsd_m",

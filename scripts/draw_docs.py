@@ -23,8 +23,8 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 import geoforest
-from geoforest.demo import SCENE_NAME, run_demo
-from geoforest.synthetic import make_scene, write_scene
+from geoforest.pipeline.demo import SCENE_NAME, run_demo
+from geoforest.scenes.synthetic import make_scene, write_scene
 
 MAX_BYTES = 300_000
 WIDTH_PX = 1100

@@ -22,8 +22,8 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=1180)
     given = parser.parse_args()
     sys.path.insert(0, str(ROOT))
-    from tests.browser import open_chromium, watch
-    from tests.workflows.webserver import dagster_dev, show_lineage
+    from tests.helpers.browser import open_chromium, watch
+    from tests.helpers.webserver import dagster_dev, show_lineage
 
     with (
         TemporaryDirectory() as folder,

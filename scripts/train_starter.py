@@ -26,8 +26,8 @@ import torch
 from onnx import numpy_helper
 from safetensors.torch import save_file
 
+from geoforest.io.storage import write_durably
 from geoforest.models.bundle import CARD_NAME, ModelCard, load_bundle
-from geoforest.storage import write_durably
 from geoforest.train.fit import train
 
 ENCODER = "efficientnet-b4"

@@ -11,8 +11,8 @@ import torch
 
 from geoforest.models.bundle import Bundle, save_bundle
 from geoforest.models.unet import build_unet
-from tests import synthetic
-from tests.models.wandb_server import KEY, WandbServer, end_wandb, wandb_server
+from tests.helpers import synthetic
+from tests.helpers.wandb_server import KEY, WandbServer, end_wandb, wandb_server
 
 DATA = Path(os.environ.get("GEOFOREST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import dagster as dg
 
-from geoforest.scene import Scene
-from geoforest.verify import Problem, verify, verify_grid
+from geoforest.maps.verify.run import Problem, verify, verify_grid
+from geoforest.scenes.scene import Scene
 
 SOUND = "sound"
 """Metadata of a map and of its polygons: whether all that blocks has passed."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from geoforest.synthetic import write_chips
+from geoforest.scenes.synthetic import write_chips
 from geoforest.train.chips import (
     channel_statistics as statistics_of,
 )

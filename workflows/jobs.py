@@ -4,7 +4,7 @@ import json
 
 import dagster as dg
 
-from geoforest.io.scenes import scene_stamp
+from geoforest.scenes.find import scene_stamp
 from workflows import chips, scenes, training
 from workflows.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from geoforest.picture import shrunk
+from geoforest.report.picture import shrunk
 
 # They are kept in Dagster's database, one for each materialisation.
 _SIDE_PX = 720

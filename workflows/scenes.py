@@ -7,12 +7,12 @@ import dagster as dg
 
 import geoforest
 from geoforest.io.files import open_place
-from geoforest.mosaic.run import FRACTION_NAME
-from geoforest.names import MOSAIC_NAME
-from geoforest.report.look import map_picture, scene_picture
-from geoforest.report.mosaic import fraction_picture
-from geoforest.scene import Scene
-from geoforest.storage import read_json
+from geoforest.io.names import MOSAIC_NAME
+from geoforest.io.storage import read_json
+from geoforest.maps.mosaic.page import fraction_picture
+from geoforest.maps.mosaic.run import FRACTION_NAME
+from geoforest.maps.picture import map_picture, scene_picture
+from geoforest.scenes.scene import Scene
 from workflows.checks import (
     SOUND,
     check_map,

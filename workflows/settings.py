@@ -8,14 +8,14 @@ from typing import Any
 
 import dagster as dg
 
-from geoforest.finished import fetch_map
 from geoforest.io.files import Place
-from geoforest.io.open import open_scene
-from geoforest.io.scenes import find_scenes
+from geoforest.maps.finished import fetch_map
 from geoforest.models.registry import open_model
-from geoforest.pipeline import MapResult
-from geoforest.scene import Scene
-from geoforest.synthetic import make_scene, write_scene
+from geoforest.pipeline.run import MapResult
+from geoforest.scenes.find import find_scenes
+from geoforest.scenes.open import open_scene
+from geoforest.scenes.scene import Scene
+from geoforest.scenes.synthetic import make_scene, write_scene
 from geoforest.train.tracking import WandbTracker
 
 _VARIABLES = {

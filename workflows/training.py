@@ -8,9 +8,9 @@ from typing import Any
 
 import dagster as dg
 
+from geoforest.io.storage import read_json, write_json
 from geoforest.models.registry import open_model, push_model
-from geoforest.report.evaluation import METRICS_NAME, evaluate_model
-from geoforest.storage import read_json, write_json
+from geoforest.train.evaluation import METRICS_NAME, evaluate_model
 from geoforest.train.figures import loss_figure
 from geoforest.train.fit import lowest_loss, train
 from geoforest.train.trials import best_bundle, rank_bundles

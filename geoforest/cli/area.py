@@ -91,7 +91,7 @@ def _by_unit(
     *,
     as_json: bool,
 ) -> None:
-    from geoforest.unit_areas import area_by_unit, as_text
+    from geoforest.maps.units.areas import area_by_unit, as_text
 
     areas = area_by_unit(source, zones, by=by, layer=layer, out=out, figure=figure)
     for note in areas.notes:
@@ -107,7 +107,7 @@ def _draw(
 ) -> None:
     from dataclasses import asdict
 
-    from geoforest.sampling import draw_sample
+    from geoforest.maps.sample.draw import draw_sample
 
     drawn = draw_sample(source, n, out, seed=seed, min_per_stratum=min_per_stratum)
     for note in drawn.notes:
@@ -125,7 +125,7 @@ def _draw(
 def _estimate(
     source: str, labelled: Path, out: Path | None, *, stopped_early: bool, as_json: bool
 ) -> None:
-    from geoforest.area_estimate import estimate_area
+    from geoforest.maps.sample.estimate import estimate_area
 
     found = estimate_area(labelled, source, stopped_early=stopped_early)
     if out is not None:

@@ -36,7 +36,7 @@ def bench_command(
 
     **Example:** `geoforest bench --encoder resnet50 --json`
     """
-    from geoforest.bench import run_bench
+    from geoforest.pipeline.bench import run_bench
 
     with progress_bar("bench") as progress:
         found = run_bench(

@@ -42,7 +42,7 @@ def change_command(
 
     **Example:** `geoforest change maps/2020 maps/2024 --out change`
     """
-    from geoforest.change import map_change
+    from geoforest.maps.change.run import map_change
 
     result = map_change(
         earlier,

@@ -28,7 +28,7 @@ def demo_command(
     **Example:** `geoforest demo --out demo`
     """
     from geoforest.cli.map_ import describe
-    from geoforest.demo import run_demo
+    from geoforest.pipeline.demo import run_demo
 
     say("A synthetic scene, made by code: no satellite saw it.")
     with progress_bar("demo") as progress:

@@ -37,7 +37,7 @@ def evaluate_command(
     **Example:** `geoforest evaluate models/amazon data/amazon --splits validation,test
     --out evaluation`
     """
-    from geoforest.report.evaluation import evaluate_model
+    from geoforest.train.evaluation import evaluate_model
 
     metrics = evaluate_model(
         model,

@@ -21,7 +21,7 @@ from geoforest.cli._shared import (
 )
 
 if TYPE_CHECKING:
-    from geoforest.pipeline import MapResult
+    from geoforest.pipeline.run import MapResult
 
 
 def register(app: typer.Typer) -> None:
@@ -196,7 +196,7 @@ def map_command(
     if dry_run:
         _dry_run(paths, settings, as_json=as_json)
         return
-    from geoforest.pipeline import SceneFailure, map_scenes
+    from geoforest.pipeline.run import SceneFailure, map_scenes
 
     failures = []
     with progress_bars(len(paths)) as bars:
@@ -252,7 +252,7 @@ def describe(result: MapResult) -> str:
 
 
 def _dry_run(scenes: list[str], settings: dict[str, Any], *, as_json: bool) -> None:
-    from geoforest.estimate import estimate
+    from geoforest.pipeline.estimate import estimate
 
     for plan in estimate(scenes, settings):
         if as_json:
@@ -306,7 +306,7 @@ def _found(stac: str | None, aoi: Path | None, asked: dict[str, Any], *, listed:
             option = "datetime" if given == "period" else given.replace("_", "-")
             raise InputError(f"--{option}: goes with --stac")
         return []
-    from geoforest.io.search import ask, search
+    from geoforest.scenes.stac.search import ask, search
 
     collection, bbox = asked["collection"], asked["bbox"]
     question = ask(

@@ -17,7 +17,7 @@ from geoforest.cli._shared import (
     progress_bar,
     say,
 )
-from geoforest.words import MosaicRule
+from geoforest.train.descriptions import MosaicRule
 
 _SHOWN_WARNINGS = 10
 
@@ -64,7 +64,7 @@ def mosaic_command(
 
     **Example:** `geoforest mosaic maps --out basin --aoi amazon.gpkg`
     """
-    from geoforest.mosaic.run import mosaic_maps
+    from geoforest.maps.mosaic.run import mosaic_maps
 
     with progress_bar(str(out)) as progress:
         result = mosaic_maps(

@@ -9,7 +9,7 @@ import typer
 from geoforest.cli._shared import AsJson, print_json
 
 if TYPE_CHECKING:
-    from geoforest.status import Status
+    from geoforest.maps.status import Status
 
 
 def register(app: typer.Typer) -> None:
@@ -27,7 +27,7 @@ def status_command(
 
     **Example:** `geoforest status maps`
     """
-    from geoforest.status import status
+    from geoforest.maps.status import status
 
     found = status(folder)
     if as_json:

@@ -17,7 +17,7 @@ from geoforest.cli._shared import (
     words,
 )
 from geoforest.errors import InputError
-from geoforest.words import TRAIN_SETTINGS
+from geoforest.train.descriptions import TRAIN_SETTINGS
 
 if TYPE_CHECKING:
     from geoforest.models.bundle import ModelCard

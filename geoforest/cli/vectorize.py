@@ -52,7 +52,7 @@ def vectorize_command(
     **Example:** `geoforest vectorize maps/T20LMR/forest_probability.tif --threshold 0.6
     --out strict.gpkg`
     """
-    from geoforest.stored import vectorize_to_file
+    from geoforest.maps.vectorize import vectorize_to_file
 
     with warnings_said():
         counts = vectorize_to_file(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from geoforest.cli._shared import AsJson, print_json
-from geoforest.names import MOSAIC_NAME
+from geoforest.io.names import MOSAIC_NAME
 
 
 def register(app: typer.Typer) -> None:
@@ -34,7 +34,7 @@ def verify_command(
 
     **Example:** `geoforest verify maps`
     """
-    from geoforest.verify import verify
+    from geoforest.maps.verify.run import verify
 
     problems = verify(folder)
     if as_json:

@@ -18,8 +18,8 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
+from geoforest.arrays.grid import Window
 from geoforest.errors import WriteError
-from geoforest.grid import Window
 from geoforest.io.raster import open_raster
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array, Shape
 
@@ -252,6 +252,6 @@ def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:
 
 def _counts(values: Array) -> NDArray[np.int64]:
     """Count the pixels of each of 256 values."""
-    from geoforest.kernels.pixels import count_pixels
+    from geoforest.arrays.kernels.pixels import count_pixels
 
     return count_pixels(values, 256)

@@ -16,7 +16,7 @@ from fsspec.core import url_to_fs
 
 from geoforest.errors import AccessError, DataError, InputError
 from geoforest.io.endpoint import fsspec_options
-from geoforest.storage import is_of_our_disk
+from geoforest.io.storage import is_of_our_disk
 
 _Answer = TypeVar("_Answer")
 

@@ -81,7 +81,7 @@ def write_geopackage(
     path = Path(path)
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}.gpkg")
     if style_qml is None:
-        style = files("geoforest") / "styles" / "forest_cover.qml"
+        style = files("geoforest") / "io" / "styles" / "forest_cover.qml"
         style_qml = style.read_text(encoding="utf-8")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape, quoteattr
 from affine import Affine
 from rasterio.crs import CRS
 
-from geoforest.grid import Window
-from geoforest.storage import write_durably
+from geoforest.arrays.grid import Window
+from geoforest.io.storage import write_durably
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS
 
 

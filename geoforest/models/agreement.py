@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from geoforest.stitch import mask_from_probability, quantise
-from geoforest.synthetic import BANDS, make_chips
+from geoforest.arrays.stitch import mask_from_probability, quantise
+from geoforest.scenes.synthetic import BANDS, make_chips
 from geoforest.types import NO_OBSERVATION, Mask, Valid
 
 if TYPE_CHECKING:
+    from geoforest.arrays.predict import Predictor
     from geoforest.models.bundle import ModelCard
-    from geoforest.predict import Predictor
 
 CHECK_SEED: Final = 1709
 CALIBRATION_SEED: Final = 4241
@@ -63,9 +63,9 @@ class Chips:
 def make_model_chips(card: ModelCard, window: int, *, seed: int) -> Chips:
     """Make chips that a model can take for scenes of its own kind.
 
-    Land cover and texture are those of :mod:`geoforest.synthetic`. Each band gets the mean and
-    deviation of the training data, whatever its unit, and each chip a sun, haze and season of its
-    own: a network is as close to its threshold on them as on real scenes.
+    Land cover and texture are those of :mod:`geoforest.scenes.synthetic`. Each band gets the mean
+    and deviation of the training data, whatever its unit, and each chip a sun, haze and season of
+    its own: a network is as close to its threshold on them as on real scenes.
 
     Parameters
     ----------

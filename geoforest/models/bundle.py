@@ -21,17 +21,17 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from geoforest.config import Encoder
+from geoforest.arrays.reflectance import fold_normalisation
 from geoforest.errors import BundleError
-from geoforest.reflectance import fold_normalisation
-from geoforest.storage import new_folder
+from geoforest.io.storage import new_folder
+from geoforest.pipeline.settings import Encoder
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
 
-    from geoforest.predict import Factor
+    from geoforest.arrays.predict import Factor
 
 FORMAT_VERSION: Final = 1
 WEIGHTS_NAME: Final = "model.safetensors"
@@ -111,7 +111,7 @@ class ModelCard(BaseModel):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Gain and bias a band, ``(band,)``, that normalise raw numbers of this scale and offset.
 
-        See :func:`geoforest.reflectance.fold_normalisation`.
+        See :func:`geoforest.arrays.reflectance.fold_normalisation`.
         """
         return fold_normalisation(
             mean=self.mean,

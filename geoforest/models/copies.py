@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from geoforest.errors import BundleError
+from geoforest.io.cache import kept_folder
+from geoforest.io.storage import new_folder, write_durably
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
-from geoforest.models.cache import kept_folder
-from geoforest.storage import new_folder, write_durably
 
 
 def copy_bundle(bundle: Bundle, folder: Path) -> Bundle:

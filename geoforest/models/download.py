@@ -9,9 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 from geoforest.errors import BundleError, InputError, RegistryError
 from geoforest.io.files import Place, open_place, without_secrets
+from geoforest.io.storage import is_of_our_disk
 from geoforest.models.bundle import CARD_NAME, WEIGHTS_NAME, Bundle, load_bundle
 from geoforest.models.copies import cached_bundle, copy_bundle
-from geoforest.storage import is_of_our_disk
 
 _ZIP_NAME = "model.zip"
 # By one of these a file system says that a file is another one: HTTP, S3, GCS, Azure, local.

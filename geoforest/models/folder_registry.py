@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from geoforest.errors import BundleError
+from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
 from geoforest.models.copies import copy_bundle
 from geoforest.models.references import (
@@ -25,7 +26,6 @@ from geoforest.models.references import (
     join_reference,
     split_model,
 )
-from geoforest.storage import exclusive_lock, read_json, writable, write_json
 
 ALIASES_NAME: Final = "aliases.json"
 _RECORDED: Final = {"model", "weights_sha256", "card_sha256", "created"}

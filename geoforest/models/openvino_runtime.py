@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from geoforest.arrays.predict import check_windows
 from geoforest.errors import BundleError, InputError
-from geoforest.models.cache import installed, kept_folder
-from geoforest.predict import check_windows
+from geoforest.io.cache import installed, kept_folder
 
 if TYPE_CHECKING:
+    from geoforest.arrays.predict import Factor
     from geoforest.models.bundle import Bundle, ModelCard
-    from geoforest.predict import Factor
     from geoforest.types import Array, Valid
 
 # What OpenVINO says that a processor is able to do, and what it has to be told.
@@ -37,7 +37,7 @@ _MODEL_NAME: Final = "model.xml"
 
 
 class OpenVinoPredictor:
-    """Forest probabilities of raw windows; see :class:`geoforest.predict.Predictor`.
+    """Forest probabilities of raw windows; see :class:`geoforest.arrays.predict.Predictor`.
 
     The same processor, threads, batch shape and versions give the same result. Another kind of
     processor may differ in the last bits; with int8, whose quantisation is computed where the

@@ -23,7 +23,7 @@ __all__ = ["BUNDLED", "bundled_path", "load_model", "open_model", "open_registry
 
 def bundled_path() -> Path:
     """Folder of the starter bundle that ships with the package."""
-    return Path(str(files("geoforest") / "bundled" / "starter"))
+    return Path(str(files("geoforest") / "models" / "bundled" / "starter"))
 
 
 def open_model(reference: str | os.PathLike[str] = BUNDLED) -> Bundle:

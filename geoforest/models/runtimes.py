@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from geoforest.config import MapPrecision, MapRuntime
+from geoforest.compute.machine import computes_bfloat16, keep_freed_memory, reference_precision
 from geoforest.errors import InputError
-from geoforest.machine import computes_bfloat16, keep_freed_memory, reference_precision
-from geoforest.models.cache import cache_digest, cache_folder, installed
-from geoforest.storage import read_json, write_json
+from geoforest.io.cache import cache_digest, cache_folder, installed
+from geoforest.io.storage import read_json, write_json
+from geoforest.pipeline.settings import MapPrecision, MapRuntime
 
 if TYPE_CHECKING:
+    from geoforest.arrays.predict import Predictor
     from geoforest.models.agreement import Chips
     from geoforest.models.bundle import Bundle
-    from geoforest.predict import Predictor
     from geoforest.types import Mask
 
 AUTO_AGREEMENT: Final = 0.999

@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from geoforest.arrays.predict import check_windows
+from geoforest.compute.machine import reference_precision
 from geoforest.errors import BundleError, GeoforestError, InputError
-from geoforest.machine import reference_precision
 from geoforest.models.unet import build_unet
-from geoforest.predict import check_windows
 
 if TYPE_CHECKING:
+    from geoforest.arrays.predict import Factor
     from geoforest.models.bundle import Bundle, ModelCard
-    from geoforest.predict import Factor
     from geoforest.types import Array, Valid
 
 
 class TorchPredictor:
-    """Forest probabilities of raw windows; see :class:`geoforest.predict.Predictor`.
+    """Forest probabilities of raw windows; see :class:`geoforest.arrays.predict.Predictor`.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ class TorchPredictor:
         number may sum in another order.
     autocast
         dtype of the network's arithmetic; by default that of
-        :func:`geoforest.machine.reference_precision`.
+        :func:`geoforest.compute.machine.reference_precision`.
 
     Attributes
     ----------

@@ -9,8 +9,8 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from geoforest.config import Architecture
 from geoforest.errors import BundleError
+from geoforest.pipeline.settings import Architecture
 
 
 class UnetFullResolution(nn.Module):

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoforest.errors import BundleError, GeoforestError, InputError, RegistryError
+from geoforest.io.storage import is_of_our_disk
 from geoforest.models.bundle import Bundle
 from geoforest.models.copies import copy_bundle
-from geoforest.storage import is_of_our_disk
 
 if TYPE_CHECKING:
     import wandb

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from geoforest.errors import BundleError, GeoforestWarning, InputError
+from geoforest.io.storage import writable
 from geoforest.models.bundle import CARD_NAME, WEIGHTS_NAME, Bundle, load_bundle
 from geoforest.models.copies import cached_bundle
 from geoforest.models.references import (
@@ -28,7 +29,6 @@ from geoforest.models.wandb_client import (
     run_settings,
     silence_wandb,
 )
-from geoforest.storage import writable
 
 if TYPE_CHECKING:
     import wandb

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from geoforest.picture import MASK_COLOURS, MASK_NAMES, mask_image, png, true_colour
+from geoforest.report.picture import MASK_COLOURS, MASK_NAMES, mask_image, png, true_colour
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability, Valid
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from rasterio.enums import Resampling
 
-from geoforest.picture import MASK_COLOURS, MASK_NAMES, true_colour
-from geoforest.reflectance import ndvi
+from geoforest.arrays.reflectance import ndvi
+from geoforest.report.picture import MASK_COLOURS, MASK_NAMES, true_colour
 from geoforest.report.quicklook import visible
 from geoforest.report.sketch import Sketch
-from geoforest.scene import Scene
+from geoforest.scenes.scene import Scene
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Array, Valid
 
 _QUALITIES = (85, 70, 50, 30, 10)

@@ -21,7 +21,7 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _environment() -> jinja2.Environment:
-    loader = jinja2.PackageLoader("geoforest", "report")
+    loader = jinja2.PackageLoader("geoforest", "report/templates")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
     )

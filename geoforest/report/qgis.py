@@ -21,13 +21,19 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from geoforest.io.geopackage import LAYER
-from geoforest.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, QUICKLOOK_NAME, style_name
+from geoforest.io.names import (
+    MASK_NAME,
+    POLYGONS_NAME,
+    PROBABILITY_NAME,
+    QUICKLOOK_NAME,
+    style_name,
+)
 from geoforest.report.page import render
 
 if TYPE_CHECKING:
     import geopandas
 
-    from geoforest.scene import Scene
+    from geoforest.scenes.scene import Scene
 
 _RASTERS = (MASK_NAME, PROBABILITY_NAME, QUICKLOOK_NAME)
 # Pixels on each side of a point that a page and a bookmark show.
@@ -264,7 +270,7 @@ def _relative(target: Path, project: Path) -> str:
 
 
 def _style(name: str) -> str:
-    return (files("geoforest") / "styles" / name).read_text(encoding="utf-8")
+    return (files("geoforest") / "io" / "styles" / name).read_text(encoding="utf-8")
 
 
 def _parts(style: str) -> dict[str, str]:

@@ -14,11 +14,11 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
+from geoforest.arrays.grid import PREVIEW_PX, preview_lattice
 from geoforest.errors import ReadError, WriteError
-from geoforest.grid import PREVIEW_PX, preview_lattice
-from geoforest.io.geotiff import read_decimated
-from geoforest.picture import true_colour
-from geoforest.scene import Scene
+from geoforest.report.picture import true_colour
+from geoforest.scenes.read import read_decimated
+from geoforest.scenes.scene import Scene
 from geoforest.types import Array, Valid
 
 _QUALITY = 88

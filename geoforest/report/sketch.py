@@ -8,7 +8,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geoforest.scene import Scene
+from geoforest.scenes.scene import Scene
 
 if TYPE_CHECKING:
     import geopandas

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from geoforest.config import Augmentation
+from geoforest.pipeline.settings import Augmentation
 from geoforest.train.chips import Chip
 from geoforest.types import NO_OBSERVATION
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
-from geoforest.train.metrics import ProbabilityHistogram
+from geoforest.arrays.scores import ProbabilityHistogram
 from geoforest.types import FOREST, OTHER, PROBABILITY_STEPS, Mask
 
 _N_BINS = 10

@@ -12,9 +12,9 @@ from typing import Final, Literal
 import numpy as np
 import shapely
 
+from geoforest.arrays.reflectance import BandStatistics, observed
 from geoforest.errors import DataError
 from geoforest.io.files import Place, open_place
-from geoforest.reflectance import BandStatistics, observed
 from geoforest.train.chips import (
     Fault,
     Pair,

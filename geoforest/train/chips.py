@@ -14,11 +14,11 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import MemoryFile
 
+from geoforest.arrays.reflectance import BandStatistics, observed
 from geoforest.errors import DataError
 from geoforest.io.files import Place, open_place, read_ahead
-from geoforest.reflectance import BandStatistics, observed
-from geoforest.storage import write_durably
-from geoforest.tables import csv_text
+from geoforest.io.storage import write_durably
+from geoforest.io.tables import csv_text
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
 _CODES = (OTHER, FOREST, NO_OBSERVATION)

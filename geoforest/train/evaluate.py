@@ -11,10 +11,17 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from geoforest.arrays.predict import Predictor
+from geoforest.arrays.scores import (
+    Counts,
+    ProbabilityHistogram,
+    per_image,
+    pooled,
+    support_weighted,
+)
+from geoforest.arrays.stitch import quantise, threshold_step
 from geoforest.errors import GeoforestError
 from geoforest.models.bundle import ThresholdPoint
-from geoforest.predict import Predictor
-from geoforest.stitch import quantise, threshold_step
 from geoforest.train.calibration import (
     LogitHistogram,
     ReliabilityBin,
@@ -23,13 +30,6 @@ from geoforest.train.calibration import (
 )
 from geoforest.train.chips import Chip
 from geoforest.train.edges import RANGES_PX, distance_to_edge, in_range
-from geoforest.train.metrics import (
-    Counts,
-    ProbabilityHistogram,
-    per_image,
-    pooled,
-    support_weighted,
-)
 from geoforest.types import NO_OBSERVATION, Mask, StoredProbability
 
 CURVE_THRESHOLDS: Final = (1e-6, 1e-3, *(step / 20 for step in range(1, 21)))
@@ -93,7 +93,7 @@ class Evaluation:
         return {name: histogram.at(step) for name, histogram in self.chips.items()}
 
     def scores(self, threshold: float) -> dict[str, float]:
-        """All scores at a threshold, by the names of :data:`geoforest.train.metrics.DEFINITION`."""
+        """All scores at a threshold, by the names of :data:`geoforest.arrays.scores.DEFINITION`."""
         counts = list(self.counts(threshold).values())
         return {
             **pooled(counts),

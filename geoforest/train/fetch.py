@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from geoforest.errors import DataError, FetchError, OutputError
-from geoforest.io.archive import require_libarchive, unpack_rar
 from geoforest.io.download import RETRIES, RemoteFile, download, fetch_json
 from geoforest.io.files import open_place, without_secrets
-from geoforest.storage import exclusive_lock, read_json, writable, write_json
+from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
+from geoforest.train.archive import require_libarchive, unpack_rar
 from geoforest.train.chips import find_pairs
 from geoforest.types import Progress
 

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from geoforest.picture import mask_image, png, true_colour
-from geoforest.reflectance import ndvi
+from geoforest.arrays.reflectance import ndvi
+from geoforest.arrays.scores import Counts
+from geoforest.report.picture import mask_image, png, true_colour
 from geoforest.train.calibration import ReliabilityBin
 from geoforest.train.evaluate import EdgeScore
-from geoforest.train.metrics import Counts
 from geoforest.types import FOREST, NO_OBSERVATION, Array, Mask
 
 if TYPE_CHECKING:

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 
 from geoforest import __version__
-from geoforest.config import TrainSettings, checked
+from geoforest.arrays.reflectance import BandStatistics
+from geoforest.arrays.scores import DEFINITION
 from geoforest.errors import DataError, InputError, OutputError
 from geoforest.io.files import open_place, without_secrets
 from geoforest.models.bundle import CARD_NAME, ModelCard, save_bundle
 from geoforest.models.copies import save_copy
 from geoforest.models.torch_runtime import best_device
-from geoforest.reflectance import BandStatistics
+from geoforest.pipeline.settings import TrainSettings, checked
 from geoforest.train.chips import (
     Chip,
     channel_statistics,
@@ -33,7 +34,6 @@ from geoforest.train.chips import (
 from geoforest.train.initial import initial_network
 from geoforest.train.judge import judged_card
 from geoforest.train.loop import Epoch, OnEpoch, fit
-from geoforest.train.metrics import DEFINITION
 from geoforest.train.resume import open_training, training_identity
 from geoforest.train.tracking import Tracker, tracked
 
@@ -94,8 +94,8 @@ def train(
         Told of settings, epochs, scores and the bundle, such as
         :class:`geoforest.train.tracking.WandbTracker`.
     **settings
-        Fields of :class:`geoforest.config.TrainSettings`, such as ``encoder``, ``batch_size``,
-        ``freeze_encoder``.
+        Fields of :class:`geoforest.pipeline.settings.TrainSettings`, such as ``encoder``,
+        ``batch_size``, ``freeze_encoder``.
 
     Returns
     -------

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import torch
 
-from geoforest.config import TrainSettings
 from geoforest.errors import InputError
 from geoforest.models.unet import build_unet, encoder_of
+from geoforest.pipeline.settings import TrainSettings
 
 
 def initial_network(settings: TrainSettings) -> torch.nn.Module:

@@ -19,10 +19,10 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from geoforest.config import TrainSettings
+from geoforest.arrays.reflectance import BandStatistics
+from geoforest.compute.machine import usable_cores
 from geoforest.errors import GeoforestError
-from geoforest.machine import usable_cores
-from geoforest.reflectance import BandStatistics
+from geoforest.pipeline.settings import TrainSettings
 from geoforest.train.augmentation import ChipDataset, EpochSampler, Sample
 from geoforest.train.chips import Chip
 from geoforest.train.module import SegmentationModule

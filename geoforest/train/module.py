@@ -11,8 +11,8 @@ import torch.nn.functional as F  # noqa: N812  (torch's own idiom)
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
 
-from geoforest.config import EncoderNorm, Loss, Schedule
 from geoforest.models.unet import decode, encoder_of
+from geoforest.pipeline.settings import EncoderNorm, Loss, Schedule
 from geoforest.train.augmentation import Sample
 from geoforest.types import FOREST, NO_OBSERVATION
 

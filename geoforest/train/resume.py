@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from geoforest.config import TrainSettings
-from geoforest.storage import exclusive_lock, read_json, writable, write_json
+from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
+from geoforest.pipeline.settings import TrainSettings
 from geoforest.train.chips import Chip
 
 LAST_NAME: Final = "last.ckpt"

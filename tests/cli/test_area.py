@@ -8,8 +8,8 @@ import geopandas
 import rasterio
 import shapely
 
-from tests.mosaic.maps import write_map
-from tests.test_area_estimate import label
+from tests.helpers.maps import write_map
+from tests.maps.sample.test_estimate import label
 
 
 def test_area(geoforest, tiny_bundle, tmp_path):

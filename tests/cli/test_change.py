@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from tests.mosaic.maps import write_map
+from tests.helpers.maps import write_map
 
 
 def test_change(geoforest, tiny_bundle, tmp_path):

@@ -23,8 +23,8 @@ import shapely
 import torch
 
 from geoforest import __version__
-from tests import synthetic
 from tests.cli.conftest import Done
+from tests.helpers import synthetic
 
 COMMANDS = [
     "demo",

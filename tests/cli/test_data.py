@@ -9,12 +9,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests import synthetic
 from tests.cli.conftest import Done
 from tests.cli.test_cli import in_a_process
-from tests.rar import Entry, needs_libarchive, write_rar
-from tests.servers import ACCESS_KEY, SECRET_KEY, FileServer, file_server, s3_bucket, s3_server
-from tests.synthetic import write_chips
+from tests.helpers import synthetic
+from tests.helpers.rar import Entry, needs_libarchive, write_rar
+from tests.helpers.servers import (
+    ACCESS_KEY,
+    SECRET_KEY,
+    FileServer,
+    file_server,
+    s3_bucket,
+    s3_server,
+)
+from tests.helpers.synthetic import write_chips
 from tests.train.test_chips import upload
 from tests.train.test_fetch import ARCHIVE, FOLDERS, RECORD_WHOLE, publish
 

@@ -15,8 +15,8 @@ import pytest
 
 from geoforest.cli import main
 from geoforest.models.bundle import Bundle, load_bundle
-from tests.models.bundles import same, small_bundle, zipped
-from tests.models.wandb_server import KEY, UNCLOSED, WandbServer, end_wandb, wandb_server
+from tests.helpers.bundles import same, small_bundle, zipped
+from tests.helpers.wandb_server import KEY, UNCLOSED, WandbServer, end_wandb, wandb_server
 
 pytestmark = pytest.mark.filterwarnings(UNCLOSED)
 

@@ -6,7 +6,7 @@ import json
 
 import shapely
 
-from tests.mosaic.maps import write_map
+from tests.helpers.maps import write_map
 
 
 def test_mosaic(geoforest, tiny_bundle, tmp_path):

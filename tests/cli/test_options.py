@@ -11,10 +11,10 @@ import pytest
 
 from geoforest.cli._shared import warnings_said
 from geoforest.cli.train import train_command
-from geoforest.config import TrainSettings
 from geoforest.errors import GeoforestError, GeoforestWarning
-from tests import synthetic
-from tests.synthetic import write_chips
+from geoforest.pipeline.settings import TrainSettings
+from tests.helpers import synthetic
+from tests.helpers.synthetic import write_chips
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.servers import file_server
+from tests.helpers.servers import file_server
 
 SECRET = "s1gnature"
 

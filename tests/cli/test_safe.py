@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import rasterio
 
-from tests.safe import BAND_IDS, make_safe, zip_safe
-from tests.synthetic import digital_numbers
+from tests.helpers.safe import BAND_IDS, make_safe, zip_safe
+from tests.helpers.synthetic import digital_numbers
 
 NAME = "S2A_MSIL2A_20230804T142741_N0509_R053_T20LMR_20230804T201005"
 

@@ -7,9 +7,9 @@ import json
 import pytest
 import rasterio
 
-from geoforest.io.stac_source import SIGN_VARIABLE
-from tests import stac
-from tests.servers import folder_server, stac_server
+from geoforest.scenes.stac.item import SIGN_VARIABLE
+from tests.helpers import stac
+from tests.helpers.servers import folder_server, stac_server
 
 EAST = "S2B_20LNR_20230813_0_L2A"
 
@@ -76,7 +76,7 @@ def test_a_search_becomes_maps(geoforest, tmp_path, options):
 
 def test_keys_are_nowhere_and_a_new_one_is_no_new_job(geoforest, tmp_path, options, monkeypatch):
     path = stac.write_scene(tmp_path / "in")
-    monkeypatch.setenv(SIGN_VARIABLE, "tests.stac:sign")
+    monkeypatch.setenv(SIGN_VARIABLE, "tests.helpers.stac:sign")
     with folder_server(tmp_path / "in", key=stac.KEY) as root:
         done = geoforest("map", f"{root}/{path.name}?token={stac.KEY}", *options, "--keep-work")
         assert done.returncode == 0

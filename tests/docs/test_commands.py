@@ -1,7 +1,7 @@
 """Commands and programs on the pages of the documentation do what the pages say.
 
 A block of ``sh`` or ``python`` is run, page by page, in an empty folder with what the page takes
-for granted; or it says above it why it is not. See :mod:`tests.docs.pages`.
+for granted; or it says above it why it is not. See :mod:`tests.helpers.pages`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ import rasterio
 import shapely
 
 from geoforest.cli import main
-from geoforest.pipeline import map_scene
-from geoforest.synthetic import make_scene, write_scene
-from tests.docs.pages import ROOT, SHOWN, Block, blocks, pages
-from tests.synthetic import write_chips
-from tests.test_area_estimate import label
+from geoforest.pipeline.run import map_scene
+from geoforest.scenes.synthetic import make_scene, write_scene
+from tests.helpers.pages import ROOT, SHOWN, Block, blocks, pages
+from tests.helpers.synthetic import write_chips
+from tests.maps.sample.test_estimate import label
 
 SIDE = 512
 

@@ -8,7 +8,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.browser import NARROW, WIDE, open_chromium, watch
+from tests.helpers.browser import NARROW, WIDE, open_chromium, watch
 
 pytestmark = pytest.mark.slow
 

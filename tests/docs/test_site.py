@@ -12,7 +12,7 @@ import yaml
 
 from geoforest.cli import app
 from scripts.docs_hooks import STARTER, included, starter_table
-from tests.docs.pages import ROOT
+from tests.helpers.pages import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ import pytest
 
 from geoforest.errors import DataError, InputError
 from geoforest.io.files import Place, open_place, read_ahead
-from tests.servers import ACCESS_KEY, SECRET_KEY, s3_bucket, s3_server
+from tests.helpers.servers import ACCESS_KEY, SECRET_KEY, s3_bucket, s3_server
 
 FILES = {"train/images/a.tif": b"aa", "train/images/b.TIFF": b"b", "train/readme": b""}
 

@@ -14,10 +14,10 @@ import pytest
 from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
 
+from geoforest.arrays.polygons.polygons import vectorize
 from geoforest.errors import WriteError
 from geoforest.io import geopackage
 from geoforest.io.geopackage import write_geopackage
-from geoforest.polygons import vectorize
 
 UTM = ("EPSG:32720", Affine(10, 0, 500_000, 0, -10, 8_900_000))
 LAEA = "+proj=laea +lat_0=-5 +lon_0=-60 +datum=WGS84 +units=m"

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from geoforest.arrays.grid import Window
 from geoforest.errors import ReadError, SceneError
-from geoforest.grid import Window
 from geoforest.io import download, remote
-from geoforest.io.geotiff import read, release
-from geoforest.io.open import open_scene, scene_name
 from geoforest.io.remote import NETWORK_OPTIONS, gdal_path, reason, shown
-from tests import synthetic
-from tests.servers import SECRET_KEY, FileServer, file_server, s3_bucket, s3_server
-from tests.synthetic import BANDS
+from geoforest.scenes.open import open_scene, scene_name
+from geoforest.scenes.read import read, release
+from tests.helpers import synthetic
+from tests.helpers.servers import SECRET_KEY, FileServer, file_server, s3_bucket, s3_server
+from tests.helpers.synthetic import BANDS
 
 SHAPE = (300, 400)
 WHOLE = Window(0, 0, *SHAPE)

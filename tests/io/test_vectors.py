@@ -13,10 +13,10 @@ import shapely
 from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
 
+from geoforest.arrays.polygons.polygons import vectorize
 from geoforest.errors import InputError, WriteError
 from geoforest.io import vectors
 from geoforest.io.vectors import FORMATS, write_polygons
-from geoforest.polygons import vectorize
 
 TRANSFORM = Affine(10, 0, 500_000, 0, -10, 8_900_000)
 ATTRIBUTES = {"scene_id": "S2A_x", "acquired": None, "model": "starter", "threshold": 0.5}

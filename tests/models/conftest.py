@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from geoforest.models.bundle import Bundle
-from tests.models.bundles import small_bundle
+from tests.helpers.bundles import small_bundle
 
 
 @pytest.fixture

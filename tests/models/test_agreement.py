@@ -12,7 +12,7 @@ from geoforest.models.agreement import (
     same_share,
 )
 from geoforest.types import FOREST, NO_OBSERVATION
-from tests import synthetic
+from tests.helpers import synthetic
 
 
 class Shift:

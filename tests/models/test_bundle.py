@@ -21,8 +21,8 @@ from geoforest.models.importer import import_weights
 from geoforest.models.registry import load_model, open_model
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.models.unet import build_unet
-from tests import synthetic
-from tests.models.bundles import same, zipped
+from tests.helpers import synthetic
+from tests.helpers.bundles import same, zipped
 
 
 @pytest.fixture

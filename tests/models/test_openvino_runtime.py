@@ -12,7 +12,7 @@ from geoforest.models.agreement import CHECK_SEED, agreement, make_model_chips
 from geoforest.models.registry import open_model
 from geoforest.models.runtimes import NAMED_AGREEMENT
 from geoforest.models.torch_runtime import TorchPredictor
-from tests import synthetic
+from tests.helpers import synthetic
 
 pytest.importorskip("openvino")
 

@@ -22,8 +22,8 @@ from geoforest.models.copies import save_copy
 from geoforest.models.folder_registry import FolderRegistry
 from geoforest.models.references import join_reference, split_reference
 from geoforest.models.registry import open_model, open_registry
-from tests.models.bundles import same, small_bundle, zipped
-from tests.servers import file_server, s3_bucket, s3_server
+from tests.helpers.bundles import same, small_bundle, zipped
+from tests.helpers.servers import file_server, s3_bucket, s3_server
 
 pytestmark = pytest.mark.usefixtures("cache")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from geoforest.arrays.scores import Counts
+from geoforest.arrays.stitch import mask_from_probability, quantise
 from geoforest.models.registry import open_model
 from geoforest.models.torch_runtime import TorchPredictor
-from geoforest.stitch import mask_from_probability, quantise
-from geoforest.synthetic import make_chips
-from geoforest.train.metrics import Counts
+from geoforest.scenes.synthetic import make_chips
 
 
 @pytest.fixture(scope="module")

@@ -27,9 +27,9 @@ from geoforest.models.copies import save_copy
 from geoforest.models.registry import load_model, open_model, open_registry
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.models.wandb_registry import WandbRegistry
-from tests import synthetic
-from tests.models.bundles import same, zipped
-from tests.models.wandb_server import KEY, UNCLOSED, WandbServer, end_wandb, wandb_server
+from tests.helpers import synthetic
+from tests.helpers.bundles import same, zipped
+from tests.helpers.wandb_server import KEY, UNCLOSED, WandbServer, end_wandb, wandb_server
 
 wandb = pytest.importorskip("wandb")
 pytestmark = pytest.mark.filterwarnings(UNCLOSED)

@@ -15,14 +15,14 @@ from affine import Affine
 from PIL import Image
 
 import geoforest
-from geoforest.demo import Demo, run_demo
-from geoforest.grid import Window
+from geoforest.arrays.grid import Window
 from geoforest.io.cog import CATEGORIES, COLOURS, MaskWriter
-from geoforest.storage import file_sha256
+from geoforest.io.storage import file_sha256
+from geoforest.maps.verify.run import verify
+from geoforest.pipeline.demo import Demo, run_demo
 from geoforest.types import FOREST, NO_OBSERVATION
-from geoforest.verify import verify
-from tests import synthetic
-from tests.synthetic import load_local_predictor
+from tests.helpers import synthetic
+from tests.helpers.synthetic import load_local_predictor
 
 LAEA = "+proj=laea +lat_0=-5 +lon_0=-60 +datum=WGS84 +units=m"
 HOSTILE = """[% env('HOME') %] <b>&amp; "São" 'Félix' ]]> [%1+1%]"""
@@ -466,7 +466,7 @@ def write_mask(path: Path, mask: np.ndarray, transform: Affine = synthetic.TRANS
 def test_qgis_keeps_every_part_of_the_style(look, folder):
     """What QGIS makes of the style's names of fields: each is there."""
     style = ElementTree.fromstring(
-        (files("geoforest") / "styles" / "forest_cover.qml").read_text(encoding="utf-8")
+        (files("geoforest") / "io" / "styles" / "forest_cover.qml").read_text(encoding="utf-8")
     )
     named = {field.get("name") for field in style.iterfind("fieldConfiguration/field")}
     layer = look("polygons", folder / "forest.gpkg")

@@ -13,9 +13,9 @@ from affine import Affine
 from PIL import Image
 
 from geoforest import draw_sample, map_change
-from geoforest.storage import file_sha256
-from tests.mosaic.maps import write_map
-from tests.test_sampling import CLEARED, FOREST, GROUND, LATER
+from geoforest.io.storage import file_sha256
+from tests.helpers.maps import write_map
+from tests.maps.sample.test_draw import CLEARED, FOREST, GROUND, LATER
 
 
 @pytest.fixture(scope="module")

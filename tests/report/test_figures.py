@@ -10,7 +10,7 @@ import shapely
 from PIL import Image
 
 from geoforest.report.figures import quicklook
-from geoforest.synthetic import make_scene
+from geoforest.scenes.synthetic import make_scene
 
 BOUNDS = (500_000.0, 8_900_000.0, 503_000.0, 8_902_560.0)
 

@@ -15,12 +15,12 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from geoforest.maps.verify.run import verify
 from geoforest.models.bundle import save_bundle
 from geoforest.models.unet import build_unet
-from geoforest.verify import verify
-from tests import faulty, synthetic
-from tests.test_faults import IN_FLIGHT, N_SHARDS, SHAPE, Driver, finished_bytes
-from tests.test_pipeline import products
+from tests.helpers import faulty, synthetic
+from tests.pipeline.test_faults import IN_FLIGHT, N_SHARDS, SHAPE, Driver, finished_bytes
+from tests.pipeline.test_run import products
 
 
 def main() -> None:

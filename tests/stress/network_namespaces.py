@@ -25,9 +25,9 @@ import torch
 
 from geoforest.models.bundle import save_bundle
 from geoforest.models.unet import build_unet
-from tests import faulty, synthetic
-from tests.test_faults import ROOT, finished_bytes
-from tests.test_pipeline import products
+from tests.helpers import faulty, synthetic
+from tests.pipeline.test_faults import ROOT, finished_bytes
+from tests.pipeline.test_run import products
 
 BRIDGE = "gf-bridge"
 SCHEDULER = "tcp://10.99.0.1:8786"
@@ -117,7 +117,9 @@ def main() -> None:
             )  # fmt: skip
         out = folder / "out"
         driver = stack.enter_context(
-            process("-m", "tests.faulty", scene, out, model, f'{{"scheduler": "{SCHEDULER}"}}')
+            process(
+                "-m", "tests.helpers.faulty", scene, out, model, f'{{"scheduler": "{SCHEDULER}"}}'
+            )
         )
         shards = out / "scene" / ".geoforest-work" / "shards"
         while len(list(shards.glob("r*.tif"))) < 5:

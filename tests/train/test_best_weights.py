@@ -12,7 +12,7 @@ from geoforest.train.augmentation import ChipDataset
 from geoforest.train.chips import read_split
 from geoforest.train.fit import train
 from geoforest.train.module import SegmentationModule
-from tests.synthetic import write_chips
+from tests.helpers.synthetic import write_chips
 
 
 @pytest.mark.parametrize("averaging", [None, 0.5])

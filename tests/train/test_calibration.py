@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from geoforest.stitch import quantise
+from geoforest.arrays.scores import ProbabilityHistogram
+from geoforest.arrays.stitch import quantise
 from geoforest.train.calibration import (
     LogitHistogram,
     expected_calibration_error,
     fit_temperature,
     reliability,
 )
-from geoforest.train.metrics import ProbabilityHistogram
 
 
 def sample(temperature: float, n: int = 300_000) -> tuple[np.ndarray, np.ndarray]:

@@ -14,8 +14,8 @@ from affine import Affine
 
 from geoforest.errors import DataError
 from geoforest.train.check import DataCheck, Finding, SplitCount, check_data
-from tests import synthetic
-from tests.servers import s3_bucket, s3_server
+from tests.helpers import synthetic
+from tests.helpers.servers import s3_bucket, s3_server
 from tests.train.test_chips import cut, rewrite, upload
 
 N_CHIPS = {"train": 4, "validation": 2, "test": 1}

@@ -13,9 +13,9 @@ import pytest
 import rasterio
 import rasterio.shutil
 
+from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import DataError
 from geoforest.io.files import open_place
-from geoforest.reflectance import BandStatistics
 from geoforest.train.chips import (
     Chip,
     channel_statistics,
@@ -23,9 +23,9 @@ from geoforest.train.chips import (
     read_split,
     write_statistics,
 )
-from tests import synthetic
-from tests.servers import s3_bucket, s3_server
-from tests.synthetic import write_chips
+from tests.helpers import synthetic
+from tests.helpers.servers import s3_bucket, s3_server
+from tests.helpers.synthetic import write_chips
 
 
 @pytest.fixture(scope="module")

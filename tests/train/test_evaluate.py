@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from geoforest.arrays.scores import Counts, per_image, pooled, support_weighted
+from geoforest.arrays.stitch import mask_from_probability, quantise
 from geoforest.errors import GeoforestError
 from geoforest.models.torch_runtime import TorchPredictor
-from geoforest.stitch import mask_from_probability, quantise
 from geoforest.train.chips import Chip
 from geoforest.train.edges import distance_to_edge
 from geoforest.train.evaluate import evaluate
 from geoforest.train.judge import judged_card
-from geoforest.train.metrics import Counts, per_image, pooled, support_weighted
-from tests import synthetic
-from tests.synthetic import LocalPredictor
+from tests.helpers import synthetic
+from tests.helpers.synthetic import LocalPredictor
 
 THRESHOLD = 0.37
 

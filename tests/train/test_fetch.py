@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 
 from geoforest.errors import DataError, FetchError, GeoforestError, InputError, OutputError
-from geoforest.io.archive import Limits, unpack_rar
-from geoforest.storage import exclusive_lock
+from geoforest.io.storage import exclusive_lock
+from geoforest.train.archive import Limits, unpack_rar
 from geoforest.train.chips import read_split
 from geoforest.train.fetch import fetch_amazon
-from tests import synthetic
-from tests.rar import Entry, needs_libarchive, write_rar
-from tests.servers import FileServer, file_server
+from tests.helpers import synthetic
+from tests.helpers.rar import Entry, needs_libarchive, write_rar
+from tests.helpers.servers import FileServer, file_server
 
 pytestmark = needs_libarchive
 N_CHIPS = {"train": 3, "validation": 2, "test": 1}

@@ -12,7 +12,7 @@ from geoforest.models.bundle import ThresholdPoint
 from geoforest.train import figures
 from geoforest.train.calibration import ReliabilityBin
 from geoforest.train.evaluate import EdgeScore
-from tests import synthetic
+from tests.helpers import synthetic
 
 
 def pixels(png: bytes) -> np.ndarray:

@@ -10,22 +10,22 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from geoforest.config import TrainSettings
+from geoforest.arrays.scores import Counts
+from geoforest.arrays.stitch import mask_from_probability, quantise
 from geoforest.errors import DataError, GeoforestError, InputError, OutputError
 from geoforest.models.bundle import load_bundle
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.models.unet import UnetFullResolution, build_unet
-from geoforest.stitch import mask_from_probability, quantise
+from geoforest.pipeline.settings import TrainSettings
 from geoforest.train import loop
 from geoforest.train.augmentation import ChipDataset
 from geoforest.train.chips import channel_statistics, read_split
 from geoforest.train.fit import lowest_loss, train
 from geoforest.train.initial import initial_network
 from geoforest.train.loop import Epoch
-from geoforest.train.metrics import Counts
 from geoforest.train.module import SegmentationModule
-from tests import synthetic
-from tests.synthetic import write_chips
+from tests.helpers import synthetic
+from tests.helpers.synthetic import write_chips
 
 SHORT = {"encoder": "resnet18", "encoder_weights": None, "epochs": 1, "batch_size": 4}
 

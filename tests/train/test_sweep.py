@@ -13,18 +13,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from geoforest.config import TrainSettings
 from geoforest.errors import DataError, GeoforestError, InputError, OutputError
+from geoforest.io.storage import exclusive_lock
 from geoforest.models.bundle import save_bundle
 from geoforest.models.references import checked_name
-from geoforest.storage import exclusive_lock
+from geoforest.pipeline.settings import TrainSettings
 from geoforest.train import fit
 from geoforest.train.sweep import run_sweep
 from geoforest.train.sweep_config import SweepConfig, read_sweep
 from geoforest.train.trials import best_bundle, rank_bundles, train_trial, trial_folder
 from geoforest.train.wandb_sweeps import run_wandb_sweep
-from tests import synthetic
-from tests.synthetic import write_chips
+from tests.helpers import synthetic
+from tests.helpers.synthetic import write_chips
 
 FIXED = {"encoder_weights": None, "epochs": 2, "learning_rate": 1e-3, "patience": 0}
 GRID = """

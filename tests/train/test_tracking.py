@@ -19,8 +19,8 @@ from geoforest.models.bundle import Bundle
 from geoforest.models.copies import save_copy
 from geoforest.train.tracking import Tracker, WandbTracker, tracked
 from geoforest.train.wandb_sweeps import sweep_with_wandb
-from tests.models.bundles import small_bundle
-from tests.models.wandb_server import KEY, UNCLOSED, wandb_server
+from tests.helpers.bundles import small_bundle
+from tests.helpers.wandb_server import KEY, UNCLOSED, wandb_server
 
 wandb = pytest.importorskip("wandb")
 pytestmark = [pytest.mark.filterwarnings(UNCLOSED), pytest.mark.usefixtures("wandb_home")]

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import rasterio
 
-from geoforest.config import TrainSettings
+from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import DataError
-from geoforest.reflectance import BandStatistics
+from geoforest.pipeline.settings import TrainSettings
 from geoforest.train.check import check_data
 from geoforest.train.chips import Chip
 from geoforest.train.fit import _check_batches, _check_usable, train
-from tests import synthetic
-from tests.synthetic import write_chips
+from tests.helpers import synthetic
+from tests.helpers.synthetic import write_chips
 from tests.train.test_fit import SHORT
 
 

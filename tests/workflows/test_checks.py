@@ -14,12 +14,12 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geoforest.io.open import open_scene
-from geoforest.scene import Scene
-from geoforest.storage import read_json
-from tests import synthetic
-from tests.test_pipeline import run
-from tests.test_verify import rewrite, seal
+from geoforest.io.storage import read_json
+from geoforest.scenes.open import open_scene
+from geoforest.scenes.scene import Scene
+from tests.helpers import synthetic
+from tests.maps.verify.test_maps import rewrite, seal
+from tests.pipeline.test_run import run
 from workflows.checks import check_map, check_polygons, map_specs, polygon_specs
 
 MASK = "forest_mask.tif"

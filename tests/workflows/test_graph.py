@@ -13,14 +13,14 @@ import pytest
 import shapely
 from PIL import Image
 
+from geoforest.io.names import MOSAIC_NAME
+from geoforest.io.storage import read_json
+from geoforest.maps.verify.run import verify
 from geoforest.models.bundle import save_bundle
 from geoforest.models.registry import open_model
-from geoforest.names import MOSAIC_NAME
-from geoforest.storage import read_json
-from geoforest.verify import verify
-from tests import synthetic
-from tests.models.wandb_server import UNCLOSED
-from tests.servers import s3_bucket, s3_server
+from tests.helpers import synthetic
+from tests.helpers.servers import s3_bucket, s3_server
+from tests.helpers.wandb_server import UNCLOSED
 from workflows import training
 from workflows.definitions import code_location
 from workflows.settings import DEMO_SCENE, Settings

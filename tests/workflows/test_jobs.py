@@ -8,8 +8,8 @@ import dagster as dg
 import pytest
 
 from geoforest.errors import AccessError, DataError, FetchError, InputError
-from tests.servers import SECRET_KEY, s3_bucket, s3_server
-from tests.workflows.webserver import ROOT
+from tests.helpers.servers import SECRET_KEY, s3_bucket, s3_server
+from tests.helpers.webserver import ROOT
 from workflows import steps
 from workflows.definitions import code_location
 from workflows.jobs import JOBS, new_scenes, nightly_mosaic

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import expect
 
+from geoforest.maps.verify.run import verify
 from geoforest.models.bundle import save_bundle
-from geoforest.verify import verify
-from tests import synthetic
-from tests.browser import open_chromium, watch
-from tests.workflows.webserver import ask, dagster_dev, show_lineage
+from tests.helpers import synthetic
+from tests.helpers.browser import open_chromium, watch
+from tests.helpers.webserver import ask, dagster_dev, show_lineage
 
 SEEN = ("train_chips", "trained_model", "best_model", "threshold", "polygons", "mosaic")
 RUNS = "{ runsOrError { ... on Runs { results { status jobName } } } }"

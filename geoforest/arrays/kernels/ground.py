@@ -1,0 +1,99 @@
+"""True ground area and length along rows and columns, as whole numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.arrays.kernels.compiled import compiled
+
+
+@compiled
+def _along(
+    values: NDArray[np.float64],
+    before: NDArray[np.float64],
+    line: float,
+    at: float,
+    line_px: float,
+    at_px: float,
+    unit: float,
+) -> np.int64:
+    """Integral of a bilinear table along a line, from 0 to a place, in whole units.
+
+    Parameters
+    ----------
+    values
+        ``(line node, node along the line)``.
+    before
+        The same shape: integral up to each node, in steps of nodes.
+    line, at
+        Pixels across the lines, and along this one.
+    line_px, at_px
+        Distance of nodes, in pixels.
+    unit
+        What the integral is counted in.
+    """
+    row = min(int(line / line_px), values.shape[0] - 2)
+    col = min(int(at / at_px), values.shape[1] - 2)
+    down, right = line / line_px - row, at / at_px - col
+    total = 0.0
+    for node, share in ((row, 1 - down), (row + 1, down)):
+        here, there = values[node, col], values[node, col + 1]
+        total += share * (before[node, col] + here * right + (there - here) * right * right / 2)
+    return np.int64(np.floor(total * at_px / unit + 0.5))
+
+
+@compiled
+def run_areas(
+    row_ends: NDArray[np.int64],
+    start: NDArray[np.int32],
+    end: NDArray[np.int32],
+    first_row: int,
+    area: NDArray[np.float64],
+    before: NDArray[np.float64],
+    row_px: float,
+    col_px: float,
+    unit: float,
+) -> NDArray[np.int64]:
+    """Ground area of each run: whole numbers, so that sums do not depend on their order."""
+    areas = np.empty(len(start), np.int64)
+    for row in range(len(row_ends) - 1):
+        line = first_row + row + 0.5
+        for run in range(row_ends[row], row_ends[row + 1]):
+            upto = _along(area, before, line, end[run], row_px, col_px, unit)
+            areas[run] = upto - _along(area, before, line, start[run], row_px, col_px, unit)
+    return areas
+
+
+@compiled
+def polygon_lengths(
+    points: NDArray[np.int32],
+    ring_ends: NDArray[np.int64],
+    polygon_ends: NDArray[np.int64],
+    width: NDArray[np.float64],
+    width_before: NDArray[np.float64],
+    height: NDArray[np.float64],
+    height_before: NDArray[np.float64],
+    row_px: float,
+    col_px: float,
+    unit: float,
+) -> NDArray[np.int64]:
+    """Ground length of all rings of each polygon, in whole units.
+
+    ``points`` are (col, row); every edge runs along a row or a column. Tables of height have
+    nodes of columns first, those of width nodes of rows.
+    """
+    lengths = np.zeros(len(polygon_ends) - 1, np.int64)
+    for polygon in range(len(lengths)):
+        for ring in range(polygon_ends[polygon], polygon_ends[polygon + 1]):
+            for point in range(ring_ends[ring], ring_ends[ring + 1] - 1):
+                x, y = points[point]
+                next_x, next_y = points[point + 1]
+                if y == next_y:
+                    here = _along(width, width_before, y, x, row_px, col_px, unit)
+                    there = _along(width, width_before, y, next_x, row_px, col_px, unit)
+                else:
+                    here = _along(height, height_before, x, y, col_px, row_px, unit)
+                    there = _along(height, height_before, x, next_y, col_px, row_px, unit)
+                lengths[polygon] += abs(there - here)
+    return lengths

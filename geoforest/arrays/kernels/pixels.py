@@ -1,0 +1,121 @@
+"""Sums over labelled pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.arrays.kernels.compiled import compiled
+
+
+@compiled
+def count_pixels(labels: NDArray[np.integer], n_labels: int) -> NDArray[np.int64]:
+    """Pixels of each label below ``n_labels``."""
+    pixels = np.zeros(n_labels, np.int64)
+    for row in range(labels.shape[0]):
+        for col in range(labels.shape[1]):
+            pixels[labels[row, col]] += 1
+    return pixels
+
+
+@compiled
+def sum_by_label(
+    labels: NDArray[np.integer],
+    n_labels: int,
+    lines: NDArray[np.float64],
+    col_node: NDArray[np.intp],
+    col_share: NDArray[np.float64],
+    stored: NDArray[np.uint8],
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Pixels, ground area, sum of stored values and first pixel of each label.
+
+    Parameters
+    ----------
+    labels
+        ``(row, col)``, below ``n_labels``.
+    lines
+        ``(row, node)``: ground area of a pixel at each node of each row.
+    col_node, col_share
+        ``(col,)``: node before each column, and how far it is on the way to the next.
+    stored
+        ``(row, col)``, or ``(0, 0)`` for none.
+
+    Returns
+    -------
+    pixels, area, total, first
+        ``(n_labels,)``; ``first`` is ``row * cols + col``, -1 where a label is absent.
+    """
+    n_rows, n_cols = labels.shape
+    pixels = np.zeros(n_labels, np.int64)
+    area = np.zeros(n_labels)
+    total = np.zeros(n_labels)
+    first = np.full(n_labels, -1, np.int64)
+    ground = np.empty(n_cols)
+    for row in range(n_rows):
+        for col in range(n_cols):
+            node, share = col_node[col], col_share[col]
+            ground[col] = lines[row, node] * (1 - share) + lines[row, node + 1] * share
+        start = 0
+        # By runs of one label: few additions to the tables, and small errors of rounding.
+        while start < n_cols:
+            label = labels[row, start]
+            end = start
+            run_area = 0.0
+            while end < n_cols and labels[row, end] == label:
+                run_area += ground[end]
+                end += 1
+            pixels[label] += end - start
+            area[label] += run_area
+            if first[label] < 0:
+                first[label] = row * n_cols + start
+            if stored.size:
+                run_total = 0
+                for col in range(start, end):
+                    run_total += stored[row, col]
+                total[label] += run_total
+            start = end
+    return pixels, area, total, first
+
+
+@compiled
+def add_to_cells(
+    mask: NDArray[np.uint8],
+    weights: NDArray[np.float64],
+    row: NDArray[np.float64],
+    col: NDArray[np.float64],
+    step: int,
+    sums: NDArray[np.float32],
+) -> None:
+    """Add pixels to the cells that their centres lie in.
+
+    Parameters
+    ----------
+    mask
+        ``(rows, cols)``: 1 forest, 255 no observation.
+    weights
+        What each pixel counts, or an empty array: 1.
+    row, col
+        ``(node rows, node cols)``: where among the cells the centres of every ``step``-th pixel
+        lie; between these it is interpolated.
+    step
+        Pixels from node to node.
+    sums
+        ``(2, cell rows, cell cols)``, changed in place: forest, observed.
+    """
+    for y in range(mask.shape[0]):
+        node_y, down = y // step, (y % step) / step
+        for x in range(mask.shape[1]):
+            code = mask[y, x]
+            if code == 255:
+                continue
+            node_x, right = x // step, (x % step) / step
+            upper = row[node_y, node_x] * (1 - right) + row[node_y, node_x + 1] * right
+            lower = row[node_y + 1, node_x] * (1 - right) + row[node_y + 1, node_x + 1] * right
+            cell_row = int(np.floor(upper * (1 - down) + lower * down))
+            upper = col[node_y, node_x] * (1 - right) + col[node_y, node_x + 1] * right
+            lower = col[node_y + 1, node_x] * (1 - right) + col[node_y + 1, node_x + 1] * right
+            cell_col = int(np.floor(upper * (1 - down) + lower * down))
+            weight = weights[y, x] if weights.size else 1.0
+            sums[1, cell_row, cell_col] += weight
+            if code == 1:
+                sums[0, cell_row, cell_col] += weight

@@ -1,0 +1,48 @@
+"""Steps of the stored probability from pixel to pixel."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.arrays.kernels.compiled import compiled
+
+
+@compiled
+def add_steps(
+    stored: NDArray[np.uint8],
+    above: NDArray[np.uint8],
+    across: NDArray[np.int64],
+    down: NDArray[np.int64],
+) -> None:
+    """Add up absolute steps between neighbours, where both were observed.
+
+    Parameters
+    ----------
+    stored
+        ``(row, col)``, 255 where nobody saw.
+    above
+        ``(col,)``: the row above the first.
+    across
+        ``(2, cols)``, changed in place: sum and count of steps into each column from its left.
+    down
+        ``(2, rows)`` of these rows, changed in place: the same from above.
+    """
+    before = above
+    for row in range(stored.shape[0]):
+        values = stored[row]
+        total, count = np.int64(0), np.int64(0)
+        for col in range(len(values)):
+            # Without branches, so that the compiler makes vectors of it.
+            here, over = np.int64(values[col]), np.int64(before[col])
+            both = np.int64((here != 255) & (over != 255))
+            total += both * abs(here - over)
+            count += both
+        down[0, row] += total
+        down[1, row] += count
+        for col in range(1, len(values)):
+            here, left = np.int64(values[col]), np.int64(values[col - 1])
+            both = np.int64((here != 255) & (left != 255))
+            across[0, col] += both * abs(here - left)
+            across[1, col] += both
+        before = values

@@ -1,0 +1,1 @@
+"""A mask becomes polygons: whole patches, exact outlines."""

@@ -1,0 +1,112 @@
+"""What a predictor is, and how the windows of a shard go through one. Arrays only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.arrays.stitch import paste_core
+from geoforest.errors import InputError
+from geoforest.types import NO_OBSERVATION, Array, StoredProbability, Valid
+
+Factor = float | Sequence[float]
+"""A number for all bands, or one per band."""
+
+
+class Predictor(Protocol):
+    """Turns windows of raw digital numbers into forest probabilities.
+
+    A predictor is deterministic for a given batch shape, and a window's result does not depend on
+    the other windows of its batch. It is called from one thread at a time.
+    """
+
+    def __call__(
+        self, dn: Array, scale: Factor = 1e-4, offset: Factor = 0.0, valid: Valid | None = None
+    ) -> NDArray[np.float32]:
+        """Probabilities ``(n, row, col)``, float32, 0 to 1, of ``dn`` ``(n, band, row, col)``.
+
+        Reflectance is ``dn * scale + offset``. Pixels that are not ``valid`` ``(n, row, col)``
+        enter the network as the training mean.
+        """
+        ...
+
+
+def check_windows(dn: Array, bands: Sequence[str]) -> None:
+    """Refuse what are no windows ``(n, band, row, col)`` of these bands.
+
+    Raises
+    ------
+    InputError
+        With the shape found and the one wanted.
+    """
+    if dn.ndim != 4 or dn.shape[1] != len(bands):
+        raise InputError(
+            f"array of shape {dn.shape}: (n, {len(bands)}, row, col) was wanted, "
+            f"bands {', '.join(bands)}"
+        )
+
+
+def predict_shard(
+    predictor: Predictor,
+    dn: Array,
+    valid: Valid,
+    wanted: Valid,
+    *,
+    window: int,
+    halo: int,
+    batch_size: int,
+    scale: Factor = 1e-4,
+    offset: Factor = 0.0,
+) -> tuple[StoredProbability, int]:
+    """Predict all windows of a shard and stitch their cores.
+
+    Parameters
+    ----------
+    predictor
+        See :class:`Predictor`.
+    dn
+        ``(band, row, col)``, whole windows with the halo ring around the shard.
+    valid
+        ``(row, col)`` of ``dn``, True where observed.
+    wanted
+        ``(row, col)`` of the shard itself: where a result is asked for. Pixels that are not
+        wanted become 255; windows without a wanted pixel are not predicted.
+    window, halo
+        In pixels.
+    batch_size
+        Windows a call. The last batch is padded, because arithmetic in another batch shape can
+        flip a stored value.
+    scale, offset
+        Passed to the predictor.
+
+    Returns
+    -------
+    stored : numpy.ndarray
+        uint8, the shape of ``wanted``.
+    n_windows : int
+        Windows predicted.
+    """
+    core = window - 2 * halo
+    stored = np.full(wanted.shape, NO_OBSERVATION, np.uint8)
+    places = [
+        (row, col)
+        for row in range(0, wanted.shape[0], core)
+        for col in range(0, wanted.shape[1], core)
+        if wanted[row : row + core, col : col + core].any()
+    ]
+    for start in range(0, len(places), batch_size):
+        batch = places[start : start + batch_size]
+        padded = batch + [batch[-1]] * (batch_size - len(batch))
+        cuts = [(slice(row, row + window), slice(col, col + window)) for row, col in padded]
+        probabilities = predictor(
+            np.stack([dn[:, rows, cols] for rows, cols in cuts]),
+            scale=scale,
+            offset=offset,
+            valid=np.stack([valid[cut] for cut in cuts]),
+        )
+        for (row, col), probability in zip(batch, probabilities, strict=False):
+            paste_core(stored, probability, wanted, row=row, col=col, halo=halo)
+    return stored, len(places)

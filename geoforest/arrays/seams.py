@@ -1,0 +1,211 @@
+"""Quality that can be seen in a map itself: seams, drift, and what was not observed.
+
+The probability is made window by window. Where the network has too little context at the edge of
+a core, or is far from what it was trained on, neighbouring cores do not fit, and the lattice of
+cores shows in the map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Shape, StoredProbability
+
+if TYPE_CHECKING:
+    from geoforest.pipeline.products.halo_test import HaloTest
+
+SEAM_LIMIT: Final = 2.2
+"""Measured on four maps with the bundled model, see docs/measured.md: a halo of 32 px gives 1.3
+to 1.8, none gives 3.0 to 6.9."""
+# Lines this near to a border of cores have its scene, and not its step.
+_BESIDE_PX = 16
+# The network's own padding reaches a pixel or two inwards.
+_EDGE_PX = 2
+_FEWEST_PAIRS = 256
+# A tenth of a stored step: in a flat probability any step is many times that inside.
+_LEAST_INSIDE = 0.1 / PROBABILITY_STEPS
+# A lattice of less than one stored step is not to be seen.
+_LEAST_BORDER = 1 / PROBABILITY_STEPS
+
+
+@dataclass(frozen=True)
+class Seams:
+    """Whether the lattice of cores shows in the probability.
+
+    Attributes
+    ----------
+    ratio
+        Mean absolute step across borders of cores, divided by that beside them; about 1 where
+        windows leave no trace. None where fewer than 256 pairs of pixels lie across borders.
+    shifted
+        The same for the lattice shifted by half a core, where there is nothing but the scene.
+    border_step
+        Mean absolute step across borders, in probability.
+    """
+
+    ratio: float | None
+    shifted: float | None
+    border_step: float | None
+
+    @property
+    def show(self) -> bool | None:
+        """True when the ratio is above ``SEAM_LIMIT`` and the step is one that is stored."""
+        if self.ratio is None or self.border_step is None:
+            return None
+        return self.ratio > SEAM_LIMIT and self.border_step >= _LEAST_BORDER
+
+
+class Steps:
+    """Steps of the stored probability between neighbouring pixels, summed line by line.
+
+    Parameters
+    ----------
+    shape
+        ``(rows, cols)`` of the scene.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self._down = np.zeros((2, shape[0]), np.int64)
+        self._across = np.zeros((2, shape[1]), np.int64)
+        self._above = np.full(shape[1], NO_OBSERVATION, np.uint8)
+        self._row = 0
+
+    def add(self, stored: StoredProbability) -> None:
+        """Take the next rows, whole ones, from top to bottom."""
+        from geoforest.arrays.kernels.steps import add_steps
+
+        last = self._row + len(stored)
+        add_steps(stored, self._above, self._across, self._down[:, self._row : last])
+        self._above, self._row = stored[-1].copy(), last
+
+    def seams(self, core: int) -> Seams:
+        """Compare steps across the borders of cores with steps beside them.
+
+        With ``b`` the mean absolute step of probability between pixels on both sides of a border
+        of cores, and ``i`` the same between neighbours on lines parallel to it, 3 to 16 px away
+        and inside cores, the ratio is ``b / max(i, 0.0004)``; rows and columns together, and only
+        pairs of which both pixels were observed. Lines beside a border run through the same
+        fields and forests, so that what there is in the scene cancels.
+
+        Parameters
+        ----------
+        core
+            Side of a core, in pixels; borders are at its multiples from the scene's origin.
+        """
+        border, inside, pairs = self._compare(core, 0)
+        if pairs < _FEWEST_PAIRS:
+            return Seams(None, None, None)
+        shifted = None
+        if core > 2 * (_BESIDE_PX + _EDGE_PX):
+            other, around, count = self._compare(core, core // 2)
+            if count >= _FEWEST_PAIRS:
+                shifted = other / max(around, _LEAST_INSIDE)
+        return Seams(border / max(inside, _LEAST_INSIDE), shifted, border)
+
+    def _compare(self, core: int, shift: int) -> tuple[float, float, int]:
+        """Mean step across a lattice of lines, mean step beside it, and pairs across it."""
+        across, beside = np.zeros(2, np.int64), np.zeros(2, np.int64)
+        for lines in (self._down, self._across):
+            away = _distance(lines.shape[1], core, shift)
+            across += lines[:, away == 0].sum(axis=1)
+            beside += lines[:, (away > _EDGE_PX) & (away <= _BESIDE_PX)].sum(axis=1)
+        step, inside = (
+            float(total) / max(int(count), 1) / PROBABILITY_STEPS
+            for total, count in (across, beside)
+        )
+        return step, inside, int(across[1])
+
+
+def _distance(size: int, core: int, shift: int) -> NDArray[np.int64]:
+    """Of each line to the nearest border of cores, in pixels; where there is none, out of reach."""
+    lines = np.arange(size)
+    nearest = (lines - shift + core // 2) // core * core + shift
+    is_border = (nearest > 0) & (nearest < size)
+    return np.where(is_border, np.abs(lines - nearest), size)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check says, for a reader.
+
+    Attributes
+    ----------
+    check
+        Its name.
+    passed
+        None where it judges nothing.
+    sentence
+        With the numbers.
+    """
+
+    check: str
+    passed: bool | None
+    sentence: str
+
+
+def judge(
+    seams: Seams, far: str | None, observed_percent: float, halo_test: HaloTest | None
+) -> list[Verdict]:
+    """Give the verdicts of all checks.
+
+    Parameters
+    ----------
+    seams
+        See :meth:`Steps.seams`.
+    far
+        What :func:`geoforest.arrays.reflectance.distribution_warning` said.
+    observed_percent
+        Share of the pixels asked for.
+    halo_test
+        See :func:`geoforest.pipeline.products.halo_test.check_halo`; None where it was not asked
+        for.
+    """
+    verdicts = [_judge_seams(seams)]
+    if halo_test is not None:
+        verdicts.append(_judge_halo(halo_test))
+    verdicts.append(_judge_distribution(far, is_observed=observed_percent > 0))
+    unobserved = 100 - observed_percent
+    sentence = f"{unobserved:.1f} % of the pixels asked for were not observed, and are in no figure"
+    verdicts.append(Verdict("observation", None, sentence))
+    return verdicts
+
+
+def _judge_distribution(far: str | None, *, is_observed: bool) -> Verdict:
+    if not is_observed:
+        return Verdict("distribution", None, "there are no values to hold against the training's")
+    near = "the values of all bands are near those the model was trained on"
+    return Verdict("distribution", far is None, far or near)
+
+
+def _judge_seams(seams: Seams) -> Verdict:
+    if seams.ratio is None:
+        sentence = "too few pixels lie across borders of cores to tell whether windows show"
+        return Verdict("seams", None, sentence)
+    figures = (
+        f"steps of probability across borders of cores are {seams.ratio:.2f} times those beside "
+        f"them (limit {SEAM_LIMIT})"
+    )
+    if seams.show:
+        return Verdict(
+            "seams",
+            False,
+            f"{figures}: windows show as squares in the map; a larger --halo may help, and a model "
+            "made for such scenes",
+        )
+    return Verdict("seams", True, f"{figures}: windows leave no visible lattice")
+
+
+def _judge_halo(test: HaloTest) -> Verdict:
+    """Tell the share that changes; no limit on it tells halos apart, see docs/measured.md."""
+    if test.disagreement is None or test.mean_difference is None:
+        return Verdict("halo", None, "no observed core was found to predict again")
+    return Verdict(
+        "halo",
+        None,
+        f"{100 * test.disagreement:.2f} % of the mask in {test.cores} cores changes with a halo of "
+        f"{test.halo} px, and the probability by {test.mean_difference:.4f} on average",
+    )

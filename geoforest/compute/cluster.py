@@ -1,0 +1,192 @@
+"""Where shards run: in this process, in processes of this machine, or on any Dask cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
+
+from geoforest.compute.machine import usable_cores
+from geoforest.errors import InputError
+from geoforest.pipeline.job import SHARDS_AT_ONCE
+
+GPU = "GPU"
+"""The resource that workers declare, CPU workers too, so that one graph runs everywhere."""
+_LOOPBACK = "127.0.0.1"
+_JOIN_SECONDS = 30
+# Processes here have Python and torch to load, all at once.
+_START_SECONDS = 300
+_CONFIG = {
+    # A shard holds a worker's event loop for seconds at a time by design.
+    "distributed.admin.tick.limit": "1h",
+    # Watching itself at Dask's usual pace takes a twentieth of a core from the network.
+    "distributed.admin.tick.interval": "5s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.profile.enabled": False,
+    # Memory is bounded by the size of a shard; results are a few hundred bytes.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+}
+# Share of its bound at which a process is replaced.
+_TERMINATE = 0.98
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a run computes on.
+
+    Attributes
+    ----------
+    workers
+        Processes on this machine; 0 computes in this process.
+    scheduler
+        Address of a Dask scheduler, such as ``tcp://host:8786``; takes the place of ``workers``.
+    max_memory
+        Bytes a local process may use before it is replaced; None leaves it alone.
+    """
+
+    workers: int = 0
+    scheduler: str | None = None
+    max_memory: int | None = None
+
+    @property
+    def threads(self) -> int:
+        """Threads of a local worker's kernels: this machine's cores, shared out."""
+        return max(1, usable_cores() // max(1, self.workers))
+
+    @contextmanager
+    def client(self) -> Iterator[Client]:
+        """Connect, with at least one worker that declares the resource.
+
+        Raises
+        ------
+        InputError
+            When the scheduler does not answer, or no worker declares ``GPU``.
+        """
+        with dask.config.set(self._config):
+            if self.scheduler is not None:
+                with _connected(self.scheduler) as client:
+                    yield client
+            elif self.workers:
+                with self._processes() as cluster, Client(cluster) as client:
+                    self._wait(client)
+                    yield client
+            else:
+                with _in_process() as cluster, Client(cluster) as client:
+                    yield client
+
+    def _wait(self, client: Client) -> None:
+        try:
+            client.wait_for_workers(self.workers, timeout=_START_SECONDS)
+        except TimeoutError as error:
+            raise InputError(
+                f"--workers {self.workers}: {len(gpu_workers(client))} of them started within "
+                f"{_START_SECONDS} s; give fewer, or more --max-memory"
+            ) from error
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        # It is the nanny, in this process, that replaces a worker.
+        terminate = _TERMINATE if self.max_memory else False
+        return {**_CONFIG, "distributed.worker.memory.terminate": terminate}
+
+    def _processes(self) -> SpecCluster:
+        devices = _cuda_devices()
+        options: dict[str, Any] = {
+            "host": _LOOPBACK,
+            "nthreads": SHARDS_AT_ONCE,
+            "resources": {GPU: 1},
+            "dashboard_address": f"{_LOOPBACK}:0",
+            "memory_limit": self.max_memory or 0,
+            "silence_logs": logging.CRITICAL,
+            "config": self._config,
+        }
+        workers = {}
+        for index in range(self.workers):
+            # One CUDA device a process, in turn.
+            env = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]} if devices else {}
+            workers[index] = {"cls": Nanny, "options": {**options, "env": env}}
+        return SpecCluster(
+            scheduler={
+                "cls": Scheduler,
+                "options": {
+                    "host": _LOOPBACK,
+                    "port": 0,
+                    "dashboard": False,
+                    "dashboard_address": f"{_LOOPBACK}:0",
+                },
+            },
+            workers=workers,
+            silence_logs=logging.CRITICAL,
+        )
+
+
+def gpu_workers(client: Client) -> dict[str, str]:
+    """Host of each worker that declares the resource, by address."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    return {
+        address: worker["host"]
+        for address, worker in workers.items()
+        if worker["resources"].get(GPU, 0) > 0
+    }
+
+
+def remote_threads(client: Client) -> int:
+    """Threads for the kernels of each worker of a cluster: a host's cores, shared out."""
+    hosts = gpu_workers(client)
+    cores = client.run(usable_cores, workers=list(hosts))
+    alike = list(hosts.values())
+    return max(1, min(cores[address] // alike.count(host) for address, host in hosts.items()))
+
+
+@contextmanager
+def _connected(address: str) -> Iterator[Client]:
+    try:
+        client = Client(address, timeout=_JOIN_SECONDS)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise InputError(
+            f"--scheduler {address}: no Dask scheduler answers there ({error}); start one with "
+            "`dask scheduler` and workers with `dask worker ADDRESS --resources GPU=1`"
+        ) from error
+    with client:
+        deadline = time.monotonic() + _JOIN_SECONDS
+        while not gpu_workers(client):
+            if time.monotonic() > deadline:
+                count = len(client.scheduler_info(n_workers=-1)["workers"])
+                raise InputError(
+                    f"--scheduler {address}: {count} workers, none of which declares the resource "
+                    f"{GPU} within {_JOIN_SECONDS} s; start them with "
+                    f"`dask worker {address} --resources GPU=1`, on CPUs, too"
+                )
+            time.sleep(0.2)
+        yield client
+
+
+def _in_process() -> LocalCluster:
+    return LocalCluster(
+        n_workers=1,
+        processes=False,
+        threads_per_worker=SHARDS_AT_ONCE,
+        resources={GPU: 1},
+        # Dask serves its state over HTTP: on this machine only, on whatever port is free.
+        scheduler_kwargs={"dashboard": False, "dashboard_address": f"{_LOOPBACK}:0"},
+        worker_dashboard_address=f"{_LOOPBACK}:0",
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _cuda_devices() -> list[str]:
+    """Name the devices as CUDA_VISIBLE_DEVICES does: those of a job on a shared machine."""
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[:count]
+    return visible if visible != [""] else [str(index) for index in range(count)]

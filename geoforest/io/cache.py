@@ -1,0 +1,73 @@
+"""The cache on this machine of what was downloaded, converted or measured; all can be had again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from geoforest.io.storage import writable
+
+
+def kept_folder(
+    kind: str, key: Sequence[str] | None, make: Callable[[Path], Sequence[str]]
+) -> Path:
+    """Path of a folder in the cache, which is made on first use.
+
+    Parameters
+    ----------
+    kind
+        Part of the cache.
+    key
+        What tells its content from any other; None where that is known only when it is made.
+    make
+        Makes the folder it is given, may put other files beside it, and returns the key.
+
+    Raises
+    ------
+    OutputError
+        When the cache cannot be written to.
+    """
+    home = cache_folder() / kind
+    with writable(home, "; set GEOFOREST_CACHE to a folder that can be"):
+        if key is not None and (kept := home / cache_digest(key)).is_dir():
+            return kept
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=home) as partial:
+            fresh = Path(partial) / "made"
+            kept = home / cache_digest(make(fresh))
+            try:
+                fresh.rename(kept)
+            except OSError:
+                # Another process may have been faster.
+                if not kept.is_dir():
+                    raise
+    return kept
+
+
+def cache_folder() -> Path:
+    """``GEOFOREST_CACHE``, or ``geoforest`` in the user's cache; all in it can be had again."""
+    chosen = os.environ.get("GEOFOREST_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "geoforest"
+
+
+def cache_digest(key: Sequence[str]) -> str:
+    """Name in the cache for what these words tell from anything else."""
+    return hashlib.sha256("\0".join(key).encode()).hexdigest()[:32]
+
+
+def installed(packages: Iterable[str]) -> list[str]:
+    """Name and version of each package, as words for :func:`cache_digest`."""
+    return [f"{name} {_version(name)}" for name in packages]
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"

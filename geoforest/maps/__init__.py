@@ -1,0 +1,1 @@
+"""A finished map, and what is made of such maps."""

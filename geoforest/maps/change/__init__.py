@@ -1,0 +1,1 @@
+"""Forest lost and gained between two maps."""

@@ -1,0 +1,84 @@
+"""``report.html`` of a comparison: both dates side by side, and what became of each pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+from rasterio.enums import Resampling
+
+from geoforest.arrays.grid import PREVIEW_PX
+from geoforest.io.names import QUICKLOOK_NAME
+from geoforest.report.layers import Layer, indexed, jpeg
+from geoforest.report.page import render
+from geoforest.report.picture import MASK_COLOURS
+from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS
+
+if TYPE_CHECKING:
+    from geoforest.maps.finished import FinishedMap
+
+_GREY = 154
+
+
+def write_report(
+    path: Path, maps: tuple[FinishedMap, FinishedMap], change: Path, summary: dict[str, Any]
+) -> None:
+    """Render the report with its pictures inside; no network is needed to read it.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    maps
+        Earlier and later.
+    change
+        Raster of change codes.
+    summary
+        Content of ``change.json``.
+    """
+    layers = _layers(maps, change, summary)
+    path.write_text(render("change.html", summary=summary, layers=layers), encoding="utf-8")
+
+
+def _layers(
+    maps: tuple[FinishedMap, FinishedMap], change: Path, summary: dict[str, Any]
+) -> list[Layer]:
+    from geoforest.maps.change.run import COLOURS, NAMES
+
+    layers = []
+    for one, which in zip(maps, ("earlier", "later"), strict=True):
+        name = (summary[which]["acquired"] or "")[:10] or summary[which]["scene_id"]
+        layers.append(Layer(name, f"The {which} scene.", jpeg(Image.fromarray(_seen(one)))))
+    # Under the colours of a map that nothing was seen of is grey, as on other pages.
+    colours = {code: "#{:02x}{:02x}{:02x}".format(*COLOURS[code][:3]) for code in NAMES}
+    colours[NO_OBSERVATION] = MASK_COLOURS[NO_OBSERVATION]
+    legend = tuple((colours[code], name) for code, name in NAMES.items())
+    alt = "What became of the forest: stable, lost, gained, uncertain, not observed."
+    codes = _decimated(change, Resampling.mode)
+    layers.append(Layer("change", alt, indexed(codes, colours), legend=legend))
+    return layers
+
+
+def _seen(one: FinishedMap) -> NDArray[np.uint8]:
+    """Give the scene in true colour, or its probability where no picture of it was kept."""
+    path = one.folder / QUICKLOOK_NAME
+    if path.is_file():
+        with rasterio.open(path) as source:
+            colours = np.moveaxis(source.read([1, 2, 3]), 0, -1)
+            seen = source.dataset_mask() > 0
+        return np.where(seen[..., None], colours, _GREY).astype(np.uint8)
+    stored = _decimated(one.probability, Resampling.nearest)
+    grey = np.repeat(stored[..., None] * (255 / PROBABILITY_STEPS), 3, axis=-1)
+    return np.where((stored == NO_OBSERVATION)[..., None], _GREY, grey).astype(np.uint8)
+
+
+def _decimated(path: Path, resampling: Resampling) -> NDArray[np.uint8]:
+    with rasterio.open(path) as source:
+        factor = max(1.0, max(source.shape) / PREVIEW_PX)
+        shape = tuple(max(1, round(side / factor)) for side in source.shape)
+        values: NDArray[np.uint8] = source.read(1, out_shape=shape, resampling=resampling)
+    return values

@@ -1,0 +1,387 @@
+"""Forest lost and gained between two maps of one ground."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import RasterioIOError
+
+from geoforest import __version__
+from geoforest.arrays.area import PixelTable
+from geoforest.arrays.polygons.polygons import PolygonStream, check_rules
+from geoforest.arrays.stitch import mask_from_probability
+from geoforest.errors import InputError, ReadError
+from geoforest.io.cog import ClassWriter, read_strips
+from geoforest.io.geopackage import write_geopackage
+from geoforest.io.names import UNITS_NAME
+from geoforest.io.raster import open_raster
+from geoforest.io.storage import file_sha256, new_folder
+from geoforest.io.tables import csv_text
+from geoforest.maps.finished import FinishedMap, read_finished
+from geoforest.maps.units.read import Units, asked_units
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER, StoredProbability
+
+if TYPE_CHECKING:
+    import geopandas
+
+STABLE_OTHER: Final = 0
+STABLE_FOREST: Final = 1
+LOSS: Final = 2
+GAIN: Final = 3
+UNCERTAIN: Final = 4
+NAMES: Final = {
+    STABLE_OTHER: "stable other",
+    STABLE_FOREST: "stable forest",
+    LOSS: "loss",
+    GAIN: "gain",
+    UNCERTAIN: "uncertain",
+    NO_OBSERVATION: "no observation",
+}
+COLOURS: Final = {
+    STABLE_OTHER: (228, 213, 183, 255),
+    STABLE_FOREST: (27, 120, 55, 255),
+    LOSS: (197, 27, 125, 255),
+    GAIN: (69, 117, 214, 255),
+    UNCERTAIN: (250, 205, 60, 255),
+    NO_OBSERVATION: (0, 0, 0, 0),
+}
+CHANGE_NAME: Final = "forest_change.tif"
+POLYGONS_NAME: Final = "forest_change.gpkg"
+LAYER: Final = "forest_change"
+SUMMARY_NAME: Final = "change.json"
+REPORT_NAME: Final = "report.html"
+
+
+def change_codes(
+    earlier: StoredProbability,
+    later: StoredProbability,
+    *,
+    thresholds: tuple[float, float],
+    margin: float,
+) -> NDArray[np.uint8]:
+    """Tell what became of each pixel.
+
+    Parameters
+    ----------
+    earlier, later
+        Stored probability, of one shape.
+    thresholds
+        At or above which a pixel is forest, of each.
+    margin
+        A change counts only where both probabilities lie at least so far from their thresholds;
+        the rest of it is uncertain.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint8: 0 stable other, 1 stable forest, 2 loss, 3 gain, 4 uncertain, 255 where either was
+        not observed.
+
+    Examples
+    --------
+    >>> change_codes(
+    ...     np.array([10, 200, 200, 130, 255], np.uint8), np.array([20, 210, 20, 120, 9], np.uint8),
+    ...     thresholds=(0.5, 0.5), margin=0.1,
+    ... ).tolist()
+    [0, 1, 2, 4, 255]
+    """
+    was, now = (
+        mask_from_probability(stored, threshold)
+        for stored, threshold in zip((earlier, later), thresholds, strict=True)
+    )
+    clear = np.ones(was.shape, np.bool_)
+    for stored, threshold, mask in ((earlier, thresholds[0], was), (later, thresholds[1], now)):
+        surely = mask_from_probability(stored, min(1.0, threshold + margin)) == FOREST
+        surely_not = mask_from_probability(stored, max(0.0, threshold - margin)) == OTHER
+        clear &= np.where(mask == FOREST, surely, surely_not)
+    codes = np.where(was == FOREST, np.where(now == FOREST, STABLE_FOREST, LOSS), STABLE_OTHER)
+    codes[(was == OTHER) & (now == FOREST)] = GAIN
+    codes[(was != now) & ~clear] = UNCERTAIN
+    codes[(was == NO_OBSERVATION) | (now == NO_OBSERVATION)] = NO_OBSERVATION
+    return codes.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class ChangeResult:
+    """What a comparison left on disk.
+
+    Attributes
+    ----------
+    folder
+    summary
+        The content of ``change.json``.
+    """
+
+    folder: Path
+    summary: dict[str, Any]
+
+
+def map_change(
+    earlier: str | Path,
+    later: str | Path,
+    out: str | Path,
+    *,
+    margin: float = 0.1,
+    threshold: float | None = None,
+    min_area_ha: float = 0.5,
+    max_vertices: int = 100_000,
+    mixed_models: bool = False,
+    zones: str | Path | None = None,
+    by: str | None = None,
+) -> ChangeResult:
+    """Compare two maps of one ground: raster, polygons, hectares and report of change.
+
+    Parameters
+    ----------
+    earlier, later
+        Output folders of ``geoforest map``, on one grid.
+    out
+        Folder to make; one of an earlier comparison is replaced.
+    margin
+        See :func:`change_codes`.
+    threshold
+        For both; by default that of the maps, which has to be one.
+    min_area_ha, max_vertices
+        Of the polygons of loss and of gain, as for ``map``.
+    mixed_models
+        Whether maps of different models may be compared.
+    zones, by
+        Vector file of units and the field that names them, as for ``geoforest area``: hectares of
+        each kind of change by unit go to ``units.csv``, too.
+
+    Returns
+    -------
+    ChangeResult
+
+    Raises
+    ------
+    InputError
+        When the maps are none, of different grids, models or thresholds, or in the wrong order, or
+        a setting is out of its range.
+    OutputError
+        When ``out`` holds something else, or cannot be written to.
+    """
+    maps = read_finished(earlier), read_finished(later)
+    if not 0 <= margin <= 0.5:
+        raise InputError(f"--margin {margin:g}: 0 to 0.5 was wanted")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise InputError(f"--threshold {threshold:g}: 0 to 1 was wanted")
+    check_rules(min_area_ha=min_area_ha, max_vertices=max_vertices)
+    _check_together(*maps, threshold=threshold, mixed=mixed_models)
+    units = asked_units(zones, by)
+    chosen = maps[0].threshold if threshold is None else threshold
+    settings = {
+        "threshold": chosen,
+        "margin": margin,
+        "min_area_ha": min_area_ha,
+        "max_vertices": max_vertices,
+    }
+    with new_folder(Path(out), mark=SUMMARY_NAME, what="comparison of geoforest change") as folder:
+        summary = _make(maps, folder, settings, units, Path(out))
+    return ChangeResult(Path(out), summary)
+
+
+def _check_together(
+    earlier: FinishedMap, later: FinishedMap, *, threshold: float | None, mixed: bool
+) -> None:
+    grids = []
+    for one in (earlier, later):
+        try:
+            with open_raster(one.probability) as source:
+                grids.append((source.shape, source.transform, source.crs))
+        except RasterioIOError as error:
+            raise InputError(f"{one.probability}: cannot be read ({error})") from error
+    if grids[0] != grids[1]:
+        shapes = [f"{shape[0]} x {shape[1]} px at ({t.c:g}, {t.f:g})" for shape, t, _ in grids]
+        raise InputError(
+            f"{later.folder}: its grid ({shapes[1]}) is not that of {earlier.folder} "
+            f"({shapes[0]}); one grid was wanted"
+        )
+    if earlier.model != later.model and not mixed:
+        raise InputError(
+            f"{later.folder}: made by model {later.model}, {earlier.folder} by {earlier.model}, "
+            "and two models differ where nothing changed; one was wanted, or --mixed-models"
+        )
+    if earlier.threshold != later.threshold and threshold is None:
+        raise InputError(
+            f"{later.folder}: threshold {later.threshold:g}, that of {earlier.folder} is "
+            f"{earlier.threshold:g}; give the one to apply with --threshold"
+        )
+    if earlier.acquired and later.acquired and earlier.acquired >= later.acquired:
+        raise InputError(
+            f"{later.folder}: acquired {later.acquired}, not after {earlier.folder} "
+            f"({earlier.acquired}); the earlier map was wanted first"
+        )
+
+
+def _make(
+    maps: tuple[FinishedMap, FinishedMap],
+    folder: Path,
+    settings: Mapping[str, Any],
+    units: Units | None,
+    out: Path,
+) -> dict[str, Any]:
+    earlier, later = maps
+    with open_raster(earlier.probability) as source:
+        shape, transform, crs = source.shape, source.transform, source.crs
+    table = PixelTable.build(transform, crs, shape)
+    pixels, areas = np.zeros(256, np.int64), np.zeros(256)
+    tags = {
+        "GEOFOREST_PRODUCT": "forest_change",
+        "EARLIER": earlier.scene_id,
+        "LATER": later.scene_id,
+        "THRESHOLD": repr(settings["threshold"]),
+        "MARGIN": repr(settings["margin"]),
+        "TIFFTAG_SOFTWARE": f"geoforest {__version__}",
+    }
+    with ExitStack() as held:
+        writer = held.enter_context(
+            ClassWriter(
+                folder / CHANGE_NAME,
+                NAMES,
+                COLOURS,
+                shape=shape,
+                crs=crs,
+                transform=transform,
+                tags=tags,
+            )
+        )
+        streams = {
+            kind: held.enter_context(
+                PolygonStream(
+                    shape,
+                    transform=transform,
+                    crs=crs,
+                    min_area_ha=settings["min_area_ha"],
+                    max_vertices=settings["max_vertices"],
+                    attributes={
+                        "change": kind,
+                        "date_from": earlier.acquired[:10],
+                        "date_to": later.acquired[:10],
+                        "model": later.model,
+                        "threshold": settings["threshold"],
+                        "margin": settings["margin"],
+                    },
+                    folder=folder,
+                )
+            )
+            for kind in ("loss", "gain")
+        }
+        for window, codes in _codes(maps, settings):
+            writer.write(window, codes)
+            sums = table.sums(codes, 256, at=(window.row_off, window.col_off))
+            pixels += sums.pixels
+            areas += sums.area
+            for kind, code in (("loss", LOSS), ("gain", GAIN)):
+                mask = np.where(codes == code, FOREST, OTHER).astype(np.uint8)
+                mask[codes == NO_OBSERVATION] = NO_OBSERVATION
+                streams[kind].add(mask)
+        writer.finish()
+        write_geopackage(_frames(streams), folder / POLYGONS_NAME, layer=LAYER, style_qml=_style())
+        counts = {kind: stream.counts().patches for kind, stream in streams.items()}
+    summary = _summary(maps, out, settings, pixels, areas, counts)
+    summary["units"] = None
+    if units is not None:
+        rows, notes = _by_unit(units, folder / CHANGE_NAME)
+        (folder / UNITS_NAME).write_text(csv_text(rows), encoding="utf-8")
+        summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
+    from geoforest.maps.change.page import write_report
+
+    write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary)
+    summary["outputs"] = {
+        path.name: {"sha256": file_sha256(path)} for path in sorted(folder.iterdir())
+    }
+    (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+def _by_unit(units: Units, raster: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Hectares of each kind of change in each unit."""
+    from geoforest.maps.units.areas import hectares_by_unit
+    from geoforest.maps.units.zonal import open_mask
+
+    touched, hectares, notes = hectares_by_unit([open_mask(raster)], units, list(NAMES))
+    names = units.frame["unit"][touched]
+    keys = [f"{name.replace(' ', '_')}_ha" for name in NAMES.values()]
+    rows = [
+        {"unit": unit, **{key: round(float(area), 4) for key, area in zip(keys, row, strict=True)}}
+        for unit, row in zip(names, hectares, strict=True)
+    ]
+    return rows, notes
+
+
+def _codes(
+    maps: tuple[FinishedMap, FinishedMap], settings: Mapping[str, Any]
+) -> Iterator[tuple[Any, NDArray[np.uint8]]]:
+    threshold = settings["threshold"]
+    strips = (read_strips(one.probability) for one in maps)
+    try:
+        for (window, was), (_, now) in zip(*strips, strict=True):
+            yield (
+                window,
+                change_codes(
+                    was, now, thresholds=(threshold, threshold), margin=settings["margin"]
+                ),
+            )
+    except RasterioIOError as error:
+        raise ReadError(f"{maps[0].folder}, {maps[1].folder}: cannot be read ({error})") from error
+
+
+def _frames(streams: Mapping[str, PolygonStream]) -> Iterator[geopandas.GeoDataFrame]:
+    for stream in streams.values():
+        for frame in stream.frames():
+            yield frame.drop(columns="mean_probability")
+
+
+def _style() -> str:
+    from importlib.resources import files
+
+    return (files("geoforest") / "io" / "styles" / "forest_change.qml").read_text(encoding="utf-8")
+
+
+def _summary(
+    maps: tuple[FinishedMap, FinishedMap],
+    out: Path,
+    settings: Mapping[str, Any],
+    pixels: NDArray[np.int64],
+    areas: NDArray[np.float64],
+    counts: Mapping[str, int],
+) -> dict[str, Any]:
+    keys = {code: name.replace(" ", "_") for code, name in NAMES.items()}
+    hectares = {key: round(float(areas[code]) / 1e4, 4) for code, key in keys.items()}
+    before = hectares["stable_forest"] + hectares["loss"]
+    notes = [
+        f"{one.scene_id}: the time of acquisition is not known, so the order of the maps is as "
+        "they were given"
+        for one in maps
+        if not one.acquired
+    ]
+    return {
+        "geoforest": __version__,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "label": "change of forest cover (model)",
+        **{
+            date: {
+                "scene_id": one.scene_id,
+                "acquired": one.acquired or None,
+                "folder": Path(os.path.relpath(one.folder.resolve(), out.resolve())).as_posix(),
+            }
+            for date, one in zip(("earlier", "later"), maps, strict=True)
+        },
+        "models": sorted({one.model for one in maps}),
+        **settings,
+        "pixels": {key: int(pixels[code]) for code, key in keys.items()},
+        "hectares": hectares,
+        "loss_percent_of_forest": round(100 * hectares["loss"] / before, 3) if before else None,
+        "patches": dict(counts),
+        "notes": notes,
+    }

@@ -1,0 +1,268 @@
+"""Where the products of a map go: a folder on disk, or a prefix in a bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from geoforest.errors import DataError, OutputError, WriteError
+from geoforest.io.cache import cache_digest, cache_folder
+from geoforest.io.files import Place, open_place, version_in
+from geoforest.io.names import JOB_NAME, WORK_NAME
+from geoforest.io.remote import is_url, shown
+from geoforest.io.storage import file_sha256, read_json, write_durably
+
+Location = Path | Place
+
+_STORES: Final = ("s3://", "s3a://", "gs://", "gcs://")
+_PROBE: Final = ".geoforest-probe"
+
+
+class Target(Protocol):
+    """The products of one map, or a folder with those of several.
+
+    Attributes
+    ----------
+    location
+        As it is told to people, and as ``/`` extends it.
+    work
+        Folder on disk for finished shards and for products that are being made.
+    """
+
+    @property
+    def location(self) -> Location:
+        """Place itself."""
+
+    @property
+    def work(self) -> Path:
+        """Folder on disk; nothing is there before a job begins."""
+
+    def __truediv__(self, name: str) -> Target: ...
+
+    def folders(self) -> list[Target]:
+        """Those inside, by name: with products, or with work that was begun."""
+
+    def prepare(self) -> None:
+        """Clear away what a killed run left half written; refuse where nothing can be written."""
+
+    def names(self) -> set[str]:
+        """Names of the files that are there."""
+
+    def document(self, name: str) -> dict[str, Any] | None:
+        """Read a JSON object; None where it is absent or holds something else."""
+
+    def holds(self, outputs: dict[str, dict[str, Any]]) -> bool:
+        """Whether all products are there as ``job.json`` has recorded them."""
+
+    def local(self, name: str, recorded: dict[str, Any]) -> Path | None:
+        """Path on disk of a product as recorded, fetched if need be; None where it is not there."""
+
+    def remove(self, names: Iterable[str]) -> None:
+        """Remove products, those that are there."""
+
+    def take(self, path: Path) -> None:
+        """Put a product from disk in place in one step."""
+
+    def versions(self) -> dict[str, str]:
+        """Ask a store what it calls the versions of products, by name; none for files on disk."""
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small product in one step."""
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder on disk; the work folder lies in it."""
+
+    location: Path
+
+    @property
+    def work(self) -> Path:
+        # Workers may have another current folder.
+        return self.location.absolute() / WORK_NAME
+
+    def __truediv__(self, name: str) -> _Folder:
+        return _Folder(self.location / name)
+
+    def folders(self) -> list[Target]:
+        if not self.location.is_dir():
+            return []
+        return [_Folder(path) for path in sorted(self.location.iterdir()) if path.is_dir()]
+
+    def prepare(self) -> None:
+        for path in self.location.glob(".*.partial"):
+            path.unlink(missing_ok=True)
+
+    def names(self) -> set[str]:
+        there = self.location.is_dir()
+        return {path.name for path in self.location.iterdir()} if there else set()
+
+    def document(self, name: str) -> dict[str, Any] | None:
+        return read_json(self.location / name)
+
+    def holds(self, outputs: dict[str, dict[str, Any]]) -> bool:
+        return all(self.local(*output) is not None for output in outputs.items())
+
+    def local(self, name: str, recorded: dict[str, Any]) -> Path | None:
+        path = self.location / name
+        return path if path.is_file() and file_sha256(path) == recorded["sha256"] else None
+
+    def remove(self, names: Iterable[str]) -> None:
+        for name in names:
+            (self.location / name).unlink(missing_ok=True)
+
+    def take(self, path: Path) -> None:
+        path.replace(self.location / path.name)
+
+    def versions(self) -> dict[str, str]:
+        return {}
+
+    def write(self, name: str, data: bytes) -> None:
+        write_durably(self.location / name, data)
+
+
+@dataclass(frozen=True)
+class _Bucket:
+    """A prefix in an object store, where each object appears whole or not at all.
+
+    The work folder lies in ``GEOFOREST_WORK`` on this machine, by default in the cache, in a folder
+    that the name of the prefix tells: the same command finds it again.
+    """
+
+    location: Place
+
+    @property
+    def work(self) -> Path:
+        parent, _, name = str(self.location).rstrip("/").rpartition("/")
+        return _work_home(parent) / name
+
+    def __truediv__(self, name: str) -> _Bucket:
+        return _Bucket(self.location / name)
+
+    def folders(self) -> list[Target]:
+        begun = _work_home(str(self.location).rstrip("/"))
+        with _as_output():
+            found = self.location.listing().items()
+        names = {name for name, one in found if one["type"] == "directory"}
+        names |= {path.name for path in begun.glob("*")}
+        return [self / name for name in sorted(names)]
+
+    def prepare(self) -> None:
+        # Before hours of prediction, not after.
+        probe = self.location / _PROBE
+        with _as_output():
+            probe.write(b"")
+            probe.remove()
+
+    def names(self) -> set[str]:
+        with _as_output():
+            return set(self.location.files())
+
+    def document(self, name: str) -> dict[str, Any] | None:
+        with _as_output():
+            if name not in self.location.files():
+                return None
+            data = (self.location / name).read()
+        try:
+            value = json.loads(data)
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
+    def holds(self, outputs: dict[str, dict[str, Any]]) -> bool:
+        # By what the store told when they were uploaded: nothing has to come back for that.
+        found = self.versions()
+        return all(
+            one.get("version") and found.get(name) == one["version"]
+            for name, one in outputs.items()
+        )
+
+    def local(self, name: str, recorded: dict[str, Any]) -> Path | None:
+        with _as_output():
+            if name not in self.location.files():
+                return None
+            path = self.work / "fetched" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (self.location / name).get(path)
+        return path if file_sha256(path) == recorded["sha256"] else None
+
+    def remove(self, names: Iterable[str]) -> None:
+        with _publishing():
+            there = self.location.files()
+            for name in names:
+                if name in there:
+                    (self.location / name).remove()
+
+    def take(self, path: Path) -> None:
+        with _publishing():
+            (self.location / path.name).put(path)
+
+    def versions(self) -> dict[str, str]:
+        with _publishing():
+            return {name: version_in(one) for name, one in self.location.files().items()}
+
+    def write(self, name: str, data: bytes) -> None:
+        with _publishing():
+            (self.location / name).write(data)
+
+
+def open_target(location: str | os.PathLike[str]) -> Target:
+    """Find out where products go; nothing is made yet.
+
+    Raises
+    ------
+    OutputError
+        When it is a URL that cannot be written to.
+    """
+    text = os.fspath(location)
+    if "://" not in text:
+        return _Folder(Path(text))
+    if not text.startswith(_STORES):
+        raise OutputError(
+            f"{shown(text)}: cannot be written to; a folder, s3://BUCKET/... or gs://BUCKET/... "
+            "was wanted"
+        )
+    return _Bucket(open_place(text.rstrip("/")))
+
+
+def jobs_in(location: str | os.PathLike[str]) -> list[Target]:
+    """List the maps in a folder, which may be that of one map, finished or begun."""
+    target = open_target(location)
+    return [
+        one for one in (target, *target.folders()) if one.work.is_dir() or JOB_NAME in one.names()
+    ]
+
+
+def is_same(target: Target, scene: str | Path) -> bool:
+    """Whether products would go into the scene itself."""
+    if isinstance(target.location, Place):
+        return is_url(str(scene)) and str(target.location) == shown(str(scene)).rstrip("/")
+    return not is_url(str(scene)) and target.location.resolve() == Path(scene).resolve()
+
+
+def _work_home(parent: str) -> Path:
+    chosen = os.environ.get("GEOFOREST_WORK")
+    home = Path(chosen) if chosen else cache_folder() / "work"
+    # Workers may have another current folder.
+    return home.absolute() / cache_digest([parent])
+
+
+@contextmanager
+def _as_output() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise OutputError(str(error)) from None
+
+
+@contextmanager
+def _publishing() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise WriteError(f"{error}; the same command uploads again") from None

@@ -1,0 +1,222 @@
+"""A finished map on disk, as others build on it: mosaics, change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rasterio.errors import RasterioIOError
+
+from geoforest.errors import InputError
+from geoforest.io.files import Place
+from geoforest.io.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME, SUMMARY_NAME
+from geoforest.io.raster import open_raster
+from geoforest.io.space import require_space
+from geoforest.io.storage import exclusive_lock, file_sha256, read_json, write_durably
+from geoforest.scenes.scene import BandSource, Scene
+
+
+@dataclass(frozen=True)
+class FinishedMap:
+    """What ``geoforest map`` left in a folder.
+
+    Attributes
+    ----------
+    folder
+    scene_id
+    sha256
+        Of the product asked for, the stored probability as a rule.
+    acquired
+        ISO time of acquisition, or an empty text.
+    observed_percent
+        Share of its pixels that were seen.
+    model, threshold
+        Id of the model, and the threshold of the mask.
+    """
+
+    folder: Path
+    scene_id: str
+    sha256: str
+    acquired: str
+    observed_percent: float
+    model: str
+    threshold: float
+
+    @property
+    def probability(self) -> Path:
+        """The stored probability."""
+        return self.folder / PROBABILITY_NAME
+
+    @property
+    def mask(self) -> Path:
+        """The mask."""
+        return self.folder / MASK_NAME
+
+
+def read_finished(folder: str | Path, product: str = PROBABILITY_NAME) -> FinishedMap:
+    """Describe what ``geoforest map`` left in a folder.
+
+    Parameters
+    ----------
+    folder
+    product
+        Name of the file that has to be there.
+
+    Raises
+    ------
+    InputError
+        When it is no finished map with that product, or that has changed its size since.
+    """
+    folder = Path(folder)
+    try:
+        return _read(folder, product)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder}: its {JOB_NAME} or {SUMMARY_NAME} is damaged, or of another version "
+            f"({error!r}); an output folder of geoforest map was wanted"
+        ) from error
+
+
+def _read(folder: Path, product: str) -> FinishedMap:
+    job, summary = read_json(folder / JOB_NAME), read_json(folder / SUMMARY_NAME)
+    if job is None or summary is None:
+        missing = JOB_NAME if job is None else SUMMARY_NAME
+        raise InputError(
+            f"{folder}: no finished map, as {missing} is not there or damaged; an output folder of "
+            "geoforest map was wanted"
+        )
+    if product not in job.get("outputs", {}):
+        raise InputError(
+            f"{folder}: no finished map with {product}; an output folder of geoforest map "
+            "was wanted"
+        )
+    recorded, path = job["outputs"][product], folder / product
+    if not path.is_file() or path.stat().st_size != recorded["bytes"]:
+        raise InputError(f"{path}: is not the file that {JOB_NAME} names; see geoforest verify")
+    return FinishedMap(
+        folder=folder.absolute(),
+        scene_id=job["scene_id"],
+        sha256=recorded["sha256"],
+        acquired=summary["acquired"] or "",
+        observed_percent=summary["observed_percent"],
+        model=job["model"],
+        threshold=job["threshold"],
+    )
+
+
+def fetch_map(place: Place, folder: Path) -> None:
+    """Fetch a finished map from a bucket: ``job.json``, and what it lists where that is there.
+
+    Files that are in the folder already, the very ones that were recorded, are not fetched again.
+    ``job.json`` comes last: without it the folder is no finished map.
+
+    Parameters
+    ----------
+    place
+        Output folder of ``geoforest map`` in a bucket.
+    folder
+        On disk; may be new.
+
+    Raises
+    ------
+    DataError
+        When something cannot be read.
+    WriteError
+        When the disk has no room for it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with exclusive_lock(folder, wait=True):
+        found = place.files()
+        # Until all is here, nothing says that it is.
+        (folder / JOB_NAME).unlink(missing_ok=True)
+        if JOB_NAME not in found:
+            return
+        job = (place / JOB_NAME).read()
+        outputs = _outputs(job)
+        names = [
+            name
+            for name, recorded in outputs.items()
+            if name in found and not _is_here(folder / name, recorded)
+        ]
+        require_space(folder, sum(int(found[name]["size"]) for name in names))
+        for name in names:
+            partial = folder / f".{name}.partial"
+            (place / name).get(partial)
+            partial.replace(folder / name)
+        write_durably(folder / JOB_NAME, job)
+
+
+def _outputs(job: bytes) -> dict[str, Any]:
+    try:
+        outputs = json.loads(job)["outputs"]
+    except (ValueError, KeyError, TypeError):
+        return {}
+    return outputs if isinstance(outputs, dict) else {}
+
+
+def _is_here(path: Path, recorded: dict[str, Any]) -> bool:
+    return path.is_file() and file_sha256(path) == recorded.get("sha256")
+
+
+def recorded_scene(made: FinishedMap) -> Scene | None:
+    """Describe the scene that a map was made of, where its files lie on disk as they were.
+
+    Returns
+    -------
+    Scene or None
+        None where a file is gone, was changed, or lies on a server.
+
+    Raises
+    ------
+    InputError
+        When the map cannot be read.
+    """
+    identity = (read_json(made.folder / JOB_NAME) or {}).get("identity", {})
+    try:
+        files = tuple((str(name), int(size), stamp) for name, size, stamp in identity["files"])
+        bands = tuple(BandSource(*band) for band in identity["bands"])
+        scale, offset = (tuple(map(float, identity[key])) for key in ("scale", "offset"))
+        zero_is_nodata = bool(identity["zero_is_nodata"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    # A path that stands in a file is only followed where the very file was read before.
+    if not files or not all(_is_unchanged(*one) for one in files):
+        return None
+    names = [name for name, *_ in files]
+    if not all(_lies_in(band.path, names) for band in bands):
+        return None
+    try:
+        with open_raster(made.probability) as source:
+            crs, transform, shape = source.crs, source.transform, source.shape
+        with open_raster(bands[0].path) as source:
+            dtype = source.dtypes[bands[0].index - 1]
+    except RasterioIOError as error:
+        raise InputError(f"{made.folder}: cannot be read ({error})") from error
+    return Scene(
+        scene_id=made.scene_id,
+        bands=bands,
+        crs=crs,
+        transform=transform,
+        shape=shape,
+        dtype=dtype,
+        scale=scale,
+        offset=offset,
+        zero_is_nodata=zero_is_nodata,
+        files=files,
+    )
+
+
+def _is_unchanged(name: str, size: int, stamp: int | str) -> bool:
+    try:
+        found = Path(name).stat()
+    except OSError:
+        return False
+    return (found.st_size, found.st_mtime_ns) == (size, stamp)
+
+
+def _lies_in(path: str, names: Sequence[str]) -> bool:
+    """Whether it is one of the files, or within one that is an archive."""
+    return any(path == name or path.startswith(f"/vsizip/{name}/") for name in names)

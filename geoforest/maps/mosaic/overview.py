@@ -1,0 +1,59 @@
+"""Generalised outlines of a mosaic, for maps of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyproj
+
+from geoforest.arrays.polygons.polygons import PolygonStream
+from geoforest.arrays.polygons.reproject import reprojected
+from geoforest.io.cog import read_strips
+from geoforest.io.geopackage import write_geopackage
+from geoforest.io.raster import open_raster
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER
+
+OVERVIEW_LAYER: Final = "forest_overview"
+
+# Half of a cell under forest makes it forest; a patch or clearing below a square km is no overview.
+_FOREST_PERCENT = 50
+_MIN_AREA_HA = 100.0
+_SIMPLIFY_CELLS = 2.0
+
+
+def write_overview(path: Path, fraction: Path, attributes: Mapping[str, Any]) -> None:
+    """Write outlines of what is mostly forest.
+
+    Parameters
+    ----------
+    path
+        GeoPackage to write, in longitude and latitude.
+    fraction
+        See :func:`geoforest.maps.mosaic.cells.write_fraction`.
+    attributes
+        Constant columns.
+    """
+    with open_raster(fraction) as source:
+        shape, transform, crs = source.shape, source.transform, source.crs
+    with PolygonStream(
+        shape,
+        transform=transform,
+        crs=crs,
+        min_area_ha=_MIN_AREA_HA,
+        simplify_px=_SIMPLIFY_CELLS,
+        attributes=dict(attributes),
+        folder=path.parent,
+    ) as stream:
+        for _, percent in read_strips(fraction):
+            mask = np.where(percent >= _FOREST_PERCENT, FOREST, OTHER).astype(np.uint8)
+            mask[percent == NO_OBSERVATION] = NO_OBSERVATION
+            stream.add(mask)
+        degrees = pyproj.CRS.from_epsg(4326)
+        frames = (
+            reprojected(frame.drop(columns="mean_probability"), degrees, tolerance=transform.a / 10)
+            for frame in stream.frames()
+        )
+        write_geopackage(frames, path, layer=OVERVIEW_LAYER)

@@ -1,0 +1,176 @@
+"""``report.html`` of a mosaic: hectares, its layers, zones, and what its maps warn of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyproj
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.warp import reproject
+
+from geoforest.arrays.grid import PREVIEW_PX, Window
+from geoforest.io.raster import open_raster
+from geoforest.maps.units.page import UnitTable
+from geoforest.report.layers import Layer, indexed, ramped
+from geoforest.report.page import render
+from geoforest.report.picture import MASK_COLOURS
+from geoforest.types import NO_OBSERVATION, Shape
+
+_CELL_PX = 10
+# Maps that saw a place; four and more look alike.
+_COUNT_COLOURS: Final = {1: "#c6dbef", 2: "#6baed6", 3: "#2171b5", 4: "#08306b"}
+
+Bytes = NDArray[np.uint8]
+
+
+def write_report(
+    path: Path,
+    fraction: Path,
+    probability: Iterable[Path],
+    counts: Iterable[Path],
+    summary: Mapping[str, Any],
+    zones: Mapping[str, Mapping[str, float]],
+    units: UnitTable | None = None,
+) -> None:
+    """Render the page with its pictures inside; no network is needed to read it.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    fraction
+        Forest fraction, see :func:`geoforest.maps.mosaic.cells.write_fraction`.
+    probability, counts
+        Stored probability and number of observations, a raster a zone.
+    summary
+        Content of ``mosaic.json``.
+    zones
+        Hectares of ``forest`` and ``other`` by name of the zone.
+    units
+        What to tell of units.
+    """
+    layers = _layers(fraction, probability, counts)
+    page = render(
+        "mosaic.html",
+        summary=summary,
+        zones=zones,
+        layers=layers,
+        units=units,
+        file=fraction.name,
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def fraction_picture(fraction: Path) -> bytes:
+    """PNG of a forest fraction, cut to what was observed and decimated to a page's size."""
+    return next(one.image for one in _layers(fraction, (), ()) if one.name == "forest")
+
+
+def _layers(fraction: Path, probability: Iterable[Path], counts: Iterable[Path]) -> list[Layer]:
+    """Draw the mosaic on the cells of the fraction, decimated, as far as anything was observed."""
+    with open_raster(fraction) as source:
+        window = _seen(source)
+        corner = source.transform @ Affine.translation(window.col_off, window.row_off)
+        true = window.height * _stretch(corner @ (window.width / 2, window.height / 2), source.crs)
+        # A cell has ten pixels at least: a small mosaic is shown as fine as it is.
+        factor = max(1 / _CELL_PX, max(true, window.width) / PREVIEW_PX)
+        shape = _shrunk((true, window.width), factor)
+        percent = source.read(
+            1, window=window.slices, out_shape=shape, resampling=Resampling.nearest
+        )
+        transform, crs = _coarser(corner, window.shape, shape), source.crs
+    stored = np.full(percent.shape, NO_OBSERVATION, np.uint8)
+    for path in probability:
+        _paste(path, stored, transform, crs, NO_OBSERVATION)
+    seen_by = np.zeros(percent.shape, np.uint8)
+    for path in counts:
+        _paste(path, seen_by, transform, crs, 0)
+    most = max(_COUNT_COLOURS)
+    found = np.unique(np.minimum(seen_by, most)).tolist()
+    names = {n: "1 map" if n == 1 else f"{n} maps" + " or more" * (n == most) for n in found if n}
+    return [
+        ramped(
+            "probability",
+            "Probability of forest: dark where it is low, yellow where it is high.",
+            stored,
+            "viridis",
+            ("0", "1"),
+        ),
+        ramped(
+            "forest",
+            "Share of the observed ground under forest: pale where there is little, green where "
+            "much.",
+            percent,
+            "YlGn",
+            ("0", "100 % of observed"),
+            top=100,
+        ),
+        Layer(
+            "observations",
+            "By how many maps a place was observed: the darker, the more.",
+            indexed(np.minimum(seen_by, most), {0: MASK_COLOURS[NO_OBSERVATION], **_COUNT_COLOURS}),
+            legend=(
+                *((_COUNT_COLOURS[n], name) for n, name in names.items()),
+                (MASK_COLOURS[NO_OBSERVATION], "no observation"),
+            ),
+        ),
+    ]
+
+
+def _seen(source: rasterio.DatasetReader) -> Window:
+    """Cells around all that was observed: tiles are larger than what maps cover of them."""
+    shape = _shrunk(source.shape, max(1.0, max(source.shape) / PREVIEW_PX))
+    seen = source.read(1, out_shape=shape, resampling=Resampling.nearest) != NO_OBSERVATION
+    ends = []
+    for axis, (few, many) in enumerate(zip(shape, source.shape, strict=True)):
+        found = np.flatnonzero(seen.any(axis=1 - axis))
+        first, last = (int(found[0]), int(found[-1])) if len(found) else (0, few - 1)
+        ends.append((first * many // few, -(-(last + 1) * many // few)))
+    (top, bottom), (left, right) = ends
+    return Window(top, left, bottom - top, right - left)
+
+
+def _stretch(place: tuple[float, float], crs: rasterio.CRS) -> float:
+    """How tall a cell is on the ground, for its width: equal areas are bought with shapes."""
+    projection = pyproj.Proj(crs)
+    factors = projection.get_factors(*projection(*place, inverse=True))
+    return float(factors.parallel_scale / factors.meridional_scale)
+
+
+def _shrunk(shape: tuple[float, float], factor: float) -> Shape:
+    rows, cols = (max(1, round(side / factor)) for side in shape)
+    return rows, cols
+
+
+def _paste(path: Path, target: Bytes, transform: Affine, crs: rasterio.CRS, nodata: int) -> None:
+    """Put a zone's raster into the picture, where it has something."""
+    with open_raster(path) as source:
+        # Overviews are read, not all of a basin.
+        shape = _shrunk(source.shape, max(1.0, min(transform.a, -transform.e) / source.transform.a))
+        values = source.read(1, out_shape=shape, resampling=Resampling.nearest)
+        at = _coarser(source.transform, source.shape, shape)
+        moved = np.full(target.shape, nodata, np.uint8)
+        reproject(
+            values,
+            moved,
+            src_transform=at,
+            src_crs=source.crs,
+            src_nodata=nodata,
+            dst_transform=transform,
+            dst_crs=crs,
+            dst_nodata=nodata,
+            resampling=Resampling.nearest,
+        )
+    there = moved != nodata
+    target[there] = moved[there]
+
+
+def _coarser(transform: Affine, shape: Shape, other: Shape) -> Affine:
+    """Transform of the same ground in other pixels."""
+    return transform @ Affine.scale(shape[1] / other[1], shape[0] / other[0])

@@ -1,0 +1,267 @@
+"""Which maps go into which tile: maps are read, checked against each other, and laid on grids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import RasterioIOError
+
+from geoforest.arrays.grid import Window
+from geoforest.arrays.zones import Zone, ZoneGrid, common
+from geoforest.errors import InputError
+from geoforest.io.names import JOB_NAME
+from geoforest.io.raster import open_raster
+from geoforest.maps.finished import FinishedMap, read_finished
+from geoforest.train.descriptions import MosaicRule
+from geoforest.types import Shape
+
+FORMAT_VERSION = 1
+# A grid may lie this part of a pixel off and still count as aligned.
+_HAIR_PX = 1e-3
+
+
+@dataclass(frozen=True)
+class Map:
+    """A finished map, as it lies on the grid of its zone.
+
+    Attributes
+    ----------
+    made
+        What it is.
+    grid
+        Of its zone.
+    window
+        Its pixels in the grid.
+    shift_m
+        How far it was moved, to the right and down, to fit the grid; (0, 0) as a rule.
+    """
+
+    made: FinishedMap
+    grid: ZoneGrid
+    window: Window
+    shift_m: tuple[float, float]
+
+    @property
+    def scene_id(self) -> str:
+        """Of the scene."""
+        return self.made.scene_id
+
+    @property
+    def path(self) -> Path:
+        """Its stored probability."""
+        return self.made.probability
+
+
+@dataclass(frozen=True)
+class TileJob:
+    """One tile to be made. Small, and travels to workers.
+
+    Attributes
+    ----------
+    grid
+    across, up
+        Position, in 100 km from the origin of the zone.
+    window
+        Pixels of the tile.
+    maps
+        Those that touch it, in the order in which they are asked.
+    rule
+    threshold
+        Stored probability at or above it is forest, 0 to 1.
+    model
+    aoi
+        Area of interest in WKB and the CRS of the zone, or None.
+    """
+
+    grid: ZoneGrid
+    across: int
+    up: int
+    window: Window
+    maps: tuple[Map, ...]
+    rule: MosaicRule
+    threshold: float
+    model: str
+    aoi: bytes | None = None
+
+    @property
+    def name(self) -> str:
+        """Such as ``20S_E05_N90``: zone, and lower left corner in 100 km."""
+        return f"{self.grid.zone.name}_E{self.across:02d}_N{self.up:02d}"
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all that decides a pixel of the tile."""
+        facts = {
+            "format": FORMAT_VERSION,
+            "size": self.grid.size,
+            "tile": self.name,
+            "maps": [
+                [one.scene_id, one.made.sha256, one.window.row_off, one.window.col_off]
+                for one in self.maps
+            ],
+            "rule": self.rule,
+            "threshold": self.threshold,
+            "model": self.model,
+            "aoi": hashlib.sha256(self.aoi).hexdigest() if self.aoi else None,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def map_folders(path: str | Path) -> list[Path]:
+    """List the maps that a folder holds, or the folder where it is a map itself."""
+    path = Path(path)
+    if (path / JOB_NAME).is_file() or not path.is_dir():
+        return [path]
+    return sorted(job.parent for job in path.glob(f"*/{JOB_NAME}")) or [path]
+
+
+def read_map(folder: str | Path) -> Map:
+    """Describe what ``geoforest map`` left in a folder.
+
+    Raises
+    ------
+    InputError
+        When it is no finished map with a probability, or does not lie on a UTM grid.
+    """
+    made = read_finished(folder)
+    try:
+        with open_raster(made.probability) as source:
+            return Map(made, *_placed(source, made.probability))
+    except RasterioIOError as error:
+        raise InputError(f"{made.probability}: cannot be read ({error})") from error
+
+
+def _placed(
+    source: rasterio.DatasetReader, path: Path
+) -> tuple[ZoneGrid, Window, tuple[float, float]]:
+    zone = None if source.crs is None else Zone.of(source.crs)
+    t = source.transform
+    if zone is None:
+        found = "no CRS" if source.crs is None else source.crs.to_string()[:40]
+        raise InputError(f"{path}: lies in {found}; a UTM zone of WGS 84 was wanted")
+    if t.a != -t.e:
+        raise InputError(f"{path}: pixels of {t.a:g} x {-t.e:g} m; square ones were wanted")
+    col, row = t.c / t.a, -t.f / t.a
+    # Half up, so that it does not depend on the machine's rounding.
+    at = int(col + 0.5 + _HAIR_PX), -int(-row + 0.5 + _HAIR_PX)
+    shift = (at[0] - col) * t.a, (at[1] - row) * t.a
+    if max(map(abs, shift)) < _HAIR_PX * t.a:
+        shift = 0.0, 0.0
+    return ZoneGrid(zone, t.a), Window(at[1], at[0], *source.shape), shift
+
+
+def check_together(maps: Sequence[Map], *, threshold: float | None, mixed: bool) -> list[str]:
+    """Refuse maps that make no sense together.
+
+    Parameters
+    ----------
+    maps
+    threshold
+        The one to apply; by default the one that all have.
+    mixed
+        Whether maps of different models may be put together.
+
+    Returns
+    -------
+    list of str
+        Sentences the user should read.
+
+    Raises
+    ------
+    InputError
+        When there is none, one is there twice, or sizes of pixels, models or thresholds differ.
+    """
+    if not maps:
+        raise InputError("no maps: one or more output folders of geoforest map were wanted")
+    names = [one.scene_id for one in maps]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"scene {twice[0]!r} is there twice")
+    first = maps[0]
+    for one in maps:
+        if one.grid.size != first.grid.size:
+            raise InputError(
+                f"{one.path}: pixels of {one.grid.size:g} m, those of {first.path} have "
+                f"{first.grid.size:g} m; one size was wanted"
+            )
+        if one.made.model != first.made.model and not mixed:
+            raise InputError(
+                f"{one.path}: made by model {one.made.model}, {first.path} by "
+                f"{first.made.model}; one model was wanted, or --mixed-models"
+            )
+        if one.made.threshold != first.made.threshold and threshold is None:
+            raise InputError(
+                f"{one.path}: threshold {one.made.threshold:g}, that of {first.path} is "
+                f"{first.made.threshold:g}; give the one to apply with --threshold"
+            )
+    return [
+        f"{one.scene_id}: its grid was moved by {one.shift_m[0]:+.1f} m to the right and "
+        f"{one.shift_m[1]:+.1f} m down, to the common one of {one.grid.size:g} m"
+        for one in maps
+        if any(one.shift_m)
+    ]
+
+
+def plan_tiles(
+    maps: Iterable[Map], *, rule: MosaicRule, threshold: float, model: str, aoi: Any = None
+) -> list[TileJob]:
+    """List the tiles that maps touch, by zone and from north-west to south-east.
+
+    Parameters
+    ----------
+    maps
+    rule, threshold, model
+        See :class:`TileJob`.
+    aoi
+        Outline of the area of interest by zone, a function from :class:`Zone` to a geometry in its
+        CRS; tiles beside it are left out.
+    """
+    by_tile: dict[tuple[ZoneGrid, int, int], list[Map]] = {}
+    for one in maps:
+        for across, up in one.grid.tiles(one.window):
+            by_tile.setdefault((one.grid, across, up), []).append(one)
+    jobs = []
+    for (grid, across, up), touching in by_tile.items():
+        window = grid.tile(across, up)
+        if not grid.owns_any(window):
+            continue
+        wkb = None
+        if aoi is not None:
+            wkb = aoi(grid, window)
+            if wkb is None:
+                continue
+        jobs.append(
+            TileJob(grid, across, up, window, in_order(touching, rule), rule, threshold, model, wkb)
+        )
+    return sorted(jobs, key=lambda job: (job.grid.zone, -job.up, job.across))
+
+
+def in_order(maps: Iterable[Map], rule: MosaicRule) -> tuple[Map, ...]:
+    """Sort maps so that the one whose value is taken comes first; ties by scene id."""
+    if rule == "latest":
+        by_name = sorted(maps, key=lambda one: one.scene_id)
+        return tuple(sorted(by_name, key=lambda one: one.made.acquired, reverse=True))
+    if rule == "clearest":
+        return tuple(sorted(maps, key=lambda one: (-one.made.observed_percent, one.scene_id)))
+    return tuple(sorted(maps, key=lambda one: one.scene_id))
+
+
+def piece_of(one: Map, window: Window) -> tuple[Window, Shape] | None:
+    """Where in its file a map has pixels of a window, and where in the window they belong."""
+    both = common(one.window, window)
+    if both is None:
+        return None
+    inside = Window(
+        both.row_off - one.window.row_off,
+        both.col_off - one.window.col_off,
+        both.height,
+        both.width,
+    )
+    return inside, (both.row_off - window.row_off, both.col_off - window.col_off)

@@ -1,0 +1,405 @@
+"""Polygons of all zones: whole within a zone, cut at its borders, and joined across them by id."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pyproj
+import rasterio
+import shapely
+from numpy.typing import NDArray
+
+from geoforest.arrays.polygons.polygons import PolygonStream
+from geoforest.arrays.polygons.reproject import reprojected
+from geoforest.arrays.zones import Numbers, Zone, ZoneGrid
+from geoforest.io.cog import read_strips
+from geoforest.io.storage import replace_if_other
+from geoforest.io.vectors import write_polygons
+from geoforest.maps.mosaic.join import Joined, global_ids, join_zones
+from geoforest.maps.mosaic.pieces import ZoneRasters, by_tile, tile_edges, write_pieces
+
+# Both zones' chords of a meridian lie within 0.1 mm of each other.
+_OVERLAP_M = 0.002
+_GEOD = pyproj.Geod(ellps="WGS84")
+
+
+@dataclass(frozen=True)
+class PolygonRules:
+    """What becomes a polygon.
+
+    Attributes
+    ----------
+    min_area_ha
+        Minimum mapping unit of whole patches, across zones, and of holes.
+    max_vertices
+        A patch with more is cut in parts; 0 never cuts.
+    attributes
+        Constant columns.
+    """
+
+    min_area_ha: float
+    max_vertices: int
+    attributes: Mapping[str, Any]
+
+    def min_px(self, grid: ZoneGrid) -> int:
+        """In pixels of their nominal size, so that all zones judge a patch alike."""
+        return math.ceil(round(self.min_area_ha * 1e4 / grid.size**2, 9))
+
+
+@dataclass
+class Rewritten:
+    """Files that were made or changed: what was there already, alike, is left alone."""
+
+    pieces: list[str] = field(default_factory=list)
+    zones: list[str] = field(default_factory=list)
+    table: bool = False
+
+
+@dataclass(eq=False)
+class _Patch:
+    """What is known of a patch that goes on in another zone.
+
+    Attributes
+    ----------
+    area_ha
+        Ground area of all its pixels, by zone.
+    vertices
+        Of all its polygons.
+    rows
+        These, while they are few: one row each, with its outline before the cut.
+    """
+
+    area_ha: dict[Zone, float] = field(default_factory=dict)
+    vertices: int = 0
+    rows: list[tuple[Zone, geopandas.GeoDataFrame]] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Whole:
+    """What only the polygons of all zones together tell of patches.
+
+    Attributes
+    ----------
+    across
+        Patches that go on in another zone, by number.
+    beyond_ha
+        Area that patches lost to the cut at the borders of zones.
+    """
+
+    across: dict[int, _Patch]
+    beyond_ha: dict[int, float] = field(default_factory=dict)
+
+    def put_right(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+        """Give polygons the area of their whole patches."""
+        areas = {number: sum(of.area_ha.values()) for number, of in self.across.items()}
+        own = frame["patch_area_ha"].astype(np.float64)
+        area = frame["patch_id"].map(areas).astype(np.float64).fillna(own)
+        beyond = frame["patch_id"].map(self.beyond_ha).astype(np.float64).fillna(0.0)
+        return frame.assign(patch_area_ha=area - beyond)
+
+
+def make_polygons(
+    zones: Mapping[Zone, ZoneRasters],
+    folder: Path,
+    rules: PolygonRules,
+    package: Callable[[Zone], Path],
+) -> tuple[Rewritten, dict[str, int]]:
+    """Write the polygons of each zone, the pieces of each tile, and which patch each piece is of.
+
+    Parameters
+    ----------
+    zones
+    folder
+        Of the mosaic.
+    rules
+    package
+        File of a zone's polygons.
+
+    Returns
+    -------
+    Rewritten
+    dict
+        ``patches``, ``polygons``, ``pieces``, ``across_zones``.
+
+    Notes
+    -----
+    A hole that a border of zones runs through is not filled, however small.
+    """
+    rewritten = Rewritten()
+    with ExitStack() as held:
+        streams = {
+            zone: held.enter_context(_stream(rasters, rules, folder))
+            for zone, rasters in zones.items()
+        }
+        joined = join_zones(
+            {zone: (of.grid, of.window, streams[zone]) for zone, of in zones.items()}
+        )
+        numbers = {int(one) for some in joined.values() for one in some.patch_id}
+        known = _Whole({number: _Patch() for number in numbers})
+        spools: dict[Zone, Path] = {}
+        n_patches = 0
+        for zone, rasters in sorted(zones.items()):
+            stream = streams[zone]
+            stream.add_elsewhere(joined[zone].first, joined[zone].elsewhere)
+            spools[zone] = folder / f".{zone.name}.spool.parquet"
+            held.callback(spools[zone].unlink, missing_ok=True)
+            frames = _watched(_at_home(stream.frames(), rasters, joined[zone]), zone, known, rules)
+            write_polygons(frames, spools[zone])
+            n_patches += stream.counts().patches
+            stream.close()
+        merged = _merged(known.across)
+        n_polygons = 0
+        for zone in sorted(zones):
+            counted: list[int] = []
+            frames = _counting(_final(spools[zone], zone, known, merged), counted)
+            path = package(zone)
+            if replace_if_other(path, partial(write_polygons, frames)):
+                rewritten.zones.append(zone.name)
+            n_polygons += sum(counted)
+        cut = _cut_at_tiles(zones, folder, rules, joined)
+        n_pieces, rewritten.pieces, rewritten.table = write_pieces(cut, folder, known.put_right)
+    several = [len(patch.area_ha) for patch in known.across.values() if len(patch.area_ha) > 1]
+    facts = {
+        "patches": n_patches - sum(several) + len(several),
+        "polygons": n_polygons,
+        "pieces": n_pieces,
+        "across_zones": len(several),
+    }
+    return rewritten, facts
+
+
+def _stream(rasters: ZoneRasters, rules: PolygonRules, folder: Path, **cuts: Any) -> PolygonStream:
+    stream = PolygonStream(
+        rasters.window.shape,
+        transform=rasters.grid.transform(rasters.window),
+        crs=rasterio.CRS.from_epsg(rasters.grid.zone.epsg),
+        min_px=rules.min_px(rasters.grid),
+        max_vertices=rules.max_vertices,
+        attributes=dict(rules.attributes),
+        folder=folder,
+        **cuts,
+    )
+    try:
+        strips = zip(read_strips(rasters.mask), read_strips(rasters.probability), strict=True)
+        for (_, mask), (_, probability) in strips:
+            stream.add(mask, probability)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def _cut_at_tiles(
+    zones: Mapping[Zone, ZoneRasters],
+    folder: Path,
+    rules: PolygonRules,
+    joined: Mapping[Zone, Joined],
+) -> Iterator[tuple[str, geopandas.GeoDataFrame]]:
+    for zone, rasters in sorted(zones.items()):
+        rows, cols = tile_edges(rasters)
+        with _stream(rasters, rules, folder, every_row=rows, every_col=cols) as stream:
+            stream.add_elsewhere(joined[zone].first, joined[zone].elsewhere)
+            frames = (frame for frame, _ in _at_home(stream.frames(), rasters, joined[zone]))
+            yield from by_tile(frames, rasters)
+
+
+def _at_home(
+    frames: Iterator[geopandas.GeoDataFrame], rasters: ZoneRasters, joined: Joined
+) -> Iterator[tuple[geopandas.GeoDataFrame, NDArray[np.object_]]]:
+    """Give patches numbers that hold for all zones, and cut polygons at the borders of the zone.
+
+    Yields
+    ------
+    frame
+        ``patch_id`` is the whole patch's, ``first`` the zone's own.
+    whole
+        Geometries before the cut; None where nothing was cut.
+    """
+    for frame in frames:
+        first = frame["patch_id"].to_numpy()
+        ids = global_ids(rasters.grid, rasters.window, first)
+        if len(joined.first):
+            place = np.minimum(np.searchsorted(joined.first, first), len(joined.first) - 1)
+            ids = np.where(joined.first[place] == first, joined.patch_id[place], ids)
+        frame = frame.assign(patch_id=ids)
+        yield _clipped(frame, rasters.grid.zone)
+
+
+def _clipped(
+    frame: geopandas.GeoDataFrame, zone: Zone
+) -> tuple[geopandas.GeoDataFrame, NDArray[np.object_]]:
+    geometries = frame.geometry.to_numpy()
+    whole = np.full(len(frame), None, np.object_)
+    if not len(frame):
+        return frame, whole
+    crossing = _crossing(shapely.bounds(geometries), zone)
+    if not len(crossing):
+        return frame, whole
+    parts, source = [], []
+    for place in crossing.tolist():
+        _, bottom, _, top = geometries[place].bounds
+        home = shapely.intersection(geometries[place], zone.territory(bottom - 500, top + 500))
+        own = [part for part in shapely.get_parts(home) if part.geom_type == "Polygon"]
+        parts += own
+        source += [place] * len(own)
+    cut = frame.iloc[source].copy()
+    before = geometries[source]
+    shares = shapely.area(parts) / shapely.area(before)
+    cut["area_ha"] *= shares
+    cut["n_pixels"] = np.maximum(np.rint(cut["n_pixels"] * shares), 1).astype(np.int64)
+    cut = cut.set_geometry(shapely.orient_polygons(np.array(parts, np.object_)), crs=frame.crs)
+    cut["perimeter_m"] = _perimeters(cut)
+    rest = np.ones(len(frame), np.bool_)
+    rest[crossing] = False
+    places = np.concatenate([np.flatnonzero(rest), source])
+    order = np.argsort(places, kind="stable")
+    made = pd.concat([frame[rest], cut], ignore_index=True).iloc[order].reset_index(drop=True)
+    return made, np.concatenate([whole[rest], before])[order]
+
+
+def _crossing(bounds: NDArray[np.float64], zone: Zone) -> Numbers:
+    """Places of boxes that reach beyond the borders of a zone."""
+    left, bottom, right, top = bounds.T
+    low, high = float(bottom.min()), float(top.max())
+    home_low, home_high = zone.clipped(low, high)
+    beyond = (bottom < home_low) | (top > home_high)
+    for eastern in (False, True):
+        line = zone.meridian(eastern=eastern, bottom=low, top=high)
+        at = [np.interp(side, line[:, 1], line[:, 0]) for side in (bottom, top)]
+        beyond |= (right > np.minimum(*at)) if eastern else (left < np.maximum(*at))
+    return np.flatnonzero(beyond)
+
+
+def _perimeters(frame: geopandas.GeoDataFrame) -> NDArray[np.float64]:
+    """Ground length of all rings."""
+    degrees = frame.geometry.to_crs(4326)
+    return np.array([_GEOD.geometry_length(polygon.boundary) for polygon in degrees])
+
+
+def _watched(
+    frames: Iterator[tuple[geopandas.GeoDataFrame, NDArray[np.object_]]],
+    zone: Zone,
+    known: _Whole,
+    rules: PolygonRules,
+) -> Iterator[geopandas.GeoDataFrame]:
+    """Note what becomes of patches at the borders of zones."""
+    numbers = np.array(sorted(known.across), np.int64)
+    for frame, whole in frames:
+        for place, lost in _lost(frame, whole):
+            known.beyond_ha[place] = known.beyond_ha.get(place, 0.0) + lost
+        for place in np.flatnonzero(np.isin(frame["patch_id"], numbers)).tolist():
+            row = frame.iloc[[place]]
+            patch = known.across[int(row["patch_id"].iloc[0])]
+            patch.area_ha[zone] = float(row["patch_area_ha"].iloc[0])
+            patch.vertices += int(shapely.get_num_coordinates(row.geometry.iloc[0]))
+            if not rules.max_vertices or patch.vertices <= rules.max_vertices:
+                patch.rows.append((zone, row.assign(whole=[whole[place]])))
+            else:
+                patch.rows.clear()
+        yield frame
+
+
+def _counting(
+    frames: Iterator[geopandas.GeoDataFrame], counted: list[int]
+) -> Iterator[geopandas.GeoDataFrame]:
+    for frame in frames:
+        counted.append(len(frame))
+        yield frame
+
+
+def _lost(frame: geopandas.GeoDataFrame, whole: NDArray[np.object_]) -> Iterator[tuple[int, float]]:
+    """Give patches that were cut, and hectares that each cut took from them."""
+    cut = np.flatnonzero([one is not None for one in whole])
+    # Several polygons may be left of one: it lost what all of them together lack.
+    left: dict[int, tuple[int, float, float]] = {}
+    for place in cut.tolist():
+        row = frame.iloc[place]
+        before, own = whole[place].area, row.geometry.area
+        number, _, share = left.get(id(whole[place]), (0, 0.0, 0.0))
+        number, area = int(row["patch_id"]), float(row["area_ha"]) * before / own
+        left[id(whole[place])] = number, area, share + own / before
+    for number, area, share in left.values():
+        yield number, area * (1 - share)
+
+
+def _merged(
+    across: Mapping[int, _Patch],
+) -> dict[Zone, list[geopandas.GeoDataFrame]]:
+    """One polygon of each patch that lies in several zones and is not too large, by its zone."""
+    found: dict[Zone, list[geopandas.GeoDataFrame]] = {}
+    for patch in across.values():
+        zones = {zone for zone, _ in patch.rows}
+        if len(zones) < 2 or len(zones) < len(patch.area_ha):
+            continue
+        home = min(zones)
+        found.setdefault(home, []).append(_one(home, patch.rows))
+    return found
+
+
+def _one(home: Zone, rows: list[tuple[Zone, geopandas.GeoDataFrame]]) -> geopandas.GeoDataFrame:
+    parts = []
+    crs = pyproj.CRS.from_epsg(home.epsg)
+    for zone, row in rows:
+        if zone == home:
+            parts.append(row.geometry.iloc[0])
+            continue
+        whole = row["whole"].iloc[0]
+        if whole is not None:
+            # A hair beyond the border, so that nothing stays open between both.
+            _, bottom, _, top = whole.bounds
+            reach = zone.territory(bottom - 500, top + 500, overlap_m=_OVERLAP_M)
+            row = row.set_geometry([shapely.intersection(whole, reach)], crs=row.crs)
+        exploded = row.drop(columns="whole").explode(index_parts=False)
+        exploded = exploded[exploded.geom_type == "Polygon"]
+        moved = reprojected(exploded.reset_index(drop=True), crs, tolerance=0.1)
+        parts += moved.geometry.tolist()
+    union = shapely.union_all(parts)
+    polygons = shapely.orient_polygons(shapely.get_parts(union))
+    pixels = np.array([int(row["n_pixels"].iloc[0]) for _, row in rows])
+    means = np.array([float(row["mean_probability"].iloc[0]) for _, row in rows])
+    area = sum(float(row["area_ha"].iloc[0]) for _, row in rows)
+    shares = shapely.area(polygons) / shapely.area(polygons).sum()
+    made = rows[0][1].drop(columns="whole").iloc[[0] * len(polygons)].reset_index(drop=True)
+    made = made.assign(
+        area_ha=area * shares,
+        n_pixels=np.maximum(np.rint(pixels.sum() * shares), 1).astype(np.int64),
+        mean_probability=(means * pixels).sum() / pixels.sum(),
+    ).set_geometry(polygons, crs=crs)
+    return made.assign(perimeter_m=_perimeters(made))
+
+
+def _final(
+    spool: Path,
+    zone: Zone,
+    known: _Whole,
+    merged: Mapping[Zone, list[geopandas.GeoDataFrame]],
+) -> Iterator[geopandas.GeoDataFrame]:
+    """Polygons of a zone with the areas of whole patches, and those that were merged into it."""
+    gone = {int(row["patch_id"].iloc[0]) for rows in merged.values() for row in rows}
+    for frame in _read(spool, pyproj.CRS.from_epsg(zone.epsg)):
+        frame = frame[~frame["patch_id"].isin(gone)]
+        yield known.put_right(frame)
+    if merged.get(zone):
+        made = pd.concat(merged[zone], ignore_index=True).sort_values("patch_id")
+        made = made.set_crs(f"EPSG:{zone.epsg}", allow_override=True)
+        yield known.put_right(made.reset_index(drop=True))
+
+
+def _read(spool: Path, crs: pyproj.CRS) -> Iterator[geopandas.GeoDataFrame]:
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(spool) as source:
+        for group in range(max(1, source.num_row_groups)):
+            table = source.read_row_group(group).drop_columns("bbox")
+            frame = table.to_pandas()
+            geometry = shapely.from_wkb(frame.pop("geometry").to_numpy())
+            yield geopandas.GeoDataFrame(frame, geometry=geometry, crs=crs)

@@ -1,0 +1,1 @@
+"""A sample drawn, labelled and turned into hectares with an interval."""

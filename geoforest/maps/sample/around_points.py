@@ -1,0 +1,146 @@
+"""The ground about sampled points in true colour, cut from a scene at its full resolution."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from geoforest.arrays.grid import Window
+from geoforest.errors import WriteError
+from geoforest.report.picture import stretch, stretched
+from geoforest.report.quicklook import visible
+from geoforest.scenes.read import read, release
+from geoforest.scenes.scene import Scene
+
+_BLOCK_PX = 128
+_RGB = ("B04", "B03", "B02")
+# Of them the stretch is taken: points come in random order, so these are a sample.
+_BLOCKS_LOOKED_AT = 64
+_QUALITY = 85
+
+
+def write_picture(
+    path: Path,
+    scene: Scene,
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    around_px: tuple[int, int],
+) -> bool:
+    """Write the scene about points: a JPEG GeoTIFF on its grid with nothing between them.
+
+    Parameters
+    ----------
+    path
+        File to make.
+    scene
+    rows, cols
+        ``(n,)``, pixels of the points in random order.
+    around_px
+        Rows and columns that are to be seen on each side of a point, at least.
+
+    Returns
+    -------
+    bool
+        False, and no file, where the scene has no red, green and blue, or nothing was observed.
+
+    Raises
+    ------
+    ReadError
+        When the scene cannot be read.
+    WriteError
+        When the file cannot be written.
+    """
+    bands = {band.name: number for number, band in enumerate(scene.bands)}
+    if not set(_RGB) <= bands.keys():
+        return False
+    chosen = [bands[name] for name in _RGB]
+    scene = replace(
+        scene,
+        bands=tuple(scene.bands[one] for one in chosen),
+        scale=tuple(scene.scale[one] for one in chosen),
+        offset=tuple(scene.offset[one] for one in chosen),
+    )
+    blocks = _blocks(scene.shape, rows, cols, around_px)
+    try:
+        limits = _limits(scene, blocks)
+        if limits is None:
+            return False
+        _write(path, scene, sorted(blocks), limits)
+    except (RasterioError, OSError) as error:
+        raise WriteError(f"{path}: cannot be written ({error})") from error
+    finally:
+        release(scene)
+    return True
+
+
+def _blocks(
+    shape: tuple[int, int],
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    around_px: tuple[int, int],
+) -> list[tuple[int, int]]:
+    """Row and column of the blocks that hold what is about the points, those of the first first."""
+    found: dict[tuple[int, int], None] = {}
+    for place in zip(rows.tolist(), cols.tolist(), strict=True):
+        first = [max(0, at - px) // _BLOCK_PX for at, px in zip(place, around_px, strict=True)]
+        last = [
+            min(side - 1, at + px) // _BLOCK_PX
+            for at, px, side in zip(place, around_px, shape, strict=True)
+        ]
+        for down in range(first[0], last[0] + 1):
+            for across in range(first[1], last[1] + 1):
+                found[down, across] = None
+    return list(found)
+
+
+def _limits(scene: Scene, blocks: list[tuple[int, int]]) -> tuple[float, float] | None:
+    seen = []
+    for block in blocks[:_BLOCKS_LOOKED_AT]:
+        dn, valid = read(scene, _window(scene, block))
+        seen.append(visible(scene, dn)[:, valid])
+    values = np.concatenate(seen, axis=1)[:, None]
+    if not values.size:
+        return None
+    return stretch(values, np.ones(values.shape[1:], np.bool_))
+
+
+def _write(
+    path: Path, scene: Scene, blocks: list[tuple[int, int]], limits: tuple[float, float]
+) -> None:
+    profile = {
+        "driver": "GTiff", "count": 3, "dtype": "uint8", "photometric": "YCBCR",
+        "compress": "JPEG", "jpeg_quality": _QUALITY, "tiled": True, "sparse_ok": True,
+        "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX,
+    }  # fmt: skip
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(
+            path,
+            "w",
+            height=scene.shape[0],
+            width=scene.shape[1],
+            crs=scene.crs,
+            transform=scene.transform,
+            **profile,
+        ) as target,
+    ):
+        for block in blocks:
+            window = _window(scene, block)
+            dn, valid = read(scene, window)
+            colours = np.rint(255 * stretched(visible(scene, dn), *limits))
+            colours[~valid] = 0
+            place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+            target.write(np.moveaxis(colours, -1, 0).astype(np.uint8), window=place)
+            target.write_mask(valid, window=place)
+
+
+def _window(scene: Scene, block: tuple[int, int]) -> Window:
+    row, col = block[0] * _BLOCK_PX, block[1] * _BLOCK_PX
+    height, width = min(_BLOCK_PX, scene.shape[0] - row), min(_BLOCK_PX, scene.shape[1] - col)
+    return Window(row, col, height, width)

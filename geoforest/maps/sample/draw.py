@@ -1,0 +1,339 @@
+"""A stratified random sample of a map's pixels, for people to label.
+
+The strata are the codes of the map. See Olofsson et al. 2014, Good practices for estimating area
+and assessing accuracy of land change, Remote Sensing of Environment 148, section 5
+(doi 10.1016/j.rse.2014.02.015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.arrays.area import PixelTable
+from geoforest.arrays.grid import Window
+from geoforest.errors import InputError, OutputError
+from geoforest.io.storage import writable, write_durably
+from geoforest.maps.sample.file import Origin, Stratum, sample_style, write_sample
+from geoforest.maps.sample.pictures import picture_paths, write_pictures
+from geoforest.maps.sample.strata import StratifiedMap, read_stratified
+from geoforest.types import NO_OBSERVATION, Array
+
+if TYPE_CHECKING:
+    import geopandas
+
+_MIN_PER_STRATUM = 50
+# Without two points a stratum has no variance.
+_FEWEST = 2
+
+
+@dataclass(frozen=True)
+class DrawnSample:
+    """A sample that was written.
+
+    Attributes
+    ----------
+    path
+        The GeoPackage.
+    project
+        Of QGIS, beside it, to label in.
+    strata
+        With the number of points of each.
+    notes
+        Sentences the user should read.
+    """
+
+    path: Path
+    project: Path
+    strata: tuple[Stratum, ...]
+    notes: tuple[str, ...]
+
+
+def draw_sample(
+    map_folder: str | Path,
+    n: int,
+    out: str | Path,
+    *,
+    seed: int = 0,
+    min_per_stratum: int = _MIN_PER_STRATUM,
+) -> DrawnSample:
+    """Draw pixels of a map at random, and write them as points to be labelled in QGIS.
+
+    Within a stratum every pixel is as likely, and none is drawn twice. The sample depends on the
+    map, ``n``, ``min_per_stratum`` and ``seed`` alone. The raster is read twice, by strips.
+
+    Parameters
+    ----------
+    map_folder
+        Output folder of ``geoforest map`` (strata: other and forest) or of ``geoforest change``
+        (stable other, stable forest, loss, gain, uncertain). Unobserved pixels are in no stratum.
+    n
+        Points.
+    out
+        GeoPackage to make, see :mod:`geoforest.maps.sample.file`. Its points are in random order:
+        the first of them are a random sample, too. A QGIS project of the same name, ``.qgz``, shows
+        them over the scenes, with a page a point to print; pictures of these about the points, at
+        full resolution, lie beside it, so that neither scene nor map is needed to label.
+    seed
+        0 or more; another one gives another sample.
+    min_per_stratum
+        See :func:`allocate`.
+
+    Returns
+    -------
+    DrawnSample
+
+    Raises
+    ------
+    InputError
+        When the folder holds no such map, a stratum has a single pixel, or ``n`` is below two a
+        stratum or above the number of observed pixels.
+    OutputError
+        When ``out`` is there already, or no GeoPackage by its name.
+    WriteError
+        When it cannot be written.
+    """
+    out = Path(out)
+    if seed < 0:
+        raise InputError(f"--seed {seed}: 0 or more was wanted")
+    if min_per_stratum < _FEWEST:
+        raise InputError(f"--min-per-stratum {min_per_stratum}: {_FEWEST} or more was wanted")
+    source = read_stratified(map_folder)
+    if out.suffix.lower() != ".gpkg":
+        raise OutputError(f"{out}: a name that ends in .gpkg was wanted")
+    project = out.with_suffix(".qgz")
+    pictures = picture_paths(out, source)
+    others = [(picture, "is another picture") for picture in pictures.values()]
+    for path, what in ((out, "may hold labels"), (project, "is another project"), *others):
+        if path.exists():
+            # Labels may be the work of days.
+            raise OutputError(f"{path}: exists, and {what}; choose another name")
+    pixels, area_m2 = _measure(source)
+    codes = [code for code in source.names if pixels[code]]
+    _check_size(source, pixels, codes, n)
+    sizes = allocate([int(pixels[code]) for code in codes], n, min_per_stratum)
+    strata = tuple(
+        Stratum(code, source.names[code], int(pixels[code]), float(area_m2[code]) / 1e4, size)
+        for code, size in zip(codes, sizes, strict=True)
+    )
+    totals = {each.code: (each.pixels, each.points) for each in strata}
+    rows, cols, drawn = choose(source.strips(), totals, seed)
+    points, classes = _frame(source, rows, cols, drawn), list(source.classes.values())
+    origin = _origin(source, seed)
+    write_sample(out, points, strata, origin, classes)
+    try:
+        looks, notes = write_pictures(pictures, points, source)
+        style = sample_style(classes, origin)
+        with writable(project):
+            write_durably(project, _project(source, out, points, style, looks))
+    except BaseException:
+        # All or none: the command is refused where one of them is there.
+        for path in (out, *pictures.values()):
+            path.unlink(missing_ok=True)
+        raise
+    return DrawnSample(out, project, strata, tuple(notes))
+
+
+def allocate(pixels: Sequence[int], n: int, min_per_stratum: int = _MIN_PER_STRATUM) -> list[int]:
+    """Share points among strata as Olofsson et al. 2014, section 5.1, recommend.
+
+    Strata whose proportional share is below the minimum get the minimum, so that the accuracy of
+    a rare class is known at all; the others share the rest by their size, so that areas are.
+    Where ``n`` is too small for that, all strata get the same.
+
+    Parameters
+    ----------
+    pixels
+        Of each stratum, at least two.
+    n
+        Points, from two a stratum to the sum of the pixels.
+    min_per_stratum
+        Fewest points a stratum; one with fewer pixels has them all drawn.
+
+    Returns
+    -------
+    list of int
+        Points of each stratum; their sum is ``n``.
+
+    Examples
+    --------
+    >>> allocate([200_000, 150_000, 3_200_000, 6_450_000], 600)
+    [50, 50, 166, 334]
+    >>> allocate([10, 1_000_000], 40)
+    [10, 30]
+    """
+    counts = np.array(pixels, np.int64)
+    floor = np.minimum(min(min_per_stratum, n // len(counts)), counts)
+    free = np.ones(len(counts), np.bool_)
+    # Each round fixes the strata that are too small for their share of what is left. In whole
+    # numbers: a share that is the floor itself is not below it.
+    while True:
+        rest, size = n - floor[~free].sum(), counts[free].sum()
+        low = free & (counts * rest < floor * size)
+        if not low.any():
+            break
+        free &= ~low
+    share = np.where(free, counts * (rest / size), floor)
+    points = np.floor(share).astype(np.int64)
+    # Largest remainders first; among equals, the first.
+    for place in np.argsort(points - share, kind="stable")[: n - points.sum()]:
+        points[place] += 1
+    return [int(each) for each in points]
+
+
+def choose(
+    strips: Iterable[tuple[Window, Array]], totals: Mapping[int, tuple[int, int]], seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Choose pixels by their rank in the stratum, counted along rows from the top.
+
+    Parameters
+    ----------
+    strips
+        Whole rows from top to bottom: where, and the codes ``(row, col)``.
+    totals
+        By code: pixels of the stratum, and how many to choose.
+    seed
+        Of the random numbers.
+
+    Returns
+    -------
+    rows, cols, codes
+        ``(n,)``, int64, in random order. They do not depend on the height of strips.
+
+    Examples
+    --------
+    >>> codes = np.array([[0, 1, 255], [1, 1, 0]], np.uint8)
+    >>> rows, cols, drawn = choose([(Window(0, 0, 2, 3), codes)], {1: (3, 3)}, seed=0)
+    >>> sorted(zip(rows.tolist(), cols.tolist(), strict=True))
+    [(0, 1), (1, 0), (1, 1)]
+    """
+    ranks = {
+        code: np.sort(np.random.default_rng([seed, code]).choice(pixels, points, replace=False))
+        for code, (pixels, points) in totals.items()
+    }
+    seen = dict.fromkeys(ranks, 0)
+    found = []
+    for window, values in strips:
+        for code, wanted in ranks.items():
+            hits = values == code
+            in_row = np.count_nonzero(hits, axis=1)
+            ends = seen[code] + np.cumsum(in_row)
+            first, last = np.searchsorted(wanted, (seen[code], ends[-1]))
+            for rank in wanted[first:last]:
+                row = int(np.searchsorted(ends, rank, side="right"))
+                col = int(np.flatnonzero(hits[row])[rank - ends[row] + in_row[row]])
+                found.append((code, window.row_off + row, col))
+            seen[code] = int(ends[-1])
+    # No code is 256, so this stream is of its own.
+    order = np.random.default_rng([seed, 256]).permutation(len(found))
+    codes, rows, cols = np.array(sorted(found), np.int64).reshape(-1, 3)[order].T
+    return rows, cols, codes
+
+
+def _measure(source: StratifiedMap) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pixels of each code, and their true ground area, m2."""
+    table = PixelTable.build(source.transform, source.crs, source.shape)
+    pixels, area_m2 = np.zeros(256, np.int64), np.zeros(256)
+    for window, codes in source.strips():
+        sums = table.sums(codes, 256, at=(window.row_off, window.col_off))
+        pixels += sums.pixels
+        area_m2 += sums.area
+    strange = set(np.flatnonzero(pixels).tolist()) - {*source.names, NO_OBSERVATION}
+    if strange:
+        raise InputError(
+            f"{source.raster}: code {min(strange)}; one of "
+            f"{', '.join(map(str, source.names))} or {NO_OBSERVATION} was wanted"
+        )
+    return pixels, area_m2
+
+
+def _check_size(
+    source: StratifiedMap, pixels: NDArray[np.int64], codes: Sequence[int], n: int
+) -> None:
+    if not codes:
+        raise InputError(f"{source.raster}: no pixel of it was observed, so none can be drawn")
+    for code in codes:
+        if pixels[code] < _FEWEST:
+            raise InputError(
+                f"{source.raster}: one pixel is {source.names[code]}; a stratum of at least "
+                f"{_FEWEST} was wanted"
+            )
+    observed = int(sum(pixels[code] for code in codes))
+    if n < _FEWEST * len(codes):
+        raise InputError(
+            f"--sample {n}: at least {_FEWEST * len(codes)} was wanted, {_FEWEST} for each of "
+            f"{', '.join(source.names[code] for code in codes)}"
+        )
+    if n > observed:
+        raise InputError(f"--sample {n}: {source.raster} has {observed:,} observed pixels")
+
+
+def _origin(source: StratifiedMap, seed: int) -> Origin:
+    t = source.transform
+    return Origin(
+        scene_id=source.scene_id,
+        sha256=source.sha256,
+        threshold=source.threshold,
+        change=source.names is not source.classes,
+        seed=seed,
+        rows=source.shape[0],
+        cols=source.shape[1],
+        left=t.c,
+        top=t.f,
+        pixel_width=t.a,
+        pixel_height=-t.e,
+    )
+
+
+def _project(
+    source: StratifiedMap,
+    sample: Path,
+    points: geopandas.GeoDataFrame,
+    style: str,
+    looks: Mapping[str, Sequence[Path]],
+) -> bytes:
+    from geoforest.report.qgis import sample_project
+
+    t, (rows, cols) = source.transform, source.shape
+    return sample_project(
+        sample.with_suffix(".qgz"),
+        sample,
+        points,
+        title=source.scene_id,
+        style=style,
+        looks=looks,
+        bounds=(t.c, t.f + t.e * rows, t.c + t.a * cols, t.f),
+        pixel=t.a,
+        crs=source.crs,
+    )
+
+
+def _frame(
+    source: StratifiedMap,
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    codes: NDArray[np.int64],
+) -> geopandas.GeoDataFrame:
+    import geopandas
+
+    t, n = source.transform, len(rows)
+    centres = geopandas.points_from_xy(t.c + t.a * (cols + 0.5), t.f + t.e * (rows + 0.5))
+    return geopandas.GeoDataFrame(
+        {
+            "sample_id": np.arange(1, n + 1),
+            "reference": [None] * n,
+            "confidence": [None] * n,
+            "note": [None] * n,
+            "stratum": codes,
+            "stratum_name": [source.names[int(code)] for code in codes],
+            "row": rows,
+            "col": cols,
+        },
+        geometry=centres,
+        crs=source.crs,
+    )

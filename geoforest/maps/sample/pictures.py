@@ -1,0 +1,102 @@
+"""What a labeller sees of each date: the scene about the points, and the whole of it small."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoforest.errors import GeoforestError, WriteError
+from geoforest.io.names import QUICKLOOK_NAME
+from geoforest.io.storage import flush
+from geoforest.maps.finished import read_finished, recorded_scene
+from geoforest.maps.sample.around_points import write_picture
+
+if TYPE_CHECKING:
+    import geopandas
+
+    from geoforest.maps.sample.strata import StratifiedMap
+
+# A page shows 25 pixels on each side of a point; a screen is wider than high.
+_AROUND_PX = 30, 45
+
+
+def picture_paths(sample: Path, source: StratifiedMap) -> dict[str, Path]:
+    """Name the picture of each scene beside a sample: ``sample_scene.tif``, or one a date."""
+    names = ["scene"] if len(source.maps) == 1 else ["earlier", "later"]
+    paths = (sample.with_name(f"{sample.stem}_{name}.tif") for name in names)
+    return dict(zip(source.maps, paths, strict=True))
+
+
+def write_pictures(
+    paths: Mapping[str, Path], points: geopandas.GeoDataFrame, source: StratifiedMap
+) -> tuple[dict[str, list[Path]], list[str]]:
+    """Cut the scenes about the points of a sample, at their full resolution.
+
+    Parameters
+    ----------
+    paths
+        See :func:`picture_paths`.
+    points
+        With ``row`` and ``col``.
+    source
+        That they were drawn from.
+
+    Returns
+    -------
+    looks
+        Rasters in true colour by scene id, the first on top, the latest scene first; those that
+        have none are left out.
+    notes
+        Sentences the user should read.
+
+    Raises
+    ------
+    WriteError
+        When a picture cannot be written.
+    """
+    looks, notes = {}, []
+    for name, folder in source.maps.items():
+        note = _cut(paths[name], folder, points, source)
+        found = [paths[name]] if note is None else []
+        if (folder / QUICKLOOK_NAME).is_file():
+            found.append(folder / QUICKLOOK_NAME)
+        if note is not None:
+            notes.append(note)
+        if found:
+            looks[name] = found
+    return dict(reversed(looks.items())), notes
+
+
+def _cut(
+    path: Path, folder: Path, points: geopandas.GeoDataFrame, source: StratifiedMap
+) -> str | None:
+    """Write the picture; a sentence where there is nothing to make it of."""
+    partial = path.with_name(f".{path.name}.partial")
+    rows, cols = (points[name].to_numpy(np.int64) for name in ("row", "col"))
+    try:
+        scene = recorded_scene(read_finished(folder))
+        if scene is None:
+            return (
+                f"{folder}: the scene that it was made of is not on this disk as it was, so at "
+                f"most {QUICKLOOK_NAME} is shown, which is coarse"
+            )
+        if scene.shape != source.shape:
+            return f"{folder}: its grid is not that of {source.raster}; no picture of it is made"
+        if not write_picture(partial, scene, rows, cols, _AROUND_PX):
+            return f"{folder}: its scene has no red, green and blue to be shown"
+        flush(partial)
+        partial.replace(path)
+    except WriteError:
+        raise
+    except GeoforestError as error:
+        return f"{error}; no picture of it is made"
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+    return None

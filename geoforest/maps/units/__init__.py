@@ -1,0 +1,1 @@
+"""Hectares of forest by unit, such as municipalities."""

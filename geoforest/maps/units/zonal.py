@@ -1,0 +1,272 @@
+"""Ground of a mask under polygons, pixel by pixel: each counts by the share that lies inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pyproj
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.crs import CRS
+from rasterio.errors import RasterioIOError
+
+from geoforest.arrays.area import PixelTable
+from geoforest.arrays.grid import Window
+from geoforest.arrays.polygons.reproject import reprojected, surroundings
+from geoforest.arrays.zones import Zone
+from geoforest.errors import InputError, ReadError
+from geoforest.io.names import MASK_NAME
+from geoforest.io.raster import open_raster
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Mask, Shape
+
+if TYPE_CHECKING:
+    import geopandas
+
+Floats = NDArray[np.float64]
+
+CODES: Final = (FOREST, OTHER, NO_OBSERVATION)
+# With its areas 130 MB, whatever the size of the raster.
+_BLOCK_PX = 2048
+# The area of a large unit is then good to less than a millionth.
+_TOLERANCE_PX = 0.001
+# Edges are cut so short that it does not matter on what line between its ends one is taken.
+_STEP_M, _STEP_DEGREES = 1_000.0, 0.01
+_WIDE_DEGREES = 90.0
+
+
+@dataclass(frozen=True)
+class MaskRaster:
+    """A mask on disk.
+
+    Attributes
+    ----------
+    path, shape, transform, crs
+    territory
+        In the CRS, where its ground ends before its pixels do.
+    """
+
+    path: Path
+    shape: Shape
+    transform: Affine
+    crs: CRS
+    territory: shapely.Polygon | None
+
+    @property
+    def box(self) -> shapely.Polygon:
+        """Bounds, in the CRS."""
+        rows, cols = self.shape
+        return shapely.box(*(self.transform @ (0, rows)), *(self.transform @ (cols, 0)))
+
+
+def open_mask(path: Path, *, owned: bool = False) -> MaskRaster:
+    """Describe a mask raster.
+
+    Parameters
+    ----------
+    path
+    owned
+        Whether it is of a mosaic, and ends at the meridians of its UTM zone.
+
+    Raises
+    ------
+    InputError
+        When it is no georeferenced, north-up raster of one uint8 band.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder")
+    try:
+        with open_raster(path) as source:
+            shape, transform, crs = source.shape, source.transform, source.crs
+            count, kind, scale = source.count, source.dtypes[0], source.scales[0]
+    except RasterioIOError as error:
+        raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
+    if count != 1 or kind != "uint8":
+        raise InputError(f"{path}: {count} band(s) of {kind}; a mask, one of uint8, was wanted")
+    if abs(scale - 1 / PROBABILITY_STEPS) < 1e-9:
+        raise InputError(f"{path}: is a stored probability; a mask, {MASK_NAME}, was wanted")
+    if crs is None:
+        raise InputError(f"{path}: has no CRS; a georeferenced mask was wanted")
+    t = transform
+    if t.b or t.d or t.a <= 0 or t.e >= 0:
+        raise InputError(
+            f"{path}: pixels of ({t.a:g}, {t.e:g}) turned by ({t.b:g}, {t.d:g}); a north-up "
+            "raster was wanted"
+        )
+    zone = Zone.of(crs) if owned else None
+    bottom = t.f + t.e * shape[0]
+    territory = None if zone is None else zone.territory(bottom, t.f)
+    return MaskRaster(path, shape, transform, crs, territory)
+
+
+def in_pixels(units: geopandas.GeoDataFrame, raster: MaskRaster) -> geopandas.GeoDataFrame:
+    """Cut units to what is about a raster and bring them to its pixels: x is col, y is -row.
+
+    Returns
+    -------
+    geopandas.GeoDataFrame
+        ``row`` of the unit, and geometry; those that lie beside it are left out.
+    """
+    import geopandas
+
+    box, crs = raster.box, pyproj.CRS.from_user_input(raster.crs)
+    geometry = units.geometry
+    around = surroundings(box, raster.crs, units.crs)
+    if around is not None:
+        geometry = geometry.intersection(shapely.box(*around))
+    parts = geopandas.GeoDataFrame(
+        {"row": np.arange(len(units))}, geometry=geometry, crs=units.crs
+    ).explode(ignore_index=True)
+    parts = parts[parts.geometry.geom_type == "Polygon"]
+    parts = parts[~parts.is_empty].reset_index(drop=True)
+    if parts.crs != crs and len(parts):
+        across = parts.total_bounds if around is None else around
+        size = max(across[2] - across[0], across[3] - across[1]) / max(raster.shape)
+        parts = reprojected(parts, crs, tolerance=_TOLERANCE_PX * size)
+    t = raster.transform
+    to_pixels = np.array([t.c, t.f]), np.array([t.a, -t.e])
+
+    def placed(shapes: Any) -> Any:
+        return shapely.transform(shapes, lambda points: (points - to_pixels[0]) / to_pixels[1])
+
+    shapes = placed(parts.geometry.to_numpy())
+    bent = ~shapely.is_valid(shapes)
+    shapes[bent] = shapely.make_valid(shapes[bent], method="structure", keep_collapsed=False)
+    if raster.territory is not None:
+        shapes = shapely.intersection(shapes, placed(raster.territory))
+    grid = shapely.box(0, -raster.shape[0], raster.shape[1], 0)
+    inside = shapely.area(shapely.intersection(shapes, grid)) > 0
+    return geopandas.GeoDataFrame({"row": parts["row"][inside]}, geometry=shapes[inside])
+
+
+def sums_by_unit(
+    near: geopandas.GeoDataFrame,
+    raster: MaskRaster,
+    n_units: int,
+    codes: Sequence[int] = CODES,
+) -> Floats:
+    """Sum ground area, block by block.
+
+    Parameters
+    ----------
+    near
+        See :func:`in_pixels`.
+    raster
+    n_units
+        Length of the result.
+    codes
+        That the raster may have.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(n_units, len(codes))``: m2 of each code.
+
+    Raises
+    ------
+    InputError
+        When the raster holds other values where the units are.
+    ReadError
+        When it cannot be read to its end.
+    """
+    table = PixelTable.build(raster.transform, raster.crs, raster.shape)
+    shapes, rows = near.geometry.to_numpy(), near["row"].to_numpy()
+    tree, sums = shapely.STRtree(shapes), np.zeros((n_units, len(codes)))
+    for window in _blocks(raster.shape):
+        left, top = window.col_off, -window.row_off
+        bounds = (left, top - window.height, left + window.width, top)
+        found = np.sort(tree.query(shapely.box(*bounds), predicate="intersects"))
+        # Giant outlines would be walked along anew in each block.
+        clipped = shapely.clip_by_rect(shapes[found], *bounds)
+        filled = shapely.area(clipped) > 0
+        if filled.any():
+            mask = _read(raster, window, codes)
+            area = table.area_m2(
+                slice(window.row_off, window.row_off + window.height),
+                slice(window.col_off, window.col_off + window.width),
+            )
+            np.add.at(
+                sums, rows[found[filled]], _covered(mask, area, clipped[filled], bounds, codes)
+            )
+    return sums
+
+
+def _covered(
+    mask: Mask,
+    area: Floats,
+    polygons: NDArray[np.object_],
+    bounds: tuple[float, float, float, float],
+    codes: Sequence[int],
+) -> Floats:
+    """Ground area of each code under each polygon, ``(polygon, code)``, m2."""
+    import geopandas
+    from exactextract import exact_extract
+    from exactextract.raster import NumPyRasterSource
+
+    sources = [
+        NumPyRasterSource(np.where(mask == code, area, 0.0), *bounds, name=str(code))
+        for code in codes
+    ]
+    # exactextract asks polygons for a CRS; pixels have none.
+    zones = geopandas.GeoDataFrame(geometry=polygons, crs=3857)
+    found = exact_extract(sources, zones, ["sum"], output="pandas")
+    covered: Floats = found[[f"{code}_sum" for code in codes]].to_numpy(np.float64)
+    return covered
+
+
+def _blocks(shape: Shape) -> Iterator[Window]:
+    """Cut a raster in blocks."""
+    n_rows, n_cols = shape
+    for row in range(0, n_rows, _BLOCK_PX):
+        for col in range(0, n_cols, _BLOCK_PX):
+            height, width = min(_BLOCK_PX, n_rows - row), min(_BLOCK_PX, n_cols - col)
+            yield Window(row, col, height, width)
+
+
+def _read(raster: MaskRaster, window: Window, codes: Sequence[int]) -> Mask:
+    try:
+        with open_raster(raster.path) as source:
+            mask: Mask = source.read(1, window=window.slices)
+    except RasterioIOError as error:
+        raise ReadError(f"{raster.path}: cannot be read to its end ({error})") from error
+    strange = ~np.isin(mask, codes)
+    if strange.any():
+        raise InputError(
+            f"{raster.path}: value {mask[strange][0]}; a mask of "
+            f"{', '.join(map(str, sorted(codes)[:-1]))} and {max(codes)} was wanted"
+        )
+    return mask
+
+
+def ground_m2(units: geopandas.GeoDataFrame, ellipsoid: pyproj.CRS) -> Floats:
+    """Give the true ground area of whole units, on the ellipsoid of a CRS, m2."""
+    step = _STEP_DEGREES if units.crs.is_geographic else _STEP_M
+    geod = ellipsoid.get_geod()
+    assert geod is not None  # on it the pixels were measured
+    move = pyproj.Transformer.from_crs(units.crs, units.crs.geodetic_crs, always_xy=True)
+    areas = np.zeros(len(units))
+    for place, geometry in enumerate(units.geometry):
+        parts = _quarters(geometry) if units.crs.is_geographic else shapely.get_parts(geometry)
+        for polygon in shapely.segmentize(parts, step):
+            rings = [polygon.exterior, *polygon.interiors]
+            sizes = [
+                abs(geod.polygon_area_perimeter(*move.transform(*ring.xy))[0]) for ring in rings
+            ]
+            areas[place] += sizes[0] - sum(sizes[1:])
+    return areas
+
+
+def _quarters(geometry: shapely.Geometry) -> NDArray[np.object_]:
+    """Polygons, none wider than a quarter of the earth: beyond a half, inside is unclear."""
+    left, _, right, _ = geometry.bounds
+    if right - left <= _WIDE_DEGREES:
+        parts: NDArray[np.object_] = shapely.get_parts(geometry)
+        return parts
+    starts = np.arange(np.floor(left / _WIDE_DEGREES), np.ceil(right / _WIDE_DEGREES))
+    boxes = [shapely.box(n * _WIDE_DEGREES, -90, (n + 1) * _WIDE_DEGREES, 90) for n in starts]
+    pieces = shapely.get_parts(shapely.intersection(geometry, boxes))
+    return np.array([one for one in pieces if one.geom_type == "Polygon"], np.object_)

@@ -1,0 +1,1 @@
+"""Whether maps, mosaics and comparisons are complete and untouched."""

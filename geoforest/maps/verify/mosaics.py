@@ -1,0 +1,138 @@
+"""Whether mosaics and comparisons are complete, and agree with what they say of themselves."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from rasterio.errors import RasterioError
+
+from geoforest.io.cog import read_strips
+from geoforest.io.geopackage import LAYER
+from geoforest.io.names import (
+    COUNT_NAME,
+    JOB_NAME,
+    MASK_NAME,
+    MOSAIC_NAME,
+    PROBABILITY_NAME,
+    REPORT_NAME,
+    UNITS_NAME,
+)
+from geoforest.io.storage import read_json
+from geoforest.maps.change import run as change
+from geoforest.maps.mosaic import run as mosaic
+from geoforest.maps.mosaic.catalogue import CATALOGUE_NAME, ITEM_NAME
+from geoforest.maps.mosaic.cells import CELLS_NAME
+from geoforest.maps.mosaic.pieces import PIECES_NAME, TABLE_NAME
+from geoforest.maps.mosaic.tiles import RECORD_NAME
+from geoforest.maps.verify.run import Problem, check_codes, check_database, check_files
+
+_OF_A_TILE: Final = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME, CELLS_NAME, ITEM_NAME)
+_OF_ALL: Final = (
+    TABLE_NAME, mosaic.FRACTION_NAME, mosaic.OVERVIEW_NAME, CATALOGUE_NAME, REPORT_NAME,
+)  # fmt: skip
+
+
+def verify_other(folder: Path) -> list[Problem] | None:
+    """Check a mosaic or a comparison; None where the folder is neither.
+
+    A comparison has checksums of its files. A mosaic grows, and has none: its files have to be
+    there, and pixels and polygons are counted anew and held against what it says.
+
+    Parameters
+    ----------
+    folder
+        On disk.
+    """
+    if (folder / change.SUMMARY_NAME).exists():
+        check, record = _change, change.SUMMARY_NAME
+    elif (folder / MOSAIC_NAME).exists():
+        check, record = _mosaic, MOSAIC_NAME
+    elif (tiles := folder / mosaic.TILES_NAME).is_dir() and not (tiles / JOB_NAME).exists():
+        what = "unfinished: the same command of geoforest mosaic goes on from what is done"
+        return [Problem(folder, what, "files")]
+    else:
+        return None
+    try:
+        return list(check(folder, json.loads((folder / record).read_bytes())))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        what = f"is damaged, or of another version: nothing says what belongs here ({error!r})"
+        return [Problem(folder / record, what, "files")]
+
+
+def _change(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
+    broken = dict(check_files(folder, summary["outputs"], change.SUMMARY_NAME))
+    yield from broken.values()
+    if change.CHANGE_NAME in broken:
+        return
+    pixels = np.zeros(256, np.int64)
+    for _, codes in read_strips(folder / change.CHANGE_NAME):
+        pixels += np.bincount(codes.ravel(), minlength=256)
+    for code, name in change.NAMES.items():
+        told = summary["pixels"][name.replace(" ", "_")]
+        if told != pixels[code]:
+            what = f"says {told} pixels {name}, the raster has {pixels[code]}"
+            yield Problem(folder / change.SUMMARY_NAME, what, "codes")
+
+
+def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
+    sums = dict.fromkeys(summary["pixels"], 0)
+    for name, digest in summary["question"]["tiles"].items():
+        tile = folder / mosaic.TILES_NAME / name
+        record = read_json(tile / RECORD_NAME)
+        if record is None or record.get("digest") != digest:
+            what = f"is missing, or not the tile that {MOSAIC_NAME} is of"
+            yield Problem(tile, what, "files")
+            continue
+        yield from _missing(tile, _OF_A_TILE)
+        yield from _missing(folder, (f"{PIECES_NAME}/{name}.parquet",))
+        sums = {key: count + record["pixels"][key] for key, count in sums.items()}
+        paths = [tile / MASK_NAME, tile / PROBABILITY_NAME]
+        if all(path.is_file() for path in paths):
+            try:
+                threshold = float(summary["threshold"])
+                yield from check_codes(paths, record["pixels"], threshold, RECORD_NAME)
+            except RasterioError as error:
+                yield Problem(tile, f"a raster of it cannot be read ({error})", "layout")
+    for key, count in sums.items():
+        if count != summary["pixels"][key]:
+            what = f"says {summary['pixels'][key]} pixels {key}, the tiles have {count}"
+            yield Problem(folder / MOSAIC_NAME, what, "codes")
+    yield from _missing(folder, _OF_ALL)
+    rasters = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME)
+    for zone in summary["zones"]:
+        yield from _missing(folder, tuple(f"{Path(name).stem}_{zone}.vrt" for name in rasters))
+    if summary.get("units"):
+        yield from _missing(folder, (UNITS_NAME,))
+    yield from _polygons(folder, summary)
+
+
+def _missing(folder: Path, names: tuple[str, ...]) -> Iterator[Problem]:
+    for name in names:
+        if not (folder / name).is_file():
+            yield Problem(folder / name, "missing, and belongs to the mosaic", "files")
+
+
+def _polygons(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
+    count = 0
+    for zone in summary["zones"]:
+        path = folder / f"forest_{zone}.gpkg"
+        if not path.is_file():
+            yield Problem(path, "missing, and belongs to the mosaic", "files")
+            return
+        try:
+            read_only = f"{path.absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(read_only, uri=True)) as database:
+                yield from check_database(path, database)
+                count += database.execute(f'SELECT count(*) FROM "{LAYER}"').fetchone()[0]
+        except sqlite3.Error as error:
+            yield Problem(path, f"is no GeoPackage of ours ({error})", "polygons")
+            return
+    if count != (told := summary["polygons"]["polygons"]):
+        what = f"says {told} polygons, the zones have {count}"
+        yield Problem(folder / MOSAIC_NAME, what, "polygons")

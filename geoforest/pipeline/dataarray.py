@@ -1,0 +1,347 @@
+"""Forest mask and probability of an xarray DataArray: ``map_scene`` for notebooks."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoforest.arrays.grid import Grid, Shard, shard_cores
+from geoforest.arrays.predict import Factor, Predictor, predict_shard
+from geoforest.arrays.reflectance import observed
+from geoforest.arrays.stitch import mask_from_probability
+from geoforest.compute.cluster import Cluster
+from geoforest.errors import GeoforestWarning, InputError
+from geoforest.models.bundle import Bundle
+from geoforest.models.registry import open_model
+from geoforest.models.runtimes import load
+from geoforest.pipeline.job import Runtime, resolve_runtime
+from geoforest.pipeline.settings import MapSettings, checked
+from geoforest.scenes.scene import band_name
+from geoforest.types import (
+    FOREST,
+    NO_OBSERVATION,
+    OTHER,
+    PROBABILITY_STEPS,
+    Array,
+    Shape,
+    StoredProbability,
+    Valid,
+)
+
+if TYPE_CHECKING:
+    import xarray
+
+_SHARD_PX = 1792
+_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
+
+
+def map_array(
+    da: xarray.DataArray,
+    *,
+    model: str = "bundled",
+    threshold: float | None = None,
+    scale: Factor | None = None,
+    offset: Factor | None = None,
+    nodata: float | None = None,
+    window: int | None = None,
+    halo: int = 32,
+    batch_size: int | None = None,
+    device: str = "auto",
+    runtime: str = "auto",
+    precision: str | None = None,
+) -> xarray.Dataset:
+    """Map the forest of an array, with the values that :func:`map_scene` gives for such a raster.
+
+    A Dask-backed array gives a lazy result, in chunks of its own; nothing is read before it is
+    computed, and both variables computed at once are predicted once. Clouds are not masked.
+
+    Parameters
+    ----------
+    da
+        ``(band, y, x)`` with a CRS, such as ``rioxarray.open_rasterio`` gives: stored numbers of
+        uint8, uint16, int16 or float, north-up. Bands are found by the names in the coordinate of
+        the band dimension, or in the attributes ``long_name`` or ``descriptions``; without names
+        they must be the model's, in its order.
+    model
+        Reference of a model bundle.
+    threshold
+        Probability at or above which a pixel is forest; the model's own by default.
+    scale, offset
+        Reflectance is ``value * scale + offset``; scalars or one a band, in the model's order. By
+        default 1e-4 and 0.
+    nodata
+        Value of unobserved pixels; by default the array's own, ``_FillValue`` or ``nodata``. NaN
+        is never observed. Whole numbers without any count 0 in all bands as unobserved, and a
+        warning says so.
+    window, halo, batch_size, device, runtime, precision
+        As for :func:`map_scene`.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``mask``, uint8: 0 other, 1 forest, 255 no observation; ``probability``, float32, 0 to 1 in
+        steps of 0.004, NaN where there is no observation. On the grid of ``da``.
+
+    Raises
+    ------
+    InputError
+        When the array, the model or the settings cannot be used.
+
+    Examples
+    --------
+    >>> import rioxarray
+    >>> da = rioxarray.open_rasterio("T20LMR.tif", chunks={"x": 2048, "y": 2048})  # doctest: +SKIP
+    >>> geoforest.map_array(da).mask.plot()  # doctest: +SKIP
+    """
+    settings = checked(
+        MapSettings,
+        {
+            "model": model,
+            "threshold": threshold,
+            "scale": scale,
+            "offset": offset,
+            "nodata": nodata,
+            "window": window,
+            "halo": halo,
+            "batch_size": batch_size,
+            "device": device,
+            "runtime": runtime,
+            "precision": precision,
+        },
+    )
+    bundle = open_model(settings.model)
+    bands = _bands_of(da, bundle.card.bands)
+    side = settings.window or bundle.card.window
+    if 2 * halo >= side:
+        raise InputError(f"halo {halo} leaves no core in a window of {side}")
+    shape: Shape = bands.shape[1], bands.shape[2]
+    marker = settings.nodata if settings.nodata is not None else _nodata(da)
+    work = _Work(
+        grid=Grid(shape, side, halo, shard_cores(_SHARD_PX, side - 2 * halo)),
+        # Workers may have another current folder.
+        bundle=replace(bundle, path=bundle.path.absolute()),
+        runtime=resolve_runtime(settings, bundle, Cluster().threads),
+        scale=_factor("scale", settings.scale or (1e-4,), bundle),
+        offset=_factor("offset", settings.offset or (0.0,), bundle),
+        nodata=marker,
+        zero_is_nodata=marker is None and np.issubdtype(bands.dtype, np.integer),
+    )
+    if work.zero_is_nodata:
+        warnings.warn(
+            "the array has no nodata value: pixels that are 0 in all bands count as unobserved",
+            GeoforestWarning,
+            stacklevel=2,
+        )
+    chosen = bundle.card.threshold if settings.threshold is None else settings.threshold
+    return _dataset(da, _stored(bands.data, work), chosen, bundle)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every shard of an array is predicted with. Small, and travels to workers."""
+
+    grid: Grid
+    bundle: Bundle
+    runtime: Runtime
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    nodata: float | None
+    zero_is_nodata: bool
+
+    def predict(self, dn: Array, shard: Shard) -> StoredProbability:
+        """Predict a shard; ``dn`` is what its windows read."""
+        # float64 holds what float32 held before it was masked or scaled.
+        dn = dn.astype(np.float32) if dn.dtype == np.float64 else dn
+        valid = observed(dn, nodata=[self.nodata] * len(dn), zero_is_nodata=self.zero_is_nodata)
+        support, extent = self.grid.support(shard.extent), shard.extent
+        row = extent.row_off - support.window.row_off
+        col = extent.col_off - support.window.col_off
+        wanted = valid[row : row + extent.height, col : col + extent.width]
+        dn, valid = support.expand(dn), support.expand(valid).astype(np.bool_, copy=False)
+        # In a thread that ends: while one lives that has run such kernels, libgomp counts its
+        # threads with those of others, and puts them to sleep at every barrier.
+        with _one_at_a_time, ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._predict, dn, valid, wanted).result()
+
+    def _predict(self, dn: Array, valid: Valid, wanted: Valid) -> StoredProbability:
+        stored, _ = predict_shard(
+            _predictor(self.bundle, self.runtime),
+            dn,
+            valid,
+            wanted,
+            window=self.grid.window,
+            halo=self.grid.halo,
+            batch_size=self.runtime.batch_size,
+            scale=self.scale,
+            offset=self.offset,
+        )
+        return stored
+
+
+_one_at_a_time = threading.Lock()
+_loaded: dict[tuple[Any, ...], Predictor] = {}
+
+
+def _predictor(bundle: Bundle, runtime: Runtime) -> Predictor:
+    """Load a model, once in a process; called by one thread at a time."""
+    key = (
+        bundle.sha256,
+        bundle.card.temperature,
+        (runtime.name, runtime.precision, runtime.device, runtime.threads),
+    )
+    if key not in _loaded:
+        # A notebook that tries models would otherwise hold them all.
+        _loaded.clear()
+        _loaded[key] = load(
+            bundle,
+            runtime=runtime.name,
+            precision=runtime.precision,
+            device=runtime.device,
+            threads=runtime.threads,
+        )
+    return _loaded[key]
+
+
+def _stored(data: Any, work: _Work) -> Any:
+    """Predict ``(band, row, col)`` shard by shard, with Dask where the array is Dask's."""
+    import dask.array
+    from dask.delayed import delayed
+
+    lazy = isinstance(data, dask.array.Array)
+    n_cols = work.grid.shard_lattice[1]
+    pieces: list[Any] = []
+    for shard in work.grid.shards():
+        rows, cols = work.grid.support(shard.extent).window.slices
+        block = data[:, rows, cols]
+        if lazy:
+            piece = delayed(work.predict)(block, shard)
+            pieces.append(dask.array.from_delayed(piece, shard.extent.shape, np.uint8))
+        else:
+            pieces.append(work.predict(block, shard))
+    lattice = [pieces[start : start + n_cols] for start in range(0, len(pieces), n_cols)]
+    return dask.array.block(lattice) if lazy else np.block(lattice)
+
+
+def _dataset(da: xarray.DataArray, stored: Any, threshold: float, bundle: Bundle) -> xarray.Dataset:
+    """Put mask and probability on the grid of the array."""
+    import xarray
+
+    y, x = da.rio.y_dim, da.rio.x_dim
+    template = da.isel({name: 0 for name in da.dims if name not in {y, x}}, drop=True)
+    of_mask = partial(mask_from_probability, threshold=threshold)
+    variables = {}
+    for name, function, dtype in (
+        ("mask", of_mask, np.uint8),
+        ("probability", _probability, np.float32),
+    ):
+        # Dask has to be told the type, lest it tries the function out.
+        values = (
+            function(stored)
+            if isinstance(stored, np.ndarray)
+            else stored.map_blocks(function, dtype=dtype)
+        )
+        variables[name] = xarray.DataArray(values, dims=(y, x), coords=template.coords)
+    dataset = xarray.Dataset(variables, attrs={"model": bundle.model_id, "threshold": threshold})
+    dataset["mask"].attrs.update(
+        long_name="forest cover (model)",
+        _FillValue=np.uint8(NO_OBSERVATION),
+        flag_values=np.array([OTHER, FOREST], np.uint8),
+        flag_meanings="other forest",
+    )
+    dataset["probability"].attrs.update(
+        long_name="forest probability", _FillValue=np.float32("nan")
+    )
+    result: xarray.Dataset = dataset.rio.write_crs(da.rio.crs)
+    return result
+
+
+def _probability(stored: StoredProbability) -> NDArray[np.float32]:
+    """Probability 0 to 1, NaN where nobody saw."""
+    # In float32, as xarray applies the scale of the file that map_scene leaves.
+    table = np.arange(256, dtype=np.float32) * np.float32(1 / PROBABILITY_STEPS)
+    table[NO_OBSERVATION] = np.nan
+    return table[stored]
+
+
+def _bands_of(da: xarray.DataArray, wanted: tuple[str, ...]) -> xarray.DataArray:
+    """Bring an array into the order ``(band, y, x)``, and its bands into the model's."""
+    # Which registers the accessor, too.
+    from rioxarray.exceptions import MissingSpatialDimensionError
+
+    try:
+        y, x = da.rio.y_dim, da.rio.x_dim
+    except MissingSpatialDimensionError as error:
+        raise InputError(f"array with dimensions {da.dims}: (band, y, x) was wanted") from error
+    others = [name for name in da.dims if name not in {y, x}]
+    if len(others) != 1:
+        raise InputError(f"array with dimensions {da.dims}: (band, y, x) was wanted")
+    if da.rio.crs is None:
+        raise InputError("array without a CRS; da.rio.write_crs gives it one")
+    t = da.rio.transform()
+    if t.b or t.d or t.a <= 0 or t.e >= 0:
+        raise InputError(f"array with transform {tuple(t)[:6]}: a north-up grid was wanted")
+    if da.dtype.name not in _DTYPES:
+        raise InputError(f"array of {da.dtype}: one of {', '.join(_DTYPES)} was wanted")
+    order = _order(_names(da, str(others[0])), wanted)
+    return da.transpose(others[0], y, x).isel({others[0]: order})
+
+
+def _names(da: xarray.DataArray, dim: str) -> list[str | None]:
+    """Sentinel-2 names of the bands, None for each that has none."""
+    count = da.sizes[dim]
+    attributes = (da.attrs.get(key, ()) for key in ("long_name", "descriptions"))
+    for labels in (da.coords[dim].values if dim in da.coords else (), *attributes):
+        texts = [labels] if isinstance(labels, str) else list(labels)
+        names = [band_name(text) if isinstance(text, str) else None for text in texts]
+        if len(names) == count and any(names):
+            return names
+    return [None] * count
+
+
+def _order(names: list[str | None], wanted: tuple[str, ...]) -> list[int]:
+    if any(names):
+        for name in wanted:
+            if names.count(name) != 1:
+                found = ", ".join(known or "without a name" for known in names)
+                raise InputError(
+                    f"array with {names.count(name)} bands {name}: its bands are {found}, and one "
+                    f"of each of {', '.join(wanted)} was wanted"
+                )
+        return [names.index(name) for name in wanted]
+    if len(names) != len(wanted):
+        raise InputError(
+            f"array with {len(names)} bands without names: those of the model were wanted, in its "
+            f"order: {', '.join(wanted)}"
+        )
+    return list(range(len(names)))
+
+
+def _nodata(da: xarray.DataArray) -> float | None:
+    """Value of the array that marks unobserved pixels; None where NaN does, or nothing."""
+    marker = da.rio.encoded_nodata
+    if marker is None:
+        try:
+            marker = da.rio.nodata
+        except OverflowError as error:
+            raise InputError(f"array of {da.dtype} with a nodata value beyond it") from error
+    elif np.issubdtype(da.dtype, np.floating):
+        # It was masked: NaN stands where the value stood.
+        return None
+    return None if marker is None or np.isnan(marker) else float(marker)
+
+
+def _factor(name: str, values: tuple[float, ...], bundle: Bundle) -> tuple[float, ...]:
+    bands = bundle.card.bands
+    if len(values) not in {1, len(bands)}:
+        raise InputError(
+            f"{name} has {len(values)} numbers; one, or one for each of {', '.join(bands)}, is "
+            "wanted"
+        )
+    return values * len(bands) if len(values) == 1 else values

@@ -1,0 +1,389 @@
+"""Dask: shards in, receipts out. One pool for the shards of all scenes of a run.
+
+A shard is one task. It asks for half of a worker's ``GPU`` resource, so that two shards are on a
+worker at once, one reading or writing while the other predicts. Prediction runs in a thread of
+its own, one per worker: nothing is predicted twice at a time, and the kernels' thread pool is
+always called from the same thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Any, TypeVar
+
+from distributed import Client, Future, Worker, WorkerPlugin, get_worker
+from distributed.scheduler import KilledWorker
+
+from geoforest.arrays.grid import Shard
+from geoforest.arrays.predict import Predictor
+from geoforest.compute.cluster import GPU, Cluster, gpu_workers, remote_threads
+from geoforest.compute.machine import peak_memory_mb, share_one_heap
+from geoforest.errors import GeoforestError, IncompleteError, OutputError, WriteError
+from geoforest.models.bundle import Bundle
+from geoforest.pipeline.job import SHARDS_AT_ONCE, Job, Runtime, resolve_runtime
+from geoforest.pipeline.settings import MapSettings
+from geoforest.pipeline.shard import PredictShard, ShardPrediction, run_shard, shard_predictor
+from geoforest.pipeline.shard_store import Receipt, ShardStore
+from geoforest.scenes.read import release
+from geoforest.types import Array, Valid
+
+# Shards a worker may have in flight: enough to keep it busy, few enough that the scheduler never
+# holds more than this, however large the mosaic.
+_IN_FLIGHT = 4
+# Shards a worker should find waiting, so that it has work while the products of a scene are made.
+_AHEAD = 64
+# Tries a shard gets before it has failed for good.
+_TRIES = 2
+# How often the number of workers is asked for: clusters grow and shrink.
+_COUNT_SECONDS = 5.0
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a shard: a receipt, or the reason why there is none.
+
+    Attributes
+    ----------
+    fatal
+        True when other shards of the same scene would fail alike, as on a full disk.
+    killed
+        True when workers died over it.
+    """
+
+    job: Job
+    shard: Shard
+    receipt: Receipt | None = None
+    reason: str = ""
+    fatal: bool = False
+    killed: bool = False
+
+
+class Pool:
+    """Feeds shards to workers, a bounded number at a time, and gives receipts back.
+
+    It is a context manager, and starts its workers when the first shard is added. Left by an
+    exception, it ends after the window at hand and not after the shards at hand.
+    """
+
+    def __init__(self, cluster: Cluster | None = None) -> None:
+        self.cluster = cluster or Cluster()
+        self._name = f"geoforest-{uuid.uuid4().hex[:12]}"
+        self._stack = ExitStack()
+        self._client: Client | None = None
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Job, Shard]] = deque()
+        self._running: dict[Future, tuple[Job, Shard]] = {}
+        self._failed: Counter[tuple[str, str]] = Counter()
+        self._plugins: list[str] = []
+        self._done: SimpleQueue[Done] = SimpleQueue()
+        self._workers = 1
+        self._counted = 0.0
+        self._closed = self._lost = False
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._closed = True
+            self._waiting.clear()
+            running = list(self._running)
+        if error is not None:
+            _stopped.add(self._name)
+        try:
+            if self._client is not None and running:
+                # A shared cluster goes on without them.
+                self._client.cancel(running, force=True)
+            for name in self._plugins[::-1] if self.cluster.scheduler else ():
+                self._unregister(name)
+        except Exception:  # the scheduler may be what was lost
+            logging.getLogger(__name__).debug("the cluster cannot be tidied", exc_info=True)
+        finally:
+            self._stack.close()
+            _stopped.discard(self._name)
+
+    @property
+    def hungry(self) -> bool:
+        """Whether more shards should be added soon, so that no worker runs out of them."""
+        return len(self._waiting) < _AHEAD * self._workers
+
+    def resolve_runtime(
+        self, settings: MapSettings, bundle: Bundle, *, measured: bool = True
+    ) -> Runtime:
+        """Resolve what computes, on a worker where the workers are other machines than this one.
+
+        Parameters and errors as for :func:`geoforest.pipeline.job.resolve_runtime`.
+        """
+        if self.cluster.scheduler is None:
+            return resolve_runtime(settings, bundle, self.cluster.threads, measured=measured)
+        client = self._connected()
+        threads = remote_threads(client)
+        future = client.submit(
+            _call,
+            resolve_runtime,
+            settings,
+            bundle,
+            threads,
+            measured=measured,
+            # A whole one: nothing else is to be measured with it.
+            resources={GPU: 1},
+            pure=False,
+        )
+        runtime: Runtime = future.result()
+        return runtime
+
+    def add(self, job: Job, store: ShardStore, shards: Iterable[Shard]) -> None:
+        """Queue shards of a job, in the order they are to be taken.
+
+        Raises
+        ------
+        GeoforestError
+            When a worker cannot load the model or reach the work folder.
+        """
+        self._register(_JobPlugin(self._name, job, store))
+        with self._lock:
+            self._waiting.extend((job, shard) for shard in shards)
+        self._fill()
+
+    def get(self) -> Done:
+        """Wait for the next shard to be done or to have failed for good.
+
+        Raises
+        ------
+        IncompleteError
+            When the connection to the scheduler is lost.
+        """
+        while True:
+            try:
+                return self._done.get(timeout=1.0)
+            except Empty:
+                if self._lost or self._connected().status not in {"running", "connecting"}:
+                    raise _lost() from None
+                # Workers may have joined while all that were there had enough to do.
+                self._fill()
+
+    def drop(self, job: Job) -> int:
+        """Give up what still waits of a job; returns how many shards that were."""
+        with self._lock:
+            before = len(self._waiting)
+            self._waiting = deque(item for item in self._waiting if item[0] is not job)
+            return before - len(self._waiting)
+
+    def forget(self, job: Job) -> None:
+        """Free what workers hold for a job of which nothing is queued or running."""
+        name = _job_name(self._name, job)
+        if name in self._plugins:
+            self._plugins.remove(name)
+            self._unregister(name)
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            self._client = self._stack.enter_context(self.cluster.client())
+            self._register(_WorkerPlugin(self._name))
+        return self._client
+
+    def _register(self, plugin: _WorkerPlugin | _JobPlugin) -> None:
+        client = self._connected()
+        # First of all: where one worker refuses it, others have it.
+        self._plugins.append(plugin.name)
+        for again in (True, False):
+            try:
+                client.register_plugin(plugin)
+                break
+            except OSError as error:
+                # A worker that dies while it is told takes the whole message with it.
+                if not again:
+                    raise _lost() from error
+
+    def _unregister(self, name: str) -> None:
+        # A worker that died knows nothing of it any more, a scheduler may never have heard of it.
+        with suppress(OSError, ValueError):
+            self._connected().unregister_worker_plugin(name)
+
+    def _fill(self) -> None:
+        """Submit what waits, up to the bound."""
+        client = self._connected()
+        added = []
+        with self._lock:
+            if time.monotonic() - self._counted > _COUNT_SECONDS:
+                self._counted = time.monotonic()
+                # A connection that is lost just now is for `get` to tell.
+                with suppress(OSError):
+                    self._workers = max(1, len(gpu_workers(client)))
+            while self._waiting and len(self._running) < _IN_FLIGHT * self._workers:
+                job, shard = self._waiting.popleft()
+                future = self._submit(client, job, shard)
+                self._running[future] = job, shard
+                added.append(future)
+        for future in added:
+            future.add_done_callback(self._take)
+
+    def _submit(self, client: Client, job: Job, shard: Shard) -> Future:
+        name = _job_name(self._name, job)
+        return client.submit(
+            _shard_task,
+            name,
+            shard,
+            # A try of its own: Dask may still know the key of the one that failed.
+            key=(name, shard.row, shard.col, self._failed[name, shard.name]),
+            resources={GPU: 1 / SHARDS_AT_ONCE},
+            pure=False,
+        )
+
+    def _take(self, future: Future) -> None:
+        with self._lock:
+            job, shard = self._running.pop(future)
+            if self._closed:
+                return
+        if future.status in {"cancelled", "lost"}:
+            # Nobody but a scheduler that is gone does this.
+            self._lost = True
+            return
+        done = _done(job, shard, future)
+        # Dask has tried a shard that kills its workers often enough.
+        final = done.fatal or done.receipt is not None or done.killed
+        future.release()
+        if not final and self._may_try_again(job, shard):
+            with self._lock:
+                self._waiting.appendleft((job, shard))
+        else:
+            self._done.put(done)
+        self._fill()
+
+    def _may_try_again(self, job: Job, shard: Shard) -> bool:
+        tried = _job_name(self._name, job), shard.name
+        self._failed[tried] += 1
+        return self._failed[tried] < _TRIES
+
+
+def _done(job: Job, shard: Shard, future: Future) -> Done:
+    try:
+        return Done(job, shard, receipt=future.result())
+    except GeoforestError as error:
+        return Done(job, shard, reason=str(error), fatal=isinstance(error, WriteError))
+    except KilledWorker as error:
+        died = error.allowed_failures + 1
+        reason = f"{died} workers died over it: killed, or out of memory"
+        return Done(job, shard, reason=reason, killed=True)
+    except BaseException as error:  # CancelledError is no Exception
+        return Done(job, shard, reason=f"{type(error).__name__}: {error}")
+
+
+_stopped: set[str] = set()
+"""Pools of this process that were interrupted; their in-process worker looks here."""
+
+
+class _WorkerPlugin(WorkerPlugin):
+    """Holds the prediction thread of a worker, and the models it has loaded."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def setup(self, worker: Worker) -> None:
+        share_one_heap()
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="geoforest-predict")
+        self._predictors: dict[tuple[Any, ...], Predictor] = {}
+
+    def teardown(self, worker: Worker) -> None:
+        self.thread.shutdown(wait=False)
+
+    def predictor(self, job: Job) -> Predictor:
+        """Load a model, once; called in the prediction thread."""
+        bundle, runtime = job.bundle, job.runtime
+        key = (
+            job.load_predictor,
+            bundle.sha256,
+            bundle.card.temperature,
+            (runtime.name, runtime.precision, runtime.device, runtime.threads),
+        )
+        if key not in self._predictors:
+            # A run has one model: another one means another run, and the old one may go.
+            self._predictors = {key: job.load_predictor(job)}
+        return self._predictors[key]
+
+
+class _JobPlugin(WorkerPlugin):
+    """Holds what a worker needs for the shards of one job."""
+
+    def __init__(self, pool: str, job: Job, store: ShardStore) -> None:
+        self.name = _job_name(pool, job)
+        self.pool, self.job, self.store = pool, job, store
+
+    async def setup(self, worker: Worker) -> None:
+        if not worker.state.total_resources.get(GPU):
+            return
+        recorded = self.store.recorded() or {}
+        if recorded.get("fingerprint") != self.store.fingerprint:
+            raise OutputError(
+                f"{self.store.folder}: worker {worker.address} does not find this run's work "
+                "folder there; --out, or GEOFOREST_WORK for one in a bucket, has to be on storage "
+                "that all workers share"
+            )
+        shared = worker.plugins[self.pool]
+        assert isinstance(shared, _WorkerPlugin)
+        self.thread = shared.thread
+        # Not in the event loop: a worker that does not answer for so long counts as lost.
+        predictor = await asyncio.wrap_future(self.thread.submit(shared.predictor, self.job))
+        self.predict: PredictShard = shard_predictor(
+            self.job, predictor, lambda: self.pool in _stopped
+        )
+
+    def teardown(self, worker: Worker) -> None:
+        release(self.job.scene)
+
+    def run(self, shard: Shard) -> Receipt:
+        def in_thread(dn: Array, valid: Valid, wanted: Valid) -> ShardPrediction:
+            return self.thread.submit(self.predict, dn, valid, wanted).result()
+
+        # A worker that died after it had committed a shard is no reason to predict it again.
+        kept = self.store.load(shard)
+        receipt = kept[1] if kept else run_shard(self.job, shard, in_thread, self.store)
+        return replace(receipt, peak_memory_mb=peak_memory_mb())
+
+
+def _job_name(pool: str, job: Job) -> str:
+    # One string for all shards: Dask remembers the keys of many tasks.
+    return sys.intern(f"{pool}-{job.scene.scene_id}-{job.fingerprint[:12]}")
+
+
+def _lost() -> IncompleteError:
+    return IncompleteError(
+        "the connection to the scheduler was lost; finished shards are kept, and the same command "
+        "goes on from there"
+    )
+
+
+def _shard_task(plugin_name: str, shard: Shard) -> Receipt:
+    plugin = get_worker().plugins[plugin_name]
+    return _call(plugin.run, shard)  # type: ignore[attr-defined]
+
+
+def _call(function: Callable[..., T], *args: Any, **options: Any) -> T:
+    """Call on a worker."""
+    try:
+        return function(*args, **options)
+    except GeoforestError as error:
+        # Causes such as GDAL's errors do not travel to the scheduler, and would take the sentence
+        # with them; it is made to stand alone.
+        told = type(error)(*error.args)
+    raise told

@@ -1,0 +1,72 @@
+"""What a map job would take: windows, shards, disk and time, without writing anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geoforest.compute.cluster import Cluster
+from geoforest.maps.units.read import asked_units
+from geoforest.models.registry import open_model
+from geoforest.pipeline.job import Job, base_memory_mb, draft_job, resolve_runtime
+from geoforest.pipeline.run import named_once
+from geoforest.pipeline.settings import MapSettings, checked
+
+_TRIALS = 3
+
+
+def estimate(scenes: Iterable[str | Path], settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Plan jobs and time a few windows with their model.
+
+    Yields
+    ------
+    dict
+        For each scene: scene_id, window, halo, windows, shards, disk_mb (upper bound),
+        windows_per_second (of all workers), seconds.
+
+    Raises
+    ------
+    InputError
+        As for :func:`geoforest.map_scenes`.
+    """
+    chosen = checked(MapSettings, settings)
+    paths = named_once(scenes, chosen)
+    asked_units(chosen.zones, chosen.by)
+    bundle = open_model(chosen.model)
+    base_mb = base_memory_mb() if chosen.max_memory else 0.0
+    drafts = [draft_job(path, chosen, bundle) for path in paths]
+    runtime = resolve_runtime(chosen, bundle, Cluster(chosen.workers).threads)
+    rate = 0.0
+    for draft in drafts:
+        job = draft.job(runtime, base_mb=base_mb)
+        # One model on one machine: the scene makes no difference.
+        rate = rate or _windows_per_second(job) * max(1, chosen.workers)
+        shards = job.plan()
+        windows = sum(job.windows(shard) for shard in shards)
+        pixels = job.scene.shape[0] * job.scene.shape[1]
+        yield {
+            "scene_id": job.scene.scene_id,
+            "window": job.grid.window,
+            "halo": job.grid.halo,
+            "windows": windows,
+            "shards": len(shards),
+            # Shards, a flat copy and the COG with overviews of two rasters, uncompressed at worst.
+            "disk_mb": round(pixels * (1 + 2 * (1 + 4 / 3)) / 1e6, 1),
+            "windows_per_second": round(rate, 3),
+            "seconds": round(windows / rate, 3),
+        }
+
+
+def _windows_per_second(job: Job) -> float:
+    predictor = job.load_predictor(job)
+    size, side = job.runtime.batch_size, job.grid.window
+    dn = np.zeros((size, len(job.scene.bands), side, side), job.scene.dtype)
+    predictor(dn)
+    start = time.perf_counter()
+    for _ in range(_TRIALS):
+        predictor(dn)
+    return _TRIALS * size / (time.perf_counter() - start)

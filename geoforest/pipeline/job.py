@@ -1,0 +1,392 @@
+"""A job: everything that decides the pixels of a map, its fingerprint, and one shard's work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from geoforest.arrays.area import PixelTable
+from geoforest.arrays.grid import Grid, Shard, shard_cores, wider_halo
+from geoforest.arrays.predict import Predictor
+from geoforest.compute.machine import reference_precision, resident_memory_mb
+from geoforest.errors import InputError
+from geoforest.io.remote import shown
+from geoforest.models.bundle import Bundle
+from geoforest.pipeline.memory import fitting_shard
+from geoforest.pipeline.settings import MapSettings
+from geoforest.scenes.aoi import AreaOfInterest, read_aoi
+from geoforest.scenes.clouds.mask import CloudMask, cloud_mask
+from geoforest.scenes.open import open_scene
+from geoforest.scenes.read import CACHE_BYTES
+from geoforest.scenes.scene import Scene
+from geoforest.types import Valid
+
+FORMAT_VERSION: Final = 1
+# What stands on disk for the default loader. It is hashed into every fingerprint, so it stays as it
+# was written first, wherever the function lies now: otherwise each finished map is another job.
+_DEFAULT_LOADER: Final = "geoforest.job.load_job_predictor"
+_SHARD_PX = 1792
+SHARDS_AT_ONCE: Final = 2
+"""On a worker: one is read or written while the other is predicted."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What computes: resolved once per job, and used by every worker and every resume.
+
+    Attributes
+    ----------
+    name
+        ``torch`` or ``openvino``.
+    device
+        ``cpu``, ``cuda`` or ``cuda:1``. Which CUDA device it is changes no result.
+    precision
+        Of the network's arithmetic: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
+    threads
+        Threads of a worker's CPU kernels.
+    batch_size
+        Windows a call.
+    agreement
+        Share of check pixels with the same mask as torch in float32; None where not measured.
+    asked
+        The settings that this answers: runtime, precision, device, batch size.
+    """
+
+    name: str
+    device: str
+    precision: str
+    threads: int
+    batch_size: int
+    agreement: float | None = None
+    asked: tuple[Any, ...] = ()
+
+    @classmethod
+    def recorded_in(cls, document: Mapping[str, Any]) -> Runtime | None:
+        """Take up what an earlier run resolved; None where its ``job.json`` does not say so."""
+        try:
+            record = document["runtime"]
+            return cls(**{**record, "asked": tuple(record["asked"])})
+        except (KeyError, TypeError):  # of another version
+            return None
+
+
+def load_job_predictor(job: Job) -> Predictor:
+    """Load a job's bundle into its runtime."""
+    from geoforest.models.runtimes import load
+
+    runtime = job.runtime
+    return load(
+        job.bundle,
+        runtime=runtime.name,
+        precision=runtime.precision,
+        device=runtime.device,
+        threads=runtime.threads,
+    )
+
+
+@dataclass(frozen=True)
+class Job:
+    """One scene to be mapped with one model. Small, and travels to workers."""
+
+    scene: Scene
+    grid: Grid
+    bundle: Bundle
+    runtime: Runtime
+    aoi: AreaOfInterest | None = None
+    clouds: CloudMask | None = None
+    load_predictor: Callable[[Job], Predictor] = load_job_predictor
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """All that changes a pixel of the stored probability."""
+        card = self.bundle.card
+        return {
+            "format_version": FORMAT_VERSION,
+            "model": {
+                "weights_sha256": self.bundle.sha256,
+                "architecture": card.architecture,
+                "encoder": card.encoder,
+                "bands": list(card.bands),
+                "mean": list(card.mean),
+                "std": list(card.std),
+                "reflectance_scale": card.reflectance_scale,
+                "temperature": card.temperature,
+            },
+            "files": [list(stamp) for stamp in self.scene.files],
+            "bands": [
+                [band.name, shown(band.path), band.index, _plain(band.nodata), band.mask_index]
+                for band in self.scene.bands
+            ],
+            "scale": list(self.scene.scale),
+            "offset": list(self.scene.offset),
+            "zero_is_nodata": self.scene.zero_is_nodata,
+            "aoi": self.aoi.digest if self.aoi else None,
+            "clouds": self.clouds.identity if self.clouds else None,
+            "window": self.grid.window,
+            "halo": self.grid.halo,
+            "batch_size": self.runtime.batch_size,
+            "runtime": [
+                _loader_name(self.load_predictor),
+                self.runtime.name,
+                self.runtime.device.partition(":")[0],
+                self.runtime.precision,
+            ],
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of :attr:`identity`."""
+        return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
+
+    def record(self, settings: MapSettings) -> dict[str, Any]:
+        """Give what another run of this job has to know of this one, as it stands in a file."""
+        return {
+            "fingerprint": self.fingerprint,
+            "identity": self.identity,
+            "runtime": vars(self.runtime),
+            "shard_cores": self.grid.shard_cores,
+            "shard_asked": [settings.shard, settings.max_memory],
+        }
+
+    def plan(self) -> list[Shard]:
+        """List the shards of the scene in row order, those beside the area of interest left out."""
+        if self.aoi is None:
+            return list(self.grid.shards())
+        return [shard for shard in self.grid.shards() if self.inside(shard).any()]
+
+    def windows(self, shard: Shard) -> int:
+        """Count the windows of a shard that the area of interest touches."""
+        cores = self.grid.cores(shard.extent)
+        return sum(self.aoi is None or self.aoi.touches(core) for core in cores)
+
+    def inside(self, shard: Shard) -> Valid:
+        """Pixels of a shard inside the area of interest; all where there is none."""
+        if self.aoi is None:
+            return np.ones(shard.extent.shape, np.bool_)
+        return self.aoi.inside(self.grid, shard.extent)
+
+    def cloudy(self, shard: Shard) -> Valid:
+        """Pixels of a shard that the cloud mask takes away; none where there is no mask."""
+        if self.clouds is None:
+            return np.zeros(shard.extent.shape, np.bool_)
+        return self.clouds.masked(self.grid, shard.extent)
+
+
+def resolve_runtime(
+    settings: MapSettings, bundle: Bundle, threads: int, *, measured: bool = True
+) -> Runtime:
+    """Resolve what the settings leave open about the computation, once for all workers.
+
+    Parameters
+    ----------
+    settings
+        What the user asked for.
+    bundle
+        The opened model.
+    threads
+        For the CPU kernels of each worker.
+    measured
+        False where the caller brings a predictor of its own, and has chosen already.
+
+    Raises
+    ------
+    InputError
+        When this machine does not have what was asked for, or it agrees too little.
+    """
+    device = settings.device
+    if device == "auto" and settings.runtime == "openvino":
+        device = "cpu"
+    elif device == "auto":
+        from geoforest.models.torch_runtime import best_device
+
+        device = best_device()
+    asked = _question(settings)
+    batch_size = settings.batch_size
+    if batch_size is None:
+        from geoforest.models.torch_runtime import default_batch_size
+
+        batch_size = default_batch_size(device)
+    if not measured:
+        name = "torch" if settings.runtime == "auto" else settings.runtime
+        precision = settings.precision or reference_precision(device)
+        return Runtime(name, device, precision, threads, batch_size, asked=asked)
+    from geoforest.models.runtimes import choose
+
+    choice = choose(
+        bundle,
+        runtime=settings.runtime,
+        precision=settings.precision,
+        device=device,
+        threads=threads,
+        window=settings.window or bundle.card.window,
+        batch_size=batch_size,
+    )
+    return Runtime(
+        choice.runtime, device, choice.precision, threads, batch_size, choice.agreement, asked
+    )
+
+
+def _question(settings: MapSettings) -> tuple[Any, ...]:
+    return settings.runtime, settings.precision, settings.device, settings.batch_size
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A job that is open in one thing: what computes it."""
+
+    scene: Scene
+    bundle: Bundle
+    settings: MapSettings
+    aoi: AreaOfInterest | None
+    clouds: CloudMask | None
+    load_predictor: Callable[[Job], Predictor]
+
+    def job(self, runtime: Runtime, *, base_mb: float = 0.0) -> Job:
+        """Settle the runtime, and with it the size of a shard.
+
+        Parameters
+        ----------
+        runtime
+            See :func:`resolve_runtime`.
+        base_mb
+            Memory of a worker before it has loaded anything, MB; for ``max_memory``.
+
+        Raises
+        ------
+        InputError
+            When no shard keeps to ``max_memory``.
+        """
+        return self._job(runtime, self._shard_cores(runtime, base_mb))
+
+    def recorded(self, documents: Iterable[Mapping[str, Any]], *, base_mb: float) -> Job | None:
+        """Take up the job of an earlier run: the same question gets the same answer.
+
+        Parameters
+        ----------
+        documents
+            ``job.json`` of earlier runs in the output folder.
+        base_mb
+            As for :meth:`job`.
+
+        Returns
+        -------
+        Job or None
+            None where none of them is of this very job, asked for in the same way.
+        """
+        settings = self.settings
+        for document in documents:
+            runtime = Runtime.recorded_in(document)
+            if runtime is None or runtime.asked != _question(settings):
+                continue
+            job = self._job(runtime, document.get("shard_cores", 1))
+            if job.fingerprint != document.get("fingerprint"):
+                continue
+            if document.get("shard_asked") == [settings.shard, settings.max_memory]:
+                return job
+            return self.job(runtime, base_mb=base_mb)
+        return None
+
+    @property
+    def _window(self) -> int:
+        return self.settings.window or self.bundle.card.window
+
+    def _job(self, runtime: Runtime, cores: int) -> Job:
+        grid = Grid(self.scene.shape, self._window, self.settings.halo, cores)
+        return Job(
+            self.scene, grid, self.bundle, runtime, self.aoi, self.clouds, self.load_predictor
+        )
+
+    def _shard_cores(self, runtime: Runtime, base_mb: float) -> int:
+        settings, scene = self.settings, self.scene
+        core = self._window - 2 * settings.halo
+        if settings.shard is not None or settings.max_memory is None:
+            return shard_cores(settings.shard or _SHARD_PX, core)
+        itemsize = np.dtype(scene.dtype).itemsize
+        scene_mb = scene.shape[0] * scene.shape[1] * len(scene.bands) * itemsize / 1e6
+        return fitting_shard(
+            settings.max_memory / 1e6,
+            _SHARD_PX,
+            core=core,
+            base_mb=base_mb + (self.clouds.source.memory_mb if self.clouds else 0.0),
+            model_mb=self.bundle.weights_mb,
+            cache_mb=min(CACHE_BYTES / 1e6, scene_mb),
+            window=self._window,
+            batch_size=runtime.batch_size,
+            halo=settings.halo,
+            n_bands=len(scene.bands),
+            itemsize=itemsize,
+            at_once=SHARDS_AT_ONCE,
+        )
+
+
+def draft_job(
+    path: str | Path,
+    settings: MapSettings,
+    bundle: Bundle,
+    load_predictor: Callable[[Job], Predictor] = load_job_predictor,
+) -> Draft:
+    """Open the scene, the area of interest and the cloud mask.
+
+    Parameters
+    ----------
+    path
+        The scene.
+    settings
+        What the user asked for.
+    bundle
+        The opened model.
+    load_predictor
+        Called once per worker; a module-level function, so that it travels.
+
+    Raises
+    ------
+    InputError
+        When the scene, the area of interest or the settings cannot be used.
+    """
+    scene = open_scene(
+        path,
+        wanted=bundle.card.bands,
+        bands=settings.bands,
+        scale=settings.scale,
+        offset=settings.offset,
+        nodata=settings.nodata,
+        scene_id=settings.scene_id,
+    )
+    # Areas come last, but a grid without them is better refused before the hours of prediction.
+    PixelTable.build(scene.transform, scene.crs, scene.shape)
+    window = settings.window or bundle.card.window
+    if 2 * settings.halo >= window:
+        raise InputError(f"--halo {settings.halo} leaves no core in a window of {window}")
+    if settings.check_halo and 2 * wider_halo(settings.halo) >= window:
+        raise InputError(
+            f"--check-halo: twice the halo, {wider_halo(settings.halo)} px, leaves no core in a "
+            f"window of {window}; a larger --window or a smaller --halo was wanted"
+        )
+    aoi = read_aoi(settings.aoi, scene) if settings.aoi else None
+    scene, clouds = cloud_mask(scene, settings)
+    return Draft(scene, bundle, settings, aoi, clouds, load_predictor)
+
+
+def base_memory_mb() -> float:
+    """Resident memory of a process with all libraries that a worker has, and no model, MB."""
+    from geoforest.models import torch_runtime, unet  # noqa: F401
+
+    return resident_memory_mb()
+
+
+def _loader_name(loader: Callable[[Job], Predictor]) -> str:
+    if loader is load_job_predictor:
+        return _DEFAULT_LOADER
+    return f"{loader.__module__}.{loader.__qualname__}"
+
+
+def _plain(value: float | None) -> float | str | None:
+    # NaN is not equal to itself and no JSON number.
+    return "nan" if value is not None and np.isnan(value) else value

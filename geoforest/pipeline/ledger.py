@@ -1,0 +1,211 @@
+"""The shards of one scene: which are kept, which are missing, and what they told together."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from geoforest.arrays.grid import Shard
+from geoforest.arrays.reflectance import BandStatistics
+from geoforest.errors import IncompleteError
+from geoforest.pipeline.job import Job
+from geoforest.pipeline.shard_store import Receipt
+from geoforest.pipeline.workspace import Workspace
+from geoforest.types import Progress
+
+# How often the file that `geoforest status` reads is written.
+_NOTE_SECONDS = 1.0
+
+_FACTS = (
+    "n_windows",
+    "inside_px",
+    "cloud_px",
+    "histogram",
+    "statistics",
+    "n_shards",
+    "gaps",
+    "halved",
+)
+
+
+@dataclass
+class Prediction:
+    """What prediction of a whole scene told, summed over its shards.
+
+    Attributes
+    ----------
+    n_windows
+        Windows predicted, by this run or an earlier one.
+    inside_px
+        Pixels inside the area of interest.
+    cloud_px
+        Those of them that the scene has, and the cloud mask takes away.
+    histogram
+        Pixels of each stored value, 256 entries.
+    statistics
+        Of the stored numbers over observed pixels.
+    seconds
+        By stage, summed over shards; stages of different shards overlap.
+    n_shards, reused_shards
+        All shards of the job, and those an earlier run had finished.
+    gaps
+        Shards that failed for good and were allowed to, with the reason.
+    peak_memory_mb
+        The highest of the processes that predicted.
+    halved
+        Whether a device ran out of memory, and batches were done in halves.
+    finished
+        The stored-probability raster, where an earlier run had finished that too.
+    """
+
+    n_windows: int = 0
+    inside_px: int = 0
+    cloud_px: int = 0
+    histogram: list[int] = field(default_factory=lambda: [0] * 256)
+    statistics: BandStatistics = field(default_factory=BandStatistics)
+    seconds: dict[str, float] = field(default_factory=dict)
+    n_shards: int = 0
+    reused_shards: int = 0
+    gaps: dict[str, str] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0
+    halved: bool = False
+    finished: Path | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """Tell what stays true of the stored probability, however often it is used again."""
+        facts = asdict(self)
+        return {name: facts[name] for name in _FACTS}
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any], raster: Path) -> Prediction:
+        """Take up a prediction that an earlier run finished."""
+        prediction = cls(**{**facts, "statistics": BandStatistics(**facts["statistics"])})
+        prediction.reused_shards = prediction.n_shards
+        prediction.finished = raster
+        return prediction
+
+    def add(self, receipt: Receipt) -> None:
+        """Count a shard in."""
+        self.n_shards += 1
+        self.n_windows += receipt.n_windows
+        self.inside_px += receipt.inside_px
+        self.cloud_px += receipt.cloud_px
+        self.histogram = [a + b for a, b in zip(self.histogram, receipt.histogram, strict=True)]
+        self.statistics += receipt.statistics
+        self.halved |= receipt.halved
+        self.peak_memory_mb = max(self.peak_memory_mb, receipt.peak_memory_mb)
+        for stage, spent in receipt.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+
+class Ledger:
+    """Keeps account of a scene's shards, from what an earlier run left to the last receipt.
+
+    Attributes
+    ----------
+    prediction
+        What the finished shards told.
+    missing
+        Shards that are to be predicted, in row order.
+    failures
+        Reason by name of the shards that failed for good.
+    """
+
+    def __init__(self, job: Job, workspace: Workspace, progress: Progress) -> None:
+        self.job, self._workspace, self._progress = job, workspace, progress
+        self.prediction = Prediction()
+        self.missing: list[Shard] = []
+        self.failures: dict[str, str] = {}
+        self._left = 0
+        self._windows: dict[str, int] = {}
+        self._windows_planned = self._windows_done = self._windows_before = 0
+        self._started, self._noted = time.time(), 0.0
+        finished, earlier = workspace.finished_probability(), workspace.earlier_run()
+        # A map with gaps is not finished: its shards were kept, and the gaps are tried again.
+        if finished and earlier and not earlier["prediction"].get("gaps"):
+            self.prediction = Prediction.from_facts(earlier["prediction"], finished)
+            return
+        workspace.store.record(workspace.record)
+        for shard in job.plan():
+            self._windows[shard.name] = job.windows(shard)
+            if (kept := workspace.store.load(shard)) is None:
+                self.missing.append(shard)
+            else:
+                self.prediction.add(kept[1])
+                self.prediction.reused_shards += 1
+                self._windows_done += self._windows[shard.name]
+        self._left = len(self.missing)
+        self._windows_planned = sum(self._windows.values())
+        self._windows_before = self._windows_done
+        self._tell(force=True)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every shard is finished, has failed, or was given up."""
+        return self._left == 0
+
+    def take(self, shard: Shard, receipt: Receipt | None, reason: str) -> None:
+        """Enter what became of a shard."""
+        self._left -= 1
+        if receipt is None:
+            self.failures[shard.name] = reason
+        else:
+            self.prediction.add(receipt)
+            self._windows_done += self._windows[shard.name]
+        self._tell(force=self.complete)
+
+    def give_up(self, count: int) -> None:
+        """Leave shards that were not begun to the next run."""
+        self._left -= count
+
+    def close(self, *, allow_gaps: bool) -> Prediction:
+        """Give the prediction of the whole scene.
+
+        Raises
+        ------
+        IncompleteError
+            When shards are missing that must not be.
+        """
+        if not self.failures:
+            return self.prediction
+        scene_id, first = self.job.scene.scene_id, min(self.failures)
+        planned, failed = len(self._windows), len(self.failures)
+        finished = self.prediction.n_shards
+        missing = planned - finished
+        if not allow_gaps or not finished or failed < missing:
+            what = "failed" if failed == missing else f"are missing, {failed} of them failed"
+            raise IncompleteError(
+                f"{scene_id}: {missing} of {planned} shards {what} "
+                f"(first {first}: {self.failures[first]}); the others are kept, and the same "
+                "command does just the missing ones"
+            )
+        self.prediction.gaps = dict(sorted(self.failures.items()))
+        return self.prediction
+
+    def _tell(self, *, force: bool) -> None:
+        self._progress("predict", self._windows_done, self._windows_planned)
+        now = time.time()
+        if not force and now - self._noted < _NOTE_SECONDS:
+            return
+        self._noted = now
+        self._workspace.store.note(
+            {
+                "pid": os.getpid(),
+                "started": self._started,
+                "updated": now,
+                "shards": {
+                    "planned": len(self._windows),
+                    "finished": self.prediction.n_shards,
+                    "reused": self.prediction.reused_shards,
+                },
+                "windows": {
+                    "planned": self._windows_planned,
+                    "finished": self._windows_done,
+                    "before": self._windows_before,
+                },
+                "failures": self.failures,
+            }
+        )

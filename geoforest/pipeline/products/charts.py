@@ -1,0 +1,94 @@
+"""Charts of a map for its page: probabilities of its pixels, sizes of its patches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from geoforest.report.picture import MASK_COLOURS, png
+from geoforest.types import FOREST, OTHER, PROBABILITY_STEPS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_BAR_STEPS = 10
+_EDGE = "#4a5a4e"
+
+
+def probability_chart(histogram: Sequence[int], threshold: float) -> bytes:
+    """Draw how many pixels have which probability, and the threshold between them.
+
+    Parameters
+    ----------
+    histogram
+        Pixels of each stored value, 256 entries; 255 is left out.
+    threshold
+        Of the mask, 0 to 1.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    figure, axes = _panel()
+    counts = np.asarray(histogram[: PROBABILITY_STEPS + 1], np.float64)
+    starts = np.arange(0, PROBABILITY_STEPS, _BAR_STEPS)
+    # The last bar has the value 1, too.
+    bars = np.add.reduceat(counts, starts)
+    shares = 100 * bars / max(counts.sum(), 1)
+    width = _BAR_STEPS / PROBABILITY_STEPS
+    left = starts / PROBABILITY_STEPS
+    # Half a step, since thresholds are written in decimals.
+    forest = left + width / 2 >= threshold
+    colours = [MASK_COLOURS[FOREST] if one else MASK_COLOURS[OTHER] for one in forest]
+    axes.bar(left, shares, width, align="edge", color=colours, edgecolor=_EDGE, linewidth=0.6)
+    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:g}")
+    axes.set(xlim=(0, 1), xlabel="probability of forest", ylabel="% of observed pixels")
+    if shares.any():
+        # Most pixels are sure: on a plain axis the others would not be seen.
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    axes.legend(loc="upper center")
+    return png(figure)
+
+
+def patch_chart(sizes: Sequence[dict[str, Any]], column: str, unit: str) -> bytes:
+    """Draw how much there is in patches of which size.
+
+    Parameters
+    ----------
+    sizes
+        See :meth:`geoforest.pipeline.products.patch_sizes.PatchSizes.table`.
+    column
+        Of the table: ``patches`` or ``hectares``.
+    unit
+        What it counts, beside the axis.
+
+    Returns
+    -------
+    bytes
+        A PNG file.
+    """
+    figure, axes = _panel()
+    places = np.arange(len(sizes))
+    values = [row[column] for row in sizes]
+    axes.bar(places, values, 0.9, color=MASK_COLOURS[FOREST], edgecolor=_EDGE, linewidth=0.6)
+    axes.set(ylabel=unit, xlabel="size of the patch from, ha")
+    axes.set_xticks(places, [f"{row['from_ha']:,g}" for row in sizes], rotation=45)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=column == "patches"))
+    axes.yaxis.set_major_formatter("{x:,g}")
+    return png(figure)
+
+
+def _panel() -> tuple[Figure, Axes]:
+    # Letters that can be read where the picture is as narrow as a telephone.
+    figure = Figure(figsize=(5.6, 3.4), dpi=200, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes

@@ -1,0 +1,115 @@
+"""Halo test: how much a map changes when the network sees more around each core."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import rasterio
+
+from geoforest.arrays.grid import Grid, Window, wider_halo
+from geoforest.arrays.predict import Predictor, predict_shard
+from geoforest.arrays.stitch import mask_from_probability
+from geoforest.pipeline.job import Job
+from geoforest.scenes.read import read, release
+from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, StoredProbability
+
+_CORES: Final = 16
+_SEED: Final = 0
+
+
+@dataclass(frozen=True)
+class HaloTest:
+    """What became of some cores with more context.
+
+    Attributes
+    ----------
+    halo
+        Of the second prediction, in pixels.
+    cores
+        Predicted again.
+    disagreement
+        Share of their observed pixels with another mask code; None where there are none.
+    mean_difference
+        Mean absolute difference of their stored probability, 0 to 1.
+    """
+
+    halo: int
+    cores: int
+    disagreement: float | None
+    mean_difference: float | None
+
+
+def check_halo(job: Job, predictor: Predictor, probability: Path, threshold: float) -> HaloTest:
+    """Predict a random sample of cores again with twice the halo; with 32 px where it was 0.
+
+    Each of at most 16 cores with an observed pixel, drawn with a fixed seed, is covered by windows
+    of which less is kept, so that all its pixels have twice the context on every side. The window
+    keeps its size: a network that pools over the whole window, and a runtime compiled for one
+    shape, are tested as they are used.
+
+    Parameters
+    ----------
+    job
+        What made the map.
+    predictor
+        Of the job.
+    probability
+        Raster of the stored probability.
+    threshold
+        Of the mask.
+
+    Raises
+    ------
+    ReadError
+        When pixels of the scene cannot be decoded.
+    """
+    grid = replace(job.grid, halo=wider_halo(job.grid.halo))
+    everything = Window(0, 0, *job.scene.shape)
+    cores = list(job.grid.cores(everything))
+    order = np.random.default_rng(_SEED).permutation(len(cores))
+    n_cores = n_pixels = changed = difference = 0
+    try:
+        with rasterio.open(probability) as source:
+            for number in order:
+                core = cores[number]
+                before = source.read(1, window=core.slices)
+                seen = before != NO_OBSERVATION
+                if not seen.any():
+                    continue
+                after = _predict(job, grid, predictor, core, before)
+                masks = (mask_from_probability(stored, threshold) for stored in (before, after))
+                changed += int(np.not_equal(*masks).sum())
+                difference += int(np.abs(before.astype(int) - after)[seen].sum())
+                n_pixels += int(seen.sum())
+                n_cores += 1
+                if n_cores == _CORES:
+                    break
+    finally:
+        release(job.scene)
+    if not n_pixels:
+        return HaloTest(grid.halo, 0, None, None)
+    return HaloTest(
+        grid.halo, n_cores, changed / n_pixels, difference / n_pixels / PROBABILITY_STEPS
+    )
+
+
+def _predict(
+    job: Job, grid: Grid, predictor: Predictor, core: Window, before: StoredProbability
+) -> StoredProbability:
+    support = grid.support(core)
+    dn, valid = read(job.scene, support.window)
+    stored, _ = predict_shard(
+        predictor,
+        support.expand(dn),
+        support.expand(valid).astype(np.bool_, copy=False),
+        before != NO_OBSERVATION,
+        window=grid.window,
+        halo=grid.halo,
+        batch_size=job.runtime.batch_size,
+        scale=job.scene.scale,
+        offset=job.scene.offset,
+    )
+    return stored

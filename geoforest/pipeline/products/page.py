@@ -1,0 +1,112 @@
+"""``report.html``: one self-contained page for the reader of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+import numpy as np
+import rasterio
+from rasterio.enums import Resampling
+
+from geoforest.arrays.grid import PREVIEW_PX
+from geoforest.pipeline.products.charts import patch_chart, probability_chart
+from geoforest.report.figures import quicklook
+from geoforest.report.page import render
+from geoforest.report.quicklook import decimated, visible
+from geoforest.types import PROBABILITY_STEPS, Array, Valid
+
+if TYPE_CHECKING:
+    from geoforest.maps.units.page import UnitTable
+    from geoforest.pipeline.job import Job
+    from geoforest.pipeline.ledger import Prediction
+    from geoforest.pipeline.products.make import Made
+    from geoforest.pipeline.products.summary import Summary
+    from geoforest.report.sketch import Sketch
+    from geoforest.scenes.scene import Scene
+
+# Pixels this near to the threshold change sides easily.
+_UNSURE = 0.1
+
+
+def write_report(
+    path: Path,
+    job: Job,
+    prediction: Prediction,
+    made: Made,
+    summary: Summary,
+    units: UnitTable | None = None,
+) -> None:
+    """Render the report with its pictures inside; no network is needed to read it."""
+    observed = sum(prediction.histogram[: PROBABILITY_STEPS + 1])
+    sizes = summary.patch_sizes
+    page = render(
+        "report.html",
+        summary=summary,
+        card=job.bundle.card,
+        layers=made.layers or [],
+        probabilities=probability_chart(prediction.histogram, made.threshold) if observed else None,
+        unsure_percent=_unsure_percent(prediction.histogram, made.threshold),
+        patches=patch_chart(sizes, "patches", "patches") if sizes else None,
+        hectares=patch_chart(sizes, "hectares", "hectares") if sizes else None,
+        units=units,
+        provenance=_provenance(job, summary),
+    )
+    path.write_text(page, encoding="utf-8")
+
+
+def _unsure_percent(histogram: Sequence[int], threshold: float) -> float:
+    """Share of the observed pixels whose probability is within 0.1 of the threshold."""
+    values = np.arange(PROBABILITY_STEPS + 1) / PROBABILITY_STEPS
+    counts = np.asarray(histogram[: PROBABILITY_STEPS + 1])
+    near = counts[np.abs(values - threshold) <= _UNSURE + 1e-9].sum()
+    return float(100 * near / max(counts.sum(), 1))
+
+
+def _provenance(job: Job, summary: Summary) -> dict[str, str]:
+    """Tell what the map was made of, and how."""
+    runtime, grid, source = job.runtime, job.grid, summary.source
+    scale, offset = (" ".join(f"{value:g}" for value in source[key]) for key in ("scale", "offset"))
+    return {
+        "Files": ", ".join(sorted({PurePath(name).name for name, _, _ in job.scene.files})),
+        "Processing level": source["processing_level"] or "not known",
+        "Scale, offset of the bands": f"{scale}; {offset}",
+        "Weights (SHA-256)": job.bundle.sha256,
+        "Computed by": f"{runtime.name}, {runtime.precision}, {runtime.device}",
+        "Window, halo, core": f"{grid.window}, {grid.halo}, {grid.core} px",
+        "Fingerprint of the job": job.fingerprint,
+        "Made by": f"geoforest {summary.geoforest}, {summary.created}",
+    }
+
+
+def scene_quicklook(
+    scene: Scene,
+    probability: Path,
+    mask: Path,
+    sketch: Sketch,
+    seen: tuple[Array, Valid] | None = None,
+) -> bytes:
+    """PNG of scene, probability, mask and polygons, decimated to a page's size.
+
+    ``seen`` are the pixels of the scene and where they are valid, where they are known already.
+    """
+    dn, valid = seen or decimated(scene)
+    return quicklook(
+        visible(scene, dn),
+        valid,
+        probability=_decimated(probability),
+        mask=_decimated(mask),
+        outlines=sketch.rings(),
+        bounds=scene.bounds,
+        title=scene.scene_id,
+        metres=scene.crs.is_projected,
+    )
+
+
+def _decimated(path: Path) -> Array:
+    with rasterio.open(path) as source:
+        factor = max(1.0, max(source.shape) / PREVIEW_PX)
+        shape = tuple(max(1, round(side / factor)) for side in source.shape)
+        values: Array = source.read(1, out_shape=shape, resampling=Resampling.nearest)
+    return values

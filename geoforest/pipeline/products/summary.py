@@ -1,0 +1,253 @@
+"""``summary.json``: the numbers of a map, and of the run that made it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from geoforest import __version__
+from geoforest.arrays.area import PixelTable
+from geoforest.arrays.reflectance import distribution_warning
+from geoforest.arrays.seams import SEAM_LIMIT, Verdict, judge
+from geoforest.compute.clock import Clock
+from geoforest.compute.machine import peak_memory_mb
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER
+
+if TYPE_CHECKING:
+    from geoforest.pipeline.job import Job
+    from geoforest.pipeline.ledger import Prediction
+    from geoforest.pipeline.products.make import Made
+    from geoforest.pipeline.settings import MapSettings
+
+FOREST_LABEL = "forest cover (model)"
+# Texture and shape of tree cover look alike to a network within this ratio of pixel sizes.
+_GSD_TOLERANCE = 1.25
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Content of ``summary.json``. Areas are true ground area in hectares.
+
+    Attributes
+    ----------
+    forest_percent
+        Of the observed area; None where nothing was observed.
+    observed_percent
+        Observed pixels, of those inside the area of interest.
+    cloud_mask
+        Who told clouds, and the buffer; None where none are masked.
+    cloud_masked_percent
+        Pixels the cloud mask took away, of those that were observed before; None without a mask.
+    polygons
+        None, or the accounting: polygon_px = mask_px - dropped_px + filled_px.
+    patch_sizes
+        None, or patches and hectares by size of the patch, see
+        :class:`geoforest.pipeline.products.patch_sizes.PatchSizes`.
+    units
+        None, or a row a unit that the map touches, see
+        :class:`geoforest.maps.units.areas.UnitAreas`.
+    quality
+        What can be seen of it in the map: seam ratio, halo test, share unobserved, and verdicts.
+    source
+        What the scene's own metadata says of it, and the scale and offset that were applied.
+    seconds
+        Wall seconds a stage; ``read``, ``predict``, ``stitch`` and ``write`` are summed over
+        shards, which overlap, inside ``shards``.
+    gaps
+        Shards that are 255 because they failed, with the reason.
+    peak_memory_mb, worker_peak_memory_mb
+        Resident memory: of this process, and the highest of those that predicted.
+    """
+
+    geoforest: str
+    created: str
+    scene_id: str
+    acquired: str | None
+    crs: str
+    shape: tuple[int, int]
+    model: str
+    threshold: float
+    label: str
+    pixels: dict[str, int]
+    hectares: dict[str, float]
+    forest_percent: float | None
+    observed_percent: float
+    cloud_mask: dict[str, Any] | None
+    cloud_masked_percent: float | None
+    min_area_ha: float
+    polygons: dict[str, int] | None
+    patch_sizes: list[dict[str, Any]] | None
+    units: list[dict[str, Any]] | None
+    quality: dict[str, Any]
+    windows: int
+    shards: int
+    reused_shards: int
+    windows_per_second: float | None
+    seconds: dict[str, float]
+    peak_memory_mb: float
+    worker_peak_memory_mb: float
+    runtime: dict[str, Any]
+    source: dict[str, Any]
+    gaps: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """Indented JSON."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+
+def summarise(
+    job: Job, settings: MapSettings, prediction: Prediction, made: Made, clock: Clock
+) -> Summary:
+    """Put the numbers of a finished job together."""
+    pixels, hectares = made.totals.pixels, made.totals.hectares
+    observed_px = pixels[FOREST] + pixels[OTHER]
+    observed_ha = hectares[FOREST] + hectares[OTHER]
+    seconds = {**clock.seconds, **prediction.seconds, "total": clock.total()}
+    # End to end over reading, predicting and committing; a resumed run has no rate of its own.
+    wall = clock.seconds["shards"] if not prediction.reused_shards else 0.0
+    observed_percent = round(100 * observed_px / max(prediction.inside_px, 1), 3)
+    verdicts = judge(made.seams, _far(job, prediction), observed_percent, made.halo_test)
+    warnings, notes = _remarks(job, prediction, verdicts, observed_px)
+    if made.units is not None:
+        notes += made.units.notes
+    return Summary(
+        geoforest=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        scene_id=job.scene.scene_id,
+        acquired=job.scene.acquired.isoformat() if job.scene.acquired else None,
+        crs=job.scene.crs.to_string(),
+        shape=job.scene.shape,
+        model=job.bundle.model_id,
+        threshold=made.threshold,
+        label=FOREST_LABEL,
+        pixels={
+            "forest": pixels[FOREST],
+            "other": pixels[OTHER],
+            "no_observation": pixels[NO_OBSERVATION],
+            "inside_aoi": prediction.inside_px,
+        },
+        hectares={
+            "forest": round(hectares[FOREST], 4),
+            "other": round(hectares[OTHER], 4),
+            "observed": round(observed_ha, 4),
+        },
+        forest_percent=round(100 * hectares[FOREST] / observed_ha, 3) if observed_px else None,
+        observed_percent=observed_percent,
+        cloud_mask=job.clouds.identity if job.clouds else None,
+        cloud_masked_percent=_cloud_masked_percent(job, prediction, observed_px),
+        min_area_ha=settings.min_area_ha,
+        polygons=asdict(made.polygons) if made.polygons else None,
+        patch_sizes=made.patch_sizes,
+        units=None if made.units is None else made.units.rows(),
+        quality=_quality(made, observed_percent, verdicts),
+        windows=prediction.n_windows,
+        shards=prediction.n_shards,
+        reused_shards=prediction.reused_shards,
+        windows_per_second=round(prediction.n_windows / wall, 3) if wall else None,
+        seconds={stage: round(spent, 3) for stage, spent in seconds.items()},
+        peak_memory_mb=round(peak_memory_mb(), 1),
+        worker_peak_memory_mb=round(prediction.peak_memory_mb, 1),
+        runtime=vars(job.runtime),
+        source={
+            **job.scene.facts,
+            "processing_level": job.scene.processing_level,
+            "scale": list(job.scene.scale),
+            "offset": list(job.scene.offset),
+        },
+        gaps=prediction.gaps,
+        warnings=warnings,
+        notes=notes,
+    )
+
+
+def _cloud_masked_percent(job: Job, prediction: Prediction, observed_px: int) -> float | None:
+    if job.clouds is None:
+        return None
+    return round(100 * prediction.cloud_px / max(prediction.cloud_px + observed_px, 1), 3)
+
+
+def _mismatches(job: Job) -> list[str]:
+    """Tell where the scene is not what the model was trained on."""
+    scene, card = job.scene, job.bundle.card
+    sentences = []
+    table = PixelTable.build(scene.transform, scene.crs, scene.shape)
+    gsd_m = math.sqrt(table.pixel_area_m2())
+    if max(gsd_m / card.gsd_m, card.gsd_m / gsd_m) > _GSD_TOLERANCE:
+        sentences.append(
+            f"pixels are {gsd_m:.1f} m on the ground, the model was trained at {card.gsd_m:g} m"
+        )
+    if scene.processing_level not in {None, card.processing_level}:
+        sentences.append(
+            f"processing level is {scene.processing_level}, the model was trained on "
+            f"{card.processing_level}"
+        )
+    return sentences
+
+
+def _far(job: Job, prediction: Prediction) -> str | None:
+    card = job.bundle.card
+    return distribution_warning(
+        prediction.statistics,
+        bands=card.bands,
+        mean=card.mean,
+        std=card.std,
+        reflectance_scale=card.reflectance_scale,
+        scale=job.scene.scale,
+        offset=job.scene.offset,
+    )
+
+
+def _quality(made: Made, observed_percent: float, verdicts: list[Verdict]) -> dict[str, Any]:
+    seams, halo_test = made.seams, made.halo_test
+    return {
+        "seam_ratio": _rounded(seams.ratio),
+        "seam_ratio_shifted": _rounded(seams.shifted),
+        "seam_step": _rounded(seams.border_step),
+        "seam_limit": SEAM_LIMIT,
+        "halo_test": asdict(halo_test) if halo_test else None,
+        "unobserved_percent": round(100 - observed_percent, 3),
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def _remarks(
+    job: Job, prediction: Prediction, verdicts: list[Verdict], observed_px: int
+) -> tuple[list[str], list[str]]:
+    scene_id, notes = job.scene.scene_id, list(job.scene.notes)
+    warnings = [f"{scene_id}: {one.sentence}" for one in verdicts if one.passed is False]
+    warnings += [f"{job.scene.scene_id}: {sentence}" for sentence in _mismatches(job)]
+    if prediction.gaps:
+        warnings.append(
+            f"{job.scene.scene_id}: {len(prediction.gaps)} of "
+            f"{prediction.n_shards + len(prediction.gaps)} shards failed and are 255 in the mask "
+            f"({', '.join(prediction.gaps)}); the same command tries them again"
+        )
+    if prediction.halved:
+        notes.append(
+            f"{job.scene.scene_id}: a device ran out of memory and did batches of "
+            f"{job.runtime.batch_size} in halves: stored values may differ by one step from those "
+            "of a run with more memory"
+        )
+    if not observed_px:
+        why = "all that was observed is cloudy" if prediction.cloud_px else "no pixel was observed"
+        notes.append(
+            f"{job.scene.scene_id}: {why}: the mask is 255 everywhere and there are no polygons"
+        )
+    if job.scene.acquired is None:
+        notes.append(
+            f"{job.scene.scene_id}: the time of acquisition is not known, so no STAC item is made"
+        )
+    return warnings, notes

@@ -1,0 +1,230 @@
+"""Settings of a job, to map or to train, checked once at the edge of the program."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from geoforest.errors import InputError
+from geoforest.train.descriptions import TRAIN_SETTINGS
+
+Product = Literal["mask", "probability", "polygons", "report"]
+ALL_PRODUCTS: tuple[Product, ...] = ("mask", "probability", "polygons", "report")
+
+Architecture = Literal["Unet", "UnetFullResolution"]
+Augmentation = Literal["none", "d4", "strong", "transpose"]
+EncoderNorm = Literal["update", "frozen"]
+Loss = Literal["dice", "dice+bce"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+MapPrecision = Literal["float32", "bfloat16", "float16", "int8"]
+CloudMaskKind = Literal["auto", "scl", "none", "ukis"]
+MapRuntime = Literal["auto", "torch", "openvino"]
+Schedule = Literal["constant", "cosine", "one-cycle"]
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+Encoder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=100)]
+"""Name of an encoder in smp. Names with a colon or a slash would fetch from hubs and folders."""
+
+Factors = Annotated[
+    tuple[float, ...], BeforeValidator(lambda v: (v,) if isinstance(v, int | float) else v)
+]
+"""One number for all bands, or one a band; a number alone will do."""
+
+
+def _as_products(value: Any) -> Any:
+    return value.split(",") if isinstance(value, str) else value
+
+
+def _as_bytes(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    from dask.utils import parse_bytes
+
+    return parse_bytes(value)
+
+
+class MapSettings(BaseModel):
+    """How a scene is to be mapped. Unknown names are refused.
+
+    Each field is an option of ``geoforest map`` and a keyword of ``geoforest.map_scene``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    model: Annotated[str, BeforeValidator(str)] = Field(
+        default="bundled", description="reference of a model bundle"
+    )
+    bands: tuple[int, ...] | None = Field(
+        default=None, description="1-based band numbers, in the order of the model's bands"
+    )
+    scale: Annotated[Factors, Field(min_length=1)] | None = Field(
+        default=None, description="reflectance = DN * scale + ...; the product's own, or 1e-4"
+    )
+    offset: Annotated[Factors, Field(min_length=1)] | None = Field(
+        default=None, description="... + offset; the product's own, or 0"
+    )
+    nodata: Annotated[float, Field(allow_inf_nan=True)] | None = Field(
+        default=None, description="replaces the file's nodata value"
+    )
+    aoi: Path | None = Field(default=None, description="vector file that limits the work")
+    cloud_mask: CloudMaskKind = Field(
+        default="auto", description="who tells clouds; the scene's own SCL where it has one"
+    )
+    cloud_buffer: float = Field(
+        default=100.0, ge=0, le=10_000, description="metres around clouds that are masked, too"
+    )
+    mask_snow: bool = Field(default=False, description="snow in the SCL counts as cloud")
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="probability at or above which a pixel is forest"
+    )
+    min_area_ha: float = Field(default=0.5, ge=0, description="minimum mapping unit; 0 keeps all")
+    max_vertices: int = Field(default=100_000, ge=0, description="0 never cuts a patch")
+    products: Annotated[frozenset[Product], BeforeValidator(_as_products)] = Field(
+        default=frozenset(ALL_PRODUCTS), min_length=1
+    )
+    scene_id: str | None = None
+    window: int | None = Field(default=None, ge=32, le=8192, multiple_of=32)
+    halo: int = Field(default=32, ge=0)
+    shard: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="pixels, rounded up to whole cores; 1792, or what fits"
+    )
+    batch_size: int | None = Field(default=None, ge=1, le=1024)
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 ...")
+    workers: int = Field(default=0, ge=0, description="processes here; 0: in this process")
+    scheduler: str | None = Field(default=None, description="of a Dask cluster, tcp://host:8786")
+    max_memory: Annotated[int, BeforeValidator(_as_bytes), Field(gt=0)] | None = Field(
+        default=None, description="bytes a worker may use at its peak, such as 4GB"
+    )
+    allow_gaps: bool = Field(default=False, description="255 where shards failed for good")
+    runtime: MapRuntime = Field(
+        default="auto", description="what computes; the fastest that gives the reference's mask"
+    )
+    precision: MapPrecision | None = Field(
+        default=None, description="of the network's arithmetic; by default as the runtime chooses"
+    )
+    check_halo: bool = Field(
+        default=False, description="predict a sample of cores again with twice the halo"
+    )
+    zones: Annotated[str, BeforeValidator(str)] | None = Field(
+        default=None, description="vector file with polygons; hectares by unit are told, too"
+    )
+    by: str | None = Field(default=None, description="field of zones that names units")
+    overwrite: bool = False
+    keep_work: bool = False
+
+    @field_validator("device")
+    @classmethod
+    def _is_a_device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+            raise ValueError("not a device; auto, cpu, cuda or cuda:1 was wanted")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> MapSettings:
+        if self.window is not None and 2 * self.halo >= self.window:
+            raise ValueError(f"halo {self.halo} leaves no core in a window of {self.window}")
+        if self.workers and self.scheduler:
+            raise ValueError("--workers starts processes here, and --scheduler has its own: one")
+        if self.check_halo and self.scheduler:
+            raise ValueError(
+                "--check-halo predicts in this process, and --scheduler elsewhere: one"
+            )
+        if ":" in self.device and (self.workers or self.scheduler):
+            raise ValueError(
+                f"device {self.device} for several workers: each takes one of its own; "
+                "cuda was wanted, and CUDA_VISIBLE_DEVICES to choose"
+            )
+        if self.mask_snow and self.cloud_mask in {"none", "ukis"}:
+            raise ValueError(f"cloud mask {self.cloud_mask} tells no snow: that is in the SCL")
+        if self.scale is not None and 0 in self.scale:
+            raise ValueError("a scale of 0 leaves nothing to see")
+        return self
+
+
+class TrainSettings(BaseModel):
+    """How a U-Net is to be trained. Unknown names are refused.
+
+    Each field is an option of ``geoforest train``, a keyword of ``geoforest.train.fit.train``, and
+    a parameter that a sweep may vary.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    architecture: Architecture = Field(default="Unet", description=TRAIN_SETTINGS["architecture"])
+    encoder: Encoder = Field(default="resnet50", description=TRAIN_SETTINGS["encoder"])
+    encoder_weights: str | None = Field(
+        default="imagenet", description=TRAIN_SETTINGS["encoder_weights"]
+    )
+    bands: tuple[str, ...] = Field(
+        default=("B04", "B03", "B02", "B08"), min_length=1, description=TRAIN_SETTINGS["bands"]
+    )
+    epochs: int = Field(default=60, ge=1, description=TRAIN_SETTINGS["epochs"])
+    batch_size: int = Field(default=8, ge=1, description=TRAIN_SETTINGS["batch_size"])
+    accumulate: int = Field(default=1, ge=1, description=TRAIN_SETTINGS["accumulate"])
+    learning_rate: float = Field(default=1e-4, gt=0, description=TRAIN_SETTINGS["learning_rate"])
+    weight_decay: float = Field(default=0.01, ge=0, description=TRAIN_SETTINGS["weight_decay"])
+    schedule: Schedule = Field(default="constant", description=TRAIN_SETTINGS["schedule"])
+    gradient_clip: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description=TRAIN_SETTINGS["gradient_clip"]
+    )
+    loss: Loss = Field(default="dice", description=TRAIN_SETTINGS["loss"])
+    augmentation: Augmentation = Field(default="d4", description=TRAIN_SETTINGS["augmentation"])
+    freeze_encoder: bool = Field(default=False, description=TRAIN_SETTINGS["freeze_encoder"])
+    encoder_bn: EncoderNorm = Field(default="update", description=TRAIN_SETTINGS["encoder_bn"])
+    patience: int = Field(default=5, ge=0, description=TRAIN_SETTINGS["patience"])
+    averaging: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description=TRAIN_SETTINGS["averaging"]
+    )
+    precision: Precision = Field(default="32-true", description=TRAIN_SETTINGS["precision"])
+    half: bool = Field(default=False, description=TRAIN_SETTINGS["half"])
+    deterministic: bool = Field(default=False, description=TRAIN_SETTINGS["deterministic"])
+    devices: int = Field(default=1, ge=1, description=TRAIN_SETTINGS["devices"])
+    workers: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description=TRAIN_SETTINGS["workers"]
+    )
+    # The largest seed that NumPy and Lightning take.
+    seed: int = Field(default=0, ge=0, le=2**32 - 1, description=TRAIN_SETTINGS["seed"])
+    window: int = Field(default=512, ge=32, multiple_of=32, description=TRAIN_SETTINGS["window"])
+    scale: float = Field(default=1e-4, gt=0, description=TRAIN_SETTINGS["scale"])
+
+    @field_validator("encoder_weights")
+    @classmethod
+    def _none_is_a_word(cls, value: str | None) -> str | None:
+        # So that a configuration file and the command line can say it.
+        return None if value == "none" else value
+
+
+def first_fault(error: ValidationError, whole: str) -> str:
+    """Tell in one sentence what is wrong first: where it stands, or ``whole`` for all of it."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
+
+
+def checked(kind: type[Settings], settings: dict[str, Any]) -> Settings:
+    """Make settings of plain keywords.
+
+    Raises
+    ------
+    InputError
+        With the first setting that cannot be used.
+    """
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            reason = f"{first['loc'][0]} = {first.get('input')!r}: {reason}"
+        raise InputError(reason) from error

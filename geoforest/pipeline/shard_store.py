@@ -1,0 +1,213 @@
+"""The shard store: finished shards as files that prove themselves, behind an exclusive lock."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.io import MemoryFile
+
+from geoforest.arrays.grid import Shard
+from geoforest.arrays.reflectance import BandStatistics
+from geoforest.errors import WriteError
+from geoforest.io.names import JOB_NAME, PROGRESS_NAME
+from geoforest.io.raster import open_raster
+from geoforest.io.storage import exclusive_lock, read_json, write_durably
+from geoforest.types import NO_OBSERVATION, Array, StoredProbability, Valid
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a finished shard reports; everything a summary needs, and no pixels.
+
+    Attributes
+    ----------
+    shard
+        Its name.
+    n_windows
+        Windows predicted.
+    inside_px
+        Pixels inside the area of interest (all pixels where there is none).
+    histogram
+        Pixels of each stored value, 256 entries.
+    cloud_px
+        Pixels inside the area of interest that the scene has, and the cloud mask takes away.
+    statistics
+        Of the stored numbers, over observed pixels inside the area of interest.
+    seconds
+        By stage: read, predict, stitch, write.
+    peak_memory_mb
+        Resident memory of the process that did it, the highest so far.
+    halved
+        Whether a device has run out of memory there, and batches were done in halves.
+    """
+
+    shard: str
+    n_windows: int
+    inside_px: int
+    histogram: list[int]
+    cloud_px: int = 0
+    statistics: BandStatistics = field(default_factory=BandStatistics)
+    seconds: dict[str, float] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0
+    halved: bool = False
+
+    def to_json(self) -> str:
+        """Compact JSON."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Receipt:
+        """Read what :meth:`to_json` wrote."""
+        raw = json.loads(text)
+        return cls(**{**raw, "statistics": BandStatistics(**raw["statistics"])})
+
+
+@dataclass(frozen=True)
+class ShardStore:
+    """A work folder holding one file per finished shard.
+
+    Shards are small GeoTIFFs of stored probability; the tags hold the job fingerprint, the
+    receipt and a checksum over all three. The object is only a path, so it travels to workers.
+    """
+
+    folder: Path
+    fingerprint: str
+
+    def path(self, shard: Shard) -> Path:
+        """Where a shard is, or will be."""
+        return self.folder / "shards" / f"{shard.name}.tif"
+
+    def write(
+        self,
+        shard: Shard,
+        stored: StoredProbability,
+        receipt: Receipt,
+        *,
+        crs: CRS,
+        transform: Affine,
+    ) -> None:
+        """Commit a shard: written under another name, flushed, then renamed.
+
+        ``crs`` and ``transform`` are the scene's; they place the shard on a map, so that an
+        unfinished run can be looked at.
+
+        Raises
+        ------
+        WriteError
+            When the disk is full, or cannot be written to any more.
+        """
+        text = receipt.to_json()
+        tags = {
+            "FINGERPRINT": self.fingerprint,
+            "RECEIPT": text,
+            "CHECKSUM": self._checksum(shard, stored, text),
+        }
+        with MemoryFile() as memory:
+            with memory.open(
+                driver="GTiff",
+                height=stored.shape[0],
+                width=stored.shape[1],
+                count=1,
+                dtype="uint8",
+                nodata=NO_OBSERVATION,
+                compress="deflate",
+                zlevel=1,
+                crs=crs,
+                transform=transform
+                @ Affine.translation(shard.extent.col_off, shard.extent.row_off),
+            ) as target:
+                target.write(stored, 1)
+                target.update_tags(**tags)
+            try:
+                write_durably(self.path(shard), memory.read())
+            except OSError as error:
+                raise WriteError(
+                    f"{self.path(shard)}: cannot be written ({error.strerror or error})"
+                ) from error
+
+    def write_preview(self, shard: Shard, dn: Array, valid: Valid) -> None:
+        """Leave some of a shard's pixels for a picture of the scene; not worth a failure.
+
+        So that the picture does not read the scene a second time.
+        """
+        content = io.BytesIO()
+        np.savez(content, dn=dn, valid=valid)
+        with suppress(OSError):
+            write_durably(self.path(shard).with_suffix(".npz"), content.getvalue())
+
+    def load_preview(self, shard: Shard) -> tuple[Array, Valid] | None:
+        """Take up what :meth:`write_preview` left; None where it did not."""
+        try:
+            with np.load(self.path(shard).with_suffix(".npz"), allow_pickle=False) as arrays:
+                return arrays["dn"], arrays["valid"]
+        except (OSError, ValueError, KeyError, BadZipFile):
+            return None
+
+    def load(self, shard: Shard) -> tuple[StoredProbability, Receipt] | None:
+        """Pixels and receipt of a finished shard; None when it is absent or not to be trusted."""
+        path = self.path(shard)
+        if not path.exists():
+            return None
+        try:
+            # Damage may hit the georeference: the checksum is what counts.
+            with open_raster(path) as source:
+                stored, tags = source.read(1), source.tags()
+            receipt = Receipt.from_json(tags["RECEIPT"])
+        except (rasterio.RasterioIOError, KeyError, ValueError, TypeError):
+            return None
+        if (
+            stored.shape != shard.extent.shape
+            or tags.get("FINGERPRINT") != self.fingerprint
+            or tags.get("CHECKSUM") != self._checksum(shard, stored, tags["RECEIPT"])
+        ):
+            return None
+        return stored, receipt
+
+    def _checksum(self, shard: Shard, stored: StoredProbability, receipt: str) -> str:
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.fingerprint, repr(shard), receipt):
+            digest.update(part.encode())
+            digest.update(b"\0")
+        digest.update(np.ascontiguousarray(stored).data)
+        return digest.hexdigest()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the work folder for one run; the operating system frees it if the process dies.
+
+        Raises
+        ------
+        OutputError
+            When another run holds it.
+        """
+        (self.folder / "shards").mkdir(parents=True, exist_ok=True)
+        with exclusive_lock(self.folder):
+            yield
+
+    def recorded(self) -> dict[str, Any] | None:
+        """Read the job that the folder was made for, or None."""
+        return read_json(self.folder / JOB_NAME)
+
+    def record(self, document: dict[str, Any]) -> None:
+        """Write the job the folder belongs to."""
+        write_durably(self.folder / JOB_NAME, json.dumps(document, indent=2).encode())
+
+    def note(self, document: dict[str, Any]) -> None:
+        """Leave word of how far the run is, for who looks from outside; not worth a failure."""
+        path = self.folder / PROGRESS_NAME
+        partial = path.with_name(f".{path.name}.partial")
+        with suppress(OSError):
+            partial.write_text(json.dumps(document), encoding="utf-8")
+            partial.replace(path)

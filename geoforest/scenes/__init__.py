@@ -1,0 +1,1 @@
+"""An input becomes a scene, and windows of it."""

@@ -1,0 +1,126 @@
+"""Which file, and which band in it, is the one wanted: of a raster, or of a folder of bands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import rasterio
+from fsspec.implementations.local import LocalFileSystem
+
+from geoforest.errors import InputError, SceneError
+from geoforest.io.files import Place, open_place
+from geoforest.io.remote import is_remote, is_url, pure_path, shown
+from geoforest.scenes.clouds.scl import is_scene_classification
+from geoforest.scenes.read import absolute
+from geoforest.scenes.scene import BandSource, band_name
+
+BAND_FILES = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
+"""Suffixes of rasters, in lower case."""
+
+
+def band_folder(location: str) -> Place | None:
+    """Folder of band files at a location; None where it is a file, or nothing."""
+    if not is_remote(location):
+        # Not through a parser of URLs: any name will do for a folder on disk.
+        local = Place(location, str(Path(location).absolute()), LocalFileSystem())
+        return local if Path(location).is_dir() else None
+    if not is_url(location) or pure_path(location).suffix.lower() in BAND_FILES:
+        return None
+    if location.lower().startswith(("http://", "https://")):
+        # Servers of files have no listings that a program could rely on.
+        return None
+    try:
+        place = open_place(location)
+        return place if place.is_folder() else None
+    except InputError as error:
+        raise SceneError(str(error)) from error
+
+
+def band_files(folder: Place, wanted: Sequence[str]) -> list[str]:
+    """Find the file of each band, in the order wanted."""
+    candidates: dict[str, list[Place]] = {name: [] for name in wanted}
+    for item in folder.children() or ():
+        name = band_name(item.stem)
+        # Hidden files, such as macOS leaves beside those it copies, are no bands.
+        if not item.name.startswith(".") and item.suffix in BAND_FILES and name in candidates:
+            candidates[name].append(item)
+    for name, files in candidates.items():
+        if not files:
+            raise SceneError(
+                f"{folder}: band {name} is missing: one file a band was wanted, named such as "
+                f"{name}.tif, for {', '.join(wanted)}"
+            )
+        if len(files) > 1:
+            raise SceneError(
+                f"{folder}: {len(files)} files for band {name}: "
+                f"{', '.join(file.name for file in files)}; one was wanted"
+            )
+    return [str(files[0]) for files in candidates.values()]
+
+
+def classification_file(folder: Place) -> str | None:
+    """Find the scene classification that lies beside the bands of a folder."""
+    found = [
+        item
+        for item in folder.children() or ()
+        if not item.name.startswith(".")
+        and item.suffix in BAND_FILES
+        and is_scene_classification(item.stem)
+    ]
+    if len(found) > 1:
+        raise SceneError(
+            f"{folder}: {len(found)} scene classifications: "
+            f"{', '.join(item.name for item in found)}; one was wanted"
+        )
+    return absolute(str(found[0])) if found else None
+
+
+def raster_bands(
+    path: str,
+    source: rasterio.DatasetReader,
+    wanted: Sequence[str],
+    bands: Sequence[int] | None,
+) -> list[BandSource]:
+    """Find the bands of one raster, in the order wanted: by their numbers, or by their names."""
+    names = [band_name(text or "") for text in source.descriptions]
+    if bands is None:
+        bands = _bands_by_description(shown(path), names, wanted)
+    elif len(bands) != len(wanted):
+        raise SceneError(
+            f"{shown(path)}: --bands gives {len(bands)} band numbers, the model needs "
+            f"{len(wanted)}: {', '.join(wanted)}"
+        )
+    for index in bands:
+        if not 1 <= index <= source.count:
+            raise SceneError(
+                f"{shown(path)}: --bands asks for band {index}, the file has {source.count}"
+            )
+    return [BandSource(name, path, index) for name, index in zip(wanted, bands, strict=True)]
+
+
+def single_bands(
+    opened: Mapping[str, rasterio.DatasetReader], wanted: Sequence[str]
+) -> list[BandSource]:
+    """Take one band of each file, in the order wanted."""
+    for file, source in opened.items():
+        if source.count != 1:
+            raise SceneError(f"{shown(file)}: has {source.count} bands, one was wanted")
+    return [BandSource(name, file, 1) for name, file in zip(wanted, opened, strict=True)]
+
+
+def _bands_by_description(
+    path: str, names: Sequence[str | None], wanted: Sequence[str]
+) -> list[int]:
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        found = ", ".join(name or "without a name" for name in names)
+        raise SceneError(
+            f"{path}: band {missing[0]} is missing: its {len(names)} band(s) are {found}, and "
+            f"{', '.join(wanted)} are wanted; if they are there, give their numbers in this "
+            "order with --bands, such as --bands 1,2,3,4"
+        )
+    twice = [name for name in wanted if names.count(name) > 1]
+    if twice:
+        raise SceneError(f"{path}: band {twice[0]} is there twice; choose with --bands")
+    return [names.index(name) + 1 for name in wanted]

@@ -1,0 +1,1 @@
+"""Where clouds are: from a scene's own classification, or from a network."""

@@ -1,0 +1,112 @@
+"""Which scenes lie in a folder or a bucket."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Final
+
+from geoforest.errors import InputError
+from geoforest.io.files import Place, open_place, version_in
+from geoforest.io.remote import is_url
+from geoforest.scenes.bands import BAND_FILES
+from geoforest.scenes.open import scene_name
+from geoforest.scenes.safe.product import is_safe
+from geoforest.scenes.scene import band_name
+from geoforest.scenes.stac.item import is_item
+
+_MAX_ITEM_BYTES: Final = 4 << 20
+
+
+def find_scenes(folder: str) -> dict[str, str]:
+    """List the scenes that lie side by side in a folder; none of them is opened.
+
+    Parameters
+    ----------
+    folder
+        A path, or a URL such as ``s3://bucket/prefix``. In it, rasters, folders with one file a
+        band; on disk also SAFE products and STAC items. Names that begin with a dot are left out,
+        and so is what is no scene by its name.
+
+    Returns
+    -------
+    dict
+        Location of each scene by its id, in the order of ids.
+
+    Raises
+    ------
+    InputError
+        When there is no such folder, or two scenes in it have one id; a product beside its archive,
+        and pixels beside their STAC item, are one scene.
+    DataError
+        When it cannot be listed: no permission, no credentials, no network.
+    """
+    place = open_place(folder)
+    children = place.children()
+    if children is None:
+        raise InputError(f"{place}: no such folder; one with scenes was wanted")
+    found: dict[str, str] = {}
+    for child in children:
+        if child.name.startswith(".") or not _is_scene(child):
+            continue
+        scene_id = scene_name(str(child))
+        if scene_id in found and (preferred := _preferred(found[scene_id], str(child))):
+            found[scene_id] = preferred
+            continue
+        if scene_id in found:
+            raise InputError(f"{child}: has the scene id of {found[scene_id]}; rename one of them")
+        found[scene_id] = str(child)
+    return dict(sorted(found.items()))
+
+
+def scene_stamp(location: str) -> str:
+    """Tell what the files of a scene look like from outside: another stamp, another state.
+
+    It changes with the name, the size, and the ETag or time of modification of any file, so that a
+    scene that is still being copied differs from one look to the next.
+
+    Parameters
+    ----------
+    location
+        As :func:`find_scenes` gives it.
+
+    Raises
+    ------
+    DataError
+        When it cannot be listed.
+    """
+    files = open_place(location).everything()
+    told = sorted((path, str(one.get("size")), version_in(one)) for path, one in files.items())
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+
+
+def _is_scene(child: Place) -> bool:
+    location = str(child)
+    if child.suffix in BAND_FILES:
+        return True
+    if not is_url(location) and is_item(location):
+        return _is_item_of_stac(Path(location))
+    if not is_url(location) and is_safe(location):
+        return True
+    return child.is_folder() and any(
+        item.suffix in BAND_FILES and band_name(item.stem) for item in child.children() or ()
+    )
+
+
+def _preferred(*locations: str) -> str | None:
+    """Of two that are one scene: what is unpacked rather than its archive, pixels than an item."""
+    plain = [one for one in locations if not one.lower().endswith((".zip", ".json", ".geojson"))]
+    return plain[0] if len(plain) == 1 else None
+
+
+def _is_item_of_stac(path: Path) -> bool:
+    """Tell items from areas of interest and other JSON that lies among scenes."""
+    try:
+        if path.stat().st_size > _MAX_ITEM_BYTES:
+            return False
+        document = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    is_item = isinstance(document, dict) and document.get("type") == "Feature"
+    return is_item and "stac_version" in document

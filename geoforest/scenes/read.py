@@ -1,0 +1,310 @@
+"""Read windows of a scene through rasterio.
+
+A scene is a description that travels; each process opens its files once and keeps them open, so
+that neighbouring shards find the blocks they share in GDAL's cache, decoded.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.errors import RasterioIOError
+from rasterio.windows import Window as RasterioWindow
+
+from geoforest.arrays.grid import Window, preview_lattice
+from geoforest.arrays.reflectance import observed
+from geoforest.errors import ReadError, SceneError
+from geoforest.io.raster import open_raster
+from geoforest.io.remote import gdal_path, network_options, patiently, reason, shown
+from geoforest.scenes.scene import BandSource, FileStamp, Scene
+from geoforest.types import Array, Shape, Valid
+
+# The blocks of a row of shards are wanted again by the row below: 225 MB for 10980 columns of four
+# uint16 bands in blocks of 512.
+CACHE_BYTES = 384 << 20
+GDAL_OPTIONS = {
+    # rasterio passes the number on as it is: bytes.
+    "GDAL_CACHEMAX": CACHE_BYTES,
+    # Decoding is shared out by shards; more threads here would only fight the network for cores.
+    "GDAL_NUM_THREADS": 1,
+}
+
+
+_TIFFS = {".tif", ".tiff"}
+_RASTERS = _TIFFS | {".vrt"}
+_VIRTUAL_RASTER = "vrt://"
+
+
+def read(scene: Scene, window: Window) -> tuple[Array, Valid]:
+    """Read one window of all bands.
+
+    Safe to call from several threads and processes at once.
+
+    Parameters
+    ----------
+    scene
+        The description; its band order is the order of the result.
+    window
+        Inside the scene.
+
+    Returns
+    -------
+    dn : numpy.ndarray
+        ``(band, row, col)``, the stored dtype.
+    valid : numpy.ndarray
+        bool ``(row, col)``: not nodata and finite in every band.
+
+    Raises
+    ------
+    ReadError
+        When a block cannot be decoded; names the file.
+    """
+    return _read(scene, window, window.shape)
+
+
+def read_band(path: str, scene: Scene, window: Window) -> Array:
+    """Read one window of the first band of another file of a scene, such as its classification.
+
+    Safe to call from several threads and processes at once.
+
+    Parameters
+    ----------
+    path
+        Anything GDAL opens, on a grid of its own.
+    scene
+        Whose file it is; :func:`release` closes it with the others.
+    window
+        Inside the file.
+
+    Raises
+    ------
+    ReadError
+        When a block cannot be decoded; names the file.
+    """
+    place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+
+    def attempt() -> Array:
+        with _source(path, scene) as source:
+            values: Array = source.read(1, window=place)
+        return values
+
+    try:
+        return patiently(attempt, path)
+    except RasterioIOError as error:
+        raise _unreadable(path, place, error) from _cause(path, error)
+
+
+def read_decimated(scene: Scene, max_side_px: int) -> tuple[Array, Valid]:
+    """Read the whole scene at a smaller size, by nearest neighbour, for a picture.
+
+    Returns
+    -------
+    dn, valid : numpy.ndarray
+        As from :func:`read`, with no side longer than ``max_side_px``.
+    """
+    rows, cols = preview_lattice(scene.shape, max_side_px)
+    try:
+        if _has_overviews(scene):
+            return _read(scene, Window(0, 0, *scene.shape), (len(rows), len(cols)))
+        # GDAL would go through the file once a band, and decode all bands each time.
+        dn = np.empty((len(scene.bands), len(rows), len(cols)), scene.dtype)
+        valid = np.empty(dn.shape[1:], np.bool_)
+        for top in range(0, scene.shape[0], _STRIP_ROWS):
+            strip = Window(top, 0, min(_STRIP_ROWS, scene.shape[0] - top), scene.shape[1])
+            down, _ = strip.cut(rows, cols)
+            if down.start < down.stop:
+                values, seen = read(scene, strip)
+                picked = rows[down] - top
+                dn[:, down], valid[down] = values[:, picked][..., cols], seen[picked][:, cols]
+        return dn, valid
+    finally:
+        release(scene)
+
+
+def _has_overviews(scene: Scene) -> bool:
+    band = scene.bands[0]
+    with _lock, rasterio.Env(**GDAL_OPTIONS, **network_options()):
+        return bool(_dataset(band.path, scene).overviews(band.index))
+
+
+def release(scene: Scene) -> None:
+    """Close the files of a scene in this process, and free their blocks."""
+    with _lock:
+        for key in [key for key in _open if key[1] == scene.files]:
+            _open.pop(key).close()
+
+
+_lock = threading.Lock()
+"""GDAL's datasets serve one thread at a time. Decoding takes a few percent of prediction."""
+_open: OrderedDict[tuple[str, tuple[FileStamp, ...]], rasterio.DatasetReader] = OrderedDict()
+_MOST_OPEN = 64
+_STRIP_ROWS = 512
+
+
+def _dataset(path: str, scene: Scene) -> rasterio.DatasetReader:
+    # With the stamps of its files, so that a changed file is not taken for the old one.
+    key = path, scene.files
+    if key not in _open:
+        _open[key] = open_raster(path)
+        if len(_open) > _MOST_OPEN:
+            _open.popitem(last=False)[1].close()
+    _open.move_to_end(key)
+    return _open[key]
+
+
+def _read(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
+    dn = np.empty((len(scene.bands), *shape), scene.dtype)
+    valid = np.ones(shape, np.bool_)
+    place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+    numbered = sorted(enumerate(scene.bands), key=lambda item: item[1].path)
+    for path, group in groupby(numbered, key=lambda item: item[1].path):
+        bands = list(group)
+        try:
+            patiently(lambda: _read_open(path, scene, bands, place, dn, valid), path)  # noqa: B023
+        except RasterioIOError as error:
+            raise _unreadable(path, place, error) from _cause(path, error)
+    valid &= observed(
+        dn, nodata=[band.nodata for band in scene.bands], zero_is_nodata=scene.zero_is_nodata
+    )
+    return dn, valid
+
+
+def _read_open(
+    path: str,
+    scene: Scene,
+    bands: list[tuple[int, BandSource]],
+    place: RasterioWindow,
+    dn: Array,
+    valid: Valid,
+) -> None:
+    with _source(path, scene) as source:
+        _read_file(source, bands, place, dn, valid)
+
+
+@contextmanager
+def _source(path: str, scene: Scene) -> Iterator[rasterio.DatasetReader]:
+    """Have a file to oneself; where it cannot be read it is opened anew the next time."""
+    with _lock, rasterio.Env(**GDAL_OPTIONS, **network_options()):
+        try:
+            yield _dataset(path, scene)
+        except RasterioIOError:
+            if (broken := _open.pop((path, scene.files), None)) is not None:
+                broken.close()
+            raise
+
+
+def _unreadable(path: str, place: RasterioWindow, error: RasterioIOError) -> ReadError:
+    return ReadError(
+        f"{shown(path)}: rows {place.row_off} to {place.row_off + place.height}, columns "
+        f"{place.col_off} to {place.col_off + place.width} cannot be read "
+        f"({reason(error.__cause__ or error, path)})"
+    )
+
+
+def _cause(path: str, error: RasterioIOError) -> RasterioIOError | None:
+    """Leave the cause out where it may show a signature: workers log it."""
+    return None if "?" in path else error
+
+
+def _read_file(
+    source: rasterio.DatasetReader,
+    bands: list[tuple[int, BandSource]],
+    place: RasterioWindow,
+    dn: Array,
+    valid: Valid,
+) -> None:
+    shape = valid.shape
+    indexes = [band.index for _, band in bands]
+    if [position for position, _ in bands] == list(range(len(dn))):
+        source.read(indexes, window=place, out=dn)
+    else:
+        values = source.read(indexes, window=place, out_shape=(len(bands), *shape))
+        dn[[position for position, _ in bands]] = values
+    for mask_index in {(band.mask_index, band.index) for _, band in bands}:
+        match mask_index:
+            case None, _:
+                continue
+            case 0, index:
+                valid &= source.read_masks(index, window=place, out_shape=shape) > 0
+            case alpha, _:
+                valid &= source.read(alpha, window=place, out_shape=shape) > 0
+
+
+def is_virtual(path: str) -> bool:
+    """Whether a path is one of GDAL's own, such as into an archive."""
+    return path.startswith(("/vsi", _VIRTUAL_RASTER))
+
+
+def absolute(path: str) -> str:
+    """Give a path that means the same from whatever folder it is used in."""
+    # Not through pathlib, which takes /vsizip//a.zip and /vsizip/a.zip for the same.
+    path = gdal_path(path)
+    return path if is_virtual(path) else str(Path(path).absolute())
+
+
+def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
+    """All files that rasters are read from, those behind virtual rasters included, by name.
+
+    Parameters
+    ----------
+    opened
+        Rasters by path. Files behind them are opened here, each once.
+
+    Raises
+    ------
+    SceneError
+        When a file is missing or no raster, naming the one that needs it; or when the blocks of a
+        local TIFF lie beyond its end.
+    """
+    found: set[str] = set()
+    waiting = [(absolute(path), path) for path in opened]
+    at_hand = {absolute(path): source for path, source in opened.items()}
+    while waiting:
+        path, needed_by = waiting.pop()
+        if path in found:
+            continue
+        if not (is_virtual(path) or Path(path).is_file()):
+            raise SceneError(f"{path}: no such file, and {shown(needed_by)} needs it")
+        found.add(path)
+        is_raster = Path(shown(path)).suffix.lower() in _RASTERS
+        if not (is_raster or path.startswith(_VIRTUAL_RASTER)):
+            continue
+        try:
+            with ExitStack() as stack:
+                source = at_hand.get(path) or stack.enter_context(open_raster(path))
+                # Of one level: a VRT of VRTs does not tell what is below them.
+                waiting += [(absolute(name), path) for name in source.files]
+                _check_not_truncated(source, Path(path))
+        except RasterioIOError as error:
+            raise SceneError(
+                f"{shown(path)}: cannot be read, and {shown(needed_by)} needs it "
+                f"({reason(error, path)})"
+            ) from error
+    return sorted(found)
+
+
+def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:
+    """Refuse a local TIFF whose block offsets point beyond the end of the file."""
+    if path.suffix.lower() not in _TIFFS or not path.is_file():
+        return
+    size = path.stat().st_size
+    interleaved = source.interleaving is not None and source.interleaving.name == "pixel"
+    for index in [1] if interleaved else source.indexes:
+        rows, cols = source.block_shapes[index - 1]
+        for row in range(-(-source.height // rows)):
+            for col in range(-(-source.width // cols)):
+                block = f"{col}_{row}"
+                offset = source.get_tag_item(f"BLOCK_OFFSET_{block}", "TIFF", bidx=index)
+                length = source.get_tag_item(f"BLOCK_SIZE_{block}", "TIFF", bidx=index)
+                if offset is not None and int(offset) + int(length or 0) > size:
+                    raise SceneError(
+                        f"{path}: truncated: the file has {size} bytes, but a block of band "
+                        f"{index} ends at {int(offset) + int(length or 0)}"
+                    )

@@ -1,0 +1,171 @@
+"""Which file of a Sentinel-2 product holds which band, or the scene classification layer (SCL)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Final
+
+from geoforest.errors import SceneError
+from geoforest.scenes.safe.metadata import ProductMetadata
+
+_SUFFIXES: Final = (".jp2", ".tif", ".tiff")
+_LAYER: Final = re.compile(r"(?:^|_)(B0[1-9]|B1[0-2]|B8A|SCL)(?=_|$)")
+_TILE: Final = re.compile(r"(?:^|_)T(\d\d[A-Z]{3})(?=_|$)")
+_RESOLUTION: Final = re.compile(r"(?:_|^R)(10|20|60)m$")
+_NATIVE_M: Final = {
+    **dict.fromkeys(("B02", "B03", "B04", "B08"), 10),
+    **dict.fromkeys(("B05", "B06", "B07", "B8A", "B11", "B12", "SCL"), 20),
+    **dict.fromkeys(("B01", "B09", "B10"), 60),
+}
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image file.
+
+    Attributes
+    ----------
+    name
+        Below the product's root.
+    layer
+        Such as ``B04`` or ``SCL``.
+    resolution_m
+        As its name or folder tells, else the band's own.
+    granule
+        Folder in ``GRANULE`` it lies in; ``""`` where there are none.
+    tile
+        MGRS tile that its name or granule tells.
+    listed
+        Whether the product's XML lists it.
+    """
+
+    name: str
+    layer: str
+    resolution_m: int
+    granule: str
+    tile: str | None
+    listed: bool
+
+
+def find_layers(
+    location: str,
+    names: Iterable[str],
+    metadata: ProductMetadata,
+    granule: str | None = None,
+) -> tuple[dict[str, str], str | None]:
+    """Find each band, and the SCL, at the highest resolution it is there in.
+
+    Files that the product's XML lists come first; others count when they lie where bands do.
+
+    Parameters
+    ----------
+    location
+        For messages.
+    names
+        Of all files below the product's root.
+    metadata
+        Of the product.
+    granule
+        The only one to look at; None: all.
+
+    Returns
+    -------
+    layers : dict of str to str
+        Name of a file by band, and by ``SCL``.
+    tile : str or None
+        The MGRS tile, such as ``20LMR``.
+
+    Raises
+    ------
+    SceneError
+        When there is none, or those of several granules or tiles, or of another tile than the
+        metadata; when two are of one band; when the XML lists what leads out of the product.
+    """
+    listed = _listed(location, metadata)
+    found = [_image(PurePosixPath(name), name in listed) for name in sorted(names)]
+    images = [image for image in found if image and granule in (None, image.granule)]
+    if not images:
+        raise SceneError(
+            f"{location}: has no image file of a band, only metadata; files such as "
+            "GRANULE/*/IMG_DATA/*_B04.jp2 were wanted"
+        )
+    granules = sorted({image.granule for image in images})
+    if len(granules) > 1:
+        raise SceneError(
+            f"{location}: has {len(granules)} granules, {granules[0]!r:.80} and others; give the "
+            "folder of one of them, unpacked"
+        )
+    return _highest(location, images), _tile(location, images, metadata)
+
+
+def _listed(location: str, metadata: ProductMetadata) -> set[str]:
+    """Names that image files may have, from the XML."""
+    names = set()
+    for image in metadata.images:
+        if image.startswith("/") or "\\" in image or ".." in image.split("/"):
+            raise SceneError(
+                f"{location}: its XML lists the image {image!r:.80}, which leads out of the product"
+            )
+        names |= {image, *(image + suffix for suffix in _SUFFIXES)}
+    return names
+
+
+def _image(path: PurePosixPath, listed: bool) -> _Image | None:
+    folders = path.parts[:-1]
+    # QI_DATA and previews hold files named after bands, too; in buckets of single tiles, bands lie
+    # at the top or in a folder by resolution.
+    place = "IMG_DATA" in folders or not folders or _RESOLUTION.fullmatch(folders[0])
+    layers = _LAYER.findall(path.stem)
+    # Hidden files are what macOS leaves beside those it copies.
+    if path.name.startswith(".") or path.suffix.lower() not in _SUFFIXES:
+        return None
+    if not layers or not (listed or place):
+        return None
+    told_m = _RESOLUTION.search(path.stem) or _RESOLUTION.search(path.parent.name)
+    granule = folders[1] if folders[:1] == ("GRANULE",) and len(folders) > 1 else ""
+    tile = _TILE.search(path.stem) or _TILE.search(granule)
+    return _Image(
+        name=path.as_posix(),
+        layer=layers[-1],
+        resolution_m=int(told_m[1]) if told_m else _NATIVE_M[layers[-1]],
+        granule=granule,
+        tile=tile[1] if tile else None,
+        listed=listed,
+    )
+
+
+def _tile(location: str, images: Iterable[_Image], metadata: ProductMetadata) -> str | None:
+    found = {image.tile for image in images if image.tile}
+    if len(found) > 1:
+        raise SceneError(
+            f"{location}: has image files of {len(found)} MGRS tiles, {', '.join(sorted(found))}; "
+            "those of one were wanted"
+        )
+    if found and metadata.tiles and not found <= metadata.tiles:
+        raise SceneError(
+            f"{location}: has image files of MGRS tile {found.pop()}, but metadata of "
+            f"{', '.join(sorted(metadata.tiles)):.80}"
+        )
+    known = found or metadata.tiles
+    return next(iter(known)) if len(known) == 1 else None
+
+
+def _highest(location: str, images: Iterable[_Image]) -> dict[str, str]:
+    by_layer: dict[tuple[str, int], list[_Image]] = {}
+    for image in images:
+        by_layer.setdefault((image.layer, image.resolution_m), []).append(image)
+    chosen: dict[str, str] = {}
+    for (layer, resolution_m), same in sorted(by_layer.items()):
+        if layer in chosen:
+            continue
+        best = [image for image in same if image.listed] or same
+        if len(best) > 1:
+            raise SceneError(
+                f"{location}: has {len(best)} files for {layer} at {resolution_m} m, "
+                f"{best[0].name!r:.120} and others; one was wanted"
+            )
+        chosen[layer] = best[0].name
+    return chosen

@@ -1,0 +1,182 @@
+"""A scene as a value: where its bands are, on which grid, and what its numbers mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from affine import Affine
+from rasterio.crs import CRS
+
+from geoforest.types import Shape
+
+FileStamp = tuple[str, int, int | str]
+"""Name, size, and modification time in ns of a file; of a remote one the URL without its query,
+and what its server calls the version."""
+
+
+@dataclass(frozen=True)
+class BandSource:
+    """One band of a scene.
+
+    Attributes
+    ----------
+    name
+        Sentinel-2 name, such as ``B04``.
+    path
+        Anything GDAL opens; absolute. May hold a signature, so it is not shown.
+    index
+        1-based band number in ``path``.
+    nodata
+        Stored value that marks unobserved pixels, or None.
+    mask_index
+        Where the file says by a mask what was observed: the 1-based number of its alpha band,
+        0 for GDAL's mask band, None when there is neither.
+    """
+
+    name: str
+    path: str = field(repr=False)
+    index: int
+    nodata: float | None = None
+    mask_index: int | None = None
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A description of a scene; pixels are read lazily, see :mod:`geoforest.scenes.read`.
+
+    Attributes
+    ----------
+    scene_id
+        Name of the scene and of its output folder.
+    bands
+        In the order the model wants.
+    crs, transform, shape
+        The grid: north-up, ``(rows, cols)``.
+    dtype
+        NumPy name of the stored type, the same for all bands.
+    scale, offset
+        Reflectance is ``dn * scale + offset``; one entry per band.
+    zero_is_nodata
+        True for integer data without any nodata tag or mask: 0 in all bands is unobserved.
+    acquired
+        Time of acquisition, UTC, when known.
+    processing_level
+        ``L1C`` or ``L2A``, when known.
+    files
+        Of every file that GDAL lists for the input.
+    scene_classification
+        Path of the product's scene classification layer (SCL), where it has one.
+    facts
+        What else the product's metadata says: ``mgrs_tile``, ``orbit``, ``processing_baseline``.
+    notes
+        Sentences the user should read.
+    """
+
+    scene_id: str
+    bands: tuple[BandSource, ...]
+    crs: CRS
+    transform: Affine
+    shape: Shape
+    dtype: str
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    zero_is_nodata: bool = False
+    acquired: datetime | None = None
+    processing_level: str | None = None
+    files: tuple[FileStamp, ...] = ()
+    scene_classification: str | None = field(default=None, repr=False)
+    facts: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """``(left, bottom, right, top)`` in the CRS."""
+        rows, cols = self.shape
+        left, top = self.transform @ (0, 0)
+        right, bottom = self.transform @ (cols, rows)
+        return left, bottom, right, top
+
+
+# The names that catalogues and tools give the Sentinel-2 bands a forest model may use.
+_COMMON_NAMES = {
+    "BLUE": "B02",
+    "GREEN": "B03",
+    "RED": "B04",
+    "NIR": "B08",
+    "NIR08": "B8A",
+    "SWIR16": "B11",
+    "SWIR22": "B12",
+}
+_BAND_NAME = re.compile(r"(?:^|[^A-Z0-9])B(?:AND)?[ _-]?0?([1-9]|1[0-2]|8A)(?=$|[^A-Z0-9])")
+_COMMON_NAME = re.compile(r"(?:^|[^A-Z0-9])(" + "|".join(_COMMON_NAMES) + r")(?=$|[^A-Z0-9])")
+_LEVEL = re.compile(r"(?:^|_)MSI(L1C|L2A)(?=_|\.|$)")
+_SENSING_TIME = re.compile(r"(?:^|_)(20\d{6}T\d{6})(?=_|\.|$)")
+
+
+def band_name(text: str) -> str | None:
+    """Sentinel-2 band that a description or file stem names, or None.
+
+    Examples
+    --------
+    >>> band_name("B8"), band_name("T20LMR_20200801T142729_B04_10m"), band_name("nir")
+    ('B08', 'B04', 'B08')
+    >>> band_name("Band 3 (green)"), band_name("B8A"), band_name("cloud_mask")
+    ('B03', 'B8A', None)
+
+    A number in some other order than Sentinel-2's tells nothing.
+
+    >>> band_name("Band 4 (NIR)") is None
+    True
+    """
+    upper = text.upper()
+    numbered = named = None
+    if found := _BAND_NAME.search(upper):
+        number = found.group(1)
+        numbered = "B8A" if number == "8A" else f"B{int(number):02d}"
+    if found := _COMMON_NAME.search(upper):
+        named = _COMMON_NAMES[found.group(1)]
+    if numbered and named and not _agree(numbered, named):
+        return None
+    return numbered or named
+
+
+def _agree(numbered: str, named: str) -> bool:
+    # B8A is a near infrared band, too.
+    return numbered == named or {numbered, named} == {"B08", "B8A"}
+
+
+def sensing_time(product_id: str) -> datetime | None:
+    """Time of acquisition in a Sentinel-2 product id, the first time that stands in it.
+
+    Examples
+    --------
+    >>> sensing_time("S2B_MSIL2A_20200223T032739_N9999_R018_T48QUE_20230924T183543")
+    datetime.datetime(2020, 2, 23, 3, 27, 39, tzinfo=datetime.timezone.utc)
+    >>> sensing_time("mosaic") is None
+    True
+    """
+    found = _SENSING_TIME.search(product_id)
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found.group(1), "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def processing_level(product_id: str) -> str | None:
+    """Find the processing level that a Sentinel-2 product id names, or None.
+
+    Examples
+    --------
+    >>> processing_level("S2B_MSIL2A_20200223T032739_N9999_R018_T48QUE_20230924T183543")
+    'L2A'
+    >>> processing_level("mosaic") is None
+    True
+    """
+    found = _LEVEL.search(product_id)
+    return found.group(1) if found else None

@@ -1,0 +1,1 @@
+"""Scenes that a STAC item, catalogue or search describes."""

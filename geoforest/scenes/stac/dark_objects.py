@@ -1,0 +1,200 @@
+"""Whether an offset is in the pixels already: their darkest tell, where metadata disagree.
+
+From processing baseline 04.00 on, ESA adds 1000 to the digital numbers, and the metadata give an
+offset of -0.1 for it. Some catalogues have taken the 1000 away again and give the offset all the
+same, or say that they have and have not. Subtracted once too often, or not at all, it makes forest
+of pasture.
+
+Vegetation is dark in red: about 0.02 to 0.05, so the darkest hundredth of a scene has a digital
+number of 100 to 300, or 1100 to 1300 with the 1000 still in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window as RasterioWindow
+
+from geoforest.arrays.grid import preview_lattice
+from geoforest.io.raster import open_raster
+from geoforest.io.remote import network_options
+from geoforest.scenes.read import GDAL_OPTIONS
+from geoforest.types import Array
+
+ESA_OFFSET: Final = -0.1
+ESA_SCALE: Final = 1e-4
+_FIRST_WITH_OFFSET: Final = (4, 0)
+_DARKEST_PERCENT: Final = 1
+# With the 1000 in it, this would be a reflectance of -0.05: no surface is that dark.
+_APPLIED_BELOW: Final = 500
+# And without, one of 0.09: no vegetation is that bright, unless under haze.
+_NOT_APPLIED_FROM: Final = 900
+# Near infrared less red, which no offset changes; bright soil and cloud stay below.
+_VEGETATED_DN: Final = 2000
+# Enough that vegetation is among the darkest hundredth.
+_VEGETATED_PERCENT: Final = 10
+_SAMPLE_PX: Final = 512
+_SMALL_PX: Final = 2048
+_BLOCKS: Final = 4
+_LEAST_PX: Final = 1000
+
+
+@dataclass(frozen=True)
+class DarkObjects:
+    """What the sampled pixels show.
+
+    Attributes
+    ----------
+    darkest_red
+        Digital number that 1 % of the observed pixels stay below.
+    vegetated_percent
+        Share of observed pixels whose near infrared is 2000 above their red.
+    """
+
+    darkest_red: float
+    vegetated_percent: float
+
+    @property
+    def offset_applied(self) -> bool | None:
+        """Whether ESA's 1000 has been taken away; None where the pixels do not tell."""
+        if self.darkest_red < _APPLIED_BELOW:
+            return True
+        dense = self.vegetated_percent >= _VEGETATED_PERCENT
+        return False if dense and self.darkest_red >= _NOT_APPLIED_FROM else None
+
+    def __str__(self) -> str:
+        return (
+            f"the darkest hundredth of red ends at DN {self.darkest_red:.0f}, "
+            f"{self.vegetated_percent:.0f} % is green"
+        )
+
+
+def sample(path: str) -> Array:
+    """Read some 260,000 pixels of a single-band raster, the same ones each time.
+
+    From an overview, or where there is none from sixteen places; small rasters whole.
+
+    Raises
+    ------
+    rasterio.errors.RasterioIOError
+        When it cannot be opened or read.
+    """
+    with rasterio.Env(**GDAL_OPTIONS, **network_options()), open_raster(path) as source:
+        rows, cols = source.shape
+        if source.overviews(1) or max(rows, cols) <= _SMALL_PX:
+            lattice = preview_lattice((rows, cols), _SAMPLE_PX)
+            return source.read(1, out_shape=tuple(map(len, lattice)))
+        side = _SAMPLE_PX // _BLOCKS
+        offsets = [[(2 * i + 1) * n // (2 * _BLOCKS) for i in range(_BLOCKS)] for n in (rows, cols)]
+        places = [(row, col) for row in offsets[0] for col in offsets[1]]
+        blocks = [
+            source.read(1, window=RasterioWindow(col, row, side, side)).ravel()
+            for row, col in places
+        ]
+        return np.concatenate(blocks)
+
+
+def dark_objects(red: Array, nir: Array, *, nodata: float | None) -> DarkObjects | None:
+    """Look at samples of the red and near-infrared bands; None where they show too few pixels.
+
+    Parameters
+    ----------
+    red, nir
+        Digital numbers of the same places, of any shape.
+    nodata
+        Value of unobserved pixels.
+    """
+    if red.shape != nir.shape:
+        return None
+    seen = np.isfinite(red) & np.isfinite(nir)
+    if nodata is not None:
+        seen &= (red != nodata) & (nir != nodata)
+    if np.count_nonzero(seen) < min(_LEAST_PX, red.size // 2):
+        return None
+    red, nir = red[seen].astype(np.float64), nir[seen].astype(np.float64)
+    return DarkObjects(
+        darkest_red=float(np.percentile(red, _DARKEST_PERCENT)),
+        vegetated_percent=float(100 * np.mean(nir - red > _VEGETATED_DN)),
+    )
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The offset to use, and why.
+
+    Attributes
+    ----------
+    offset
+        Of reflectance.
+    note
+        What the user should know; None where metadata and pixels agree.
+    facts
+        For the record.
+    """
+
+    offset: float
+    note: str | None
+    facts: dict[str, Any]
+
+
+def settle(
+    stated: float | None, flag: bool | None, baseline: str | None, seen: DarkObjects | None
+) -> Settled:
+    """Weigh what metadata state against what pixels show: clear pixels decide.
+
+    Parameters
+    ----------
+    stated
+        Offset in the metadata: 0 or ESA's -0.1; None where they give none.
+    flag
+        Of the catalogue: whether the offset has been applied to the pixels; None without one.
+    baseline
+        Processing baseline, such as ``05.09``; before 04.00 there was no offset.
+    seen
+        See :func:`dark_objects`.
+    """
+    applied = seen.offset_applied if seen else None
+    if _before_offsets(baseline):
+        stated = stated or 0.0
+        applied = applied or None
+    by_metadata = 0.0 if flag else stated or 0.0
+    offset = by_metadata if applied is None else 0.0 if applied else ESA_OFFSET
+    facts = {
+        "offset_stated": stated,
+        "offset_flagged_applied": flag,
+        "offset_seen_applied": applied,
+        "darkest_red_dn": round(seen.darkest_red, 1) if seen else None,
+        "vegetated_percent": round(seen.vegetated_percent, 1) if seen else None,
+    }
+    return Settled(offset, _note(stated, flag, applied, offset, seen), facts)
+
+
+def _note(
+    stated: float | None,
+    flag: bool | None,
+    applied: bool | None,
+    offset: float,
+    seen: DarkObjects | None,
+) -> str | None:
+    contradictory = bool(flag and stated)
+    if stated == offset and not contradictory:
+        return None
+    said = "states no offset" if stated is None else f"states offset {stated:g}"
+    if flag is not None:
+        said += f" and that it has {'' if flag else 'not '}been applied"
+    if applied is None:
+        told = f"the pixels do not tell{f' ({seen})' if seen else ''}"
+    else:
+        told = f"the pixels show that it has {'' if applied else 'not '}been applied ({seen})"
+    return f"the item {said}, {told}: offset {offset:g}, unless --offset gives another"
+
+
+def _before_offsets(baseline: str | None) -> bool:
+    try:
+        major, minor = map(int, (baseline or "").split("."))
+    except ValueError:
+        return False
+    return (major, minor) < _FIRST_WITH_OFFSET

@@ -1,0 +1,289 @@
+"""A STAC item as a product: its metadata, checked against its pixels."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import rasterio
+from rasterio.errors import RasterioIOError
+
+from geoforest.errors import InputError, SceneError
+from geoforest.io.files import is_web, without_secrets
+from geoforest.io.raster import open_raster
+from geoforest.io.remote import network_options, reason
+from geoforest.scenes.product import Product
+from geoforest.scenes.read import GDAL_OPTIONS
+from geoforest.scenes.stac.assets import RasterAsset, band_assets, classification_asset, is_real
+from geoforest.scenes.stac.dark_objects import (
+    ESA_OFFSET,
+    ESA_SCALE,
+    DarkObjects,
+    Settled,
+    dark_objects,
+    sample,
+    settle,
+)
+
+if TYPE_CHECKING:
+    import pystac
+
+SIGN_VARIABLE: Final = "GEOFOREST_STAC_SIGN"
+_SUFFIXES: Final = (".json", ".geojson")
+_MAX_FACT: Final = 100
+_LEVEL: Final = re.compile(r"(?:^|[^A-Z0-9]|MSI|LEVEL-?)L?(1C|2A)(?=$|[^A-Z0-9])")
+_RELATIVE_ORBIT: Final = re.compile(r"_R(\d{3})_")
+
+
+def is_item(location: str) -> bool:
+    """Whether a location looks like that of a STAC document: a JSON file, an item of an API."""
+    if is_web(location):
+        path_of_url = urlsplit(location).path
+        return path_of_url.lower().endswith(_SUFFIXES) or "/items/" in path_of_url
+    path = Path(location)
+    return path.suffix.lower() in _SUFFIXES and path.is_file()
+
+
+def read_item(location: str) -> Product:
+    """Read a STAC item, and look at its pixels where metadata are often wrong about them.
+
+    Parameters
+    ----------
+    location
+        File or URL of the item. A function of the user's, which the environment names
+        (``GEOFOREST_STAC_SIGN=module:function``), may sign its assets.
+
+    Raises
+    ------
+    InputError
+        When it cannot be had, or is no item with Sentinel-2 bands that lie somewhere.
+    """
+    from geoforest.scenes.stac.catalogue import CatalogueIO
+
+    shown = without_secrets(location)
+    item = _item(CatalogueIO().read_json(location), location)
+    _sign(item, location)
+    bands = band_assets(item, location)
+    classification = classification_asset(item, location)
+    notes = []
+    if not _has_crs(bands.get("B04", next(iter(bands.values()))), location):
+        notes.append(f"{shown}: its rasters have no CRS; place and CRS are those of the item")
+        bands = {name: _georeferenced(band, item, location) for name, band in bands.items()}
+        classification = classification and _georeferenced(classification, item, location)
+    if any(band.scale is None for band in bands.values()):
+        notes.append(f"{shown}: states no scale for its bands; {ESA_SCALE:g} is used")
+    facts = _facts(item)
+    settled = _settled(bands, item, facts.get("processing_baseline"), location)
+    if settled is not None:
+        facts["offset_check"] = settled.facts
+        notes += [f"{shown}: {settled.note}"] if settled.note else []
+        # The other bands are as the red one is.
+        told = bands["B04"].offset
+        bands = {
+            name: replace(band, offset=settled.offset) if band.offset == told else band
+            for name, band in bands.items()
+        }
+    nodata = [band.nodata for band in bands.values() if band.nodata is not None]
+    return Product(
+        product_id=item.id,
+        location=shown,
+        bands={name: band.path for name, band in bands.items()},
+        scale={name: ESA_SCALE if b.scale is None else b.scale for name, b in bands.items()},
+        offset={name: band.offset or 0.0 for name, band in bands.items()},
+        nodata=nodata[0] if nodata else 0.0,
+        acquired=_acquired(item, location),
+        processing_level=_level(item),
+        scene_classification=classification.path if classification else None,
+        # What an item from the web says of pixels is in the job itself.
+        metadata=() if is_web(location) else (str(Path(location).absolute()),),
+        facts=facts,
+        notes=tuple(notes),
+    )
+
+
+def _item(document: dict[str, Any], location: str) -> pystac.Item:
+    import pystac
+
+    kind = document.get("type")
+    if kind in {"Catalog", "Collection", "FeatureCollection"}:
+        raise SceneError(
+            f"{location}: is a {kind}; one STAC item was wanted, and --stac searches a catalogue"
+        )
+    if kind != "Feature" or not isinstance(document.get("assets"), dict):
+        raise SceneError(f"{location}: is no STAC item; a Feature with assets was wanted")
+    assets = document["assets"].values()
+    if not (
+        isinstance(document.get("id"), str)
+        and isinstance(document.get("properties"), dict)
+        and all(isinstance(asset, dict) and _is_asset(asset) for asset in assets)
+    ):
+        raise SceneError(
+            f"{location}: is no valid STAC item; an id, properties and assets with links were "
+            "wanted"
+        )
+    try:
+        return pystac.Item.from_dict(document, href=location, preserve_dict=False, migrate=True)
+    # What documents that are no items make of pystac's lines.
+    except (
+        pystac.STACError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise SceneError(f"{location}: is no valid STAC item ({error!r:.200})") from error
+
+
+def _is_asset(asset: dict[str, Any]) -> bool:
+    return isinstance(asset.get("href"), str) and isinstance(asset.get("type", ""), str | None)
+
+
+def _sign(item: pystac.Item, location: str) -> None:
+    """Let the user's own function sign the assets: at the last moment, for signatures expire."""
+    reference = os.environ.get(SIGN_VARIABLE)
+    if not reference:
+        return
+    module, _, name = reference.partition(":")
+    try:
+        sign = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{SIGN_VARIABLE}={reference}: there is no such function; module:function was wanted, "
+            "such as planetary_computer:sign_inplace"
+        ) from error
+    if is_web(location):
+        for asset in item.assets.values():
+            asset.href = urljoin(location, asset.href)
+    try:
+        sign(item)
+    except Exception as error:  # someone else's code, and what it says may hold a key
+        raise InputError(
+            f"{location}: {reference} could not sign it ({type(error).__name__})"
+        ) from None
+
+
+def _has_crs(raster: RasterAsset, location: str) -> bool:
+    try:
+        with rasterio.Env(**GDAL_OPTIONS, **network_options()), open_raster(raster.path) as source:
+            return source.crs is not None
+    except RasterioIOError as error:
+        raise _unreadable(raster, location, error) from error
+
+
+def _unreadable(raster: RasterAsset, location: str, error: RasterioIOError) -> SceneError:
+    why = reason(error, raster.path)
+    return SceneError(f"{location}: asset {raster.key} is no raster that can be read ({why})")
+
+
+def _georeferenced(raster: RasterAsset, item: pystac.Item, location: str) -> RasterAsset:
+    """Give a raster the place and CRS that the item states, by a virtual raster of GDAL's."""
+    places: list[Mapping[str, Any]] = [raster.fields, item.properties]
+    codes = (place.get("proj:code") or place.get("proj:epsg") for place in places)
+    code = next((f"EPSG:{c}" if isinstance(c, int) else str(c) for c in codes if c), "")
+    bounds = next(filter(None, map(_bounds, places)), None)
+    # A query would be taken for options of the virtual raster.
+    if not re.fullmatch(r"[A-Z]+:\d+", code) or bounds is None or "?" in raster.path:
+        raise SceneError(
+            f"{location}: asset {raster.key} has no CRS, nor does the item give one with a place "
+            "(proj:code, and proj:transform with proj:shape, or proj:bbox)"
+        )
+    left, bottom, right, top = bounds
+    corners = ",".join(repr(float(value)) for value in (left, top, right, bottom))
+    return replace(raster, path=f"vrt://{raster.path}?a_srs={code}&a_ullr={corners}")
+
+
+def _bounds(fields: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+    """``(left, bottom, right, top)`` in the CRS; None where it is not given."""
+    transform = _numbers(fields.get("proj:transform"), 6, 9)
+    shape = _numbers(fields.get("proj:shape"), 2)
+    if transform and shape:
+        a, b, left, d, e, top = transform[:6]
+        return None if b or d else (left, top + e * shape[0], left + a * shape[1], top)
+    if box := _numbers(fields.get("proj:bbox"), 4):
+        return box[0], box[1], box[2], box[3]
+    return None
+
+
+def _numbers(values: Any, *counts: int) -> list[float] | None:
+    if not isinstance(values, list) or len(values) not in counts:
+        return None
+    return values if all(map(is_real, values)) else None
+
+
+def _settled(
+    bands: Mapping[str, RasterAsset], item: pystac.Item, baseline: Any, location: str
+) -> Settled | None:
+    """Settle ESA's offset by the pixels; None where the item states some other one."""
+    red, nir = bands.get("B04"), bands.get("B08")
+    if red is None or nir is None or not math.isclose(red.scale or ESA_SCALE, ESA_SCALE):
+        return None
+    if red.offset and not math.isclose(red.offset, ESA_OFFSET):
+        return None
+    return settle(red.offset, _flag(item), baseline, _seen(red, nir, location))
+
+
+def _seen(red: RasterAsset, nir: RasterAsset, location: str) -> DarkObjects | None:
+    samples = []
+    for raster in (red, nir):
+        try:
+            samples.append(sample(raster.path))
+        except RasterioIOError as error:
+            raise _unreadable(raster, location, error) from error
+    return dark_objects(*samples, nodata=0.0 if red.nodata is None else red.nodata)
+
+
+def _flag(item: pystac.Item) -> bool | None:
+    """Whether the catalogue says that it has applied the offset to the pixels."""
+    for name in ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied"):
+        if isinstance(value := item.properties.get(name), bool):
+            return value
+    return None
+
+
+def _acquired(item: pystac.Item, location: str) -> datetime | None:
+    try:
+        time = item.datetime or item.common_metadata.start_datetime
+        return time.replace(tzinfo=time.tzinfo or UTC).astimezone(UTC) if time else None
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        raise SceneError(f"{location}: has no valid start_datetime ({error!r:.200})") from error
+
+
+def _level(item: pystac.Item) -> str | None:
+    texts = [item.properties.get(name) for name in ("s2:product_type", "processing:level")]
+    for text in (*texts, item.collection_id, item.id):
+        if isinstance(text, str) and (found := _LEVEL.search(text.upper())):
+            return f"L{found.group(1)}"
+    return None
+
+
+def _facts(item: pystac.Item) -> dict[str, Any]:
+    """Tell what the item is of, under whatever names catalogues have for it."""
+    say = item.properties.get
+    parts = [
+        say(f"mgrs:{name}") or say(f"sentinel:{name}")
+        for name in ("utm_zone", "latitude_band", "grid_square")
+    ]
+    tile = say("s2:mgrs_tile") or say("grid:code") or "".join(map(str, filter(None, parts)))
+    orbit = _RELATIVE_ORBIT.search(f"{say('s2:product_uri')} {item.id}")
+    facts = {
+        "mgrs_tile": str(tile).removeprefix("MGRS-") or None,
+        "orbit": say("sat:relative_orbit") or (int(orbit.group(1)) if orbit else None),
+        "processing_baseline": say("s2:processing_baseline")
+        or say("sentinel:processing_baseline")
+        or say("processing:version"),
+        "cloud_percent": say("eo:cloud_cover"),
+    }
+    return {
+        name: value
+        for name, value in facts.items()
+        if is_real(value) or (isinstance(value, str) and len(value) <= _MAX_FACT)
+    }

@@ -1,0 +1,304 @@
+"""Search a STAC API or a static catalogue for scenes: where, when, and under how much cloud."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+import shapely
+from pystac.utils import make_absolute_href
+from shapely.geometry import shape
+from shapely.geometry.base import BaseGeometry
+
+from geoforest.errors import InputError
+from geoforest.io.files import is_web, without_secrets
+from geoforest.scenes.aoi import read_polygons
+from geoforest.scenes.stac.item import is_item
+
+if TYPE_CHECKING:
+    from geoforest.scenes.stac.catalogue import CatalogueIO
+
+_MOST_ITEMS: Final = 100_000
+_PAGE: Final = 100
+_WORLD: Final = "EPSG:4326"
+
+
+@dataclass(frozen=True)
+class Found:
+    """An item that fits.
+
+    Attributes
+    ----------
+    acquired
+        Time of acquisition, UTC; of the beginning, where there is a range.
+    item_id
+        Its id.
+    cloud_percent
+        As the item states it, or None.
+    location
+        Its URL or path, for :func:`geoforest.scenes.stac.item.read_item`.
+    """
+
+    acquired: datetime
+    item_id: str
+    cloud_percent: float | None
+    location: str
+
+    def __str__(self) -> str:
+        cloud = "" if self.cloud_percent is None else f"  {self.cloud_percent:.0f} % cloud"
+        return f"{self.item_id}  {self.acquired:%Y-%m-%d %H:%M}{cloud}"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is searched for. What an item does not state does not exclude it.
+
+    Attributes
+    ----------
+    collections
+        Ids; empty for all.
+    area
+        In longitude and latitude; None for anywhere.
+    period
+        From and to, UTC; None where it is open.
+    max_cloud
+        Percent.
+    """
+
+    collections: tuple[str, ...] = ()
+    area: BaseGeometry | None = None
+    period: tuple[datetime | None, datetime | None] = (None, None)
+    max_cloud: float | None = None
+
+    def fits(self, document: dict[str, Any]) -> bool:
+        """Whether an item answers it, whatever a server thinks."""
+        begin, end = _times(document)
+        since, until = self.period
+        cloud = _cloud(document)
+        footprint = document["geometry"]
+        return (
+            (not self.collections or document.get("collection") in self.collections)
+            and (since is None or end >= since)
+            and (until is None or begin <= until)
+            and (self.max_cloud is None or cloud is None or cloud <= self.max_cloud)
+            and (
+                self.area is None
+                or (footprint is not None and self.area.intersects(shape(footprint)))
+            )
+        )
+
+
+def ask(
+    *,
+    collections: Sequence[str] = (),
+    bbox: Sequence[float] | None = None,
+    aoi: str | Path | None = None,
+    period: str | None = None,
+    max_cloud: float | None = None,
+) -> Question:
+    """Put a question as people put it.
+
+    Parameters
+    ----------
+    collections
+        Ids of collections, such as ``sentinel-2-l2a``.
+    bbox
+        ``(west, south, east, north)``, degrees; west is more than east across the antimeridian.
+    aoi
+        Vector file with polygons; for where there is no ``bbox``.
+    period
+        A day, a month, a year, a time, or two of them with a slash between; ``..`` is open.
+    max_cloud
+        Percent.
+
+    Raises
+    ------
+    InputError
+        When one of these is none.
+    """
+    if max_cloud is not None and not 0 <= max_cloud <= 100:
+        raise InputError(f"--max-cloud {max_cloud:g}: a percentage was wanted")
+    area = _box(bbox) if bbox is not None else _polygons(aoi) if aoi is not None else None
+    return Question(tuple(collections), area, _period(period), max_cloud)
+
+
+def search(url: str, question: Question) -> list[Found]:
+    """Find the items that answer a question, in order of their time.
+
+    Parameters
+    ----------
+    url
+        Root of a STAC API; or a static catalogue or collection, all of which is then read.
+    question
+        See :func:`ask`.
+
+    Raises
+    ------
+    InputError
+        When nothing is found, or too much, or the catalogue cannot be read.
+    """
+    from geoforest.scenes.stac.catalogue import CatalogueIO
+
+    if not is_web(url):
+        url = str(Path(url).absolute())
+    found: dict[str, Found] = {}
+    try:
+        for location, document in _documents(CatalogueIO(), url, question):
+            if question.fits(document):
+                item_id = str(document["id"])
+                begin, _ = _times(document)
+                one = Found(begin, item_id, _cloud(document), location)
+                found.setdefault(item_id, one)
+    except InputError:
+        raise
+    # What documents that are none make of these lines, and of the libraries'.
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        shapely.errors.ShapelyError,
+    ) as error:
+        raise InputError(f"{url}: holds what is no STAC item ({error!r:.200})") from error
+    if not found:
+        raise InputError(
+            f"{url}: no item fits; ask for more with --collection, --bbox or --aoi, --datetime "
+            "and --max-cloud"
+        )
+    return sorted(found.values(), key=lambda one: (one.acquired, one.item_id))
+
+
+def _documents(
+    io: CatalogueIO, url: str, question: Question
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Items with their locations: those that an API finds, or all of a static catalogue."""
+    root = io.read_json(url)
+    if root.get("type") not in {"Catalog", "Collection"}:
+        raise InputError(f"{url}: is no STAC catalogue, collection or API")
+    links = {str(link.get("rel")): str(link.get("href")) for link in _links(root)}
+    if "search" in links:
+        documents = _asked(io, url, make_absolute_href(links["search"], url), question)
+    elif "items" in links:
+        raise InputError(f"{url}: is a collection of an API; the root was wanted, and --collection")
+    else:
+        documents = _walked(io, url, root)
+    for count, document in enumerate(documents):
+        if count == _MOST_ITEMS:
+            raise InputError(f"{url}: gives more than {_MOST_ITEMS:,} items; ask for less")
+        yield document
+
+
+def _asked(
+    io: CatalogueIO, url: str, search_url: str, question: Question
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Let an API search; it need not heed all of the question."""
+    from pystac_client import ItemSearch
+
+    since, until = (f"{time:%Y-%m-%dT%H:%M:%SZ}" if time else ".." for time in question.period)
+    answers = ItemSearch(
+        search_url,
+        # All servers know it, and not all POST.
+        method="GET",
+        stac_io=io,
+        collections=list(question.collections) or None,
+        bbox=question.area.bounds if question.area is not None else None,
+        datetime=None if since == until == ".." else f"{since}/{until}",
+        limit=_PAGE,
+    )
+    for document in answers.items_as_dicts():
+        own = [str(link.get("href")) for link in _links(document) if link.get("rel") == "self"]
+        yield own[0] if own and is_item(own[0]) else _usual_place(url, document), document
+
+
+def _usual_place(url: str, document: dict[str, Any]) -> str:
+    """URL of an item as APIs have it."""
+    collection, item_id = (quote(str(document[name]), safe="") for name in ("collection", "id"))
+    return f"{without_secrets(url).rstrip('/')}/collections/{collection}/items/{item_id}"
+
+
+def _walked(
+    io: CatalogueIO, url: str, root: dict[str, Any]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Follow the links of a static catalogue, each once: they may go round in circles."""
+    waiting, seen = [(url, root)], {url}
+    while waiting:
+        location, document = waiting.pop()
+        if document.get("type") == "Feature":
+            yield location, document
+            continue
+        for link in _links(document):
+            place = make_absolute_href(str(link.get("href")), location)
+            if link.get("rel") not in {"child", "item"} or place in seen:
+                continue
+            if is_web(url) and not is_web(place):
+                raise InputError(f"{location}: links to {place[:200]}; a URL was wanted")
+            seen.add(place)
+            below = io.read_json(place)
+            if below.get("type") == "Feature":
+                yield place, below
+            else:
+                waiting.append((place, below))
+
+
+def _links(document: dict[str, Any]) -> list[dict[str, Any]]:
+    links = document.get("links")
+    return [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
+
+
+def _times(document: dict[str, Any]) -> tuple[datetime, datetime]:
+    """Begin and end, UTC."""
+    say = document["properties"].get
+    texts = (say("datetime") or say("start_datetime"), say("datetime") or say("end_datetime"))
+    begin, end = map(datetime.fromisoformat, texts)
+    return begin.replace(tzinfo=begin.tzinfo or UTC), end.replace(tzinfo=end.tzinfo or UTC)
+
+
+def _cloud(document: dict[str, Any]) -> float | None:
+    cloud = document["properties"].get("eo:cloud_cover")
+    return None if cloud is None else float(cloud)
+
+
+def _period(text: str | None) -> tuple[datetime | None, datetime | None]:
+    if text is None:
+        return None, None
+    from pystac_client import ItemSearch
+
+    try:
+        period = ItemSearch("", datetime=text).get_parameters()["datetime"].split("/")
+        since, until = (
+            None if time == ".." else datetime.fromisoformat(time)
+            for time in (period[0], period[-1])
+        )
+    except Exception as error:  # of that very kind, in pystac-client
+        raise InputError(
+            f"--datetime {text}: a day, a month, a year or a time was wanted, or two of them such "
+            "as 2023-06-01/2023-08"
+        ) from error
+    return since, until
+
+
+def _polygons(aoi: str | Path) -> BaseGeometry:
+    try:
+        return read_polygons(aoi).to_crs(_WORLD).make_valid().union_all()
+    except shapely.errors.ShapelyError as error:
+        raise InputError(f"{aoi}: holds geometries that are none ({error})") from error
+
+
+def _box(bbox: Sequence[float]) -> BaseGeometry:
+    shown = ",".join(f"{value:g}" for value in bbox)
+    if len(bbox) != 4 or not all(map(math.isfinite, bbox)):
+        raise InputError(f"--bbox {shown}: west,south,east,north in degrees was wanted")
+    west, south, east, north = bbox
+    if not (-90 <= south < north <= 90 and -180 <= west <= 180 and -180 <= east <= 180):
+        raise InputError(f"--bbox {shown}: west,south,east,north in degrees was wanted")
+    if west <= east:
+        return shapely.box(west, south, east, north)
+    return shapely.union(
+        shapely.box(west, south, 180, north), shapely.box(-180, south, east, north)
+    )
