@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.cli import (
     area,
     bench,

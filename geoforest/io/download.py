@@ -15,7 +15,7 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.errors import FetchError, InputError, WriteError
 from geoforest.io.files import without_secrets
 from geoforest.io.space import require_space

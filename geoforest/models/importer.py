@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.errors import BundleError, InputError
 from geoforest.models.bundle import Bundle, ModelCard, save_bundle
 from geoforest.models.unet import build_unet

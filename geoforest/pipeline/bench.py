@@ -16,7 +16,7 @@ import rasterio
 import torch
 from affine import Affine
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.compute.cluster import Cluster
 from geoforest.compute.machine import share_one_heap, usable_cores
 from geoforest.models.bundle import save_bundle

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.arrays.predict import Predictor
 from geoforest.arrays.scores import DEFINITION, Counts
 from geoforest.arrays.stitch import mask_from_probability

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.arrays.scores import DEFINITION
 from geoforest.errors import DataError, InputError, OutputError

@@ -22,7 +22,7 @@ import rasterio
 import shapely
 import torch
 
-from geoforest import __version__
+from geoforest._version import __version__
 from tests.cli.conftest import Done
 from tests.helpers import synthetic
 

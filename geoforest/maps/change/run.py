@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.polygons.polygons import PolygonStream, check_rules
 from geoforest.arrays.stitch import mask_from_probability

@@ -14,7 +14,7 @@ import shapely
 from pystac.extensions.projection import ProjectionExtension
 from rasterio.warp import transform_geom
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.io.names import COUNT_NAME, MASK_NAME, PROBABILITY_NAME
 from geoforest.io.storage import write_durably
 from geoforest.maps.mosaic.plan import TileJob

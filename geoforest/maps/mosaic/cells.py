@@ -14,7 +14,7 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.arrays.grid import Window
 from geoforest.arrays.zones import ZoneGrid, common, hull
 from geoforest.io.cog import PercentWriter

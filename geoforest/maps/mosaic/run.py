@@ -15,7 +15,7 @@ import shapely
 from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.arrays.grid import Window
 from geoforest.arrays.polygons.polygons import check_rules
 from geoforest.arrays.zones import Zone, ZoneGrid, hull

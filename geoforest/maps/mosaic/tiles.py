@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 from rasterio.features import geometry_mask
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.grid import Window
 from geoforest.arrays.stitch import mask_from_probability

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.errors import InputError, OutputError
 from geoforest.io.storage import writable, write_durably
 from geoforest.io.tables import csv_text

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import rasterio
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.grid import Window, preview_lattice
 from geoforest.arrays.polygons.polygons import PolygonCounts, PolygonStream

@@ -11,7 +11,7 @@ import shapely
 from pystac.extensions.projection import ProjectionExtension
 from rasterio.warp import transform_geom
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.io.names import (
     MASK_NAME,
     POLYGONS_NAME,

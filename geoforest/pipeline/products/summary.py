@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from geoforest import __version__
+from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.reflectance import distribution_warning
 from geoforest.arrays.seams import SEAM_LIMIT, Verdict, judge
