@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+Settings = TypeVar("Settings", bound="BaseModel")
 
 _USER = re.compile(r"://(?:[^/@\s]*:[^@\s]*|[^/@\s]*)@")
 _QUERY = re.compile(r"""(://[^?\s'")]*)\?[^\s'")]*?(?=[:;,.]*(?:[\s'")]|$))""")
@@ -76,3 +82,29 @@ class IncompleteError(GeoforestError):
 
 class GeoforestWarning(UserWarning):
     """Something the user should know about, although the job goes on."""
+
+
+def first_fault(error: ValidationError, whole: str) -> str:
+    """Tell in one sentence what is wrong first: where it stands, or ``whole`` for all of it."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
+
+
+def checked(kind: type[Settings], settings: dict[str, Any]) -> Settings:
+    """Make settings of plain keywords.
+
+    Raises
+    ------
+    InputError
+        With the first setting that cannot be used.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            reason = f"{first['loc'][0]} = {first.get('input')!r}: {reason}"
+        raise InputError(reason) from error

@@ -19,12 +19,13 @@ from affine import Affine
 from geoforest._version import __version__
 from geoforest.compute.cluster import Cluster
 from geoforest.compute.machine import share_one_heap, usable_cores
+from geoforest.errors import checked
 from geoforest.models.bundle import save_bundle
 from geoforest.models.registry import open_model
 from geoforest.models.unet import build_unet
 from geoforest.pipeline.job import Job, draft_job, resolve_runtime
 from geoforest.pipeline.run import map_scene
-from geoforest.pipeline.settings import MapSettings, checked
+from geoforest.pipeline.settings import MapSettings
 from geoforest.scenes.read import read
 from geoforest.scenes.synthetic import BANDS, make_scene
 from geoforest.types import Progress

@@ -17,12 +17,12 @@ from geoforest.arrays.predict import Factor, Predictor, predict_shard
 from geoforest.arrays.reflectance import observed
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.compute.cluster import Cluster
-from geoforest.errors import GeoforestWarning, InputError
+from geoforest.errors import GeoforestWarning, InputError, checked
 from geoforest.models.bundle import Bundle
 from geoforest.models.registry import open_model
 from geoforest.models.runtimes import load
 from geoforest.pipeline.job import Runtime, resolve_runtime
-from geoforest.pipeline.settings import MapSettings, checked
+from geoforest.pipeline.settings import MapSettings
 from geoforest.scenes.scene import band_name
 from geoforest.types import (
     FOREST,

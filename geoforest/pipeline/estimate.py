@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from geoforest.compute.cluster import Cluster
+from geoforest.errors import checked
 from geoforest.maps.units.read import asked_units
 from geoforest.models.registry import open_model
 from geoforest.pipeline.job import Job, base_memory_mb, draft_job, resolve_runtime
 from geoforest.pipeline.run import named_once
-from geoforest.pipeline.settings import MapSettings, checked
+from geoforest.pipeline.settings import MapSettings
 
 _TRIALS = 3
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from geoforest.arrays.predict import Predictor
 from geoforest.compute.clock import Clock
 from geoforest.compute.cluster import Cluster
-from geoforest.errors import GeoforestError, InputError, OutputError, WriteError
+from geoforest.errors import GeoforestError, InputError, OutputError, WriteError, checked
 from geoforest.io.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
 from geoforest.io.remote import gdal_path, network_options, shown
 from geoforest.maps.destination import Location, Target, is_same, open_target
@@ -25,7 +25,7 @@ from geoforest.pipeline.job import Job, Runtime, base_memory_mb, draft_job, load
 from geoforest.pipeline.ledger import Ledger
 from geoforest.pipeline.products import make as products
 from geoforest.pipeline.products.summary import summarise
-from geoforest.pipeline.settings import MapSettings, checked
+from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.workspace import earlier_documents, open_workspace
 from geoforest.scenes.open import scene_name
 from geoforest.scenes.stac.item import is_item

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
-from geoforest.errors import InputError
 from geoforest.train.descriptions import TRAIN_SETTINGS
 
 Product = Literal["mask", "probability", "polygons", "report"]
@@ -31,8 +29,6 @@ MapPrecision = Literal["float32", "bfloat16", "float16", "int8"]
 CloudMaskKind = Literal["auto", "scl", "none", "ukis"]
 MapRuntime = Literal["auto", "torch", "openvino"]
 Schedule = Literal["constant", "cosine", "one-cycle"]
-
-Settings = TypeVar("Settings", bound=BaseModel)
 
 Encoder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=100)]
 """Name of an encoder in smp. Names with a colon or a slash would fetch from hubs and folders."""
@@ -204,27 +200,3 @@ class TrainSettings(BaseModel):
     def _none_is_a_word(cls, value: str | None) -> str | None:
         # So that a configuration file and the command line can say it.
         return None if value == "none" else value
-
-
-def first_fault(error: ValidationError, whole: str) -> str:
-    """Tell in one sentence what is wrong first: where it stands, or ``whole`` for all of it."""
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
-
-
-def checked(kind: type[Settings], settings: dict[str, Any]) -> Settings:
-    """Make settings of plain keywords.
-
-    Raises
-    ------
-    InputError
-        With the first setting that cannot be used.
-    """
-    try:
-        return kind.model_validate(settings)
-    except ValidationError as error:
-        first = error.errors()[0]
-        reason = first["msg"].removeprefix("Value error, ")
-        if first["loc"]:
-            reason = f"{first['loc'][0]} = {first.get('input')!r}: {reason}"
-        raise InputError(reason) from error

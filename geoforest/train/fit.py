@@ -15,12 +15,12 @@ import torch
 from geoforest._version import __version__
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.arrays.scores import DEFINITION
-from geoforest.errors import DataError, InputError, OutputError
+from geoforest.errors import DataError, InputError, OutputError, checked
 from geoforest.io.files import open_place, without_secrets
 from geoforest.models.bundle import CARD_NAME, ModelCard, save_bundle
 from geoforest.models.copies import save_copy
 from geoforest.models.torch_runtime import best_device
-from geoforest.pipeline.settings import TrainSettings, checked
+from geoforest.pipeline.settings import TrainSettings
 from geoforest.train.chips import (
     Chip,
     channel_statistics,

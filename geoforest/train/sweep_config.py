@@ -11,8 +11,8 @@ from typing import Any, Final, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from geoforest.errors import InputError
-from geoforest.pipeline.settings import TrainSettings, checked, first_fault
+from geoforest.errors import InputError, checked, first_fault
+from geoforest.pipeline.settings import TrainSettings
 
 METRIC: Final = "val_loss"
 _Number = int | float

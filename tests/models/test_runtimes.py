@@ -8,11 +8,11 @@ import weakref
 import numpy as np
 import pytest
 
-from geoforest.errors import InputError
+from geoforest.errors import InputError, checked
 from geoforest.models import runtimes
 from geoforest.models.runtimes import Choice, choose
 from geoforest.pipeline.job import Runtime, draft_job, resolve_runtime
-from geoforest.pipeline.settings import MapSettings, checked
+from geoforest.pipeline.settings import MapSettings
 
 pytestmark = pytest.mark.usefixtures("cache")
 
