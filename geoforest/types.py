@@ -5,7 +5,7 @@ Arrays are ``(band, row, col)``, shapes ``(rows, cols)``, bounds ``(left, bottom
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -35,7 +35,14 @@ StoredProbability: TypeAlias = NDArray[np.uint8]
 Valid: TypeAlias = NDArray[np.bool_]
 """``(row, col)`` or ``(n, row, col)``, True where observed."""
 
+Factor: TypeAlias = float | Sequence[float]
+"""A number for all bands, or one per band."""
+
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with a stage, what of it is done, and how much there is."""
 
 Array: TypeAlias = NDArray[Any]
+
+
+def quiet(stage: str, done: int, total: int) -> None:
+    """Report no progress: the default wherever a :data:`Progress` is taken."""

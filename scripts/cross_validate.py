@@ -26,14 +26,13 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from geoforest.arrays.predict import Factor
 from geoforest.arrays.scores import Counts, pooled
 from geoforest.models.registry import load_model
 from geoforest.models.unet import build_unet
 from geoforest.train.chips import read_split
 from geoforest.train.evaluate import evaluate
 from geoforest.train.fit import train
-from geoforest.types import Array, Valid
+from geoforest.types import Array, Factor, Valid
 
 ENCODER = "timm-tf_efficientnet_lite0"
 BANDS = ("B04", "B03", "B02")

@@ -10,10 +10,7 @@ from numpy.typing import NDArray
 
 from geoforest.arrays.stitch import paste_core
 from geoforest.errors import InputError
-from geoforest.types import NO_OBSERVATION, Array, StoredProbability, Valid
-
-Factor = float | Sequence[float]
-"""A number for all bands, or one per band."""
+from geoforest.types import NO_OBSERVATION, Array, Factor, StoredProbability, Valid
 
 
 class Predictor(Protocol):

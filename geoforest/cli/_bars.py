@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-from geoforest.cli._shared import Bars, Progress
+from geoforest.cli._progress import Bars, Progress
 
 
 class _Rate(ProgressColumn):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 
+from geoforest.cli._progress import Bars, Progress
 from geoforest.errors import GeoforestWarning
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
@@ -56,20 +57,6 @@ def warnings_said() -> Iterator[None]:
         warnings.simplefilter("always", GeoforestWarning)
         warnings.showwarning = said
         yield
-
-
-Progress = Callable[[str, int, int], None]
-
-
-class Bars:
-    """What a command shows of its progress: nothing, where stderr is no terminal."""
-
-    def begin(self, title: str) -> Progress:
-        """Give what is told how far a scene, or whatever else has this title, is."""
-        return lambda stage, done, total: None
-
-    def scene_ended(self) -> None:
-        """Count a scene of several."""
 
 
 @contextmanager

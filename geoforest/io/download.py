@@ -19,7 +19,7 @@ from geoforest._version import __version__
 from geoforest.errors import FetchError, InputError, WriteError
 from geoforest.io.files import without_secrets
 from geoforest.io.space import require_space
-from geoforest.types import Progress
+from geoforest.types import Progress, quiet
 
 _Result = TypeVar("_Result")
 
@@ -147,7 +147,7 @@ def download(
     partial: Path,
     *,
     retries: int = RETRIES,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = quiet,
 ) -> None:
     """Receive a file whole, going on from what an earlier run has left, and verify it.
 

@@ -24,9 +24,8 @@ from geoforest.errors import BundleError, InputError
 from geoforest.io.cache import installed, kept_folder
 
 if TYPE_CHECKING:
-    from geoforest.arrays.predict import Factor
     from geoforest.models.bundle import Bundle, ModelCard
-    from geoforest.types import Array, Valid
+    from geoforest.types import Array, Factor, Valid
 
 # What OpenVINO says that a processor is able to do, and what it has to be told.
 _CAPABILITY: Final = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}

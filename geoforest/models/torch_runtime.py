@@ -14,9 +14,8 @@ from geoforest.errors import BundleError, GeoforestError, InputError
 from geoforest.models.unet import build_unet
 
 if TYPE_CHECKING:
-    from geoforest.arrays.predict import Factor
     from geoforest.models.bundle import Bundle, ModelCard
-    from geoforest.types import Array, Valid
+    from geoforest.types import Array, Factor, Valid
 
 
 class TorchPredictor:

@@ -28,7 +28,7 @@ from geoforest.pipeline.run import map_scene
 from geoforest.pipeline.settings import MapSettings
 from geoforest.scenes.read import read
 from geoforest.scenes.synthetic import BANDS, make_scene
-from geoforest.types import Progress
+from geoforest.types import Progress, quiet
 
 _TILE_PX = 2240
 _BLOCK_PX = 512
@@ -43,7 +43,7 @@ def run_bench(
     size: int = 4480,
     encoder: str = "se_resnet50",
     model: str | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = quiet,
     **settings: Any,
 ) -> dict[str, Any]:
     """Map a generated scene, and time the network alone on windows of it in the same process.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoforest.arrays.grid import Grid, Shard, shard_cores
-from geoforest.arrays.predict import Factor, Predictor, predict_shard
+from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.reflectance import observed
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.compute.cluster import Cluster
@@ -30,6 +30,7 @@ from geoforest.types import (
     OTHER,
     PROBABILITY_STEPS,
     Array,
+    Factor,
     Shape,
     StoredProbability,
     Valid,

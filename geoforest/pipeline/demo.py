@@ -14,7 +14,7 @@ from geoforest.maps.picture import map_picture
 from geoforest.pipeline.run import MapResult, map_scene
 from geoforest.scenes.open import open_scene
 from geoforest.scenes.synthetic import BANDS, make_scene, write_scene
-from geoforest.types import Progress
+from geoforest.types import Progress, quiet
 
 SCENE_NAME = "synthetic-rondonia"
 
@@ -47,7 +47,7 @@ def run_demo(
     *,
     seed: int = 7,
     size: int = 2304,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = quiet,
 ) -> Demo:
     """Make a scene of ``size`` x ``size`` px from ``seed``, map it, and judge the map.
 

@@ -29,7 +29,7 @@ from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.workspace import earlier_documents, open_workspace
 from geoforest.scenes.open import scene_name
 from geoforest.scenes.stac.item import is_item
-from geoforest.types import Progress
+from geoforest.types import Progress, quiet
 
 if TYPE_CHECKING:
     import xarray
@@ -109,15 +109,11 @@ SCENES_AT_ONCE = 64
 """Scenes begun and not finished: each holds its folder, its shards, and open files."""
 
 
-def _quiet(stage: str, done: int, total: int) -> None:
-    pass
-
-
 def map_scene(
     scene: str | Path,
     out: str | Path,
     *,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
     load_predictor: Callable[[Job], Predictor] = load_job_predictor,
     **settings: Any,
 ) -> MapResult:
@@ -168,7 +164,7 @@ def map_scenes(
     scenes: Iterable[str | Path],
     out: str | Path,
     *,
-    progress: Callable[[str], Progress] = lambda scene_id: _quiet,
+    progress: Callable[[str], Progress] = lambda scene_id: quiet,
     load_predictor: Callable[[Job], Predictor] = load_job_predictor,
     **settings: Any,
 ) -> Iterator[MapResult | SceneFailure]:

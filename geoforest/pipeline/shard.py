@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoforest.arrays.grid import Grid, Shard, preview_lattice
-from geoforest.arrays.predict import Factor, Predictor, predict_shard
+from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import IncompleteError
 from geoforest.pipeline.job import Job
 from geoforest.pipeline.shard_store import Receipt, ShardStore
 from geoforest.scenes.read import read
-from geoforest.types import Array, StoredProbability, Valid
+from geoforest.types import Array, Factor, StoredProbability, Valid
 
 
 @dataclass(frozen=True)

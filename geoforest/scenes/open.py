@@ -13,7 +13,6 @@ import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioIOError
 
-from geoforest.arrays.predict import Factor
 from geoforest.errors import SceneError
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import (
@@ -37,6 +36,7 @@ from geoforest.scenes.read import absolute, files_behind, is_virtual
 from geoforest.scenes.safe.product import is_safe, read_safe, safe_name
 from geoforest.scenes.scene import BandSource, FileStamp, Scene, processing_level, sensing_time
 from geoforest.scenes.stac.item import is_item, read_item
+from geoforest.types import Factor
 
 _DTYPES = ("uint8", "uint16", "int16", "float32")
 # Such as the STAC item of a scene, <scene id>.json, would take.

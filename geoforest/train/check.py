@@ -30,7 +30,7 @@ from geoforest.train.chips import (
     shape_px,
     split_faults,
 )
-from geoforest.types import FOREST, NO_OBSERVATION, Array, Progress
+from geoforest.types import FOREST, NO_OBSERVATION, Array, Progress, quiet
 
 SPLITS: Final = ("train", "validation", "test")
 
@@ -141,7 +141,7 @@ def check_data(
     data: str | Path,
     *,
     bands: Sequence[str] = ("B04", "B03", "B02", "B08"),
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = quiet,
 ) -> DataCheck:
     """Look for everything that keeps a set from being trained on, or makes its scores untrue.
 

@@ -18,7 +18,7 @@ from geoforest.io.files import open_place, without_secrets
 from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
 from geoforest.train.archive import require_libarchive, unpack_rar
 from geoforest.train.chips import find_pairs
-from geoforest.types import Progress
+from geoforest.types import Progress, quiet
 
 RECORD_URL: Final = "https://zenodo.org/api/records/4498086"
 MANIFEST_NAME: Final = "manifest.json"
@@ -64,7 +64,7 @@ def fetch_amazon(
     *,
     record_url: str = RECORD_URL,
     retries: int = RETRIES,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = quiet,
 ) -> Fetched:
     """Download, verify, unpack and arrange the set. A killed run goes on where it was.
 

@@ -8,9 +8,8 @@ import numpy as np
 import rasterio
 from affine import Affine
 
-from geoforest.arrays.predict import Factor
 from geoforest.models.bundle import ModelCard
-from geoforest.types import Array, Valid
+from geoforest.types import Array, Factor, Valid
 
 BANDS = ("B04", "B03", "B02", "B08")
 UTM_20S = "EPSG:32720"

@@ -54,7 +54,7 @@ from geoforest.maps.units.page import UnitTable, unit_table
 from geoforest.maps.units.read import Units, asked_units
 from geoforest.maps.units.zonal import open_mask
 from geoforest.train.descriptions import MosaicRule
-from geoforest.types import Progress
+from geoforest.types import Progress, quiet
 
 FRACTION_NAME = "forest_fraction.tif"
 OVERVIEW_NAME = "overview.gpkg"
@@ -76,10 +76,6 @@ class MosaicResult:
     summary: dict[str, Any]
 
 
-def _quiet(stage: str, done: int, total: int) -> None:
-    pass
-
-
 def mosaic_maps(
     maps: Iterable[str | Path],
     out: str | Path,
@@ -94,7 +90,7 @@ def mosaic_maps(
     mixed_models: bool = False,
     workers: int = 0,
     scheduler: str | None = None,
-    progress: Progress = _quiet,
+    progress: Progress = quiet,
 ) -> MosaicResult:
     """Put maps of many scenes together: one product a UTM zone, each piece of ground once.
 
