@@ -17,7 +17,7 @@ from geoforest.cli._shared import (
     progress_bar,
     say,
 )
-from geoforest.train.descriptions import MosaicRule
+from geoforest.maps.mosaic.rule import MosaicRule
 
 _SHOWN_WARNINGS = 10
 

@@ -17,14 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from geoforest.arrays.reflectance import fold_normalisation
 from geoforest.errors import BundleError
 from geoforest.io.storage import new_folder
-from geoforest.pipeline.settings import Encoder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,6 +31,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geoforest.types import Factor
+
+Architecture = Literal["Unet", "UnetFullResolution"]
+Encoder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=100)]
+"""Name of an encoder in smp. Names with a colon or a slash would fetch from hubs and folders."""
 
 FORMAT_VERSION: Final = 1
 WEIGHTS_NAME: Final = "model.safetensors"

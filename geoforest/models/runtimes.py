@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
@@ -16,13 +16,15 @@ from geoforest.compute.machine import computes_bfloat16, keep_freed_memory, refe
 from geoforest.errors import InputError
 from geoforest.io.cache import cache_digest, cache_folder, installed
 from geoforest.io.storage import read_json, write_json
-from geoforest.pipeline.settings import MapPrecision, MapRuntime
 
 if TYPE_CHECKING:
     from geoforest.arrays.predict import Predictor
     from geoforest.models.agreement import Chips
     from geoforest.models.bundle import Bundle
     from geoforest.types import Mask
+
+MapPrecision = Literal["float32", "bfloat16", "float16", "int8"]
+MapRuntime = Literal["auto", "torch", "openvino"]
 
 AUTO_AGREEMENT: Final = 0.999
 NAMED_AGREEMENT: Final = 0.995

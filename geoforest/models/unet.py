@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from geoforest.errors import BundleError
-from geoforest.pipeline.settings import Architecture
+from geoforest.models.bundle import Architecture
 
 
 class UnetFullResolution(nn.Module):

@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from geoforest.pipeline.settings import Augmentation
 from geoforest.train.chips import Chip
+from geoforest.train.settings import Augmentation
 from geoforest.types import NO_OBSERVATION
 
 _MIXING = ("strong", "transpose")

@@ -5,10 +5,7 @@ Nothing is imported here: the command line starts with these words, long before 
 
 from __future__ import annotations
 
-from typing import Final, Literal
-
-MosaicRule = Literal["mean", "latest", "clearest"]
-"""What a pixel becomes that several maps saw."""
+from typing import Final
 
 TRAIN_SETTINGS: Final = {
     "architecture": "`Unet`, or `UnetFullResolution` with a skip from the image",

@@ -20,7 +20,6 @@ from geoforest.io.files import open_place, without_secrets
 from geoforest.models.bundle import CARD_NAME, ModelCard, save_bundle
 from geoforest.models.copies import save_copy
 from geoforest.models.torch_runtime import best_device
-from geoforest.pipeline.settings import TrainSettings
 from geoforest.train.chips import (
     Chip,
     channel_statistics,
@@ -35,6 +34,7 @@ from geoforest.train.initial import initial_network
 from geoforest.train.judge import judged_card
 from geoforest.train.loop import Epoch, OnEpoch, fit
 from geoforest.train.resume import open_training, training_identity
+from geoforest.train.settings import TrainSettings
 from geoforest.train.tracking import Tracker, tracked
 
 STATISTICS_NAME = "channel_statistics.csv"
@@ -94,7 +94,7 @@ def train(
         Told of settings, epochs, scores and the bundle, such as
         :class:`geoforest.train.tracking.WandbTracker`.
     **settings
-        Fields of :class:`geoforest.pipeline.settings.TrainSettings`, such as ``encoder``,
+        Fields of :class:`geoforest.train.settings.TrainSettings`, such as ``encoder``,
         ``batch_size``, ``freeze_encoder``.
 
     Returns

@@ -8,7 +8,7 @@ import torch
 
 from geoforest.errors import InputError
 from geoforest.models.unet import build_unet, encoder_of
-from geoforest.pipeline.settings import TrainSettings
+from geoforest.train.settings import TrainSettings
 
 
 def initial_network(settings: TrainSettings) -> torch.nn.Module:

@@ -22,11 +22,11 @@ from torch.utils.data import DataLoader
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.compute.machine import usable_cores
 from geoforest.errors import GeoforestError
-from geoforest.pipeline.settings import TrainSettings
 from geoforest.train.augmentation import ChipDataset, EpochSampler, Sample
 from geoforest.train.chips import Chip
 from geoforest.train.module import SegmentationModule
 from geoforest.train.resume import BEST_NAME, LAST_NAME
+from geoforest.train.settings import TrainSettings
 from geoforest.types import NO_OBSERVATION
 
 _MAX_WORKERS = 8

@@ -12,8 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
 
 from geoforest.models.unet import decode, encoder_of
-from geoforest.pipeline.settings import EncoderNorm, Loss, Schedule
 from geoforest.train.augmentation import Sample
+from geoforest.train.settings import EncoderNorm, Loss, Schedule
 from geoforest.types import FOREST, NO_OBSERVATION
 
 _SMOOTH: Final = 1e-6

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
-from geoforest.pipeline.settings import TrainSettings
 from geoforest.train.chips import Chip
+from geoforest.train.settings import TrainSettings
 
 LAST_NAME: Final = "last.ckpt"
 BEST_NAME: Final = "best.ckpt"

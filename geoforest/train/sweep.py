@@ -61,7 +61,7 @@ def run_sweep(
     on_trial
         Told of each trial as it ends.
     **fixed
-        Settings of :class:`geoforest.pipeline.settings.TrainSettings` for every trial.
+        Settings of :class:`geoforest.train.settings.TrainSettings` for every trial.
 
     Raises
     ------

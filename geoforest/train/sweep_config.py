@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from geoforest.errors import InputError, checked, first_fault
-from geoforest.pipeline.settings import TrainSettings
+from geoforest.train.settings import TrainSettings
 
 METRIC: Final = "val_loss"
 _Number = int | float

@@ -15,10 +15,10 @@ from geoforest.errors import GeoforestError, InputError, OutputError, checked
 from geoforest.io.storage import exclusive_lock, read_json, write_durably
 from geoforest.io.tables import csv_text
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
-from geoforest.pipeline.settings import TrainSettings
 from geoforest.train.figures import sweep_figure
 from geoforest.train.fit import TrainingChips, lowest_loss, read_chips, train_chips
 from geoforest.train.resume import effect, training_identity
+from geoforest.train.settings import TrainSettings
 from geoforest.train.sweep_config import METRIC, SweepConfig
 from geoforest.train.tracking import Tracker
 

@@ -12,7 +12,7 @@ import pytest
 from geoforest.cli._shared import warnings_said
 from geoforest.cli.train import train_command
 from geoforest.errors import GeoforestError, GeoforestWarning
-from geoforest.pipeline.settings import TrainSettings
+from geoforest.train.settings import TrainSettings
 from tests.helpers import synthetic
 from tests.helpers.synthetic import write_chips
 

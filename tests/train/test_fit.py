@@ -16,7 +16,6 @@ from geoforest.errors import DataError, GeoforestError, InputError, OutputError
 from geoforest.models.bundle import load_bundle
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.models.unet import UnetFullResolution, build_unet
-from geoforest.pipeline.settings import TrainSettings
 from geoforest.train import loop
 from geoforest.train.augmentation import ChipDataset
 from geoforest.train.chips import channel_statistics, read_split
@@ -24,6 +23,7 @@ from geoforest.train.fit import lowest_loss, train
 from geoforest.train.initial import initial_network
 from geoforest.train.loop import Epoch
 from geoforest.train.module import SegmentationModule
+from geoforest.train.settings import TrainSettings
 from tests.helpers import synthetic
 from tests.helpers.synthetic import write_chips
 

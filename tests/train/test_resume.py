@@ -14,11 +14,11 @@ import torch
 
 from geoforest.errors import OutputError
 from geoforest.models.bundle import load_bundle
-from geoforest.pipeline.settings import TrainSettings
 from geoforest.train import loop
 from geoforest.train.chips import read_split
 from geoforest.train.fit import train
 from geoforest.train.resume import open_training, training_identity
+from geoforest.train.settings import TrainSettings
 from tests.helpers.synthetic import write_chips
 
 # An encoder that leaves out paths by chance, averaged weights, a schedule: all have a state.

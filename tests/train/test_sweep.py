@@ -17,8 +17,8 @@ from geoforest.errors import DataError, GeoforestError, InputError, OutputError
 from geoforest.io.storage import exclusive_lock
 from geoforest.models.bundle import save_bundle
 from geoforest.models.references import checked_name
-from geoforest.pipeline.settings import TrainSettings
 from geoforest.train import fit
+from geoforest.train.settings import TrainSettings
 from geoforest.train.sweep import run_sweep
 from geoforest.train.sweep_config import SweepConfig, read_sweep
 from geoforest.train.trials import best_bundle, rank_bundles, train_trial, trial_folder

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from geoforest.train.descriptions import MosaicRule
+from geoforest.maps.mosaic.rule import MosaicRule
 from geoforest.types import NO_OBSERVATION, Shape, StoredProbability
 
 _MOST = 255

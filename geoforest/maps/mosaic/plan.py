@@ -19,7 +19,7 @@ from geoforest.errors import InputError
 from geoforest.io.names import JOB_NAME
 from geoforest.io.raster import open_raster
 from geoforest.maps.finished import FinishedMap, read_finished
-from geoforest.train.descriptions import MosaicRule
+from geoforest.maps.mosaic.rule import MosaicRule
 from geoforest.types import Shape
 
 FORMAT_VERSION = 1

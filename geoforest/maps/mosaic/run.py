@@ -48,12 +48,12 @@ from geoforest.maps.mosaic.plan import (
     read_map,
 )
 from geoforest.maps.mosaic.polygons import PolygonRules, Rewritten, make_polygons
+from geoforest.maps.mosaic.rule import MosaicRule
 from geoforest.maps.mosaic.tiles import finished, make_tile
 from geoforest.maps.units.areas import areas_on
 from geoforest.maps.units.page import UnitTable, unit_table
 from geoforest.maps.units.read import Units, asked_units
 from geoforest.maps.units.zonal import open_mask
-from geoforest.train.descriptions import MosaicRule
 from geoforest.types import Progress, quiet
 
 FRACTION_NAME = "forest_fraction.tif"
