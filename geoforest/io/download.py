@@ -18,7 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from geoforest._version import __version__
 from geoforest.errors import FetchError, InputError, WriteError
 from geoforest.io.files import without_secrets
-from geoforest.io.space import require_space
+from geoforest.io.storage import require_space
 from geoforest.types import Progress, quiet
 
 _Result = TypeVar("_Result")

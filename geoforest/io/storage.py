@@ -203,3 +203,16 @@ def _locked(descriptor: int) -> bool:
         else:
             return True
     return False
+
+
+def require_space(folder: Path, n_bytes: int) -> None:
+    """Refuse a folder whose disk has not ``n_bytes`` free.
+
+    Raises
+    ------
+    OutputError
+        With what is free and what is wanted.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise OutputError(f"{folder}: {free >> 20:,} MB are free, {n_bytes >> 20:,} MB are wanted")

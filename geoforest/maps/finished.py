@@ -14,8 +14,13 @@ from geoforest.errors import InputError
 from geoforest.io.files import Place
 from geoforest.io.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME, SUMMARY_NAME
 from geoforest.io.raster import open_raster
-from geoforest.io.space import require_space
-from geoforest.io.storage import exclusive_lock, file_sha256, read_json, write_durably
+from geoforest.io.storage import (
+    exclusive_lock,
+    file_sha256,
+    read_json,
+    require_space,
+    write_durably,
+)
 from geoforest.scenes.scene import BandSource, Scene
 
 

@@ -12,8 +12,8 @@ from geoforest.errors import InputError, SceneError
 from geoforest.io.files import Place, open_place
 from geoforest.io.remote import is_remote, is_url, pure_path, shown
 from geoforest.scenes.clouds.scl import is_scene_classification
-from geoforest.scenes.read import absolute
 from geoforest.scenes.scene import BandSource, band_name
+from geoforest.scenes.stamps import absolute
 
 BAND_FILES = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
 """Suffixes of rasters, in lower case."""

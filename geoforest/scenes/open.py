@@ -32,10 +32,10 @@ from geoforest.scenes.bands import (
     single_bands,
 )
 from geoforest.scenes.product import Product
-from geoforest.scenes.read import absolute, files_behind, is_virtual
 from geoforest.scenes.safe.product import is_safe, read_safe, safe_name
-from geoforest.scenes.scene import BandSource, FileStamp, Scene, processing_level, sensing_time
+from geoforest.scenes.scene import BandSource, Scene, processing_level, sensing_time
 from geoforest.scenes.stac.item import is_item, read_item
+from geoforest.scenes.stamps import absolute, files_behind, is_virtual, stamp
 from geoforest.types import Factor
 
 _DTYPES = ("uint8", "uint16", "int16", "float32")
@@ -331,22 +331,6 @@ def _acquired(path: str, source: rasterio.DatasetReader) -> datetime | None:
         return datetime.fromisoformat(text).replace(tzinfo=UTC)
     except ValueError:
         return None
-
-
-def stamp(file: str) -> FileStamp:
-    """Tell name, size and time of a file, or of the archive that holds it."""
-    if is_remote(file):
-        return shown(gdal_path(file)), *remote_stamp(file)
-    real = Path(file)
-    if is_virtual(file):
-        # /vsizip//data/scenes.zip/a.tif lies in /data/scenes.zip.
-        inside = Path(file.split("/", 2)[2])
-        archives = [path for path in (inside, *inside.parents) if path.is_file()]
-        if not archives:
-            return file, -1, -1
-        real = archives[0]
-    status = real.stat()
-    return file, status.st_size, status.st_mtime_ns
 
 
 def _per_band(value: Factor, name: str, wanted: Sequence[str]) -> tuple[float, ...]:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 import rasterio
@@ -20,9 +19,9 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoforest.arrays.grid import Window, preview_lattice
 from geoforest.arrays.reflectance import observed
-from geoforest.errors import ReadError, SceneError
+from geoforest.errors import ReadError
 from geoforest.io.raster import open_raster
-from geoforest.io.remote import gdal_path, network_options, patiently, reason, shown
+from geoforest.io.remote import network_options, patiently, reason, shown
 from geoforest.scenes.scene import BandSource, FileStamp, Scene
 from geoforest.types import Array, Shape, Valid
 
@@ -35,11 +34,6 @@ GDAL_OPTIONS = {
     # Decoding is shared out by shards; more threads here would only fight the network for cores.
     "GDAL_NUM_THREADS": 1,
 }
-
-
-_TIFFS = {".tif", ".tiff"}
-_RASTERS = _TIFFS | {".vrt"}
-_VIRTUAL_RASTER = "vrt://"
 
 
 def read(scene: Scene, window: Window) -> tuple[Array, Valid]:
@@ -235,76 +229,3 @@ def _read_file(
                 valid &= source.read_masks(index, window=place, out_shape=shape) > 0
             case alpha, _:
                 valid &= source.read(alpha, window=place, out_shape=shape) > 0
-
-
-def is_virtual(path: str) -> bool:
-    """Whether a path is one of GDAL's own, such as into an archive."""
-    return path.startswith(("/vsi", _VIRTUAL_RASTER))
-
-
-def absolute(path: str) -> str:
-    """Give a path that means the same from whatever folder it is used in."""
-    # Not through pathlib, which takes /vsizip//a.zip and /vsizip/a.zip for the same.
-    path = gdal_path(path)
-    return path if is_virtual(path) else str(Path(path).absolute())
-
-
-def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
-    """All files that rasters are read from, those behind virtual rasters included, by name.
-
-    Parameters
-    ----------
-    opened
-        Rasters by path. Files behind them are opened here, each once.
-
-    Raises
-    ------
-    SceneError
-        When a file is missing or no raster, naming the one that needs it; or when the blocks of a
-        local TIFF lie beyond its end.
-    """
-    found: set[str] = set()
-    waiting = [(absolute(path), path) for path in opened]
-    at_hand = {absolute(path): source for path, source in opened.items()}
-    while waiting:
-        path, needed_by = waiting.pop()
-        if path in found:
-            continue
-        if not (is_virtual(path) or Path(path).is_file()):
-            raise SceneError(f"{path}: no such file, and {shown(needed_by)} needs it")
-        found.add(path)
-        is_raster = Path(shown(path)).suffix.lower() in _RASTERS
-        if not (is_raster or path.startswith(_VIRTUAL_RASTER)):
-            continue
-        try:
-            with ExitStack() as stack:
-                source = at_hand.get(path) or stack.enter_context(open_raster(path))
-                # Of one level: a VRT of VRTs does not tell what is below them.
-                waiting += [(absolute(name), path) for name in source.files]
-                _check_not_truncated(source, Path(path))
-        except RasterioIOError as error:
-            raise SceneError(
-                f"{shown(path)}: cannot be read, and {shown(needed_by)} needs it "
-                f"({reason(error, path)})"
-            ) from error
-    return sorted(found)
-
-
-def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:
-    """Refuse a local TIFF whose block offsets point beyond the end of the file."""
-    if path.suffix.lower() not in _TIFFS or not path.is_file():
-        return
-    size = path.stat().st_size
-    interleaved = source.interleaving is not None and source.interleaving.name == "pixel"
-    for index in [1] if interleaved else source.indexes:
-        rows, cols = source.block_shapes[index - 1]
-        for row in range(-(-source.height // rows)):
-            for col in range(-(-source.width // cols)):
-                block = f"{col}_{row}"
-                offset = source.get_tag_item(f"BLOCK_OFFSET_{block}", "TIFF", bidx=index)
-                length = source.get_tag_item(f"BLOCK_SIZE_{block}", "TIFF", bidx=index)
-                if offset is not None and int(offset) + int(length or 0) > size:
-                    raise SceneError(
-                        f"{path}: truncated: the file has {size} bytes, but a block of band "
-                        f"{index} ends at {int(offset) + int(length or 0)}"
-                    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from geoforest.errors import DataError, InputError, WriteError
-from geoforest.io.space import require_space
+from geoforest.io.storage import require_space
 
 # Only these readers: others of libarchive open further files that the archive names.
 _FORMATS: Final = {b"Rar!\x1a\x07\x00": "rar", b"Rar!\x1a\x07\x01\x00": "rar5"}

@@ -169,7 +169,7 @@ def _check_target(folder: Path) -> None:
 
 def _outline(path: str | Path) -> Callable[[ZoneGrid, Window], bytes | None]:
     """Area of interest in the CRS of any zone, cut to a tile; None where it lies beside it."""
-    from geoforest.scenes.aoi import outline_in, read_polygons
+    from geoforest.io.polygon_files import outline_in, read_polygons
 
     polygons = read_polygons(path)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import shapely
 
 from geoforest.errors import InputError
-from geoforest.scenes.aoi import polygon_layers, read_layer
+from geoforest.io.polygon_files import polygon_layers, read_layer
 
 if TYPE_CHECKING:
     import geopandas

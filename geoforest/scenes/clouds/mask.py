@@ -14,8 +14,8 @@ from geoforest.arrays.grid import Grid, Window
 from geoforest.errors import SceneError
 from geoforest.pipeline.settings import MapSettings
 from geoforest.scenes.clouds.scl import open_classification
-from geoforest.scenes.open import stamp
 from geoforest.scenes.scene import Scene
+from geoforest.scenes.stamps import stamp
 from geoforest.types import Valid
 
 

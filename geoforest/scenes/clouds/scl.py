@@ -18,8 +18,9 @@ from geoforest.arrays.grid import Window
 from geoforest.errors import SceneError
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import reason, shown
-from geoforest.scenes.read import files_behind, read_band
+from geoforest.scenes.read import read_band
 from geoforest.scenes.scene import Scene
+from geoforest.scenes.stamps import files_behind
 
 _NAME: Final = re.compile(r"(?:^|.*_)SCL(?:_\d+m)?", re.IGNORECASE)
 _NO_DATA: Final = 0

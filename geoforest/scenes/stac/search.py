@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoforest.errors import InputError
 from geoforest.io.files import is_web, without_secrets
-from geoforest.scenes.aoi import read_polygons
+from geoforest.io.polygon_files import read_polygons
 from geoforest.scenes.stac.item import is_item
 
 if TYPE_CHECKING:

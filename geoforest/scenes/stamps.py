@@ -1,0 +1,108 @@
+"""Which files an input is, and their versions: what a fingerprint holds of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+import rasterio
+from rasterio.errors import RasterioIOError
+
+from geoforest.errors import SceneError
+from geoforest.io.raster import open_raster
+from geoforest.io.remote import gdal_path, is_remote, reason, remote_stamp, shown
+from geoforest.scenes.scene import FileStamp
+
+_TIFFS = {".tif", ".tiff"}
+_RASTERS = _TIFFS | {".vrt"}
+_VIRTUAL_RASTER = "vrt://"
+
+
+def is_virtual(path: str) -> bool:
+    """Whether a path is one of GDAL's own, such as into an archive."""
+    return path.startswith(("/vsi", _VIRTUAL_RASTER))
+
+
+def absolute(path: str) -> str:
+    """Give a path that means the same from whatever folder it is used in."""
+    # Not through pathlib, which takes /vsizip//a.zip and /vsizip/a.zip for the same.
+    path = gdal_path(path)
+    return path if is_virtual(path) else str(Path(path).absolute())
+
+
+def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
+    """All files that rasters are read from, those behind virtual rasters included, by name.
+
+    Parameters
+    ----------
+    opened
+        Rasters by path. Files behind them are opened here, each once.
+
+    Raises
+    ------
+    SceneError
+        When a file is missing or no raster, naming the one that needs it; or when the blocks of a
+        local TIFF lie beyond its end.
+    """
+    found: set[str] = set()
+    waiting = [(absolute(path), path) for path in opened]
+    at_hand = {absolute(path): source for path, source in opened.items()}
+    while waiting:
+        path, needed_by = waiting.pop()
+        if path in found:
+            continue
+        if not (is_virtual(path) or Path(path).is_file()):
+            raise SceneError(f"{path}: no such file, and {shown(needed_by)} needs it")
+        found.add(path)
+        is_raster = Path(shown(path)).suffix.lower() in _RASTERS
+        if not (is_raster or path.startswith(_VIRTUAL_RASTER)):
+            continue
+        try:
+            with ExitStack() as stack:
+                source = at_hand.get(path) or stack.enter_context(open_raster(path))
+                # Of one level: a VRT of VRTs does not tell what is below them.
+                waiting += [(absolute(name), path) for name in source.files]
+                _check_not_truncated(source, Path(path))
+        except RasterioIOError as error:
+            raise SceneError(
+                f"{shown(path)}: cannot be read, and {shown(needed_by)} needs it "
+                f"({reason(error, path)})"
+            ) from error
+    return sorted(found)
+
+
+def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:
+    """Refuse a local TIFF whose block offsets point beyond the end of the file."""
+    if path.suffix.lower() not in _TIFFS or not path.is_file():
+        return
+    size = path.stat().st_size
+    interleaved = source.interleaving is not None and source.interleaving.name == "pixel"
+    for index in [1] if interleaved else source.indexes:
+        rows, cols = source.block_shapes[index - 1]
+        for row in range(-(-source.height // rows)):
+            for col in range(-(-source.width // cols)):
+                block = f"{col}_{row}"
+                offset = source.get_tag_item(f"BLOCK_OFFSET_{block}", "TIFF", bidx=index)
+                length = source.get_tag_item(f"BLOCK_SIZE_{block}", "TIFF", bidx=index)
+                if offset is not None and int(offset) + int(length or 0) > size:
+                    raise SceneError(
+                        f"{path}: truncated: the file has {size} bytes, but a block of band "
+                        f"{index} ends at {int(offset) + int(length or 0)}"
+                    )
+
+
+def stamp(file: str) -> FileStamp:
+    """Tell name, size and time of a file, or of the archive that holds it."""
+    if is_remote(file):
+        return shown(gdal_path(file)), *remote_stamp(file)
+    real = Path(file)
+    if is_virtual(file):
+        # /vsizip//data/scenes.zip/a.tif lies in /data/scenes.zip.
+        inside = Path(file.split("/", 2)[2])
+        archives = [path for path in (inside, *inside.parents) if path.is_file()]
+        if not archives:
+            return file, -1, -1
+        real = archives[0]
+    status = real.stat()
+    return file, status.st_size, status.st_mtime_ns
