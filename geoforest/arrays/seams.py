@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Shape, StoredProbability
 
 if TYPE_CHECKING:
-    from geoforest.pipeline.products.halo_test import HaloTest
+    pass
 
 SEAM_LIMIT: Final = 2.2
 """Measured on four maps with the bundled model, see docs/measured.md: a halo of 32 px gives 1.3
@@ -126,86 +126,3 @@ def _distance(size: int, core: int, shift: int) -> NDArray[np.int64]:
     nearest = (lines - shift + core // 2) // core * core + shift
     is_border = (nearest > 0) & (nearest < size)
     return np.where(is_border, np.abs(lines - nearest), size)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a check says, for a reader.
-
-    Attributes
-    ----------
-    check
-        Its name.
-    passed
-        None where it judges nothing.
-    sentence
-        With the numbers.
-    """
-
-    check: str
-    passed: bool | None
-    sentence: str
-
-
-def judge(
-    seams: Seams, far: str | None, observed_percent: float, halo_test: HaloTest | None
-) -> list[Verdict]:
-    """Give the verdicts of all checks.
-
-    Parameters
-    ----------
-    seams
-        See :meth:`Steps.seams`.
-    far
-        What :func:`geoforest.arrays.reflectance.distribution_warning` said.
-    observed_percent
-        Share of the pixels asked for.
-    halo_test
-        See :func:`geoforest.pipeline.products.halo_test.check_halo`; None where it was not asked
-        for.
-    """
-    verdicts = [_judge_seams(seams)]
-    if halo_test is not None:
-        verdicts.append(_judge_halo(halo_test))
-    verdicts.append(_judge_distribution(far, is_observed=observed_percent > 0))
-    unobserved = 100 - observed_percent
-    sentence = f"{unobserved:.1f} % of the pixels asked for were not observed, and are in no figure"
-    verdicts.append(Verdict("observation", None, sentence))
-    return verdicts
-
-
-def _judge_distribution(far: str | None, *, is_observed: bool) -> Verdict:
-    if not is_observed:
-        return Verdict("distribution", None, "there are no values to hold against the training's")
-    near = "the values of all bands are near those the model was trained on"
-    return Verdict("distribution", far is None, far or near)
-
-
-def _judge_seams(seams: Seams) -> Verdict:
-    if seams.ratio is None:
-        sentence = "too few pixels lie across borders of cores to tell whether windows show"
-        return Verdict("seams", None, sentence)
-    figures = (
-        f"steps of probability across borders of cores are {seams.ratio:.2f} times those beside "
-        f"them (limit {SEAM_LIMIT})"
-    )
-    if seams.show:
-        return Verdict(
-            "seams",
-            False,
-            f"{figures}: windows show as squares in the map; a larger --halo may help, and a model "
-            "made for such scenes",
-        )
-    return Verdict("seams", True, f"{figures}: windows leave no visible lattice")
-
-
-def _judge_halo(test: HaloTest) -> Verdict:
-    """Tell the share that changes; no limit on it tells halos apart, see docs/measured.md."""
-    if test.disagreement is None or test.mean_difference is None:
-        return Verdict("halo", None, "no observed core was found to predict again")
-    return Verdict(
-        "halo",
-        None,
-        f"{100 * test.disagreement:.2f} % of the mask in {test.cores} cores changes with a halo of "
-        f"{test.halo} px, and the probability by {test.mean_difference:.4f} on average",
-    )

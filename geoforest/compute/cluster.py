@@ -8,14 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import dask
 from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
 
 from geoforest.compute.machine import usable_cores
 from geoforest.errors import InputError
-from geoforest.pipeline.job import SHARDS_AT_ONCE
+
+SHARDS_AT_ONCE: Final = 2
+"""On a worker: one is read or written while the other is predicted."""
 
 GPU = "GPU"
 """The resource that workers declare, CPU workers too, so that one graph runs everywhere."""

@@ -37,7 +37,7 @@ def outline_in(
     shapely geometry or None
         None where the box lies beside them.
     """
-    near = _in_crs(polygons.make_valid(), box, crs, n_px)
+    near = in_crs(polygons.make_valid(), box, crs, n_px)
     found = shapely.intersection(near.make_valid().union_all(), box)
     return found if found.area else None
 
@@ -120,7 +120,7 @@ def read_layer(
     return polygons
 
 
-def _in_crs(
+def in_crs(
     polygons: geopandas.GeoSeries, box: BaseGeometry, crs: Any, n_px: int
 ) -> geopandas.GeoSeries:
     """Bring polygons to a CRS, less what lies far from a box there.

@@ -23,8 +23,9 @@ from geoforest.errors import checked
 from geoforest.models.bundle import save_bundle
 from geoforest.models.registry import open_model
 from geoforest.models.unet import build_unet
-from geoforest.pipeline.job import Job, draft_job, resolve_runtime
+from geoforest.pipeline.job import Job, draft_job
 from geoforest.pipeline.run import map_scene
+from geoforest.pipeline.runtime import resolve_runtime
 from geoforest.pipeline.settings import MapSettings
 from geoforest.scenes.read import read
 from geoforest.scenes.synthetic import BANDS, make_scene

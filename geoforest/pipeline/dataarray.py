@@ -21,7 +21,7 @@ from geoforest.errors import GeoforestWarning, InputError, checked
 from geoforest.models.bundle import Bundle
 from geoforest.models.registry import open_model
 from geoforest.models.runtimes import load
-from geoforest.pipeline.job import Runtime, resolve_runtime
+from geoforest.pipeline.runtime import Runtime, resolve_runtime
 from geoforest.pipeline.settings import MapSettings
 from geoforest.scenes.scene import band_name
 from geoforest.types import (

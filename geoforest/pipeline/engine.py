@@ -28,11 +28,12 @@ from distributed.scheduler import KilledWorker
 
 from geoforest.arrays.grid import Shard
 from geoforest.arrays.predict import Predictor
-from geoforest.compute.cluster import GPU, Cluster, gpu_workers, remote_threads
+from geoforest.compute.cluster import GPU, SHARDS_AT_ONCE, Cluster, gpu_workers, remote_threads
 from geoforest.compute.machine import peak_memory_mb, share_one_heap
 from geoforest.errors import GeoforestError, IncompleteError, OutputError, WriteError
 from geoforest.models.bundle import Bundle
-from geoforest.pipeline.job import SHARDS_AT_ONCE, Job, Runtime, resolve_runtime
+from geoforest.pipeline.job import Job
+from geoforest.pipeline.runtime import Runtime, resolve_runtime
 from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.shard import PredictShard, ShardPrediction, run_shard, shard_predictor
 from geoforest.pipeline.shard_store import Receipt, ShardStore
@@ -132,7 +133,7 @@ class Pool:
     ) -> Runtime:
         """Resolve what computes, on a worker where the workers are other machines than this one.
 
-        Parameters and errors as for :func:`geoforest.pipeline.job.resolve_runtime`.
+        Parameters and errors as for :func:`geoforest.pipeline.runtime.resolve_runtime`.
         """
         if self.cluster.scheduler is None:
             return resolve_runtime(settings, bundle, self.cluster.threads, measured=measured)

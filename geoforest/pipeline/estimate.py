@@ -13,8 +13,9 @@ from geoforest.compute.cluster import Cluster
 from geoforest.errors import checked
 from geoforest.maps.units.read import asked_units
 from geoforest.models.registry import open_model
-from geoforest.pipeline.job import Job, base_memory_mb, draft_job, resolve_runtime
+from geoforest.pipeline.job import Job, base_memory_mb, draft_job
 from geoforest.pipeline.run import named_once
+from geoforest.pipeline.runtime import resolve_runtime
 from geoforest.pipeline.settings import MapSettings
 
 _TRIALS = 3

@@ -1,4 +1,4 @@
-"""A job: everything that decides the pixels of a map, its fingerprint, and one shard's work."""
+"""A job: everything that decides the pixels of a map, and its fingerprint."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import numpy as np
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.grid import Grid, Shard, shard_cores, wider_halo
 from geoforest.arrays.predict import Predictor
-from geoforest.compute.machine import reference_precision, resident_memory_mb
+from geoforest.compute.cluster import SHARDS_AT_ONCE
+from geoforest.compute.machine import resident_memory_mb
 from geoforest.errors import InputError
 from geoforest.io.remote import shown
 from geoforest.models.bundle import Bundle
 from geoforest.pipeline.memory import fitting_shard
+from geoforest.pipeline.runtime import Runtime, runtime_question
 from geoforest.pipeline.settings import MapSettings
 from geoforest.scenes.aoi import AreaOfInterest, read_aoi
 from geoforest.scenes.clouds.mask import CloudMask, cloud_mask
@@ -33,48 +35,6 @@ FORMAT_VERSION: Final = 1
 # was written first, wherever the function lies now: otherwise each finished map is another job.
 _DEFAULT_LOADER: Final = "geoforest.job.load_job_predictor"
 _SHARD_PX = 1792
-SHARDS_AT_ONCE: Final = 2
-"""On a worker: one is read or written while the other is predicted."""
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What computes: resolved once per job, and used by every worker and every resume.
-
-    Attributes
-    ----------
-    name
-        ``torch`` or ``openvino``.
-    device
-        ``cpu``, ``cuda`` or ``cuda:1``. Which CUDA device it is changes no result.
-    precision
-        Of the network's arithmetic: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
-    threads
-        Threads of a worker's CPU kernels.
-    batch_size
-        Windows a call.
-    agreement
-        Share of check pixels with the same mask as torch in float32; None where not measured.
-    asked
-        The settings that this answers: runtime, precision, device, batch size.
-    """
-
-    name: str
-    device: str
-    precision: str
-    threads: int
-    batch_size: int
-    agreement: float | None = None
-    asked: tuple[Any, ...] = ()
-
-    @classmethod
-    def recorded_in(cls, document: Mapping[str, Any]) -> Runtime | None:
-        """Take up what an earlier run resolved; None where its ``job.json`` does not say so."""
-        try:
-            record = document["runtime"]
-            return cls(**{**record, "asked": tuple(record["asked"])})
-        except (KeyError, TypeError):  # of another version
-            return None
 
 
 def load_job_predictor(job: Job) -> Predictor:
@@ -179,64 +139,6 @@ class Job:
         return self.clouds.masked(self.grid, shard.extent)
 
 
-def resolve_runtime(
-    settings: MapSettings, bundle: Bundle, threads: int, *, measured: bool = True
-) -> Runtime:
-    """Resolve what the settings leave open about the computation, once for all workers.
-
-    Parameters
-    ----------
-    settings
-        What the user asked for.
-    bundle
-        The opened model.
-    threads
-        For the CPU kernels of each worker.
-    measured
-        False where the caller brings a predictor of its own, and has chosen already.
-
-    Raises
-    ------
-    InputError
-        When this machine does not have what was asked for, or it agrees too little.
-    """
-    device = settings.device
-    if device == "auto" and settings.runtime == "openvino":
-        device = "cpu"
-    elif device == "auto":
-        from geoforest.models.torch_runtime import best_device
-
-        device = best_device()
-    asked = _question(settings)
-    batch_size = settings.batch_size
-    if batch_size is None:
-        from geoforest.models.torch_runtime import default_batch_size
-
-        batch_size = default_batch_size(device)
-    if not measured:
-        name = "torch" if settings.runtime == "auto" else settings.runtime
-        precision = settings.precision or reference_precision(device)
-        return Runtime(name, device, precision, threads, batch_size, asked=asked)
-    from geoforest.models.runtimes import choose
-
-    choice = choose(
-        bundle,
-        runtime=settings.runtime,
-        precision=settings.precision,
-        device=device,
-        threads=threads,
-        window=settings.window or bundle.card.window,
-        batch_size=batch_size,
-    )
-    return Runtime(
-        choice.runtime, device, choice.precision, threads, batch_size, choice.agreement, asked
-    )
-
-
-def _question(settings: MapSettings) -> tuple[Any, ...]:
-    return settings.runtime, settings.precision, settings.device, settings.batch_size
-
-
 @dataclass(frozen=True)
 class Draft:
     """A job that is open in one thing: what computes it."""
@@ -283,7 +185,7 @@ class Draft:
         settings = self.settings
         for document in documents:
             runtime = Runtime.recorded_in(document)
-            if runtime is None or runtime.asked != _question(settings):
+            if runtime is None or runtime.asked != runtime_question(settings):
                 continue
             job = self._job(runtime, document.get("shard_cores", 1))
             if job.fingerprint != document.get("fingerprint"):

@@ -21,10 +21,11 @@ from geoforest.maps.destination import Location, Target, is_same, open_target
 from geoforest.maps.units.read import Units, asked_units
 from geoforest.models.registry import open_model
 from geoforest.pipeline.engine import Done, Pool
-from geoforest.pipeline.job import Job, Runtime, base_memory_mb, draft_job, load_job_predictor
+from geoforest.pipeline.job import Job, base_memory_mb, draft_job, load_job_predictor
 from geoforest.pipeline.ledger import Ledger
 from geoforest.pipeline.products import make as products
 from geoforest.pipeline.products.summary import summarise
+from geoforest.pipeline.runtime import Runtime
 from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.workspace import earlier_documents, open_workspace
 from geoforest.scenes.open import scene_name

@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geoforest.arrays.grid import Grid, Window
 from geoforest.errors import InputError
-from geoforest.io.polygon_files import _in_crs, read_polygons
+from geoforest.io.polygon_files import in_crs, read_polygons
 from geoforest.scenes.scene import Scene
 from geoforest.types import Valid
 
@@ -86,7 +86,7 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
         frame = read_polygons(path)
         digest = hashlib.sha256(frame.crs.to_wkt().encode() + b"".join(frame.to_wkb())).hexdigest()
         bounds = shapely.box(*scene.bounds)
-        near = _in_crs(frame.make_valid(), bounds, scene.crs, max(scene.shape))
+        near = in_crs(frame.make_valid(), bounds, scene.crs, max(scene.shape))
         geometry = near.make_valid().union_all()
     except shapely.errors.ShapelyError as error:
         raise InputError(f"{path}: holds geometries that are none ({error})") from error

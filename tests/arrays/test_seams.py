@@ -7,9 +7,10 @@ import pytest
 import rasterio
 
 import geoforest
-from geoforest.arrays.seams import SEAM_LIMIT, Seams, Steps, judge
+from geoforest.arrays.seams import SEAM_LIMIT, Seams, Steps
 from geoforest.errors import InputError
 from geoforest.pipeline.products.halo_test import HaloTest
+from geoforest.pipeline.products.verdicts import judge
 from geoforest.scenes.synthetic import make_scene, write_scene
 from tests.helpers import synthetic
 from tests.helpers.synthetic import load_local_predictor

@@ -11,7 +11,8 @@ import pytest
 from geoforest.errors import InputError, checked
 from geoforest.models import runtimes
 from geoforest.models.runtimes import Choice, choose
-from geoforest.pipeline.job import Runtime, draft_job, resolve_runtime
+from geoforest.pipeline.job import draft_job
+from geoforest.pipeline.runtime import Runtime, resolve_runtime
 from geoforest.pipeline.settings import MapSettings
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -16,7 +16,8 @@ from rasterio.crs import CRS
 from geoforest import map_scene
 from geoforest.arrays.grid import Grid
 from geoforest.models.bundle import Bundle
-from geoforest.pipeline.job import Job, Runtime
+from geoforest.pipeline.job import Job
+from geoforest.pipeline.runtime import Runtime
 from geoforest.scenes.scene import BandSource, Scene
 from tests.helpers import synthetic
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.reflectance import distribution_warning
-from geoforest.arrays.seams import SEAM_LIMIT, Verdict, judge
+from geoforest.arrays.seams import SEAM_LIMIT
 from geoforest.compute.clock import Clock
 from geoforest.compute.machine import peak_memory_mb
+from geoforest.pipeline.products.verdicts import Verdict, judge
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 
 if TYPE_CHECKING:

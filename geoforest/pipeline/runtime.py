@@ -1,0 +1,110 @@
+"""What computes a map: runtime, device, precision and batch size, resolved once per job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from geoforest.compute.machine import reference_precision
+from geoforest.models.bundle import Bundle
+from geoforest.pipeline.settings import MapSettings
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What computes: resolved once per job, and used by every worker and every resume.
+
+    Attributes
+    ----------
+    name
+        ``torch`` or ``openvino``.
+    device
+        ``cpu``, ``cuda`` or ``cuda:1``. Which CUDA device it is changes no result.
+    precision
+        Of the network's arithmetic: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
+    threads
+        Threads of a worker's CPU kernels.
+    batch_size
+        Windows a call.
+    agreement
+        Share of check pixels with the same mask as torch in float32; None where not measured.
+    asked
+        The settings that this answers: runtime, precision, device, batch size.
+    """
+
+    name: str
+    device: str
+    precision: str
+    threads: int
+    batch_size: int
+    agreement: float | None = None
+    asked: tuple[Any, ...] = ()
+
+    @classmethod
+    def recorded_in(cls, document: Mapping[str, Any]) -> Runtime | None:
+        """Take up what an earlier run resolved; None where its ``job.json`` does not say so."""
+        try:
+            record = document["runtime"]
+            return cls(**{**record, "asked": tuple(record["asked"])})
+        except (KeyError, TypeError):  # of another version
+            return None
+
+
+def resolve_runtime(
+    settings: MapSettings, bundle: Bundle, threads: int, *, measured: bool = True
+) -> Runtime:
+    """Resolve what the settings leave open about the computation, once for all workers.
+
+    Parameters
+    ----------
+    settings
+        What the user asked for.
+    bundle
+        The opened model.
+    threads
+        For the CPU kernels of each worker.
+    measured
+        False where the caller brings a predictor of its own, and has chosen already.
+
+    Raises
+    ------
+    InputError
+        When this machine does not have what was asked for, or it agrees too little.
+    """
+    device = settings.device
+    if device == "auto" and settings.runtime == "openvino":
+        device = "cpu"
+    elif device == "auto":
+        from geoforest.models.torch_runtime import best_device
+
+        device = best_device()
+    asked = runtime_question(settings)
+    batch_size = settings.batch_size
+    if batch_size is None:
+        from geoforest.models.torch_runtime import default_batch_size
+
+        batch_size = default_batch_size(device)
+    if not measured:
+        name = "torch" if settings.runtime == "auto" else settings.runtime
+        precision = settings.precision or reference_precision(device)
+        return Runtime(name, device, precision, threads, batch_size, asked=asked)
+    from geoforest.models.runtimes import choose
+
+    choice = choose(
+        bundle,
+        runtime=settings.runtime,
+        precision=settings.precision,
+        device=device,
+        threads=threads,
+        window=settings.window or bundle.card.window,
+        batch_size=batch_size,
+    )
+    return Runtime(
+        choice.runtime, device, choice.precision, threads, batch_size, choice.agreement, asked
+    )
+
+
+def runtime_question(settings: MapSettings) -> tuple[Any, ...]:
+    """Return the settings that a :class:`Runtime` answers."""
+    return settings.runtime, settings.precision, settings.device, settings.batch_size
