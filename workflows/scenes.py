@@ -11,7 +11,8 @@ from geoforest.io.names import MOSAIC_NAME
 from geoforest.io.storage import read_json
 from geoforest.maps.mosaic.page import fraction_picture
 from geoforest.maps.mosaic.run import FRACTION_NAME
-from geoforest.maps.picture import map_picture, scene_picture
+from geoforest.maps.picture import map_picture
+from geoforest.report.quicklook import scene_picture
 from geoforest.scenes.scene import Scene
 from workflows.checks import (
     SOUND,

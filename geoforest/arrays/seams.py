@@ -8,15 +8,12 @@ cores shows in the map.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Shape, StoredProbability
-
-if TYPE_CHECKING:
-    pass
 
 SEAM_LIMIT: Final = 2.2
 """Measured on four maps with the bundled model, see docs/measured.md: a halo of 32 px gives 1.3

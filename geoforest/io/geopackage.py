@@ -9,7 +9,6 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +16,7 @@ import pyogrio
 
 from geoforest.errors import WriteError
 from geoforest.io.features import WRITE_ERRORS, stream_layer
+from geoforest.io.styles import read_style
 
 if TYPE_CHECKING:
     import geopandas
@@ -81,8 +81,7 @@ def write_geopackage(
     path = Path(path)
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}.gpkg")
     if style_qml is None:
-        style = files("geoforest") / "io" / "styles" / "forest_cover.qml"
-        style_qml = style.read_text(encoding="utf-8")
+        style_qml = read_style("forest_cover.qml")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _write_layer(frames, partial, layer, description, geometry_type)

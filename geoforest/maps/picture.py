@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import geopandas
-import numpy as np
-from PIL import Image
+import rasterio
+from rasterio.enums import Resampling
 
+from geoforest.arrays.grid import PREVIEW_PX
 from geoforest.io.geopackage import LAYER
 from geoforest.io.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
-from geoforest.pipeline.products.page import scene_quicklook
-from geoforest.report.picture import true_colour
+from geoforest.report.figures import quicklook
 from geoforest.report.quicklook import decimated, visible
 from geoforest.report.sketch import Sketch
 from geoforest.scenes.scene import Scene
+from geoforest.types import Array, Valid
 
-
-def scene_picture(scene: Scene) -> bytes:
-    """PNG of a scene in true colour, decimated to a page's size; grey where unobserved."""
-    dn, valid = decimated(scene)
-    picture = np.rint(255 * true_colour(visible(scene, dn), valid)).astype(np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, format="png")
-    return stream.getvalue()
+if TYPE_CHECKING:
+    from geoforest.report.sketch import Sketch
+    from geoforest.scenes.scene import Scene
 
 
 def map_picture(scene: Scene, folder: Path) -> bytes:
@@ -41,3 +37,35 @@ def map_picture(scene: Scene, folder: Path) -> bytes:
     if (folder / POLYGONS_NAME).is_file():
         sketch.seen(geopandas.read_file(folder / POLYGONS_NAME, layer=LAYER))
     return scene_quicklook(scene, folder / PROBABILITY_NAME, folder / MASK_NAME, sketch)
+
+
+def scene_quicklook(
+    scene: Scene,
+    probability: Path,
+    mask: Path,
+    sketch: Sketch,
+    seen: tuple[Array, Valid] | None = None,
+) -> bytes:
+    """PNG of scene, probability, mask and polygons, decimated to a page's size.
+
+    ``seen`` are the pixels of the scene and where they are valid, where they are known already.
+    """
+    dn, valid = seen or decimated(scene)
+    return quicklook(
+        visible(scene, dn),
+        valid,
+        probability=_decimated(probability),
+        mask=_decimated(mask),
+        outlines=sketch.rings(),
+        bounds=scene.bounds,
+        title=scene.scene_id,
+        metres=scene.crs.is_projected,
+    )
+
+
+def _decimated(path: Path) -> Array:
+    with rasterio.open(path) as source:
+        factor = max(1.0, max(source.shape) / PREVIEW_PX)
+        shape = tuple(max(1, round(side / factor)) for side in source.shape)
+        values: Array = source.read(1, out_shape=shape, resampling=Resampling.nearest)
+    return values

@@ -1,4 +1,4 @@
-"""Files as QGIS projects: those of a map, and a sample to be labelled; styles beside rasters."""
+"""What the QGIS projects of maps and of samples share."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import io
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from xml.etree import ElementTree
 
 import pyproj
@@ -20,212 +18,13 @@ from pyproj.enums import PJType
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
-from geoforest.io.geopackage import LAYER
-from geoforest.io.names import (
-    MASK_NAME,
-    POLYGONS_NAME,
-    PROBABILITY_NAME,
-    QUICKLOOK_NAME,
-    style_name,
-)
 from geoforest.report.page import render
 
-if TYPE_CHECKING:
-    import geopandas
-
-    from geoforest.scenes.scene import Scene
-
-_RASTERS = (MASK_NAME, PROBABILITY_NAME, QUICKLOOK_NAME)
-# Pixels on each side of a point that a page and a bookmark show.
-_REACH_PX = 25
 # As old as a zip can tell: a file's bytes must not depend on when it was written.
 _PINNED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """A layer of the project.
-
-    Attributes
-    ----------
-    name
-        For people.
-    source
-        File in the project's folder.
-    style
-        File in the package's folder of styles.
-    layer
-        In the file, where it holds several.
-    below
-        Not shown where one of these files is there: what they show lies over it.
-    has_legend
-        Whether its legend tells anything.
-    """
-
-    name: str
-    source: str
-    style: str
-    layer: str = ""
-    below: tuple[str, ...] = ()
-    has_legend: bool = True
-
-    @property
-    def is_vector(self) -> bool:
-        return bool(self.layer)
-
-
-# From top to bottom. The mask is opaque, the polygons are not: under it nobody would see the scene.
-_LAYERS = (
-    _Layer("Forest cover (model)", POLYGONS_NAME, "forest_cover.qml", layer=LAYER),
-    _Layer("Forest mask (model)", MASK_NAME, "forest_mask.qml", below=(POLYGONS_NAME,)),
-    _Layer(
-        "Forest probability (model)",
-        PROBABILITY_NAME,
-        "forest_probability.qml",
-        below=(POLYGONS_NAME, MASK_NAME),
-    ),
-    _Layer("True colour", QUICKLOOK_NAME, "quicklook.qml", has_legend=False),
-)
-
-
-def write_styles(folder: Path) -> None:
-    """Write each raster's style beside it, under the name that QGIS looks for by itself."""
-    for name in _RASTERS:
-        if (folder / name).exists():
-            (folder / style_name(name)).write_text(_style(style_name(name)), encoding="utf-8")
-
-
-def write_project(path: Path, scene: Scene) -> None:
-    """Write a project with those files of a map that lie in its folder.
-
-    Paths in it are relative. Identical input gives identical bytes.
-
-    Parameters
-    ----------
-    path
-        ``.qgz`` file to make.
-    scene
-        Its id stands in the names of the layers; its CRS and bounds are the project's.
-    """
-    title = _plain(scene.scene_id)
-    there = [layer for layer in _LAYERS if (path.parent / layer.source).exists()]
-    sources = {layer.source for layer in there}
-    key = _key(scene.scene_id)
-    layers = [
-        {
-            "id": f"{Path(layer.source).stem}_{key}",
-            "name": f"{layer.name}, {title}",
-            "source": f"./{layer.source}" + f"|layername={layer.layer}" * layer.is_vector,
-            "is_vector": layer.is_vector,
-            "geometry": "Polygon",
-            "shown": not sources.intersection(layer.below),
-            "has_legend": layer.has_legend,
-            "style": _parts(_style(layer.style)),
-        }
-        for layer in there
-    ]
-    path.write_bytes(_project(path.stem, title, layers, scene.bounds, scene.crs))
-
-
-def sample_project(
-    path: Path,
-    sample: Path,
-    sampled: geopandas.GeoDataFrame,
-    *,
-    title: str,
-    style: str,
-    looks: Mapping[str, Sequence[Path]],
-    bounds: tuple[float, float, float, float],
-    pixel: float,
-    crs: CRS,
-) -> bytes:
-    """Make the project that a sample is labelled in: points over pictures, and a page a point.
-
-    It has a theme for each date and a bookmark for each point, too. Nothing of what the map says is
-    in it. Paths in it are relative where they can be.
-
-    Parameters
-    ----------
-    path
-        Where it will lie, ``.qgz``.
-    sample
-        GeoPackage with the layer ``sample``.
-    sampled
-        Its points, with ``sample_id``, in ``crs``.
-    title
-    style
-        QML of the points.
-    looks
-        Rasters in true colour by name of the scene, the first on top, the latest scene first.
-    bounds
-        Of the map, in ``crs``.
-    pixel
-        Its size in units of ``crs``.
-    crs
-        Of points and map.
-    """
-    title, key = _plain(title), _key(title)
-    points = {
-        "id": f"sample_{key}",
-        "name": f"Points to label, {title}",
-        "source": f"{_relative(sample, path)}|layername=sample",
-        "is_vector": True,
-        "geometry": "Point",
-        "shown": True,
-        "has_legend": True,
-        "style": _parts(style),
-    }
-    below, dates = [], []
-    for number, (name, rasters) in enumerate(looks.items()):
-        own = [
-            {
-                "id": f"picture{number}{place}_{key}",
-                "name": f"True colour, {_plain(name)}"
-                + ", about the points" * (place < len(rasters) - 1),
-                "source": _relative(raster, path),
-                "is_vector": False,
-                "shown": number == 0,
-                "has_legend": False,
-                "style": _parts(_style("quicklook.qml")),
-            }
-            for place, raster in enumerate(rasters)
-        ]
-        below += own
-        dates.append({"name": _plain(name), "layers": [points, *own]})
-    # As they are read on a page: the earliest to the left.
-    dates = dates[::-1] or [{"name": title, "layers": [points]}]
-    left, bottom, right, top = bounds
-    labelling = {
-        "layer": points["id"],
-        "name": points["name"],
-        "source": points["source"],
-        "x": (left + right) / 2,
-        "y": (bottom + top) / 2,
-        "pixel": pixel,
-        "dates": dates,
-    }
-    places = {
-        int(number): _square(point.x, point.y, _REACH_PX * pixel)
-        for number, point in zip(sampled["sample_id"], sampled.geometry, strict=True)
-    }
-    layout = Markup(render("labelling.qpt", labelling=labelling))
-    return _project(
-        path.stem,
-        title,
-        [points, *below],
-        bounds,
-        crs,
-        labelling=layout,
-        dates=dates,
-        places=places,
-    )
-
-
-def _square(x: float, y: float, reach: float) -> list[str]:
-    return [repr(float(value)) for value in (x - reach, y - reach, x + reach, y + reach)]
-
-
-def _project(
+def project_archive(
     stem: str,
     title: str,
     layers: Sequence[Mapping[str, Any]],
@@ -235,6 +34,27 @@ def _project(
     dates: Sequence[Mapping[str, Any]] = (),
     places: Mapping[int, list[str]] | None = None,
 ) -> bytes:
+    """Return the bytes of a ``.qgz``: a project from the template, in a zip of pinned time.
+
+    Parameters
+    ----------
+    stem
+        Of the file, which the project inside is named after.
+    title
+        For people.
+    layers
+        From top to bottom, as ``project.qgs`` in the templates names their parts.
+    bounds
+        ``(left, bottom, right, top)`` of the project, in ``crs``.
+    crs
+        Of the project.
+    labelling
+        A print layout, where there is one.
+    dates
+        A theme each: ``name`` and ``layers``.
+    places
+        Bounds of a bookmark by number.
+    """
     project = render(
         "project.qgs",
         title=title,
@@ -254,26 +74,25 @@ def _project(
     return stream.getvalue()
 
 
-def _plain(title: str) -> str:
+def plain_title(title: str) -> str:
+    """Return a title that QGIS shows as it stands."""
     # QGIS evaluates what stands between [% and %] in titles of layers.
     return title.replace("[%", "[ %")
 
 
-def _key(title: str) -> str:
+def layer_key(title: str) -> str:
+    """Return the part of layer ids that tells projects apart."""
     # Two projects can be opened in one: ids must not be those of another scene.
     return hashlib.sha256(title.encode()).hexdigest()[:12]
 
 
-def _relative(target: Path, project: Path) -> str:
+def relative_source(target: Path, project: Path) -> str:
+    """Return the path of a layer's file as a project in another file names it."""
     relative = os.path.relpath(target.absolute(), project.absolute().parent).replace(os.sep, "/")
     return relative if relative.startswith("../") else f"./{relative}"
 
 
-def _style(name: str) -> str:
-    return (files("geoforest") / "io" / "styles" / name).read_text(encoding="utf-8")
-
-
-def _parts(style: str) -> dict[str, str]:
+def style_parts(style: str) -> dict[str, str]:
     """Split a style of the package, whose text is trusted, in attributes and elements."""
     root = ElementTree.fromstring(style)
     attributes = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import rasterio
 import rasterio.shutil
 from affine import Affine
 from numpy.typing import NDArray
+from PIL import Image
 from rasterio._err import CPLE_BaseError  # GDAL's own errors, which rasterio.shutil lets through
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
@@ -109,3 +111,12 @@ def write_quicklook(path: Path, scene: Scene, dn: Array, valid: Valid) -> None:
             )
     except (OSError, RasterioError, CPLE_BaseError) as error:
         raise WriteError(f"{path}: cannot be written ({error})") from error
+
+
+def scene_picture(scene: Scene) -> bytes:
+    """PNG of a scene in true colour, decimated to a page's size; grey where unobserved."""
+    dn, valid = decimated(scene)
+    picture = np.rint(255 * true_colour(visible(scene, dn), valid)).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, format="png")
+    return stream.getvalue()

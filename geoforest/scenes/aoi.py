@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -18,9 +17,6 @@ from geoforest.errors import InputError
 from geoforest.io.polygon_files import in_crs, read_polygons
 from geoforest.scenes.scene import Scene
 from geoforest.types import Valid
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from importlib.resources import files
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +17,7 @@ import geoforest
 from geoforest.arrays.grid import Window
 from geoforest.io.cog import CATEGORIES, COLOURS, MaskWriter
 from geoforest.io.storage import file_sha256
+from geoforest.io.styles import read_style
 from geoforest.maps.verify.run import verify
 from geoforest.pipeline.demo import Demo, run_demo
 from geoforest.types import FOREST, NO_OBSERVATION
@@ -465,9 +465,7 @@ def write_mask(path: Path, mask: np.ndarray, transform: Affine = synthetic.TRANS
 
 def test_qgis_keeps_every_part_of_the_style(look, folder):
     """What QGIS makes of the style's names of fields: each is there."""
-    style = ElementTree.fromstring(
-        (files("geoforest") / "io" / "styles" / "forest_cover.qml").read_text(encoding="utf-8")
-    )
+    style = ElementTree.fromstring(read_style("forest_cover.qml"))
     named = {field.get("name") for field in style.iterfind("fieldConfiguration/field")}
     layer = look("polygons", folder / "forest.gpkg")
     assert named == set(layer["aliases"])

@@ -25,6 +25,7 @@ from geoforest.io.geopackage import write_geopackage
 from geoforest.io.names import UNITS_NAME
 from geoforest.io.raster import open_raster
 from geoforest.io.storage import file_sha256, new_folder
+from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.maps.finished import FinishedMap, read_finished
 from geoforest.maps.units.read import Units, asked_units
@@ -286,7 +287,12 @@ def _make(
                 mask[codes == NO_OBSERVATION] = NO_OBSERVATION
                 streams[kind].add(mask)
         writer.finish()
-        write_geopackage(_frames(streams), folder / POLYGONS_NAME, layer=LAYER, style_qml=_style())
+        write_geopackage(
+            _frames(streams),
+            folder / POLYGONS_NAME,
+            layer=LAYER,
+            style_qml=read_style("forest_change.qml"),
+        )
         counts = {kind: stream.counts().patches for kind, stream in streams.items()}
     summary = _summary(maps, out, settings, pixels, areas, counts)
     summary["units"] = None
@@ -340,12 +346,6 @@ def _frames(streams: Mapping[str, PolygonStream]) -> Iterator[geopandas.GeoDataF
     for stream in streams.values():
         for frame in stream.frames():
             yield frame.drop(columns="mean_probability")
-
-
-def _style() -> str:
-    from importlib.resources import files
-
-    return (files("geoforest") / "io" / "styles" / "forest_change.qml").read_text(encoding="utf-8")
 
 
 def _summary(

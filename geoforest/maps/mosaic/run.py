@@ -6,7 +6,6 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,6 +31,7 @@ from geoforest.io.names import (
     style_name,
 )
 from geoforest.io.storage import exclusive_lock, read_json, writable, write_durably, write_json
+from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.io.vrt import write_vrt
 from geoforest.maps.mosaic.catalogue import write_catalogue
@@ -380,8 +380,7 @@ def _zones(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
             )
             paths[like] = path
             if like != "count":
-                style = files("geoforest") / "io" / "styles" / style_name(name)
-                write_durably(path.with_suffix(".qml"), style.read_bytes())
+                write_durably(path.with_suffix(".qml"), read_style(style_name(name)).encode())
         found[zone] = ZoneRasters(
             grid,
             window,

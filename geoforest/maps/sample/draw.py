@@ -297,7 +297,7 @@ def _project(
     style: str,
     looks: Mapping[str, Sequence[Path]],
 ) -> bytes:
-    from geoforest.report.qgis import sample_project
+    from geoforest.maps.sample.qgis import sample_project
 
     t, (rows, cols) = source.transform, source.shape
     return sample_project(

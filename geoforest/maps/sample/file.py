@@ -14,7 +14,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, fields
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +25,7 @@ from geoforest.errors import InputError, WriteError
 from geoforest.io.features import WRITE_ERRORS
 from geoforest.io.geopackage import add_style, pinned_time
 from geoforest.io.storage import flush
+from geoforest.io.styles import read_style
 
 if TYPE_CHECKING:
     import geopandas
@@ -300,7 +300,7 @@ def _check_places(path: Path, points: geopandas.GeoDataFrame, origin: Origin) ->
 
 def sample_style(classes: Sequence[str], origin: Origin) -> str:
     """Style of the points, with the form to label them by: a QML document."""
-    template = (files("geoforest") / "io" / "styles" / "sample.qml").read_text(encoding="utf-8")
+    template = read_style("sample.qml")
     choices = "".join(
         f'<Option type="Map"><Option name={quoteattr(name)} type="QString" '
         f"value={quoteattr(name)}/></Option>"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +17,7 @@ from geoforest.errors import InputError, OutputError
 from geoforest.io.geopackage import layers, write_geopackage
 from geoforest.io.names import MASK_NAME, MOSAIC_NAME
 from geoforest.io.storage import read_json, writable, write_durably
+from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.maps.finished import read_finished
 from geoforest.maps.units.read import Units, read_units
@@ -295,12 +295,11 @@ def _write(areas: UnitAreas, path: Path) -> None:
             write_durably(path, csv_text(areas.rows()).encode())
     if path.suffix.lower() == ".gpkg":
         frame = areas.frame.set_geometry(_multi(areas.frame.geometry.to_numpy()))
-        style = files("geoforest") / "io" / "styles" / "forest_area.qml"
         write_geopackage(
             [frame],
             path,
             layer=LAYER,
-            style_qml=style.read_text(encoding="utf-8"),
+            style_qml=read_style("forest_area.qml"),
             description="Areas by unit, ha; forest percent is of the observed area",
             geometry_type="MultiPolygon",
         )

@@ -331,8 +331,8 @@ def finish(
     """Write the texts, drop what was not asked for, and publish all of it in one step."""
     from geoforest.maps.units.page import unit_table
     from geoforest.pipeline.products.page import write_report
+    from geoforest.pipeline.products.qgis import write_project, write_styles
     from geoforest.pipeline.products.stac_item import write_item
-    from geoforest.report.qgis import write_project, write_styles
 
     staging = workspace.staging
     (staging / SUMMARY_NAME).write_text(summary.to_json(), encoding="utf-8")

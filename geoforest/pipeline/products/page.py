@@ -7,15 +7,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
-import rasterio
-from rasterio.enums import Resampling
 
-from geoforest.arrays.grid import PREVIEW_PX
 from geoforest.pipeline.products.charts import patch_chart, probability_chart
-from geoforest.report.figures import quicklook
 from geoforest.report.page import render
-from geoforest.report.quicklook import decimated, visible
-from geoforest.types import PROBABILITY_STEPS, Array, Valid
+from geoforest.types import PROBABILITY_STEPS
 
 if TYPE_CHECKING:
     from geoforest.maps.units.page import UnitTable
@@ -23,8 +18,6 @@ if TYPE_CHECKING:
     from geoforest.pipeline.ledger import Prediction
     from geoforest.pipeline.products.make import Made
     from geoforest.pipeline.products.summary import Summary
-    from geoforest.report.sketch import Sketch
-    from geoforest.scenes.scene import Scene
 
 # Pixels this near to the threshold change sides easily.
 _UNSURE = 0.1
@@ -78,35 +71,3 @@ def _provenance(job: Job, summary: Summary) -> dict[str, str]:
         "Fingerprint of the job": job.fingerprint,
         "Made by": f"geoforest {summary.geoforest}, {summary.created}",
     }
-
-
-def scene_quicklook(
-    scene: Scene,
-    probability: Path,
-    mask: Path,
-    sketch: Sketch,
-    seen: tuple[Array, Valid] | None = None,
-) -> bytes:
-    """PNG of scene, probability, mask and polygons, decimated to a page's size.
-
-    ``seen`` are the pixels of the scene and where they are valid, where they are known already.
-    """
-    dn, valid = seen or decimated(scene)
-    return quicklook(
-        visible(scene, dn),
-        valid,
-        probability=_decimated(probability),
-        mask=_decimated(mask),
-        outlines=sketch.rings(),
-        bounds=scene.bounds,
-        title=scene.scene_id,
-        metres=scene.crs.is_projected,
-    )
-
-
-def _decimated(path: Path) -> Array:
-    with rasterio.open(path) as source:
-        factor = max(1.0, max(source.shape) / PREVIEW_PX)
-        shape = tuple(max(1, round(side / factor)) for side in source.shape)
-        values: Array = source.read(1, out_shape=shape, resampling=Resampling.nearest)
-    return values

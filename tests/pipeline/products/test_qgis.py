@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from importlib.resources import files
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,8 +15,9 @@ from rio_cogeo.cogeo import cog_validate
 
 from geoforest.errors import WriteError
 from geoforest.io.cog import CATEGORIES, COLOURS
+from geoforest.io.styles import read_style
+from geoforest.pipeline.products.qgis import write_project, write_styles
 from geoforest.report.picture import MASK_COLOURS, MASK_NAMES
-from geoforest.report.qgis import write_project, write_styles
 from geoforest.report.quicklook import decimated, write_quicklook
 from geoforest.scenes.scene import BandSource, Scene
 from geoforest.types import FOREST, NO_OBSERVATION
@@ -46,7 +46,7 @@ def scene(path: Path = Path("/none.tif"), **changes: object) -> Scene:
 
 
 def style(name: str) -> ElementTree.Element:
-    return ElementTree.fromstring((files("geoforest") / "io" / "styles" / name).read_text("utf-8"))
+    return ElementTree.fromstring(read_style(name))
 
 
 def project(folder: Path, **changes: object) -> ElementTree.Element:

@@ -1,0 +1,108 @@
+"""The QGIS project of a map, and the styles beside its rasters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoforest.io.geopackage import LAYER
+from geoforest.io.names import (
+    MASK_NAME,
+    POLYGONS_NAME,
+    PROBABILITY_NAME,
+    QUICKLOOK_NAME,
+    style_name,
+)
+from geoforest.io.styles import read_style
+from geoforest.report.qgis import layer_key, plain_title, project_archive, style_parts
+
+if TYPE_CHECKING:
+    from geoforest.scenes.scene import Scene
+
+_RASTERS = (MASK_NAME, PROBABILITY_NAME, QUICKLOOK_NAME)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer of the project.
+
+    Attributes
+    ----------
+    name
+        For people.
+    source
+        File in the project's folder.
+    style
+        File in the package's folder of styles.
+    layer
+        In the file, where it holds several.
+    below
+        Not shown where one of these files is there: what they show lies over it.
+    has_legend
+        Whether its legend tells anything.
+    """
+
+    name: str
+    source: str
+    style: str
+    layer: str = ""
+    below: tuple[str, ...] = ()
+    has_legend: bool = True
+
+    @property
+    def is_vector(self) -> bool:
+        return bool(self.layer)
+
+
+# From top to bottom. The mask is opaque, the polygons are not: under it nobody would see the scene.
+_LAYERS = (
+    _Layer("Forest cover (model)", POLYGONS_NAME, "forest_cover.qml", layer=LAYER),
+    _Layer("Forest mask (model)", MASK_NAME, "forest_mask.qml", below=(POLYGONS_NAME,)),
+    _Layer(
+        "Forest probability (model)",
+        PROBABILITY_NAME,
+        "forest_probability.qml",
+        below=(POLYGONS_NAME, MASK_NAME),
+    ),
+    _Layer("True colour", QUICKLOOK_NAME, "quicklook.qml", has_legend=False),
+)
+
+
+def write_styles(folder: Path) -> None:
+    """Write each raster's style beside it, under the name that QGIS looks for by itself."""
+    for name in _RASTERS:
+        if (folder / name).exists():
+            (folder / style_name(name)).write_text(read_style(style_name(name)), encoding="utf-8")
+
+
+def write_project(path: Path, scene: Scene) -> None:
+    """Write a project with those files of a map that lie in its folder.
+
+    Paths in it are relative. Identical input gives identical bytes.
+
+    Parameters
+    ----------
+    path
+        ``.qgz`` file to make.
+    scene
+        Its id stands in the names of the layers; its CRS and bounds are the project's.
+    """
+    title = plain_title(scene.scene_id)
+    there = [layer for layer in _LAYERS if (path.parent / layer.source).exists()]
+    sources = {layer.source for layer in there}
+    key = layer_key(scene.scene_id)
+    layers = [
+        {
+            "id": f"{Path(layer.source).stem}_{key}",
+            "name": f"{layer.name}, {title}",
+            "source": f"./{layer.source}" + f"|layername={layer.layer}" * layer.is_vector,
+            "is_vector": layer.is_vector,
+            "geometry": "Polygon",
+            "shown": not sources.intersection(layer.below),
+            "has_legend": layer.has_legend,
+            "style": style_parts(read_style(layer.style)),
+        }
+        for layer in there
+    ]
+    path.write_bytes(project_archive(path.stem, title, layers, scene.bounds, scene.crs))
