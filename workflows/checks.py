@@ -8,7 +8,9 @@ from typing import Any
 
 import dagster as dg
 
-from geoforest.maps.verify.run import Problem, verify, verify_grid
+from geoforest.maps.verify.checks import Problem
+from geoforest.maps.verify.maps import verify_grid
+from geoforest.maps.verify.run import verify
 from geoforest.scenes.scene import Scene
 
 SOUND = "sound"

@@ -47,7 +47,7 @@ def write_report(
 def _layers(
     maps: tuple[FinishedMap, FinishedMap], change: Path, summary: dict[str, Any]
 ) -> list[Layer]:
-    from geoforest.maps.change.run import COLOURS, NAMES
+    from geoforest.maps.change.codes import COLOURS, NAMES
 
     layers = []
     for one, which in zip(maps, ("earlier", "later"), strict=True):

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from rasterio.errors import RasterioIOError
 from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.polygons.polygons import PolygonStream, check_rules
-from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import InputError, ReadError
 from geoforest.io.cog import ClassWriter, read_strips
 from geoforest.io.geopackage import write_geopackage
@@ -27,88 +26,25 @@ from geoforest.io.raster import open_raster
 from geoforest.io.storage import file_sha256, new_folder
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
+from geoforest.maps.change.codes import (
+    CHANGE_NAME,
+    COLOURS,
+    GAIN,
+    LAYER,
+    LOSS,
+    NAMES,
+    POLYGONS_NAME,
+    REPORT_NAME,
+    SUMMARY_NAME,
+    change_codes,
+)
+from geoforest.maps.change.page import write_report
 from geoforest.maps.finished import FinishedMap, read_finished
 from geoforest.maps.units.read import Units, asked_units
-from geoforest.types import FOREST, NO_OBSERVATION, OTHER, StoredProbability
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 
 if TYPE_CHECKING:
     import geopandas
-
-STABLE_OTHER: Final = 0
-STABLE_FOREST: Final = 1
-LOSS: Final = 2
-GAIN: Final = 3
-UNCERTAIN: Final = 4
-NAMES: Final = {
-    STABLE_OTHER: "stable other",
-    STABLE_FOREST: "stable forest",
-    LOSS: "loss",
-    GAIN: "gain",
-    UNCERTAIN: "uncertain",
-    NO_OBSERVATION: "no observation",
-}
-COLOURS: Final = {
-    STABLE_OTHER: (228, 213, 183, 255),
-    STABLE_FOREST: (27, 120, 55, 255),
-    LOSS: (197, 27, 125, 255),
-    GAIN: (69, 117, 214, 255),
-    UNCERTAIN: (250, 205, 60, 255),
-    NO_OBSERVATION: (0, 0, 0, 0),
-}
-CHANGE_NAME: Final = "forest_change.tif"
-POLYGONS_NAME: Final = "forest_change.gpkg"
-LAYER: Final = "forest_change"
-SUMMARY_NAME: Final = "change.json"
-REPORT_NAME: Final = "report.html"
-
-
-def change_codes(
-    earlier: StoredProbability,
-    later: StoredProbability,
-    *,
-    thresholds: tuple[float, float],
-    margin: float,
-) -> NDArray[np.uint8]:
-    """Tell what became of each pixel.
-
-    Parameters
-    ----------
-    earlier, later
-        Stored probability, of one shape.
-    thresholds
-        At or above which a pixel is forest, of each.
-    margin
-        A change counts only where both probabilities lie at least so far from their thresholds;
-        the rest of it is uncertain.
-
-    Returns
-    -------
-    numpy.ndarray
-        uint8: 0 stable other, 1 stable forest, 2 loss, 3 gain, 4 uncertain, 255 where either was
-        not observed.
-
-    Examples
-    --------
-    >>> change_codes(
-    ...     np.array([10, 200, 200, 130, 255], np.uint8), np.array([20, 210, 20, 120, 9], np.uint8),
-    ...     thresholds=(0.5, 0.5), margin=0.1,
-    ... ).tolist()
-    [0, 1, 2, 4, 255]
-    """
-    was, now = (
-        mask_from_probability(stored, threshold)
-        for stored, threshold in zip((earlier, later), thresholds, strict=True)
-    )
-    clear = np.ones(was.shape, np.bool_)
-    for stored, threshold, mask in ((earlier, thresholds[0], was), (later, thresholds[1], now)):
-        surely = mask_from_probability(stored, min(1.0, threshold + margin)) == FOREST
-        surely_not = mask_from_probability(stored, max(0.0, threshold - margin)) == OTHER
-        clear &= np.where(mask == FOREST, surely, surely_not)
-    codes = np.where(was == FOREST, np.where(now == FOREST, STABLE_FOREST, LOSS), STABLE_OTHER)
-    codes[(was == OTHER) & (now == FOREST)] = GAIN
-    codes[(was != now) & ~clear] = UNCERTAIN
-    codes[(was == NO_OBSERVATION) | (now == NO_OBSERVATION)] = NO_OBSERVATION
-    return codes.astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -300,7 +236,6 @@ def _make(
         rows, notes = _by_unit(units, folder / CHANGE_NAME)
         (folder / UNITS_NAME).write_text(csv_text(rows), encoding="utf-8")
         summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
-    from geoforest.maps.change.page import write_report
 
     write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary)
     summary["outputs"] = {

@@ -16,7 +16,7 @@ from geoforest.errors import InputError, ReadError
 from geoforest.io.cog import CATEGORIES, read_strips
 from geoforest.io.raster import open_raster
 from geoforest.io.storage import file_sha256, read_json
-from geoforest.maps.change import run as change
+from geoforest.maps.change import codes as change
 from geoforest.maps.finished import read_finished
 from geoforest.types import NO_OBSERVATION, Array, Shape
 

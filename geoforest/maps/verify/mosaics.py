@@ -24,13 +24,13 @@ from geoforest.io.names import (
     UNITS_NAME,
 )
 from geoforest.io.storage import read_json
-from geoforest.maps.change import run as change
+from geoforest.maps.change import codes as change
 from geoforest.maps.mosaic import run as mosaic
 from geoforest.maps.mosaic.catalogue import CATALOGUE_NAME, ITEM_NAME
 from geoforest.maps.mosaic.cells import CELLS_NAME
 from geoforest.maps.mosaic.pieces import PIECES_NAME, TABLE_NAME
 from geoforest.maps.mosaic.tiles import RECORD_NAME
-from geoforest.maps.verify.run import Problem, check_codes, check_database, check_files
+from geoforest.maps.verify.checks import Problem, check_codes, check_database, check_files
 
 _OF_A_TILE: Final = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME, CELLS_NAME, ITEM_NAME)
 _OF_ALL: Final = (

@@ -20,7 +20,7 @@ from rio_cogeo import cog_validate
 from geoforest import map_change
 from geoforest.arrays.area import PixelTable
 from geoforest.errors import InputError, OutputError
-from geoforest.maps.change.run import change_codes
+from geoforest.maps.change.codes import change_codes
 from tests.helpers.maps import write_map
 
 GROUND = {"epsg": 32720, "left": 500_000, "top": 9_700_000, "shape": (120, 150)}

@@ -1,0 +1,113 @@
+"""Checks that maps, mosaics and comparisons share."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from geoforest.arrays.stitch import mask_from_probability
+from geoforest.io.cog import read_strips
+from geoforest.io.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME
+from geoforest.io.storage import file_sha256
+from geoforest.maps.destination import Location
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
+
+_COUNTS: Final = {FOREST: "forest", OTHER: "other", NO_OBSERVATION: "no_observation"}
+Check = Literal["files", "layout", "grid", "codes", "polygons"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it should be: which file, and what was found and wanted.
+
+    Attributes
+    ----------
+    path
+    what
+    check
+        What was looked at: ``files`` (there and untouched), ``layout`` (cloud-optimised), ``grid``,
+        ``codes`` (the three states, and mask against probability), ``polygons``.
+    """
+
+    path: Location
+    what: str
+    check: Check
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}"
+
+
+def check_files(
+    folder: Path, outputs: Mapping[str, Any], record: str = JOB_NAME
+) -> Iterator[tuple[str, Problem]]:
+    """Hold the files of a folder, by name, against the checksums that a record has of them."""
+    for name, recorded in outputs.items():
+        path = folder / name
+        if name != Path(name).name or not path.is_file():
+            yield name, Problem(path, f"missing, and {record} lists it", "files")
+        elif file_sha256(path) != recorded.get("sha256"):
+            what = f"changed: its checksum is not the one in {record}"
+            yield name, Problem(path, what, "files")
+
+
+def check_codes(
+    paths: Sequence[Path], told: Mapping[str, int], threshold: float, record: str
+) -> Iterator[Problem]:
+    """Count the codes of a mask, hold it against its probability, and against what a record says.
+
+    Parameters
+    ----------
+    paths
+        Mask, probability, or both; of one folder.
+    told
+        Pixels ``forest``, ``other`` and ``no_observation``.
+    threshold
+        Of the mask.
+    record
+        Name of the file that says so.
+    """
+    folder = paths[0].parent
+    counts: dict[int, int] = dict.fromkeys(_COUNTS, 0)
+    disagreeing = 0
+    for strips in zip(*map(read_strips, paths), strict=True):
+        values = {path.name: pixels for path, (_, pixels) in zip(paths, strips, strict=True)}
+        mask, stored = values.get(MASK_NAME), values.get(PROBABILITY_NAME)
+        made = None if stored is None else mask_from_probability(stored, threshold)
+        if mask is None:
+            mask = made
+        assert mask is not None
+        if made is not None:
+            disagreeing += int((mask != made).sum())
+        found = np.bincount(mask.ravel(), minlength=256)
+        counts = {code: counts[code] + int(found[code]) for code in counts}
+        if strange := int(found.sum()) - sum(int(found[code]) for code in counts):
+            yield Problem(paths[0], f"{strange} pixels of codes other than 0, 1 and 255", "codes")
+        if stored is not None and (strange := int(_strange(stored).sum())):
+            what = f"{strange} pixels of values other than 0 to 250 and 255"
+            yield Problem(paths[-1], what, "codes")
+    if disagreeing:
+        what = f"mask and probability disagree in {disagreeing} pixels at {threshold:g}"
+        yield Problem(folder, what, "codes")
+    for code, name in _COUNTS.items():
+        if counts[code] != told[name]:
+            yield Problem(
+                folder / record,
+                f"says {told[name]} pixels {name}, the mask has {counts[code]}",
+                "codes",
+            )
+
+
+def _strange(stored: Array) -> Array:
+    return (stored > PROBABILITY_STEPS) & (stored != NO_OBSERVATION)
+
+
+def check_database(path: Path, database: sqlite3.Connection) -> Iterator[Problem]:
+    """Let SQLite check a GeoPackage."""
+    found = [row[0] for row in database.execute("PRAGMA integrity_check")]
+    if found != ["ok"]:
+        yield Problem(path, f"is damaged as a database ({found[0]})", "polygons")

@@ -1,0 +1,158 @@
+"""Whether a map is complete and untouched, and its files agree with each other."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import rasterio
+from rasterio.errors import RasterioError
+
+from geoforest.io.geopackage import LAYER
+from geoforest.io.names import JOB_NAME, MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, SUMMARY_NAME
+from geoforest.io.storage import read_json
+from geoforest.maps.destination import Target
+from geoforest.maps.finished import fetch_map
+from geoforest.maps.verify.checks import Problem, check_codes, check_database, check_files
+
+if TYPE_CHECKING:
+    from geoforest.scenes.scene import Scene
+
+_Problems = Iterator["Problem"]
+
+
+def verify_grid(folder: str | os.PathLike[str], scene: Scene) -> list[Problem]:
+    """Check that the rasters of a map lie on exactly the grid of its scene.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/<scene id>``, on disk.
+    scene
+        See :func:`geoforest.scenes.open.open_scene`.
+
+    Returns
+    -------
+    list of Problem
+        Empty when all is well; of ``grid`` all.
+    """
+    problems = []
+    for name in (MASK_NAME, PROBABILITY_NAME):
+        path = Path(folder) / name
+        try:
+            with rasterio.open(path) as source:
+                found = source.shape, source.crs, source.transform
+        except RasterioError as error:
+            problems.append(Problem(path, f"cannot be read ({error})", "grid"))
+            continue
+        wanted = scene.shape, scene.crs, scene.transform
+        for what, one, other in zip(("shape", "CRS", "transform"), found, wanted, strict=True):
+            if one != other:
+                what = f"{what} {one!r}, {other!r} of the scene was wanted"
+                problems.append(Problem(path, what, "grid"))
+    return problems
+
+
+def verify_target(target: Target) -> _Problems:
+    """Check one map; outputs in a bucket are fetched into a temporary folder."""
+    if isinstance(target.location, Path):
+        yield from _verify_job(target.location)
+        return
+    with TemporaryDirectory(prefix="geoforest-verify-") as name:
+        folder = Path(name)
+        fetch_map(target.location, folder)
+        for problem in _verify_job(folder):
+            assert isinstance(problem.path, Path)
+            inside = problem.path.relative_to(folder)
+            yield Problem(
+                target.location / inside.name if inside.name else target.location,
+                problem.what,
+                problem.check,
+            )
+
+
+def _verify_job(folder: Path) -> _Problems:
+    job = read_json(folder / JOB_NAME)
+    outputs = job.get("outputs") if job else None
+    if job is None or not isinstance(outputs, dict):
+        what = "unfinished: the same command of geoforest map goes on from what is done"
+        if (folder / JOB_NAME).exists():
+            what = f"{JOB_NAME} is damaged: nothing says what belongs here"
+        yield Problem(folder, what, "files")
+        return
+    broken = dict(check_files(folder, outputs))
+    yield from broken.values()
+    whole = {name for name in outputs if name not in broken}
+    summary = read_json(folder / SUMMARY_NAME) or {}
+    try:
+        if {MASK_NAME, PROBABILITY_NAME} & whole:
+            yield from _rasters(folder, whole, summary, float(job["threshold"]))
+        if POLYGONS_NAME in whole:
+            yield from _polygons(folder / POLYGONS_NAME, summary)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"{JOB_NAME} or {SUMMARY_NAME} lacks something ({error!r})"
+        yield Problem(folder, what, "files")
+
+
+def _rasters(folder: Path, names: set[str], summary: dict[str, Any], threshold: float) -> _Problems:
+    paths = [folder / name for name in (MASK_NAME, PROBABILITY_NAME) if name in names]
+    for path in paths:
+        yield from _layout(path, summary)
+    yield from check_codes(paths, summary["pixels"], threshold, SUMMARY_NAME)
+
+
+def _layout(path: Path, summary: dict[str, Any]) -> _Problems:
+    try:
+        with rasterio.open(path) as source:
+            if source.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG":
+                yield Problem(path, "is no cloud-optimised GeoTIFF any more", "layout")
+            if list(source.shape) != list(summary["shape"]):
+                what = f"shape {source.shape}, {summary['shape']} was wanted"
+                yield Problem(path, what, "grid")
+            if source.crs is None or source.crs.to_string() != summary["crs"]:
+                what = f"CRS {source.crs}, {summary['crs']} was wanted"
+                yield Problem(path, what, "grid")
+    except RasterioError as error:
+        yield Problem(path, f"cannot be read ({error})", "layout")
+
+
+def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
+    told = summary["polygons"]
+    if told["polygon_px"] != told["mask_px"] - told["dropped_px"] + told["filled_px"]:
+        what = f"polygon pixels do not add up: {told}"
+        yield Problem(path.with_name(SUMMARY_NAME), what, "polygons")
+    if told["mask_px"] != summary["pixels"]["forest"]:
+        yield Problem(
+            path.with_name(SUMMARY_NAME),
+            f"polygons are of {told['mask_px']} forest pixels, {summary['pixels']['forest']} were "
+            "wanted",
+            "polygons",
+        )
+    try:
+        read_only = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(read_only, uri=True)) as database:
+            yield from check_database(path, database)
+            parts, pixels, patches = database.execute(
+                "SELECT count(*), coalesce(sum(n_pixels), 0), count(DISTINCT patch_id) "
+                f'FROM "{LAYER}"'
+            ).fetchone()
+            indexed = database.execute(f'SELECT count(*) FROM "rtree_{LAYER}_geom"').fetchone()[0]
+            styled = database.execute("SELECT count(*) FROM layer_styles").fetchone()[0]
+    except sqlite3.Error as error:
+        yield Problem(path, f"is no GeoPackage of ours ({error})", "polygons")
+        return
+    wanted = {"parts": parts, "polygon_px": pixels, "patches": patches}
+    for name, value in wanted.items():
+        if told[name] != value:
+            what = f"{name} is {value}, {told[name]} was wanted by {SUMMARY_NAME}"
+            yield Problem(path, what, "polygons")
+    if indexed != parts:
+        what = f"its spatial index has {indexed} of {parts} polygons"
+        yield Problem(path, what, "polygons")
+    if styled != 1:
+        yield Problem(path, "its default style is missing", "polygons")
