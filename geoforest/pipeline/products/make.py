@@ -2,158 +2,50 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import cached_property, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
 
-from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
-from geoforest.arrays.grid import Window, preview_lattice
-from geoforest.arrays.polygons.polygons import PolygonCounts, PolygonStream
-from geoforest.arrays.seams import Seams, Steps
+from geoforest.arrays.grid import preview_lattice
+from geoforest.arrays.polygons.polygons import PolygonStream
+from geoforest.arrays.seams import Steps
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.compute.clock import Clock
-from geoforest.errors import ReadError
-from geoforest.io.cog import CogWriter, MaskWriter, ProbabilityWriter, read_strips
-from geoforest.io.files import without_secrets
+from geoforest.io.cog import MaskWriter, ProbabilityWriter
 from geoforest.io.geopackage import write_geopackage
 from geoforest.io.names import (
     MASK_NAME,
     POLYGONS_NAME,
     PROBABILITY_NAME,
-    PROJECT_NAME,
     QUICKLOOK_NAME,
-    REPORT_NAME,
-    SUMMARY_NAME,
-    UNITS_NAME,
 )
-from geoforest.io.tables import csv_text
-from geoforest.maps.units.areas import UnitAreas, areas_on
+from geoforest.maps.units.areas import areas_on
 from geoforest.maps.units.read import Units
 from geoforest.maps.units.zonal import open_mask
 from geoforest.pipeline.job import Job
 from geoforest.pipeline.ledger import Prediction
-from geoforest.pipeline.products.halo_test import HaloTest, check_halo
+from geoforest.pipeline.products.halo_test import check_halo
+from geoforest.pipeline.products.made import Made, MaskTotals
 from geoforest.pipeline.products.patch_sizes import PatchSizes
-from geoforest.pipeline.settings import MapSettings, Product
+from geoforest.pipeline.products.rasters import (
+    _has_tags,
+    _link,
+    _Raster,
+    _Rows,
+    _stored_blocks,
+    _tags,
+)
+from geoforest.pipeline.products.request import chosen_threshold
+from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.workspace import Workspace
 from geoforest.report.sketch import Sketch
-from geoforest.scenes.scene import Scene
 from geoforest.types import (
-    FOREST,
-    NO_OBSERVATION,
-    OTHER,
     Array,
-    Mask,
     Progress,
-    StoredProbability,
     Valid,
 )
-
-if TYPE_CHECKING:
-    from geoforest.pipeline.products.summary import Summary
-    from geoforest.report.layers import Layer
-
-_NAMES: dict[Product, str] = {
-    "mask": MASK_NAME,
-    "probability": PROBABILITY_NAME,
-    "polygons": POLYGONS_NAME,
-    "report": REPORT_NAME,
-}
-_CODES = (OTHER, FOREST, NO_OBSERVATION)
-
-
-@dataclass
-class MaskTotals:
-    """Pixels and hectares of each mask code."""
-
-    pixels: dict[int, int] = field(default_factory=lambda: dict.fromkeys(_CODES, 0))
-    hectares: dict[int, float] = field(default_factory=lambda: dict.fromkeys(_CODES, 0.0))
-
-    def add(self, mask: Mask, table: PixelTable, window: Window) -> None:
-        """Count a piece of the mask in, with the ground area of its pixels."""
-        sums = table.sums(mask, NO_OBSERVATION + 1, at=(window.row_off, window.col_off))
-        for code in _CODES:
-            self.pixels[code] += int(sums.pixels[code])
-            self.hectares[code] += float(sums.area[code]) / 1e4
-
-
-@dataclass(frozen=True)
-class Made:
-    """What was made of the stored probability.
-
-    Attributes
-    ----------
-    threshold
-        The one that was applied.
-    totals
-        Of the mask.
-    polygons
-        Their accounting; None when none were asked for.
-    probability
-        The stored-probability raster, staged or finished earlier.
-    mask
-        The mask raster, staged.
-    seams
-        Whether the lattice of cores shows.
-    patch_sizes
-        Patches by size; None when no polygons were asked for.
-    halo_test
-        None when none was asked for.
-    layers
-        Pictures for the report; None when none was asked for.
-    units
-        Forest in units; None when none were asked for.
-    """
-
-    threshold: float
-    totals: MaskTotals
-    polygons: PolygonCounts | None
-    probability: Path
-    mask: Path
-    seams: Seams
-    patch_sizes: list[dict[str, Any]] | None = None
-    halo_test: HaloTest | None = None
-    layers: list[Layer] | None = None
-    units: UnitAreas | None = None
-
-
-def with_earlier(settings: MapSettings, workspace: Workspace) -> MapSettings:
-    """Ask for the products that an earlier run of the same job left, too.
-
-    They are made anew, so that all files in a folder agree, and none is lost by asking for others.
-    """
-    outputs = (workspace.earlier_run() or {}).get("outputs", {})
-    earlier = {product for product, name in _NAMES.items() if name in outputs}
-    return settings.model_copy(update={"products": settings.products | earlier})
-
-
-def asked(job: Job, settings: MapSettings, units: Units | None) -> dict[str, Any]:
-    """All that the products depend on besides the job, as it stands in ``job.json``."""
-    return {
-        "geoforest": __version__,
-        "model": job.bundle.model_id,
-        "scene_id": job.scene.scene_id,
-        "threshold": _threshold(job, settings),
-        "min_area_ha": settings.min_area_ha,
-        "max_vertices": settings.max_vertices,
-        "check_halo": settings.check_halo,
-        "products": sorted(settings.products),
-        "units": None if units is None else units.digest,
-    }
-
-
-def _threshold(job: Job, settings: MapSettings) -> float:
-    return job.bundle.card.threshold if settings.threshold is None else settings.threshold
 
 
 def make(
@@ -171,7 +63,7 @@ def make(
     -------
     Made
     """
-    scene, threshold = job.scene, _threshold(job, settings)
+    scene, threshold = job.scene, chosen_threshold(job, settings)
     mask = _Raster(
         workspace.staging / MASK_NAME,
         MaskWriter,
@@ -258,49 +150,6 @@ def make(
     )
 
 
-class _Raster:
-    """A raster that is staged, and its metadata."""
-
-    def __init__(
-        self,
-        path: Path,
-        kind: type[MaskWriter | ProbabilityWriter],
-        scene: Scene,
-        tags: Mapping[str, str],
-    ) -> None:
-        self.path, self.tags = path, tags
-        self._open = partial(
-            kind, path, shape=scene.shape, crs=scene.crs, transform=scene.transform, tags=tags
-        )
-
-    @cached_property
-    def writer(self) -> CogWriter:
-        return self._open()
-
-    def finish(self, clock: Clock) -> None:
-        with clock.stage(f"{self.path.stem} cog"):
-            self.writer.finish()
-
-
-class _Rows:
-    """Whole rows of both rasters, put together from windows that come row by row."""
-
-    def __init__(self, n_cols: int) -> None:
-        self._n_cols, self._left = n_cols, 0
-
-    def fill(self, window: Window, mask: Mask, probability: StoredProbability) -> bool:
-        """Take a window; True when its rows are complete."""
-        if not self._left:
-            # New arrays each time: the old ones are still being read.
-            shape = window.height, self._n_cols
-            self.mask, self.probability = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
-            self._left = self._n_cols
-        cols = window.slices[1]
-        self.mask[:, cols], self.probability[:, cols] = mask, probability
-        self._left -= window.width
-        return not self._left
-
-
 def _polygon_stream(job: Job, workspace: Workspace, settings: MapSettings) -> PolygonStream:
     scene = job.scene
     return PolygonStream(
@@ -313,92 +162,10 @@ def _polygon_stream(job: Job, workspace: Workspace, settings: MapSettings) -> Po
             "scene_id": scene.scene_id,
             "acquired": scene.acquired,
             "model": job.bundle.model_id,
-            "threshold": _threshold(job, settings),
+            "threshold": chosen_threshold(job, settings),
         },
         folder=workspace.store.folder,
     )
-
-
-def finish(
-    job: Job,
-    workspace: Workspace,
-    settings: MapSettings,
-    units: Units | None,
-    prediction: Prediction,
-    made: Made,
-    summary: Summary,
-) -> None:
-    """Write the texts, drop what was not asked for, and publish all of it in one step."""
-    from geoforest.maps.units.page import unit_table
-    from geoforest.pipeline.products.page import write_report
-    from geoforest.pipeline.products.qgis import write_project, write_styles
-    from geoforest.pipeline.products.stac_item import write_item
-
-    staging = workspace.staging
-    (staging / SUMMARY_NAME).write_text(summary.to_json(), encoding="utf-8")
-    if summary.units:
-        (staging / UNITS_NAME).write_text(csv_text(summary.units), encoding="utf-8")
-    if made.layers is not None:
-        table = unit_table(units, made.units) if units and made.units else None
-        write_report(staging / REPORT_NAME, job, prediction, made, summary, table)
-    if "mask" not in settings.products:
-        made.mask.unlink()
-        Path(f"{made.mask}.aux.xml").unlink()
-    if "probability" not in settings.products:
-        (staging / PROBABILITY_NAME).unlink(missing_ok=True)
-    write_styles(staging)
-    if made.layers is not None:
-        write_project(staging / PROJECT_NAME, job.scene)
-    write_item(staging, job, made)
-    workspace.publish(
-        {
-            **workspace.record,
-            "geoforest": __version__,
-            "created": summary.created,
-            "scene_id": job.scene.scene_id,
-            "model": job.bundle.model_id,
-            "threshold": made.threshold,
-            "settings": {
-                **settings.model_dump(mode="json"),
-                "model": without_secrets(settings.model),
-            },
-            "asked": asked(job, settings, units),
-            "prediction": prediction.facts(),
-        }
-    )
-
-
-def _has_tags(path: Path, tags: Mapping[str, str]) -> bool:
-    with rasterio.open(path) as source:
-        return source.tags().items() >= tags.items()
-
-
-def _link(path: Path, target: Path) -> None:
-    try:
-        os.link(path, target)
-    except OSError:  # a file system without hard links
-        shutil.copyfile(path, target)
-
-
-def _stored_blocks(
-    job: Job, workspace: Workspace, prediction: Prediction
-) -> Iterator[tuple[Window, StoredProbability]]:
-    """Give the stored probability in pieces that cover the scene once."""
-    if prediction.finished is not None:
-        yield from read_strips(prediction.finished)
-        return
-    planned = {shard.name for shard in job.plan()}.difference(prediction.gaps)
-    for shard in job.grid.shards():
-        if shard.name not in planned:
-            yield shard.extent, np.full(shard.extent.shape, NO_OBSERVATION, np.uint8)
-            continue
-        loaded = workspace.store.load(shard)
-        if loaded is None:
-            raise ReadError(
-                f"{workspace.store.path(shard)}: a finished shard has been damaged or removed; "
-                "the same command makes it again"
-            )
-        yield shard.extent, loaded[0]
 
 
 def _preview(job: Job, workspace: Workspace, prediction: Prediction) -> tuple[Array, Valid] | None:
@@ -417,17 +184,3 @@ def _preview(job: Job, workspace: Workspace, prediction: Prediction) -> tuple[Ar
             return None
         dn[:, *place], valid[place] = left
     return dn, valid
-
-
-def _tags(job: Job, product: str, **more: str) -> Mapping[str, str]:
-    """Metadata of a raster: nothing that differs between two runs of one job."""
-    tags = {
-        "GEOFOREST_PRODUCT": product,
-        "SCENE_ID": job.scene.scene_id,
-        "MODEL": job.bundle.model_id,
-        "TIFFTAG_SOFTWARE": f"geoforest {__version__}",
-        **more,
-    }
-    if job.scene.acquired is not None:
-        tags["ACQUIRED"] = job.scene.acquired.isoformat()
-    return tags

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from geoforest.maps.units.page import UnitTable
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.ledger import Prediction
-    from geoforest.pipeline.products.make import Made
+    from geoforest.pipeline.products.made import Made
     from geoforest.pipeline.products.summary import Summary
 
 # Pixels this near to the threshold change sides easily.

@@ -23,7 +23,7 @@ from geoforest.io.names import (
 
 if TYPE_CHECKING:
     from geoforest.pipeline.job import Job
-    from geoforest.pipeline.products.make import Made
+    from geoforest.pipeline.products.made import Made
 
 _ASSETS = {
     MASK_NAME: ("forest_mask", pystac.MediaType.COG, ["data"]),

@@ -20,7 +20,7 @@ from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 if TYPE_CHECKING:
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.ledger import Prediction
-    from geoforest.pipeline.products.make import Made
+    from geoforest.pipeline.products.made import Made
     from geoforest.pipeline.settings import MapSettings
 
 FOREST_LABEL = "forest cover (model)"
