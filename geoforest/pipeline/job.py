@@ -272,7 +272,9 @@ def draft_job(
             f"window of {window}; a larger --window or a smaller --halo was wanted"
         )
     aoi = read_aoi(settings.aoi, scene) if settings.aoi else None
-    scene, clouds = cloud_mask(scene, settings)
+    scene, clouds = cloud_mask(
+        scene, settings.cloud_mask, buffer_m=settings.cloud_buffer, snow=settings.mask_snow
+    )
     return Draft(scene, bundle, settings, aoi, clouds, load_predictor)
 
 

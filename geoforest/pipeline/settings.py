@@ -16,11 +16,11 @@ from pydantic import (
 )
 
 from geoforest.models.runtimes import MapPrecision, MapRuntime
+from geoforest.scenes.clouds.mask import CloudMaskKind
 
 Product = Literal["mask", "probability", "polygons", "report"]
 ALL_PRODUCTS: tuple[Product, ...] = ("mask", "probability", "polygons", "report")
 
-CloudMaskKind = Literal["auto", "scl", "none", "ukis"]
 
 Factors = Annotated[
     tuple[float, ...], BeforeValidator(lambda v: (v,) if isinstance(v, int | float) else v)

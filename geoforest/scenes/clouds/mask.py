@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,12 @@ from geoforest.arrays.area import PixelTable
 from geoforest.arrays.clouds import CLEAR, CLOUD, buffer_px, within
 from geoforest.arrays.grid import Grid, Window
 from geoforest.errors import SceneError
-from geoforest.pipeline.settings import MapSettings
 from geoforest.scenes.clouds.scl import open_classification
 from geoforest.scenes.scene import Scene
 from geoforest.scenes.stamps import stamp
 from geoforest.types import Valid
+
+CloudMaskKind = Literal["auto", "scl", "none", "ukis"]
 
 
 class CloudSource(Protocol):
@@ -75,8 +76,22 @@ class CloudMask:
         return masked
 
 
-def cloud_mask(scene: Scene, settings: MapSettings) -> tuple[Scene, CloudMask | None]:
-    """Find who tells the clouds of a scene, as the settings ask for.
+def cloud_mask(
+    scene: Scene, kind: CloudMaskKind = "auto", *, buffer_m: float = 100.0, snow: bool = False
+) -> tuple[Scene, CloudMask | None]:
+    """Find what shows the clouds of a scene.
+
+    Parameters
+    ----------
+    scene
+        See :func:`geoforest.scenes.open.open_scene`.
+    kind
+        ``scl``, the scene's own classification; ``ukis``, a network; ``none``; or ``auto``, the
+        classification where the scene has one.
+    buffer_m
+        Distance from a cloud within which nothing counts as seen, metres on the ground.
+    snow
+        Whether snow in the classification counts as cloud.
 
     Returns
     -------
@@ -89,7 +104,7 @@ def cloud_mask(scene: Scene, settings: MapSettings) -> tuple[Scene, CloudMask | 
     InputError
         When clouds cannot be told as asked.
     """
-    path, kind = scene.scene_classification, settings.cloud_mask
+    path = scene.scene_classification
     if kind == "none":
         return scene, None
     if kind != "ukis" and path is None:
@@ -110,12 +125,12 @@ def cloud_mask(scene: Scene, settings: MapSettings) -> tuple[Scene, CloudMask | 
         source = open_csmask(scene)
     else:
         assert path is not None
-        source, files = open_classification(path, scene, snow=settings.mask_snow)
+        source, files = open_classification(path, scene, snow=snow)
         scene = replace(scene, files=tuple(sorted({*scene.files, *map(stamp, files)})))
         # Of the scene with these stamps: an open file is known by them.
         source = replace(source, scene=scene)
     table = PixelTable.build(scene.transform, scene.crs, scene.shape)
-    return scene, CloudMask(source, settings.cloud_buffer, table.pixel_size_m())
+    return scene, CloudMask(source, buffer_m, table.pixel_size_m())
 
 
 def _grown(window: Window, down: int, across: int, grid: Grid) -> Window:

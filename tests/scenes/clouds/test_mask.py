@@ -255,11 +255,10 @@ def test_classifications_that_cannot_be_used(tmp_path, tiny_bundle, spoil, messa
 
 def test_a_block_that_cannot_be_read_is_named(scene, tmp_path, tiny_bundle):
     from geoforest.arrays.grid import Window
-    from geoforest.pipeline.settings import MapSettings
     from geoforest.scenes.clouds.mask import cloud_mask
 
     opened = open_scene(scene, wanted=BANDS)
-    _, mask = cloud_mask(opened, MapSettings())
+    _, mask = cloud_mask(opened)
     assert mask is not None
     path = scene / "SCL.tif"
     content = bytearray(path.read_bytes())
