@@ -23,7 +23,7 @@ _STORES: Final = ("s3://", "s3a://", "gs://", "gcs://")
 _PROBE: Final = ".geoforest-probe"
 
 
-class Target(Protocol):
+class Destination(Protocol):
     """The products of one map, or a folder with those of several.
 
     Attributes
@@ -42,9 +42,9 @@ class Target(Protocol):
     def work(self) -> Path:
         """Folder on disk; nothing is there before a job begins."""
 
-    def __truediv__(self, name: str) -> Target: ...
+    def __truediv__(self, name: str) -> Destination: ...
 
-    def folders(self) -> list[Target]:
+    def folders(self) -> list[Destination]:
         """Those inside, by name: with products, or with work that was begun."""
 
     def prepare(self) -> None:
@@ -89,7 +89,7 @@ class _Folder:
     def __truediv__(self, name: str) -> _Folder:
         return _Folder(self.location / name)
 
-    def folders(self) -> list[Target]:
+    def folders(self) -> list[Destination]:
         if not self.location.is_dir():
             return []
         return [_Folder(path) for path in sorted(self.location.iterdir()) if path.is_dir()]
@@ -144,7 +144,7 @@ class _Bucket:
     def __truediv__(self, name: str) -> _Bucket:
         return _Bucket(self.location / name)
 
-    def folders(self) -> list[Target]:
+    def folders(self) -> list[Destination]:
         begun = _work_home(str(self.location).rstrip("/"))
         with _as_output():
             found = self.location.listing().items()
@@ -211,7 +211,7 @@ class _Bucket:
             (self.location / name).write(data)
 
 
-def open_target(location: str | os.PathLike[str]) -> Target:
+def open_destination(location: str | os.PathLike[str]) -> Destination:
     """Find out where products go; nothing is made yet.
 
     Raises
@@ -230,19 +230,21 @@ def open_target(location: str | os.PathLike[str]) -> Target:
     return _Bucket(open_place(text.rstrip("/")))
 
 
-def jobs_in(location: str | os.PathLike[str]) -> list[Target]:
+def jobs_in(location: str | os.PathLike[str]) -> list[Destination]:
     """List the maps in a folder, which may be that of one map, finished or begun."""
-    target = open_target(location)
+    destination = open_destination(location)
     return [
-        one for one in (target, *target.folders()) if one.work.is_dir() or JOB_NAME in one.names()
+        one
+        for one in (destination, *destination.folders())
+        if one.work.is_dir() or JOB_NAME in one.names()
     ]
 
 
-def is_same(target: Target, scene: str | Path) -> bool:
+def is_same(destination: Destination, scene: str | Path) -> bool:
     """Whether products would go into the scene itself."""
-    if isinstance(target.location, Place):
-        return is_url(str(scene)) and str(target.location) == shown(str(scene)).rstrip("/")
-    return not is_url(str(scene)) and target.location.resolve() == Path(scene).resolve()
+    if isinstance(destination.location, Place):
+        return is_url(str(scene)) and str(destination.location) == shown(str(scene)).rstrip("/")
+    return not is_url(str(scene)) and destination.location.resolve() == Path(scene).resolve()
 
 
 def _work_home(parent: str) -> Path:

@@ -35,7 +35,7 @@ def map_picture(scene: Scene, folder: Path) -> bytes:
     """
     sketch = Sketch(scene)
     if (folder / POLYGONS_NAME).is_file():
-        sketch.seen(geopandas.read_file(folder / POLYGONS_NAME, layer=LAYER))
+        sketch.tap(geopandas.read_file(folder / POLYGONS_NAME, layer=LAYER))
     return scene_quicklook(scene, folder / PROBABILITY_NAME, folder / MASK_NAME, sketch)
 
 

@@ -11,7 +11,7 @@ from geoforest.errors import InputError
 from geoforest.io.names import JOB_NAME, PROGRESS_NAME, SUMMARY_NAME
 from geoforest.io.remote import shown
 from geoforest.io.storage import is_locked, read_json
-from geoforest.maps.destination import Target, jobs_in
+from geoforest.maps.destination import Destination, jobs_in
 
 State = Literal["running", "finishing", "stopped", "done", "done with gaps"]
 
@@ -60,7 +60,7 @@ def status(folder: str | os.PathLike[str]) -> list[Status]:
     InputError
         When there is no map in it, finished or begun.
     """
-    found = [one for target in jobs_in(folder) if (one := _status(target)) is not None]
+    found = [one for destination in jobs_in(folder) if (one := _status(destination)) is not None]
     if not found:
         raise InputError(
             f"{shown(str(folder))}: holds no map, finished or begun; the --out of one was wanted"
@@ -68,14 +68,14 @@ def status(folder: str | os.PathLike[str]) -> list[Status]:
     return found
 
 
-def _status(target: Target) -> Status | None:
-    work = target.work
+def _status(destination: Destination) -> Status | None:
+    work = destination.work
     recorded = read_json(work / JOB_NAME)
     if recorded is None:
-        return _finished(target)
+        return _finished(destination)
     note = read_json(work / PROGRESS_NAME) or {}
     held = is_locked(work)
-    if not held and recorded.get("outputs") and (done := _finished(target)):
+    if not held and recorded.get("outputs") and (done := _finished(destination)):
         return done
     shards = note.get("shards", {})
     planned = int(shards.get("planned", 0))
@@ -86,17 +86,17 @@ def _status(target: Target) -> Status | None:
     if held:
         state = "finishing" if planned and finished >= planned else "running"
     failures = dict(note.get("failures", {}))
-    return Status(str(target.location), state, planned, finished, failures, rate, left)
+    return Status(str(destination.location), state, planned, finished, failures, rate, left)
 
 
-def _finished(target: Target) -> Status | None:
-    document, summary = target.document(JOB_NAME), target.document(SUMMARY_NAME)
+def _finished(destination: Destination) -> Status | None:
+    document, summary = destination.document(JOB_NAME), destination.document(SUMMARY_NAME)
     if document is None or summary is None:
         return None
     gaps = dict(summary.get("gaps", {}))
     shards = int(summary["shards"])
     state: State = "done with gaps" if gaps else "done"
-    return Status(str(target.location), state, shards + len(gaps), shards, gaps)
+    return Status(str(destination.location), state, shards + len(gaps), shards, gaps)
 
 
 def _rate(note: dict[str, Any]) -> tuple[float | None, float | None]:

@@ -17,16 +17,15 @@ import torch
 from affine import Affine
 
 from geoforest._version import __version__
-from geoforest.compute.cluster import Cluster
 from geoforest.compute.machine import share_one_heap, usable_cores
 from geoforest.errors import checked
 from geoforest.models.bundle import save_bundle
 from geoforest.models.registry import open_model
 from geoforest.models.unet import build_unet
-from geoforest.pipeline.job import Job, draft_job
+from geoforest.pipeline.job import Job
 from geoforest.pipeline.run import map_scene
-from geoforest.pipeline.runtime import resolve_runtime
 from geoforest.pipeline.settings import MapSettings
+from geoforest.pipeline.setup import Setup
 from geoforest.scenes.read import read
 from geoforest.scenes.synthetic import BANDS, make_scene
 from geoforest.types import Progress, quiet
@@ -75,9 +74,9 @@ def run_bench(
         _write_scene(scene, size)
         reference = model or _random_model(folder / "model", encoder)
         chosen = checked(MapSettings, {"model": reference, **settings})
-        bundle = open_model(chosen.model)
-        runtime = resolve_runtime(chosen, bundle, Cluster(chosen.workers).threads)
-        job = draft_job(scene, chosen, bundle).job(runtime)
+        setup = Setup.of(chosen)
+        runtime = setup.local_runtime()
+        job = setup.draft(scene).job(runtime)
         # Before and after, for a machine that others use, too; nothing is held meanwhile.
         spent = _in_a_thread(_forward_seconds, job)
         result = map_scene(scene, folder / "out", progress=progress, **chosen.model_dump())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,12 @@ from geoforest.arrays.grid import Grid, Shard, shard_cores
 from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.reflectance import observed
 from geoforest.arrays.stitch import mask_from_probability
-from geoforest.compute.cluster import Cluster
 from geoforest.errors import GeoforestWarning, InputError, checked
 from geoforest.models.bundle import Bundle
-from geoforest.models.registry import open_model
 from geoforest.models.runtimes import load
-from geoforest.pipeline.runtime import Runtime, resolve_runtime
+from geoforest.pipeline.runtime import Runtime
 from geoforest.pipeline.settings import MapSettings
+from geoforest.pipeline.setup import Setup
 from geoforest.scenes.scene import band_name
 from geoforest.types import (
     FOREST,
@@ -117,7 +116,8 @@ def map_array(
             "precision": precision,
         },
     )
-    bundle = open_model(settings.model)
+    setup = Setup.of(settings)
+    bundle = setup.bundle
     bands = _bands_of(da, bundle.card.bands)
     side = settings.window or bundle.card.window
     if 2 * halo >= side:
@@ -126,9 +126,8 @@ def map_array(
     marker = settings.nodata if settings.nodata is not None else _nodata(da)
     work = _Work(
         grid=Grid(shape, side, halo, shard_cores(_SHARD_PX, side - 2 * halo)),
-        # Workers may have another current folder.
-        bundle=replace(bundle, path=bundle.path.absolute()),
-        runtime=resolve_runtime(settings, bundle, Cluster().threads),
+        bundle=bundle,
+        runtime=setup.local_runtime(),
         scale=_factor("scale", settings.scale or (1e-4,), bundle),
         offset=_factor("offset", settings.offset or (0.0,), bundle),
         nodata=marker,

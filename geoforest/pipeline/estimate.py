@@ -9,14 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from geoforest.compute.cluster import Cluster
 from geoforest.errors import checked
 from geoforest.maps.units.read import asked_units
-from geoforest.models.registry import open_model
-from geoforest.pipeline.job import Job, base_memory_mb, draft_job
+from geoforest.pipeline.job import Job
 from geoforest.pipeline.run import named_once
-from geoforest.pipeline.runtime import resolve_runtime
 from geoforest.pipeline.settings import MapSettings
+from geoforest.pipeline.setup import Setup
 
 _TRIALS = 3
 
@@ -38,13 +36,12 @@ def estimate(scenes: Iterable[str | Path], settings: dict[str, Any]) -> Iterator
     chosen = checked(MapSettings, settings)
     paths = named_once(scenes, chosen)
     asked_units(chosen.zones, chosen.by)
-    bundle = open_model(chosen.model)
-    base_mb = base_memory_mb() if chosen.max_memory else 0.0
-    drafts = [draft_job(path, chosen, bundle) for path in paths]
-    runtime = resolve_runtime(chosen, bundle, Cluster(chosen.workers).threads)
+    setup = Setup.of(chosen)
+    drafts = [setup.draft(path) for path in paths]
+    runtime = setup.local_runtime()
     rate = 0.0
     for draft in drafts:
-        job = draft.job(runtime, base_mb=base_mb)
+        job = draft.job(runtime, base_mb=setup.base_mb)
         # One model on one machine: the scene makes no difference.
         rate = rate or _windows_per_second(job) * max(1, chosen.workers)
         shards = job.plan()

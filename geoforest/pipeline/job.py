@@ -16,7 +16,6 @@ from geoforest.arrays.area import PixelTable
 from geoforest.arrays.grid import Grid, Shard, shard_cores, wider_halo
 from geoforest.arrays.predict import Predictor
 from geoforest.compute.cluster import SHARDS_AT_ONCE
-from geoforest.compute.machine import resident_memory_mb
 from geoforest.errors import InputError
 from geoforest.io.remote import shown
 from geoforest.models.bundle import Bundle
@@ -276,13 +275,6 @@ def draft_job(
         scene, settings.cloud_mask, buffer_m=settings.cloud_buffer, snow=settings.mask_snow
     )
     return Draft(scene, bundle, settings, aoi, clouds, load_predictor)
-
-
-def base_memory_mb() -> float:
-    """Resident memory of a process with all libraries that a worker has, and no model, MB."""
-    from geoforest.models import torch_runtime, unet  # noqa: F401
-
-    return resident_memory_mb()
 
 
 def _loader_name(loader: Callable[[Job], Predictor]) -> str:

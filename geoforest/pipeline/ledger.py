@@ -147,7 +147,7 @@ class Ledger:
         """Whether every shard is finished, has failed, or was given up."""
         return self._left == 0
 
-    def take(self, shard: Shard, receipt: Receipt | None, reason: str) -> None:
+    def enter(self, shard: Shard, receipt: Receipt | None, reason: str) -> None:
         """Enter what became of a shard."""
         self._left -= 1
         if receipt is None:

@@ -5,29 +5,29 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import cache
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoforest.arrays.predict import Predictor
 from geoforest.compute.clock import Clock
-from geoforest.compute.cluster import Cluster
 from geoforest.errors import GeoforestError, InputError, OutputError, WriteError, checked
 from geoforest.io.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
 from geoforest.io.remote import gdal_path, network_options, shown
-from geoforest.maps.destination import Location, Target, is_same, open_target
+from geoforest.maps.destination import Destination, Location, is_same, open_destination
 from geoforest.maps.units.read import Units, asked_units
-from geoforest.models.registry import open_model
 from geoforest.pipeline.engine import Done, Pool
-from geoforest.pipeline.job import Job, base_memory_mb, draft_job, load_job_predictor
+from geoforest.pipeline.job import Job, load_job_predictor
 from geoforest.pipeline.ledger import Ledger
-from geoforest.pipeline.products import make as products
-from geoforest.pipeline.products.summary import summarise
+from geoforest.pipeline.products.publish import publish
+from geoforest.pipeline.products.request import MapRun, with_earlier
+from geoforest.pipeline.products.stage import stage
 from geoforest.pipeline.runtime import Runtime
 from geoforest.pipeline.settings import MapSettings
-from geoforest.pipeline.workspace import earlier_documents, open_workspace
+from geoforest.pipeline.setup import Setup
+from geoforest.pipeline.workspace import open_workspace
 from geoforest.scenes.open import scene_name
 from geoforest.scenes.stac.item import is_item
 from geoforest.types import Progress, quiet
@@ -81,7 +81,7 @@ class MapResult:
         import rioxarray
         import xarray
 
-        there = open_target(str(self.folder)).names()
+        there = open_destination(str(self.folder)).names()
         variables: dict[str, Any] = {}
         for path, name, scaled in (
             (self.mask, "mask", False),
@@ -188,121 +188,141 @@ def map_scenes(
     InputError
         When the settings, the units or the model cannot be used, or two scenes have one name.
     """
-    chosen, target = checked(MapSettings, settings), open_target(out)
+    chosen = checked(MapSettings, settings)
     waiting = deque(named_once(scenes, chosen))
     units = asked_units(chosen.zones, chosen.by)
-    bundle = open_model(chosen.model)
-    # Workers may have another current folder.
-    bundle = replace(bundle, path=bundle.path.absolute())
-    base_mb = base_memory_mb() if chosen.max_memory else 0.0
-    running: dict[str, _SceneRun] = {}
-    begun: dict[str, str] = {}
-
-    def close_running(*error: Any) -> None:
-        for run in running.values():
-            run.close(*error)
-
-    with ExitStack() as unfinished, Pool(_cluster(chosen)) as pool:
-        unfinished.push(close_running)
-
-        @cache
-        def runtime() -> Runtime:
-            measured = load_predictor is load_job_predictor
-            return pool.resolve_runtime(chosen, bundle, measured=measured)
-
+    shared = _Shared(Setup.of(chosen), open_destination(out), units, load_predictor, progress)
+    with _closing([]) as running, Pool(shared.setup.cluster) as pool:
         while waiting or running:
             while waiting and pool.hungry and len(running) < SCENES_AT_ONCE:
-                path, clock = waiting.popleft(), Clock()
-                try:
-                    draft = draft_job(path, chosen, bundle, load_predictor)
-                    _check_new(draft.scene.scene_id, path, begun)
-                    documents = earlier_documents(target / draft.scene.scene_id)
-                    job = draft.recorded(documents, base_mb=base_mb)
-                except GeoforestError as error:
-                    yield SceneFailure(shown(str(path)), error)
-                    continue
-                # A runtime that cannot be had is no fault of this scene: it ends the run.
-                computing = job.runtime if job else runtime()
-                try:
-                    job = job or draft.job(computing, base_mb=base_mb)
-                    bar = progress(job.scene.scene_id)
-                    run = _SceneRun(path, target, job, chosen, units, bar, clock)
-                except GeoforestError as error:
-                    yield SceneFailure(shown(str(path)), error)
-                    continue
-                # Before it begins, which takes as long as a model to load: whatever stops that
-                # closes the output folder.
-                running[job.fingerprint] = run
-                try:
-                    run.begin(pool)
-                except GeoforestError as error:
-                    del running[job.fingerprint]
-                    run.close(type(error), error, error.__traceback__)
-                    yield SceneFailure(shown(str(path)), error)
-                    continue
-                if run.complete:
-                    del running[run.job.fingerprint]
-                    yield run.finish()
+                run = _SceneRun(waiting.popleft(), shared)
+                running.append(run)
+                failure = run.attempt(run.open)
+                if failure is None:
+                    # A runtime that cannot be had is no fault of this scene: it ends the run.
+                    runtime = run.recorded_runtime or shared.runtime(pool)
+                    failure = run.attempt(partial(run.begin, runtime, pool))
+                if failure is not None or run.complete:
+                    running.remove(run)
+                    yield failure or run.finish()
             if running:
                 done = pool.get()
-                run = running[done.job.fingerprint]
-                run.take(done, pool)
+                run = next(run for run in running if run.job.fingerprint == done.job.fingerprint)
+                run.enter(done, pool)
                 if run.complete:
-                    del running[done.job.fingerprint]
+                    running.remove(run)
                     pool.forget(done.job)
                     yield run.finish()
 
 
-class _SceneRun:
-    """One scene on its way from shards to products; holds its output folder."""
+@dataclass
+class _Shared:
+    """What all scenes of a run have in common."""
 
-    def __init__(
-        self,
-        path: str | Path,
-        out: Target,
-        job: Job,
-        settings: MapSettings,
-        units: Units | None,
-        progress: Progress,
-        clock: Clock,
-    ) -> None:
-        self._units = units
-        self._path, self.job, self._progress, self._clock = path, job, progress, clock
-        target = out / job.scene.scene_id
-        if is_same(target, path):
-            raise OutputError(f"{target.location}: is the scene itself; choose another --out")
-        self._ledger: Ledger | None = None
-        with ExitStack() as held:
-            self._workspace = held.enter_context(
-                open_workspace(
-                    target,
-                    job.record(settings),
-                    overwrite=settings.overwrite,
-                    keep_work=settings.keep_work,
-                )
+    setup: Setup
+    out: Destination
+    units: Units | None
+    load_predictor: Callable[[Job], Predictor]
+    progress: Callable[[str], Progress]
+    begun: dict[str, str] = field(default_factory=dict)
+    _runtime: Runtime | None = None
+
+    def runtime(self, pool: Pool) -> Runtime:
+        """Resolve what computes, once, when the first scene asks for it."""
+        if self._runtime is None:
+            self._runtime = pool.resolve_runtime(
+                self.setup.settings,
+                self.setup.bundle,
+                measured=self.load_predictor is load_job_predictor,
             )
-            self._settings = products.with_earlier(settings, self._workspace)
-            self._earlier = self._workspace.unchanged(products.asked(job, self._settings, units))
-            self._held = held.pop_all()
+        return self._runtime
 
-    def begin(self, pool: Pool) -> None:
-        """Find out which shards are missing, and queue them."""
-        if self._earlier is not None:
-            return
-        self._ledger = Ledger(self.job, self._workspace, self._progress)
-        if self._ledger.missing:
-            pool.add(self.job, self._workspace.store, self._ledger.missing)
-        self._clock.lap("start")
+    def check_new(self, scene_id: str, path: str) -> None:
+        """Refuse the second scene of one name, and remember the first."""
+        if scene_id in self.begun:
+            raise InputError(
+                f"{path}: is scene {scene_id!r}, as {self.begun[scene_id]} is; give one of them "
+                "alone, or with --scene-id"
+            )
+        self.begun[scene_id] = path
+
+
+class _SceneRun:
+    """One scene on its way from a path to a published map; holds its output folder.
+
+    The steps are :meth:`open`, :meth:`begin`, :meth:`enter` for each shard, :meth:`finish`.
+    """
+
+    def __init__(self, path: str | Path, shared: _Shared) -> None:
+        self._path, self._shared = path, shared
+        self._clock, self._held = Clock(), ExitStack()
+        self._progress: Progress = quiet
+        self._job: Job | None = None
+        self._ledger: Ledger | None = None
+        self._earlier: dict[str, Any] | None = None
+
+    @property
+    def job(self) -> Job:
+        """What is mapped, once :meth:`open` has found it recorded or :meth:`begin` settled it."""
+        assert self._job is not None
+        return self._job
+
+    @property
+    def recorded_runtime(self) -> Runtime | None:
+        """What computed an earlier run of this job, which computes this one, too."""
+        return None if self._job is None else self._job.runtime
 
     @property
     def complete(self) -> bool:
         """Whether nothing is queued or running any more."""
         return self._ledger is None or self._ledger.complete
 
-    def take(self, done: Done, pool: Pool) -> None:
+    def attempt(self, step: Callable[[], None]) -> SceneFailure | None:
+        """Take a step; close the output folder and say why, where it fails."""
+        try:
+            step()
+        except GeoforestError as error:
+            self.close(type(error), error, error.__traceback__)
+            return self._failure(error)
+        return None
+
+    def open(self) -> None:
+        """Open the scene, hold its output folder, and look for the job of an earlier run there."""
+        setup, shared = self._shared.setup, self._shared
+        self._draft = setup.draft(self._path, shared.load_predictor)
+        scene_id = self._draft.scene.scene_id
+        shared.check_new(scene_id, shown(str(self._path)))
+        destination = shared.out / scene_id
+        if is_same(destination, self._path):
+            raise OutputError(f"{destination.location}: is the scene itself; choose another --out")
+        self._workspace = self._held.enter_context(
+            open_workspace(destination, keep_work=setup.settings.keep_work)
+        )
+        earlier = self._workspace.earlier.documents
+        self._job = self._draft.recorded(earlier, base_mb=setup.base_mb)
+
+    def begin(self, runtime: Runtime, pool: Pool) -> None:
+        """Settle the job, find out which shards are missing, and queue them."""
+        setup, workspace = self._shared.setup, self._workspace
+        self._job = job = self._job or self._draft.job(runtime, base_mb=setup.base_mb)
+        self._progress = self._shared.progress(job.scene.scene_id)
+        workspace.settle(job.record(setup.settings), overwrite=setup.settings.overwrite)
+        settings = with_earlier(setup.settings, workspace)
+        self._run = MapRun(
+            job, workspace, settings, self._shared.units, self._clock, self._progress
+        )
+        self._earlier = workspace.unchanged(self._run.asked())
+        if self._earlier is not None:
+            return
+        self._ledger = Ledger(job, workspace, self._progress)
+        if self._ledger.missing:
+            pool.add(job, workspace.store, self._ledger.missing)
+        self._clock.lap("start")
+
+    def enter(self, done: Done, pool: Pool) -> None:
         """Enter what became of a shard; what would fail alike is given up."""
         assert self._ledger is not None
-        self._ledger.take(done.shard, done.receipt, done.reason)
+        self._ledger.enter(done.shard, done.receipt, done.reason)
         if done.fatal:
             self._ledger.give_up(pool.drop(self.job))
 
@@ -310,13 +330,14 @@ class _SceneRun:
         """Make products of the finished shards and publish them."""
         try:
             with self._held:
-                return MapResult(self._workspace.target.location, self._earlier or self._make())
+                summary = self._earlier or self._make_products()
+                return MapResult(self._workspace.destination.location, summary)
         except GeoforestError as error:
-            return SceneFailure(shown(str(self._path)), error)
+            return self._failure(error)
         except OSError as error:
-            folder = self._workspace.store.folder.parent
+            folder = self._workspace.destination.work.parent
             sentence = f"{folder}: cannot be written to ({error.strerror or error})"
-            return SceneFailure(shown(str(self._path)), WriteError(sentence))
+            return self._failure(WriteError(sentence))
         finally:
             self._progress("done", 1, 1)
 
@@ -328,31 +349,26 @@ class _SceneRun:
             # Also where it was the caller's progress that failed, and fails again.
             self._held.__exit__(*error)
 
-    def _make(self) -> dict[str, Any]:
+    def _make_products(self) -> dict[str, Any]:
         assert self._ledger is not None
-        job, workspace, settings, clock = self.job, self._workspace, self._settings, self._clock
-        clock.lap("shards")
-        prediction = self._ledger.close(allow_gaps=settings.allow_gaps)
-        made = products.make(
-            job, workspace, settings, self._units, prediction, clock, self._progress
-        )
-        summary = summarise(job, settings, prediction, made, clock)
-        products.finish(job, workspace, settings, self._units, prediction, made, summary)
-        return summary.to_dict()
+        self._clock.lap("shards")
+        prediction = self._ledger.close(allow_gaps=self._run.settings.allow_gaps)
+        products = stage(self._run, prediction)
+        return publish(self._run, prediction, products).to_dict()
+
+    def _failure(self, error: GeoforestError) -> SceneFailure:
+        return SceneFailure(shown(str(self._path)), error)
 
 
-def _check_new(scene_id: str, path: str | Path, begun: dict[str, str]) -> None:
-    """Refuse the second scene of one name, and remember the first."""
-    if scene_id in begun:
-        raise InputError(
-            f"{shown(str(path))}: is scene {scene_id!r}, as {begun[scene_id]} is; give one of them "
-            "alone, or with --scene-id"
-        )
-    begun[scene_id] = shown(str(path))
-
-
-def _cluster(settings: MapSettings) -> Cluster:
-    return Cluster(settings.workers, settings.scheduler, settings.max_memory)
+@contextmanager
+def _closing(runs: list[_SceneRun]) -> Iterator[list[_SceneRun]]:
+    """Close the runs that are left in a list when something ends the block before its time."""
+    try:
+        yield runs
+    except BaseException as error:
+        for run in runs:
+            run.close(type(error), error, error.__traceback__)
+        raise
 
 
 def named_once(scenes: Iterable[str | Path], settings: MapSettings) -> list[str | Path]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import WriteError
 from geoforest.io.names import JOB_NAME, PROGRESS_NAME
 from geoforest.io.raster import open_raster
-from geoforest.io.storage import exclusive_lock, read_json, write_durably
+from geoforest.io.storage import read_json, write_durably
 from geoforest.types import NO_OBSERVATION, Array, StoredProbability, Valid
 
 
@@ -182,19 +181,6 @@ class ShardStore:
             digest.update(b"\0")
         digest.update(np.ascontiguousarray(stored).data)
         return digest.hexdigest()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the work folder for one run; the operating system frees it if the process dies.
-
-        Raises
-        ------
-        OutputError
-            When another run holds it.
-        """
-        (self.folder / "shards").mkdir(parents=True, exist_ok=True)
-        with exclusive_lock(self.folder):
-            yield
 
     def recorded(self) -> dict[str, Any] | None:
         """Read the job that the folder was made for, or None."""

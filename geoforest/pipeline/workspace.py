@@ -24,8 +24,8 @@ from geoforest.io.names import (
     UNITS_NAME,
     style_name,
 )
-from geoforest.io.storage import file_sha256, flush, read_json
-from geoforest.maps.destination import Target
+from geoforest.io.storage import exclusive_lock, file_sha256, flush, read_json
+from geoforest.maps.destination import Destination
 from geoforest.pipeline.shard_store import ShardStore
 
 _MARKS = (
@@ -45,61 +45,127 @@ _MARKS = (
 
 
 @dataclass(frozen=True)
-class Workspace:
-    """Where a job works and where its products go.
+class Earlier:
+    """What earlier runs left in an output folder, read once while the folder is held.
 
     Attributes
     ----------
-    target
-        Of the products, ``OUT/<scene id>``.
-    store
-        Finished shards, in a work folder on disk.
-    record
-        What another run has to know of this job, see :meth:`geoforest.pipeline.job.Job.record`.
+    work
+        ``job.json`` of unfinished work, or of products that were being published.
+    published
+        ``job.json`` of finished products.
     """
 
-    target: Target
-    store: ShardStore
-    record: dict[str, Any]
+    work: dict[str, Any] | None = None
+    published: dict[str, Any] | None = None
 
     @property
-    def staging(self) -> Path:
-        """Products are made here, on the file system of their target if that is on disk."""
-        return self.store.folder / "products"
+    def documents(self) -> list[dict[str, Any]]:
+        """Those that are there, of unfinished work first."""
+        return [document for document in (self.work, self.published) if document is not None]
 
-    def earlier_run(self) -> dict[str, Any] | None:
-        """``job.json`` of an earlier run of this very job, or None.
+    def of_job(self, fingerprint: str) -> dict[str, Any] | None:
+        """Return the record of a run of a job that has made products, or None.
 
         A run that was killed while it published has left it in the work folder.
         """
-        for document in (self.target.document(JOB_NAME), self.store.recorded()):
-            if document is None or document.get("fingerprint") != self.store.fingerprint:
+        for document in (self.published, self.work):
+            if document is None or document.get("fingerprint") != fingerprint:
                 continue
             if isinstance(document.get("outputs"), dict):
                 return document
         return None
 
+
+class Workspace:
+    """The output folder of a scene, held for one run until its products are published.
+
+    Attributes
+    ----------
+    destination
+        Of the products, ``OUT/<scene id>``.
+    earlier
+        What earlier runs left in it.
+    """
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination, self.earlier = destination, Earlier()
+        self._record: dict[str, Any] | None = None
+        self._published: dict[str, Any] | None = None
+
+    def settle(self, record: dict[str, Any], *, overwrite: bool) -> None:
+        """Give the folder to a job, and clear away what a killed run left half written.
+
+        Parameters
+        ----------
+        record
+            What another run has to know of the job, see :meth:`geoforest.pipeline.job.Job.record`.
+        overwrite
+            Replace the outputs or the unfinished work of another job.
+
+        Raises
+        ------
+        OutputError
+            When the folder holds another job, or nothing can be written to it.
+        """
+        if not overwrite:
+            self._refuse_other_job(record)
+        self._record = record
+        work, store = self.earlier.work, self.store
+        if work is None or work.get("fingerprint") != store.fingerprint:
+            # Emptied, and not made anew: whoever asks how far a run is looks into it at any time.
+            for path in (store.folder / "shards").iterdir():
+                path.unlink()
+            store.record(record)
+        # What was being written when an earlier run was killed; nobody else writes here now.
+        self.destination.prepare()
+        for folder in (store.folder, store.folder / "shards"):
+            for path in folder.glob(".*.partial"):
+                path.unlink(missing_ok=True)
+        shutil.rmtree(self.staging, ignore_errors=True)
+        self.staging.mkdir()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What another run has to know of this job."""
+        assert self._record is not None, "settle() comes first"
+        return self._record
+
+    @property
+    def store(self) -> ShardStore:
+        """Finished shards, in a work folder on disk."""
+        return ShardStore(self.destination.work, self.record["fingerprint"])
+
+    @property
+    def staging(self) -> Path:
+        """Products are made here, on the file system of their destination if that is on disk."""
+        return self.destination.work / "products"
+
+    def earlier_run(self) -> dict[str, Any] | None:
+        """Return ``job.json`` of an earlier run of this very job that made products, or None."""
+        return self.earlier.of_job(self.record["fingerprint"])
+
     def finished_probability(self) -> Path | None:
         """Find the stored probability of an earlier run, where it is there and untouched."""
         recorded = (self.earlier_run() or {}).get("outputs", {}).get(PROBABILITY_NAME)
-        return self.target.local(PROBABILITY_NAME, recorded) if recorded else None
+        return self.destination.local(PROBABILITY_NAME, recorded) if recorded else None
 
     def unchanged(self, wanted: dict[str, Any]) -> dict[str, Any] | None:
-        """Summary of an earlier run of this job that asked for the same and left it untouched.
+        """Return the summary of an earlier run that asked for the same and is left untouched.
 
         Parameters
         ----------
         wanted
             What the products depend on besides the job, as it would stand in ``job.json``.
         """
-        document = self.target.document(JOB_NAME)
-        if document is None or document.get("fingerprint") != self.store.fingerprint:
+        document = self.earlier.published
+        if document is None or document.get("fingerprint") != self.record["fingerprint"]:
             return None
         if document["prediction"].get("gaps") or document.get("asked") != wanted:
             return None
-        if not self.target.holds(document["outputs"]):
+        if not self.destination.holds(document["outputs"]):
             return None
-        return self.target.document(SUMMARY_NAME)
+        return self.destination.document(SUMMARY_NAME)
 
     def publish(self, document: dict[str, Any]) -> None:
         """Replace the products by the staged ones; ``job.json`` goes last and says it is done."""
@@ -114,117 +180,97 @@ class Workspace:
         # From here until job.json is back, the folder does not look complete; a copy of it in the
         # work folder keeps the prediction usable.
         self.store.record(document)
+        self._published = document
         stale = self._files_before() - outputs.keys()
         journals_before = [path.name for path in journals(Path(POLYGONS_NAME))]
-        self.target.remove([JOB_NAME, *sorted(stale), *journals_before])
+        self.destination.remove([JOB_NAME, *sorted(stale), *journals_before])
         for item in staged:
-            self.target.take(item)
-        for name, version in self.target.versions().items():
+            self.destination.take(item)
+        for name, version in self.destination.versions().items():
             if name in outputs:
                 outputs[name]["version"] = version
-        self.target.write(JOB_NAME, (json.dumps(document, indent=2) + "\n").encode())
+        self.destination.write(JOB_NAME, (json.dumps(document, indent=2) + "\n").encode())
 
     def _files_before(self) -> set[str]:
-        """Names of the products that lie in the folder, of whatever job."""
-        recorded = (self.target.document(JOB_NAME) or {}).get("outputs")
+        """Names of the products that may lie in the folder, of whatever job."""
+        recorded = (self.earlier.published or {}).get("outputs")
         names = {*_MARKS, *(recorded if isinstance(recorded, dict) else ())}
         # A name in a file is not trusted to stay in the folder.
         return {name for name in names if name == Path(name).name}
 
+    def _refuse_other_job(self, record: dict[str, Any]) -> None:
+        earlier, place = self.earlier, self.destination.location
+        for document, what in ((earlier.published, "outputs"), (earlier.work, "unfinished work")):
+            if document is not None and document.get("fingerprint") != record["fingerprint"]:
+                raise OutputError(
+                    f"{place}: holds {what} of another job{_difference(document, record)}; "
+                    "choose another --out, or --overwrite to replace it"
+                )
+        if earlier.documents:
+            return
+        there = self.destination.names()
+        foreign = [name for name in _MARKS if name in there]
+        if foreign:
+            raise OutputError(
+                f"{place}: holds {foreign[0]} without a job.json; choose another --out, "
+                "or --overwrite to replace it"
+            )
+
+    def _is_worth_keeping(self) -> bool:
+        """Whether a failed run leaves something to the next one.
+
+        Finished shards, and what it must know of products that were being published.
+        """
+        folder = self.destination.work
+        recorded = read_json(folder / JOB_NAME) or {}
+        if self._record is None:
+            # Nobody's yet: that of another job, or one that this run has made.
+            return bool(recorded) or any((folder / "shards").iterdir())
+        return "outputs" in recorded or any((folder / "shards").glob("*.tif"))
+
+    def _has_gaps(self) -> bool:
+        """Whether the map has gaps: its finished shards are worth keeping, it can be completed."""
+        document = self._published or self.earlier_run() or {}
+        return bool((document.get("prediction") or {}).get("gaps"))
+
 
 @contextmanager
-def open_workspace(
-    target: Target, record: dict[str, Any], *, overwrite: bool, keep_work: bool
-) -> Iterator[Workspace]:
-    """Claim an output folder for a job.
+def open_workspace(destination: Destination, *, keep_work: bool) -> Iterator[Workspace]:
+    """Hold an output folder for one run.
 
     Parameters
     ----------
-    target
+    destination
         A folder on disk is made if it is not there.
-    record
-        Of the job, with its ``fingerprint`` and ``identity``: what differs from an earlier job is
-        named.
-    overwrite
-        Replace the outputs or the unfinished work of another job.
     keep_work
         Keep the shard store after success.
 
     Raises
     ------
     OutputError
-        When the folder is not writable, is in use, or holds another job.
+        When the folder is not writable, or is in use.
     """
-    _refuse_other_job(target, record, overwrite=overwrite)
-    store = ShardStore(target.work, record["fingerprint"])
-    made = _make_folders(store.folder)
+    folder = destination.work
+    made = _make_folders(folder)
     try:
-        with store.locked():
-            workspace = Workspace(target, store, record)
+        with exclusive_lock(folder):
+            workspace = Workspace(destination)
             try:
-                _prepare(workspace)
+                workspace.earlier = Earlier(
+                    read_json(folder / JOB_NAME), destination.document(JOB_NAME)
+                )
                 yield workspace
             except BaseException:
-                # Finished shards are for the next run, and so is what it must know of products
-                # that were being published; without either there is nothing to keep.
-                published = "outputs" in (store.recorded() or {})
-                if not published and not any((store.folder / "shards").glob("*.tif")):
-                    shutil.rmtree(store.folder, ignore_errors=True)
+                if not workspace._is_worth_keeping():
+                    shutil.rmtree(folder, ignore_errors=True)
                 raise
             shutil.rmtree(workspace.staging)
-            # The finished shards of a map with gaps are worth keeping: it can be completed.
-            gaps = ((workspace.earlier_run() or {}).get("prediction") or {}).get("gaps")
-            if not keep_work and not gaps:
-                shutil.rmtree(store.folder)
+            if not keep_work and not workspace._has_gaps():
+                shutil.rmtree(folder)
     finally:
         for path in made:
             if path.is_dir() and not any(path.iterdir()):
                 path.rmdir()
-
-
-def earlier_documents(target: Target) -> list[dict[str, Any]]:
-    """Give each ``job.json`` of an output folder: of unfinished work, of products."""
-    documents = read_json(target.work / JOB_NAME), target.document(JOB_NAME)
-    return [document for document in documents if document is not None]
-
-
-def _prepare(workspace: Workspace) -> None:
-    store = workspace.store
-    recorded = store.recorded()
-    if recorded is None or recorded.get("fingerprint") != store.fingerprint:
-        # Emptied, and not made anew: whoever asks how far a run is looks into it at any time.
-        for path in (store.folder / "shards").iterdir():
-            path.unlink()
-        store.record(workspace.record)
-    # What was being written when an earlier run was killed; nobody else writes here now.
-    workspace.target.prepare()
-    for folder in (store.folder, store.folder / "shards"):
-        for path in folder.glob(".*.partial"):
-            path.unlink(missing_ok=True)
-    shutil.rmtree(workspace.staging, ignore_errors=True)
-    workspace.staging.mkdir()
-
-
-def _refuse_other_job(target: Target, record: dict[str, Any], *, overwrite: bool) -> None:
-    if overwrite:
-        return
-    work = read_json(target.work / JOB_NAME)
-    done = target.document(JOB_NAME)
-    for document, what in ((done, "outputs"), (work, "unfinished work")):
-        if document is not None and document.get("fingerprint") != record["fingerprint"]:
-            raise OutputError(
-                f"{target.location}: holds {what} of another job{_difference(document, record)}; "
-                "choose another --out, or --overwrite to replace it"
-            )
-    if done is not None or work is not None:
-        return
-    there = target.names()
-    foreign = [name for name in _MARKS if name in there]
-    if foreign:
-        raise OutputError(
-            f"{target.location}: holds {foreign[0]} without a job.json; choose another --out, "
-            "or --overwrite to replace it"
-        )
 
 
 def _difference(document: dict[str, Any], record: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ class Sketch:
         self._step = max(right - left, top - bottom) / _SIDE_PX if is_large else 0.0
         self._rings: list[NDArray[np.float64]] = []
 
-    def seen(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+    def tap(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
         """Keep the outlines of some polygons, and pass the polygons on."""
         geometries = frame.geometry.to_numpy()
         if self._step:

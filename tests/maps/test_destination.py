@@ -286,9 +286,9 @@ class TestRefused:
 
     def test_another_run_at_the_same_time(self, s3, scene_path, tmp_path, tiny_bundle):
         from geoforest.io.storage import exclusive_lock
-        from geoforest.maps.destination import open_target
+        from geoforest.maps.destination import open_destination
 
-        folder = (open_target(OUT) / "scene").work
+        folder = (open_destination(OUT) / "scene").work
         folder.mkdir(parents=True)
         with exclusive_lock(folder):
             assert "another geoforest run is writing here" in self.refused(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from geoforest.arrays.grid import Grid
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import OutputError
-from geoforest.io.storage import write_durably
+from geoforest.io.storage import exclusive_lock, write_durably
 from geoforest.pipeline.shard_store import Receipt, ShardStore
 from tests.helpers import synthetic
 
@@ -31,8 +31,8 @@ def receipt() -> Receipt:
 @pytest.fixture
 def store(tmp_path) -> ShardStore:
     store = ShardStore(tmp_path / "work", "a" * 64)
-    with store.locked():
-        store.write(SHARDS[0], stored(), receipt(), **PLACE)
+    (store.folder / "shards").mkdir(parents=True)
+    store.write(SHARDS[0], stored(), receipt(), **PLACE)
     return store
 
 
@@ -59,8 +59,8 @@ def test_shards_of_another_job(store):
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_never_passes_for_the_shard(tmp_path_factory, place, bit):
     store = ShardStore(tmp_path_factory.mktemp("flip"), "a" * 64)
-    with store.locked():
-        store.write(SHARDS[0], stored(), receipt(), **PLACE)
+    (store.folder / "shards").mkdir()
+    store.write(SHARDS[0], stored(), receipt(), **PLACE)
     path = store.path(SHARDS[0])
     data = bytearray(path.read_bytes())
     data[int(place * len(data))] ^= 1 << bit
@@ -78,11 +78,16 @@ def test_a_cut_file_never_passes(store, kept):
 
 
 def test_the_lock_is_the_operating_systems(store):
-    with store.locked(), pytest.raises(OutputError, match="another geoforest run"), store.locked():
+    folder = store.folder
+    with (
+        exclusive_lock(folder),
+        pytest.raises(OutputError, match="another geoforest run"),
+        exclusive_lock(folder),
+    ):
         pass
     # A lock file left behind by a dead run is no lock.
-    assert (store.folder / "lock").exists()
-    with store.locked():
+    assert (folder / "lock").exists()
+    with exclusive_lock(folder):
         pass
 
 

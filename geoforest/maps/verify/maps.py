@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 from geoforest.io.geopackage import LAYER
 from geoforest.io.names import JOB_NAME, MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, SUMMARY_NAME
 from geoforest.io.storage import read_json
-from geoforest.maps.destination import Target
+from geoforest.maps.destination import Destination
 from geoforest.maps.finished import fetch_map
 from geoforest.maps.verify.checks import Problem, check_codes, check_database, check_files
 
@@ -58,19 +58,19 @@ def verify_grid(folder: str | os.PathLike[str], scene: Scene) -> list[Problem]:
     return problems
 
 
-def verify_target(target: Target) -> _Problems:
+def verify_destination(destination: Destination) -> _Problems:
     """Check one map; outputs in a bucket are fetched into a temporary folder."""
-    if isinstance(target.location, Path):
-        yield from _verify_job(target.location)
+    if isinstance(destination.location, Path):
+        yield from _verify_job(destination.location)
         return
     with TemporaryDirectory(prefix="geoforest-verify-") as name:
         folder = Path(name)
-        fetch_map(target.location, folder)
+        fetch_map(destination.location, folder)
         for problem in _verify_job(folder):
             assert isinstance(problem.path, Path)
             inside = problem.path.relative_to(folder)
             yield Problem(
-                target.location / inside.name if inside.name else target.location,
+                destination.location / inside.name if inside.name else destination.location,
                 problem.what,
                 problem.check,
             )

@@ -10,7 +10,7 @@ from geoforest.io.names import JOB_NAME
 from geoforest.io.remote import shown
 from geoforest.maps.destination import jobs_in
 from geoforest.maps.verify.checks import Problem
-from geoforest.maps.verify.maps import verify_target
+from geoforest.maps.verify.maps import verify_destination
 from geoforest.maps.verify.mosaics import verify_other
 
 
@@ -50,4 +50,4 @@ def verify(folder: str | os.PathLike[str]) -> list[Problem]:
             f"{shown(text)}: holds no outputs of geoforest ({JOB_NAME} of a map, or what a mosaic "
             "or a comparison leaves, was wanted)"
         )
-    return [problem for job in jobs for problem in verify_target(job)]
+    return [problem for job in jobs for problem in verify_destination(job)]

@@ -36,8 +36,8 @@ class MaskTotals:
 
 
 @dataclass(frozen=True)
-class Made:
-    """What was made of the stored probability.
+class MapProducts:
+    """What staging has made of the stored probability.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from geoforest.maps.units.page import UnitTable
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.ledger import Prediction
-    from geoforest.pipeline.products.made import Made
+    from geoforest.pipeline.products.made import MapProducts
     from geoforest.pipeline.products.summary import Summary
 
 # Pixels this near to the threshold change sides easily.
@@ -27,7 +27,7 @@ def write_report(
     path: Path,
     job: Job,
     prediction: Prediction,
-    made: Made,
+    products: MapProducts,
     summary: Summary,
     units: UnitTable | None = None,
 ) -> None:
@@ -38,9 +38,11 @@ def write_report(
         "report.html",
         summary=summary,
         card=job.bundle.card,
-        layers=made.layers or [],
-        probabilities=probability_chart(prediction.histogram, made.threshold) if observed else None,
-        unsure_percent=_unsure_percent(prediction.histogram, made.threshold),
+        layers=products.layers or [],
+        probabilities=probability_chart(prediction.histogram, products.threshold)
+        if observed
+        else None,
+        unsure_percent=_unsure_percent(prediction.histogram, products.threshold),
         patches=patch_chart(sizes, "patches", "patches") if sizes else None,
         hectares=patch_chart(sizes, "hectares", "hectares") if sizes else None,
         units=units,
@@ -69,5 +71,5 @@ def _provenance(job: Job, summary: Summary) -> dict[str, str]:
         "Computed by": f"{runtime.name}, {runtime.precision}, {runtime.device}",
         "Window, halo, core": f"{grid.window}, {grid.halo}, {grid.core} px",
         "Fingerprint of the job": job.fingerprint,
-        "Made by": f"geoforest {summary.geoforest}, {summary.created}",
+        "MapProducts by": f"geoforest {summary.geoforest}, {summary.created}",
     }

@@ -22,7 +22,7 @@ class PatchSizes:
         self._patches = np.zeros(len(_EDGES_HA) - 1)
         self._hectares = np.zeros(len(_EDGES_HA) - 1)
 
-    def seen(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+    def tap(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
         """Count some polygons, and pass them on."""
         area, whole = (frame[name].to_numpy() for name in ("area_ha", "patch_area_ha"))
         place = np.searchsorted(_EDGES_HA, whole, side="right") - 1

@@ -3,68 +3,80 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from geoforest._version import __version__
 from geoforest.io.files import without_secrets
 from geoforest.io.names import PROBABILITY_NAME, PROJECT_NAME, REPORT_NAME, SUMMARY_NAME, UNITS_NAME
 from geoforest.io.tables import csv_text
-from geoforest.maps.units.read import Units
-from geoforest.pipeline.job import Job
 from geoforest.pipeline.ledger import Prediction
-from geoforest.pipeline.products.made import Made
-from geoforest.pipeline.products.request import asked
-from geoforest.pipeline.settings import MapSettings
-from geoforest.pipeline.workspace import Workspace
-
-if TYPE_CHECKING:
-    from geoforest.pipeline.products.summary import Summary
+from geoforest.pipeline.products.made import MapProducts
+from geoforest.pipeline.products.request import MapRun
+from geoforest.pipeline.products.summary import Summary, summarise
 
 
-def finish(
-    job: Job,
-    workspace: Workspace,
-    settings: MapSettings,
-    units: Units | None,
-    prediction: Prediction,
-    made: Made,
-    summary: Summary,
-) -> None:
-    """Write the texts, drop what was not asked for, and publish all of it in one step."""
-    from geoforest.maps.units.page import unit_table
-    from geoforest.pipeline.products.page import write_report
-    from geoforest.pipeline.products.qgis import write_project, write_styles
-    from geoforest.pipeline.products.stac_item import write_item
+def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> Summary:
+    """Write the texts of a map, drop what was not asked for, and publish all of it in one step.
 
-    staging = workspace.staging
-    (staging / SUMMARY_NAME).write_text(summary.to_json(), encoding="utf-8")
-    if summary.units:
-        (staging / UNITS_NAME).write_text(csv_text(summary.units), encoding="utf-8")
-    if made.layers is not None:
-        table = unit_table(units, made.units) if units and made.units else None
-        write_report(staging / REPORT_NAME, job, prediction, made, summary, table)
-    if "mask" not in settings.products:
-        made.mask.unlink()
-        Path(f"{made.mask}.aux.xml").unlink()
-    if "probability" not in settings.products:
-        (staging / PROBABILITY_NAME).unlink(missing_ok=True)
-    write_styles(staging)
-    if made.layers is not None:
-        write_project(staging / PROJECT_NAME, job.scene)
-    write_item(staging, job, made)
-    workspace.publish(
+    Parameters
+    ----------
+    run
+        The map.
+    prediction
+        What its shards reported.
+    products
+        What :func:`geoforest.pipeline.products.stage.stage` has made.
+    """
+    summary = summarise(run, prediction, products)
+    _write_texts(run, prediction, products, summary)
+    if "mask" not in run.settings.products:
+        products.mask.unlink()
+        Path(f"{products.mask}.aux.xml").unlink()
+    if "probability" not in run.settings.products:
+        (run.workspace.staging / PROBABILITY_NAME).unlink(missing_ok=True)
+    _write_companions(run, products)
+    settings = run.settings.model_dump(mode="json")
+    run.workspace.publish(
         {
-            **workspace.record,
+            **run.workspace.record,
             "geoforest": __version__,
             "created": summary.created,
-            "scene_id": job.scene.scene_id,
-            "model": job.bundle.model_id,
-            "threshold": made.threshold,
-            "settings": {
-                **settings.model_dump(mode="json"),
-                "model": without_secrets(settings.model),
-            },
-            "asked": asked(job, settings, units),
+            "scene_id": run.job.scene.scene_id,
+            "model": run.job.bundle.model_id,
+            "threshold": run.threshold,
+            "settings": {**settings, "model": without_secrets(run.settings.model)},
+            "asked": run.asked(),
             "prediction": prediction.facts(),
         }
     )
+    return summary
+
+
+def _write_texts(
+    run: MapRun, prediction: Prediction, products: MapProducts, summary: Summary
+) -> None:
+    """Write summary, table of units and page."""
+    staging = run.workspace.staging
+    (staging / SUMMARY_NAME).write_text(summary.to_json(), encoding="utf-8")
+    if summary.units:
+        (staging / UNITS_NAME).write_text(csv_text(summary.units), encoding="utf-8")
+    if products.layers is None:
+        return
+    # They load what draws, which a run without a page does not need.
+    from geoforest.maps.units.page import unit_table
+    from geoforest.pipeline.products.page import write_report
+
+    units = products.units
+    table = unit_table(run.units, units) if run.units is not None and units is not None else None
+    write_report(staging / REPORT_NAME, run.job, prediction, products, summary, table)
+
+
+def _write_companions(run: MapRun, products: MapProducts) -> None:
+    """Write what names or shows the files that are left: styles, QGIS project, STAC item."""
+    from geoforest.pipeline.products.qgis import write_project, write_styles
+    from geoforest.pipeline.products.stac_item import write_item
+
+    staging = run.workspace.staging
+    write_styles(staging)
+    if products.layers is not None:
+        write_project(staging / PROJECT_NAME, run.job.scene)
+    write_item(staging, run.job, products)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -16,11 +19,80 @@ from geoforest.arrays.grid import Window
 from geoforest.compute.clock import Clock
 from geoforest.errors import ReadError
 from geoforest.io.cog import CogWriter, MaskWriter, ProbabilityWriter, read_strips
+from geoforest.io.names import MASK_NAME, PROBABILITY_NAME
 from geoforest.pipeline.job import Job
 from geoforest.pipeline.ledger import Prediction
-from geoforest.pipeline.workspace import Workspace
+from geoforest.pipeline.products.request import MapRun
 from geoforest.scenes.scene import Scene
 from geoforest.types import NO_OBSERVATION, Mask, StoredProbability
+
+
+class MapRasters:
+    """Mask and stored probability on their way into the staging folder.
+
+    It is a context manager; left by an exception it removes what it has begun.
+
+    Parameters
+    ----------
+    run
+        The map.
+    prediction
+        What the shards reported. The raster of an earlier run is taken as it is, where its tags
+        are those that this run would write.
+    """
+
+    def __init__(self, run: MapRun, prediction: Prediction) -> None:
+        card = run.job.bundle.card
+        self._clock, self._held = run.clock, ExitStack()
+        self._mask = _Raster(
+            run.workspace.staging / MASK_NAME,
+            MaskWriter,
+            run.job.scene,
+            _tags(run.job, "forest_mask", THRESHOLD=repr(run.threshold)),
+        )
+        self._probability = _Raster(
+            run.workspace.staging / PROBABILITY_NAME,
+            ProbabilityWriter,
+            run.job.scene,
+            _tags(run.job, "forest_probability", MODEL_THRESHOLD=repr(card.threshold)),
+        )
+        self._written = [self._mask, self._probability]
+        finished = prediction.finished
+        if finished is not None and _has_tags(finished, self._probability.tags):
+            _link(finished, self.probability)
+            self._written = [self._mask]
+
+    @property
+    def mask(self) -> Path:
+        """Mask raster."""
+        return self._mask.path
+
+    @property
+    def probability(self) -> Path:
+        """Stored-probability raster."""
+        return self._probability.path
+
+    def __enter__(self) -> MapRasters:
+        for raster in self._written:
+            self._held.enter_context(raster.writer)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._held.__exit__(*error)
+
+    def write(self, window: Window, mask: Mask, stored: StoredProbability) -> None:
+        """Write a piece of both."""
+        for raster, values in zip(self._written, (mask, stored), strict=False):
+            raster.writer.write(window, values)
+
+    @contextmanager
+    def finishing(self) -> Iterator[None]:
+        """Compress them and add overviews, in threads beside what the block does."""
+        with ThreadPoolExecutor(len(self._written)) as threads:
+            finishing = [threads.submit(raster.finish, self._clock) for raster in self._written]
+            yield
+            for done in finishing:
+                done.result()
 
 
 class _Raster:
@@ -47,14 +119,20 @@ class _Raster:
             self.writer.finish()
 
 
-class _Rows:
-    """Whole rows of both rasters, put together from windows that come row by row."""
+class WholeRows:
+    """Whole rows of both rasters, put together from windows that come row by row.
+
+    Attributes
+    ----------
+    mask, probability
+        uint8 ``(row, col)``, as wide as the scene.
+    """
 
     def __init__(self, n_cols: int) -> None:
         self._n_cols, self._left = n_cols, 0
 
     def fill(self, window: Window, mask: Mask, probability: StoredProbability) -> bool:
-        """Take a window; True when its rows are complete."""
+        """Add a window; True when its rows are complete."""
         if not self._left:
             # New arrays each time: the old ones are still being read.
             shape = window.height, self._n_cols
@@ -64,6 +142,34 @@ class _Rows:
         self.mask[:, cols], self.probability[:, cols] = mask, probability
         self._left -= window.width
         return not self._left
+
+
+def stored_blocks(
+    run: MapRun, prediction: Prediction
+) -> Iterator[tuple[Window, StoredProbability]]:
+    """Yield the stored probability in pieces that cover the scene once.
+
+    Raises
+    ------
+    ReadError
+        When a finished shard has been damaged or removed meanwhile.
+    """
+    job, store = run.job, run.workspace.store
+    if prediction.finished is not None:
+        yield from read_strips(prediction.finished)
+        return
+    planned = {shard.name for shard in job.plan()}.difference(prediction.gaps)
+    for shard in job.grid.shards():
+        if shard.name not in planned:
+            yield shard.extent, np.full(shard.extent.shape, NO_OBSERVATION, np.uint8)
+            continue
+        loaded = store.load(shard)
+        if loaded is None:
+            raise ReadError(
+                f"{store.path(shard)}: a finished shard has been damaged or removed; "
+                "the same command makes it again"
+            )
+        yield shard.extent, loaded[0]
 
 
 def _has_tags(path: Path, tags: Mapping[str, str]) -> bool:
@@ -76,27 +182,6 @@ def _link(path: Path, target: Path) -> None:
         os.link(path, target)
     except OSError:  # a file system without hard links
         shutil.copyfile(path, target)
-
-
-def _stored_blocks(
-    job: Job, workspace: Workspace, prediction: Prediction
-) -> Iterator[tuple[Window, StoredProbability]]:
-    """Give the stored probability in pieces that cover the scene once."""
-    if prediction.finished is not None:
-        yield from read_strips(prediction.finished)
-        return
-    planned = {shard.name for shard in job.plan()}.difference(prediction.gaps)
-    for shard in job.grid.shards():
-        if shard.name not in planned:
-            yield shard.extent, np.full(shard.extent.shape, NO_OBSERVATION, np.uint8)
-            continue
-        loaded = workspace.store.load(shard)
-        if loaded is None:
-            raise ReadError(
-                f"{workspace.store.path(shard)}: a finished shard has been damaged or removed; "
-                "the same command makes it again"
-            )
-        yield shard.extent, loaded[0]
 
 
 def _tags(job: Job, product: str, **more: str) -> Mapping[str, str]:

@@ -23,7 +23,7 @@ from geoforest.io.names import (
 
 if TYPE_CHECKING:
     from geoforest.pipeline.job import Job
-    from geoforest.pipeline.products.made import Made
+    from geoforest.pipeline.products.made import MapProducts
 
 _ASSETS = {
     MASK_NAME: ("forest_mask", pystac.MediaType.COG, ["data"]),
@@ -35,7 +35,7 @@ _ASSETS = {
 }
 
 
-def write_item(folder: Path, job: Job, made: Made) -> None:
+def write_item(folder: Path, job: Job, products: MapProducts) -> None:
     """Write ``<scene id>.json`` beside the products in ``folder``, assets by relative path.
 
     STAC wants a time; where the time of acquisition is not known, nothing is written.
@@ -56,7 +56,7 @@ def write_item(folder: Path, job: Job, made: Made) -> None:
             "gsd": job.bundle.card.gsd_m,
             "geoforest:version": __version__,
             "geoforest:model": job.bundle.model_id,
-            "geoforest:threshold": made.threshold,
+            "geoforest:threshold": products.threshold,
         },
     )
     projection = ProjectionExtension.ext(item, add_if_missing=True)

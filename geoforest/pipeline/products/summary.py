@@ -12,7 +12,6 @@ from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.reflectance import distribution_warning
 from geoforest.arrays.seams import SEAM_LIMIT
-from geoforest.compute.clock import Clock
 from geoforest.compute.machine import peak_memory_mb
 from geoforest.pipeline.products.verdicts import Verdict, judge
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
@@ -20,8 +19,8 @@ from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 if TYPE_CHECKING:
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.ledger import Prediction
-    from geoforest.pipeline.products.made import Made
-    from geoforest.pipeline.settings import MapSettings
+    from geoforest.pipeline.products.made import MapProducts
+    from geoforest.pipeline.products.request import MapRun
 
 FOREST_LABEL = "forest cover (model)"
 # Texture and shape of tree cover look alike to a network within this ratio of pixel sizes.
@@ -105,21 +104,20 @@ class Summary:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
 
-def summarise(
-    job: Job, settings: MapSettings, prediction: Prediction, made: Made, clock: Clock
-) -> Summary:
+def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> Summary:
     """Put the numbers of a finished job together."""
-    pixels, hectares = made.totals.pixels, made.totals.hectares
+    job, settings, clock = run.job, run.settings, run.clock
+    pixels, hectares = products.totals.pixels, products.totals.hectares
     observed_px = pixels[FOREST] + pixels[OTHER]
     observed_ha = hectares[FOREST] + hectares[OTHER]
     seconds = {**clock.seconds, **prediction.seconds, "total": clock.total()}
     # End to end over reading, predicting and committing; a resumed run has no rate of its own.
     wall = clock.seconds["shards"] if not prediction.reused_shards else 0.0
     observed_percent = round(100 * observed_px / max(prediction.inside_px, 1), 3)
-    verdicts = judge(made.seams, _far(job, prediction), observed_percent, made.halo_test)
+    verdicts = judge(products.seams, _far(job, prediction), observed_percent, products.halo_test)
     warnings, notes = _remarks(job, prediction, verdicts, observed_px)
-    if made.units is not None:
-        notes += made.units.notes
+    if products.units is not None:
+        notes += products.units.notes
     return Summary(
         geoforest=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -128,7 +126,7 @@ def summarise(
         crs=job.scene.crs.to_string(),
         shape=job.scene.shape,
         model=job.bundle.model_id,
-        threshold=made.threshold,
+        threshold=products.threshold,
         label=FOREST_LABEL,
         pixels={
             "forest": pixels[FOREST],
@@ -146,10 +144,10 @@ def summarise(
         cloud_mask=job.clouds.identity if job.clouds else None,
         cloud_masked_percent=_cloud_masked_percent(job, prediction, observed_px),
         min_area_ha=settings.min_area_ha,
-        polygons=asdict(made.polygons) if made.polygons else None,
-        patch_sizes=made.patch_sizes,
-        units=None if made.units is None else made.units.rows(),
-        quality=_quality(made, observed_percent, verdicts),
+        polygons=asdict(products.polygons) if products.polygons else None,
+        patch_sizes=products.patch_sizes,
+        units=None if products.units is None else products.units.rows(),
+        quality=_quality(products, observed_percent, verdicts),
         windows=prediction.n_windows,
         shards=prediction.n_shards,
         reused_shards=prediction.reused_shards,
@@ -207,8 +205,10 @@ def _far(job: Job, prediction: Prediction) -> str | None:
     )
 
 
-def _quality(made: Made, observed_percent: float, verdicts: list[Verdict]) -> dict[str, Any]:
-    seams, halo_test = made.seams, made.halo_test
+def _quality(
+    products: MapProducts, observed_percent: float, verdicts: list[Verdict]
+) -> dict[str, Any]:
+    seams, halo_test = products.seams, products.halo_test
     return {
         "seam_ratio": _rounded(seams.ratio),
         "seam_ratio_shifted": _rounded(seams.shifted),

@@ -69,7 +69,7 @@ def test_parts_of_a_patch_are_one_patch():
         every_row=np.array([700, 1400]),
     ) as stream:  # fmt: skip
         stream.add(mask, None)
-        frames = [sizes.seen(frame) for frame in stream.frames()]
+        frames = [sizes.tap(frame) for frame in stream.frames()]
         assert stream.counts().patches == 2
         assert stream.counts().parts >= 4
     table = sizes.table()
@@ -88,7 +88,7 @@ def test_no_patches_have_no_sizes():
         geometry=np.zeros(0, object), crs="EPSG:32720",
     )  # fmt: skip
     sizes = PatchSizes()
-    sizes.seen(empty)
+    sizes.tap(empty)
     assert sizes.table() == []
 
 
@@ -103,7 +103,7 @@ def test_charts_are_drawn_whatever_they_hold(counts):
 def test_layers_show_the_map_pixel_by_pixel(folder):
     scene = open_scene(folder.parent / "scene <b>&.tif", wanted=synthetic.BANDS)
     sketch = Sketch(scene)
-    sketch.seen(
+    sketch.tap(
         geopandas.GeoDataFrame(
             geometry=[shapely.box(500_500, 8_899_000, 502_000, 8_899_500)], crs=scene.crs
         )
@@ -138,7 +138,7 @@ def test_the_busiest_scene_makes_no_heavy_page(tmp_path):
     left, bottom, right, top = scene.bounds
     x, y = random.uniform(left, right, 20_000), random.uniform(bottom, top, 20_000)
     sketch = Sketch(scene)
-    sketch.seen(geopandas.GeoDataFrame(geometry=shapely.box(x, y, x + 60, y + 60), crs=scene.crs))
+    sketch.tap(geopandas.GeoDataFrame(geometry=shapely.box(x, y, x + 60, y + 60), crs=scene.crs))
     layers = scene_layers(scene, *rasters, sketch, (dn, np.ones((800, 800), bool)))
     # Text of pictures is a third longer.
     assert sum(len(layer.image) for layer in layers) * 4 / 3 < 4_700_000

@@ -1,0 +1,175 @@
+"""From stored probability to the files a user opens, in the staging folder: one pass each.
+
+Rasters and the search for patches go over the stored probability once; then rasters are compressed
+while polygons are traced; then the map is checked; then it is drawn.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import numpy as np
+
+from geoforest.arrays.area import PixelTable
+from geoforest.arrays.grid import preview_lattice
+from geoforest.arrays.polygons.polygons import PolygonCounts, PolygonStream
+from geoforest.arrays.seams import Seams, Steps
+from geoforest.arrays.stitch import mask_from_probability
+from geoforest.io.geopackage import write_geopackage
+from geoforest.io.names import POLYGONS_NAME, QUICKLOOK_NAME
+from geoforest.maps.units.areas import UnitAreas, areas_on
+from geoforest.maps.units.zonal import open_mask
+from geoforest.pipeline.ledger import Prediction
+from geoforest.pipeline.products.halo_test import HaloTest, check_halo
+from geoforest.pipeline.products.made import MapProducts, MaskTotals
+from geoforest.pipeline.products.patch_sizes import PatchSizes
+from geoforest.pipeline.products.rasters import MapRasters, WholeRows, stored_blocks
+from geoforest.pipeline.products.request import MapRun
+from geoforest.report.layers import Layer
+from geoforest.report.sketch import Sketch
+from geoforest.types import Array, Valid
+
+
+def stage(run: MapRun, prediction: Prediction) -> MapProducts:
+    """Make the rasters, polygons and pictures of a predicted scene in the staging folder.
+
+    Parameters
+    ----------
+    run
+        The map.
+    prediction
+        What its shards reported.
+
+    Raises
+    ------
+    ReadError
+        When a finished shard has been damaged or removed meanwhile.
+    WriteError
+        When a product cannot be written whole.
+    """
+    sketch, sizes = Sketch(run.job.scene), PatchSizes()
+    with ExitStack() as held:
+        rasters = held.enter_context(MapRasters(run, prediction))
+        stream = None
+        if "polygons" in run.settings.products:
+            stream = held.enter_context(_polygon_stream(run))
+        totals, seams = _write_rasters(run, prediction, rasters, stream)
+        with run.clock.stage("products"), rasters.finishing():
+            polygons = None if stream is None else _write_polygons(run, stream, sizes, sketch)
+    halo_test, units = _check(run, rasters)
+    return MapProducts(
+        threshold=run.threshold,
+        totals=totals,
+        polygons=polygons,
+        probability=rasters.probability,
+        mask=rasters.mask,
+        seams=seams,
+        patch_sizes=None if polygons is None else sizes.table(),
+        halo_test=halo_test,
+        layers=_draw(run, prediction, rasters, sketch),
+        units=units,
+    )
+
+
+def _write_rasters(
+    run: MapRun, prediction: Prediction, rasters: MapRasters, stream: PolygonStream | None
+) -> tuple[MaskTotals, Seams]:
+    """Write mask and probability, and count; hand whole rows to the polygons."""
+    scene = run.job.scene
+    table = PixelTable.build(scene.transform, scene.crs, scene.shape)
+    totals, steps, rows = MaskTotals(), Steps(scene.shape), WholeRows(scene.shape[1])
+    run.progress("rasters", 0, 1)
+    with run.clock.stage("mask"):
+        for window, stored in stored_blocks(run, prediction):
+            codes = mask_from_probability(stored, run.threshold)
+            totals.add(codes, table, window)
+            rasters.write(window, codes, stored)
+            if rows.fill(window, codes, stored):
+                steps.add(rows.probability)
+                if stream is not None:
+                    stream.add(rows.mask, rows.probability)
+    run.progress("rasters", 1, 1)
+    return totals, steps.seams(run.job.grid.core)
+
+
+def _polygon_stream(run: MapRun) -> PolygonStream:
+    scene, settings = run.job.scene, run.settings
+    return PolygonStream(
+        scene.shape,
+        transform=scene.transform,
+        crs=scene.crs,
+        min_area_ha=settings.min_area_ha,
+        max_vertices=settings.max_vertices,
+        attributes={
+            "scene_id": scene.scene_id,
+            "acquired": scene.acquired,
+            "model": run.job.bundle.model_id,
+            "threshold": run.threshold,
+        },
+        folder=run.workspace.store.folder,
+    )
+
+
+def _write_polygons(
+    run: MapRun, stream: PolygonStream, sizes: PatchSizes, sketch: Sketch
+) -> PolygonCounts:
+    """Trace and write polygons; what counts and draws them sees them pass."""
+    run.progress("polygons", 0, 1)
+    with run.clock.stage("polygons"):
+        frames = map(sizes.tap, stream.frames())
+        if "report" in run.settings.products:
+            frames = map(sketch.tap, frames)
+        write_geopackage(frames, run.workspace.staging / POLYGONS_NAME)
+    run.progress("polygons", 1, 1)
+    return stream.counts()
+
+
+def _check(run: MapRun, rasters: MapRasters) -> tuple[HaloTest | None, UnitAreas | None]:
+    """Predict some cores again, and count hectares by unit, where that was asked for."""
+    halo_test = units = None
+    if run.settings.check_halo:
+        run.progress("halo", 0, 1)
+        with run.clock.stage("halo"):
+            predictor = run.job.load_predictor(run.job)
+            halo_test = check_halo(run.job, predictor, rasters.probability, run.threshold)
+        run.progress("halo", 1, 1)
+    if run.units is not None:
+        with run.clock.stage("units"):
+            units = areas_on([open_mask(rasters.mask)], run.units)
+    return halo_test, units
+
+
+def _draw(
+    run: MapRun, prediction: Prediction, rasters: MapRasters, sketch: Sketch
+) -> list[Layer] | None:
+    """Draw the quicklook, and the pictures of the page; None where no page was asked for."""
+    if "report" not in run.settings.products:
+        return None
+    # They load what draws, which a run without a page does not need.
+    from geoforest.report.layers import scene_layers
+    from geoforest.report.quicklook import decimated, write_quicklook
+
+    scene = run.job.scene
+    with run.clock.stage("report"):
+        seen = _preview(run, prediction) or decimated(scene)
+        write_quicklook(run.workspace.staging / QUICKLOOK_NAME, scene, *seen)
+        return scene_layers(scene, rasters.probability, rasters.mask, sketch, seen)
+
+
+def _preview(run: MapRun, prediction: Prediction) -> tuple[Array, Valid] | None:
+    """Put together what the shards left of the scene for a picture; None where some is missing."""
+    if prediction.finished is not None:
+        return None
+    scene = run.job.scene
+    rows, cols = preview_lattice(scene.shape)
+    dn = np.zeros((len(scene.bands), len(rows), len(cols)), scene.dtype)
+    valid = np.zeros(dn.shape[1:], np.bool_)
+    for shard in run.job.plan():
+        if shard.name in prediction.gaps:
+            continue
+        left = run.workspace.store.load_preview(shard)
+        place = shard.extent.cut(rows, cols)
+        if left is None or left[0].shape != dn[:, *place].shape:
+            return None
+        dn[:, *place], valid[place] = left
+    return dn, valid

@@ -1,0 +1,79 @@
+"""What maps, dry runs, benchmarks and notebooks begin with: settings, and the model opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from geoforest.arrays.predict import Predictor
+from geoforest.compute.cluster import Cluster
+from geoforest.compute.machine import resident_memory_mb
+from geoforest.models.bundle import Bundle
+from geoforest.models.registry import open_model
+from geoforest.pipeline.job import Draft, Job, draft_job, load_job_predictor
+from geoforest.pipeline.runtime import Runtime, resolve_runtime
+from geoforest.pipeline.settings import MapSettings
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Settings, the model that they name, opened, and where its shards run.
+
+    Attributes
+    ----------
+    settings
+        What the user asked for.
+    bundle
+        The opened model.
+    base_mb
+        Resident memory of a worker before it has loaded a model, MB; 0 where memory is not bounded.
+    """
+
+    settings: MapSettings
+    bundle: Bundle
+    base_mb: float
+
+    @classmethod
+    def of(cls, settings: MapSettings) -> Setup:
+        """Open the model that the settings name.
+
+        Raises
+        ------
+        InputError
+            When it cannot be used.
+        """
+        bundle = open_model(settings.model)
+        # Workers may have another current folder.
+        bundle = replace(bundle, path=bundle.path.absolute())
+        return cls(settings, bundle, _base_memory_mb() if settings.max_memory else 0.0)
+
+    @property
+    def cluster(self) -> Cluster:
+        """Where shards run."""
+        settings = self.settings
+        return Cluster(settings.workers, settings.scheduler, settings.max_memory)
+
+    def draft(
+        self, path: str | Path, load_predictor: Callable[[Job], Predictor] = load_job_predictor
+    ) -> Draft:
+        """Open a scene; see :func:`geoforest.pipeline.job.draft_job`."""
+        return draft_job(path, self.settings, self.bundle, load_predictor)
+
+    def local_runtime(self) -> Runtime:
+        """Resolve what computes on this machine.
+
+        Raises
+        ------
+        InputError
+            As :func:`geoforest.pipeline.runtime.resolve_runtime` does.
+        """
+        threads = Cluster(self.settings.workers).threads
+        return resolve_runtime(self.settings, self.bundle, threads)
+
+
+def _base_memory_mb() -> float:
+    """Return the resident memory of a process with all libraries of a worker, and no model, MB."""
+    from geoforest.models import torch_runtime, unet  # noqa: F401
+
+    return resident_memory_mb()
