@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
 from affine import Affine
 from rasterio.windows import Window
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FINE_PX = 2.0
 HILLS_PX = 96

@@ -18,12 +18,11 @@ from functools import reduce
 from importlib.metadata import files as package_files
 from operator import add
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from geoforest.arrays.scores import Counts, pooled
@@ -32,7 +31,11 @@ from geoforest.models.unet import build_unet
 from geoforest.train.chips import read_split
 from geoforest.train.evaluate import evaluate
 from geoforest.train.fit import train
-from geoforest.types import Array, Factor, Valid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geoforest.types import Array, Factor, Valid
 
 ENCODER = "timm-tf_efficientnet_lite0"
 BANDS = ("B04", "B03", "B02")

@@ -11,15 +11,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyproj
-from affine import Affine
 from numpy.typing import NDArray
 
 from geoforest.errors import InputError
-from geoforest.types import Shape, StoredProbability
+
+if TYPE_CHECKING:
+    from affine import Affine
+
+    from geoforest.types import Shape, StoredProbability
 
 _NODE_STEP_PX = 256
 # Interpolation over 5 km is good to a few parts in ten million in UTM.

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
-from geoforest.types import Shape, Valid
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from geoforest.types import Shape, Valid
 
 CLEAR: Final = 0
 """The ground was seen."""

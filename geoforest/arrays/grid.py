@@ -6,14 +6,17 @@ beyond the scene's edge it is filled by reflection of scene coordinates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from geoforest.types import Shape
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from geoforest.types import Shape
 
 PREVIEW_PX: Final = 800
 

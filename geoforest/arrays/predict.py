@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.arrays.stitch import paste_core
 from geoforest.errors import InputError
 from geoforest.types import NO_OBSERVATION, Array, Factor, StoredProbability, Valid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
 
 class Predictor(Protocol):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from geoforest.types import Array, Valid
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from geoforest.types import Array, Valid
 
 # No instrument measures such a number: it is some tool's way to write "nothing" without a tag.
 _MAX_MAGNITUDE = 1e20

@@ -8,12 +8,14 @@ cores shows in the map.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Shape, StoredProbability
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SEAM_LIMIT: Final = 2.2
 """Measured on four maps with the bundled model, see docs/measured.md: a halo of 32 px gives 1.3

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.errors import GeoforestError
 from geoforest.types import (
@@ -17,6 +17,9 @@ from geoforest.types import (
     StoredProbability,
     Valid,
 )
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def quantise(probability: NDArray[np.floating], observed: Valid) -> StoredProbability:

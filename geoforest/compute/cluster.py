@@ -5,16 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import dask
 from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
 
 from geoforest.compute.machine import usable_cores
 from geoforest.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHARDS_AT_ONCE: Final = 2
 """On a worker: one is read or written while the other is predicted."""

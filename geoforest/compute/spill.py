@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoforest.errors import WriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 import numpy as np
 import rasterio
 import rasterio.shutil
-from affine import Affine
-from numpy.typing import NDArray
 from rasterio._err import CPLE_BaseError  # GDAL's own errors, which rasterio.shutil lets through
-from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -22,6 +19,13 @@ from geoforest.arrays.grid import Window
 from geoforest.errors import WriteError
 from geoforest.io.raster import open_raster
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from affine import Affine
+    from numpy.typing import NDArray
+    from rasterio.crs import CRS
 
 COLOURS = {OTHER: (228, 213, 183, 255), FOREST: (27, 120, 55, 255), NO_OBSERVATION: (0, 0, 0, 0)}
 CATEGORIES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}

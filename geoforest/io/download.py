@@ -6,11 +6,9 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
-from pathlib import Path
-from typing import IO, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
@@ -20,6 +18,10 @@ from geoforest.errors import FetchError, InputError, WriteError
 from geoforest.io.files import without_secrets
 from geoforest.io.storage import require_space
 from geoforest.types import Progress, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 _Result = TypeVar("_Result")
 

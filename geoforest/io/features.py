@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
@@ -17,6 +16,8 @@ import pyarrow.compute
 import pyogrio
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import geopandas
 
 WRITE_ERRORS: Final = (

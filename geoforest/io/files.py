@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from geoforest.errors import AccessError, DataError, InputError
 from geoforest.io.endpoint import fsspec_options
 from geoforest.io.storage import is_of_our_disk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from fsspec import AbstractFileSystem
 
 _Answer = TypeVar("_Answer")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +18,8 @@ from geoforest.io.features import WRITE_ERRORS, stream_layer
 from geoforest.io.styles import read_style
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     import geopandas
 
 LAYER: Final = "forest_cover"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import shapely
-from shapely.geometry.base import BaseGeometry
 
 from geoforest.arrays.polygons.reproject import surroundings
 from geoforest.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import geopandas
+    from shapely.geometry.base import BaseGeometry
 
 _DENSIFY_PX = 50
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
 from geoforest.io.remote import gdal_path, network_options, patiently
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def open_raster(path: str | Path) -> rasterio.DatasetReader:

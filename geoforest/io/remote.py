@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from rasterio.errors import RasterioIOError
@@ -15,6 +14,9 @@ from geoforest.errors import DataError, FetchError, InputError, SceneError
 from geoforest.io.download import ask_version
 from geoforest.io.endpoint import gdal_options
 from geoforest.io.files import open_place, without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _Answer = TypeVar("_Answer")
 

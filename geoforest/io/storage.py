@@ -10,12 +10,14 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoforest.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 

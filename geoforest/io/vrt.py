@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
-from affine import Affine
-from rasterio.crs import CRS
-
-from geoforest.arrays.grid import Window
 from geoforest.io.storage import write_durably
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from affine import Affine
+    from rasterio.crs import CRS
+
+    from geoforest.arrays.grid import Window
 
 
 def write_vrt(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from geoforest.errors import DataError, OutputError, WriteError
 from geoforest.io.cache import cache_digest, cache_folder
@@ -16,6 +15,9 @@ from geoforest.io.files import Place, open_place, version_in
 from geoforest.io.names import JOB_NAME, WORK_NAME
 from geoforest.io.remote import is_url, shown
 from geoforest.io.storage import file_sha256, read_json, write_durably
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 Location = Path | Place
 

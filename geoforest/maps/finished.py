@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rasterio.errors import RasterioIOError
 
 from geoforest.errors import InputError
-from geoforest.io.files import Place
 from geoforest.io.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME, SUMMARY_NAME
 from geoforest.io.raster import open_raster
 from geoforest.io.storage import (
@@ -22,6 +20,11 @@ from geoforest.io.storage import (
     write_durably,
 )
 from geoforest.scenes.scene import BandSource, Scene
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geoforest.io.files import Place
 
 
 @dataclass(frozen=True)

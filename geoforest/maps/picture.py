@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import geopandas
@@ -16,11 +15,12 @@ from geoforest.report.figures import quicklook
 from geoforest.report.quicklook import decimated, visible
 from geoforest.report.sketch import Sketch
 from geoforest.scenes.scene import Scene
-from geoforest.types import Array, Valid
 
 if TYPE_CHECKING:
-    from geoforest.report.sketch import Sketch
+    from pathlib import Path
+
     from geoforest.scenes.scene import Scene
+    from geoforest.types import Array, Valid
 
 
 def map_picture(scene: Scene, folder: Path) -> bytes:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from geoforest.errors import InputError
 from geoforest.io.names import JOB_NAME, PROGRESS_NAME, SUMMARY_NAME
 from geoforest.io.remote import shown
 from geoforest.io.storage import is_locked, read_json
 from geoforest.maps.destination import Destination, jobs_in
+
+if TYPE_CHECKING:
+    import os
 
 State = Literal["running", "finishing", "stopped", "done", "done with gaps"]
 

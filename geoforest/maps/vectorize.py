@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import rasterio
 from affine import Affine
 from rasterio.errors import RasterioIOError
 
@@ -38,7 +36,10 @@ from geoforest.types import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     import geopandas
+    import rasterio
 
 _Value = TypeVar("_Value")
 # No edge lies farther from its place after it was brought to another CRS.

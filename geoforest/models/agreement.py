@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from geoforest.arrays.stitch import mask_from_probability, quantise
@@ -15,6 +13,10 @@ from geoforest.scenes.synthetic import BANDS, make_chips
 from geoforest.types import NO_OBSERVATION, Mask, Valid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
     from geoforest.arrays.predict import Predictor
     from geoforest.models.bundle import ModelCard
 

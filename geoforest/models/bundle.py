@@ -9,11 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import os
 import re
 import zipfile
 import zlib
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +24,9 @@ from geoforest.errors import BundleError
 from geoforest.io.storage import new_folder
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
     import numpy as np
     import torch
     from numpy.typing import NDArray

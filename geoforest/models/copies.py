@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geoforest.errors import BundleError
 from geoforest.io.cache import kept_folder
 from geoforest.io.storage import new_folder, write_durably
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Sequence
 
 
 def copy_bundle(bundle: Bundle, folder: Path) -> Bundle:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from geoforest.errors import BundleError, InputError, RegistryError
@@ -12,6 +12,9 @@ from geoforest.io.files import Place, open_place, without_secrets
 from geoforest.io.storage import is_of_our_disk
 from geoforest.models.bundle import CARD_NAME, WEIGHTS_NAME, Bundle, load_bundle
 from geoforest.models.copies import cached_bundle, copy_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 _ZIP_NAME = "model.zip"
 # By one of these a file system says that a file is another one: HTTP, S3, GCS, Azure, local.

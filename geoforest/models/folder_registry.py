@@ -7,12 +7,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import BundleError
 from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
@@ -26,6 +24,10 @@ from geoforest.models.references import (
     join_reference,
     split_model,
 )
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
 
 ALIASES_NAME: Final = "aliases.json"
 _RECORDED: Final = {"model", "weights_sha256", "card_sha256", "created"}

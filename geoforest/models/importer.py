@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
@@ -16,6 +15,9 @@ from geoforest._version import __version__
 from geoforest.errors import BundleError, InputError
 from geoforest.models.bundle import Bundle, ModelCard, save_bundle
 from geoforest.models.unet import build_unet
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PUBLISHED_NAME = re.compile(
     r"(?P<encoder>.+)_batch(?P<batch>\d+)_lr(?P<lr>\d+(\.\d+)?(e[+-]?\d+)?)_weights"

@@ -11,19 +11,21 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.arrays.predict import check_windows
 from geoforest.errors import BundleError, InputError
 from geoforest.io.cache import installed, kept_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
     from geoforest.models.bundle import Bundle, ModelCard
     from geoforest.types import Array, Factor, Valid
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from geoforest.models.bundle import Bundle
 from geoforest.models.importer import import_weights
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from geoforest.models.bundle import Bundle
 
 # The artifacts tell none of these. They are the reference system's own: channel statistics of the
 # training chips as published with it, and the threshold of best F1 on its validation chips.

@@ -16,12 +16,15 @@ registries.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from geoforest.errors import InputError
-from geoforest.models.bundle import Bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from geoforest.models.bundle import Bundle
 
 BUNDLED: Final = "bundled"
 LATEST: Final = "latest"

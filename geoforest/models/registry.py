@@ -5,8 +5,6 @@ The grammar of references is documented in :mod:`geoforest.models.references`.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +14,9 @@ from geoforest.models.bundle import Bundle, load_bundle
 from geoforest.models.references import BUNDLED, Registry, checked_name, split_reference
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
     from geoforest.models.torch_runtime import TorchPredictor
 
 __all__ = ["BUNDLED", "bundled_path", "load_model", "open_model", "open_registry", "push_model"]

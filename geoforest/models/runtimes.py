@@ -7,7 +7,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -18,6 +17,8 @@ from geoforest.io.cache import cache_digest, cache_folder, installed
 from geoforest.io.storage import read_json, write_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from geoforest.arrays.predict import Predictor
     from geoforest.models.agreement import Chips
     from geoforest.models.bundle import Bundle

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from geoforest.arrays.predict import check_windows
 from geoforest.compute.machine import reference_precision
@@ -14,6 +13,8 @@ from geoforest.errors import BundleError, GeoforestError, InputError
 from geoforest.models.unet import build_unet
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from geoforest.models.bundle import Bundle, ModelCard
     from geoforest.types import Array, Factor, Valid
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import segmentation_models_pytorch as smp
 import torch
@@ -11,6 +10,9 @@ from torch import nn
 
 from geoforest.errors import BundleError
 from geoforest.models.bundle import Architecture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class UnetFullResolution(nn.Module):

@@ -9,19 +9,21 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoforest.errors import BundleError, GeoforestError, InputError, RegistryError
 from geoforest.io.storage import is_of_our_disk
-from geoforest.models.bundle import Bundle
 from geoforest.models.copies import copy_bundle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     import wandb
     from wandb.sdk.wandb_run import Run
+
+    from geoforest.models.bundle import Bundle
 
 MODEL_TYPE = "model"
 # From the query of a URL on.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -31,6 +30,8 @@ from geoforest.models.wandb_client import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import wandb
 
 # What a state dict that the reference system published ends with.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
@@ -22,13 +21,17 @@ from geoforest.errors import checked
 from geoforest.models.bundle import save_bundle
 from geoforest.models.registry import open_model
 from geoforest.models.unet import build_unet
-from geoforest.pipeline.job import Job
 from geoforest.pipeline.run import map_scene
 from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.setup import Setup
 from geoforest.scenes.read import read
 from geoforest.scenes.synthetic import BANDS, make_scene
 from geoforest.types import Progress, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from geoforest.pipeline.job import Job
 
 _TILE_PX = 2240
 _BLOCK_PX = 512

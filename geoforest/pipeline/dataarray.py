@@ -10,16 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.arrays.grid import Grid, Shard, shard_cores
 from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.reflectance import observed
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import GeoforestWarning, InputError, checked
-from geoforest.models.bundle import Bundle
 from geoforest.models.runtimes import load
-from geoforest.pipeline.runtime import Runtime
 from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.setup import Setup
 from geoforest.scenes.scene import band_name
@@ -37,6 +34,10 @@ from geoforest.types import (
 
 if TYPE_CHECKING:
     import xarray
+    from numpy.typing import NDArray
+
+    from geoforest.models.bundle import Bundle
+    from geoforest.pipeline.runtime import Runtime
 
 _SHARD_PX = 1792
 _DTYPES = ("uint8", "uint16", "int16", "float32", "float64")

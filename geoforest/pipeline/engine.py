@@ -15,30 +15,33 @@ import threading
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from distributed import Client, Future, Worker, WorkerPlugin, get_worker
 from distributed.scheduler import KilledWorker
 
-from geoforest.arrays.grid import Shard
-from geoforest.arrays.predict import Predictor
 from geoforest.compute.cluster import GPU, SHARDS_AT_ONCE, Cluster, gpu_workers, remote_threads
 from geoforest.compute.machine import peak_memory_mb, share_one_heap
 from geoforest.errors import GeoforestError, IncompleteError, OutputError, WriteError
-from geoforest.models.bundle import Bundle
-from geoforest.pipeline.job import Job
 from geoforest.pipeline.runtime import Runtime, resolve_runtime
-from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.shard import PredictShard, ShardPrediction, run_shard, shard_predictor
-from geoforest.pipeline.shard_store import Receipt, ShardStore
 from geoforest.scenes.read import release
-from geoforest.types import Array, Valid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+
+    from geoforest.arrays.grid import Shard
+    from geoforest.arrays.predict import Predictor
+    from geoforest.models.bundle import Bundle
+    from geoforest.pipeline.job import Job
+    from geoforest.pipeline.settings import MapSettings
+    from geoforest.pipeline.shard_store import Receipt, ShardStore
+    from geoforest.types import Array, Valid
 
 # Shards a worker may have in flight: enough to keep it busy, few enough that the scheduler never
 # holds more than this, however large the mosaic.

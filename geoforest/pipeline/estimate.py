@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geoforest.errors import checked
 from geoforest.maps.units.read import asked_units
-from geoforest.pipeline.job import Job
 from geoforest.pipeline.run import named_once
 from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.setup import Setup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from geoforest.pipeline.job import Job
 
 _TRIALS = 3
 

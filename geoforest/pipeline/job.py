@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.grid import Grid, Shard, shard_cores, wider_halo
-from geoforest.arrays.predict import Predictor
 from geoforest.compute.cluster import SHARDS_AT_ONCE
 from geoforest.errors import InputError
 from geoforest.io.remote import shown
-from geoforest.models.bundle import Bundle
 from geoforest.pipeline.memory import fitting_shard
 from geoforest.pipeline.runtime import Runtime, runtime_question
-from geoforest.pipeline.settings import MapSettings
 from geoforest.scenes.aoi import AreaOfInterest, read_aoi
 from geoforest.scenes.clouds.mask import CloudMask, cloud_mask
 from geoforest.scenes.open import open_scene
 from geoforest.scenes.read import CACHE_BYTES
-from geoforest.scenes.scene import Scene
-from geoforest.types import Valid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from pathlib import Path
+
+    from geoforest.arrays.predict import Predictor
+    from geoforest.models.bundle import Bundle
+    from geoforest.pipeline.settings import MapSettings
+    from geoforest.scenes.scene import Scene
+    from geoforest.types import Valid
 
 FORMAT_VERSION: Final = 1
 # What stands on disk for the default loader. It is hashed into every fingerprint, so it stays as it

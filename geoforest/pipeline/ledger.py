@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from geoforest.arrays.grid import Shard
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import IncompleteError
-from geoforest.pipeline.job import Job
-from geoforest.pipeline.shard_store import Receipt
-from geoforest.pipeline.workspace import Workspace
-from geoforest.types import Progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from geoforest.arrays.grid import Shard
+    from geoforest.pipeline.job import Job
+    from geoforest.pipeline.shard_store import Receipt
+    from geoforest.pipeline.workspace import Workspace
+    from geoforest.types import Progress
 
 # How often the file that `geoforest status` reads is written.
 _NOTE_SECONDS = 1.0

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoforest.arrays.predict import Predictor
 from geoforest.compute.clock import Clock
 from geoforest.errors import GeoforestError, InputError, OutputError, WriteError, checked
 from geoforest.io.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
@@ -24,7 +21,6 @@ from geoforest.pipeline.ledger import Ledger
 from geoforest.pipeline.products.publish import publish
 from geoforest.pipeline.products.request import MapRun, with_earlier
 from geoforest.pipeline.products.stage import stage
-from geoforest.pipeline.runtime import Runtime
 from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.setup import Setup
 from geoforest.pipeline.workspace import open_workspace
@@ -33,7 +29,13 @@ from geoforest.scenes.stac.item import is_item
 from geoforest.types import Progress, quiet
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+
     import xarray
+
+    from geoforest.arrays.predict import Predictor
+    from geoforest.pipeline.runtime import Runtime
 
 
 @dataclass(frozen=True)

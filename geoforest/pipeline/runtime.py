@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoforest.compute.machine import reference_precision
-from geoforest.models.bundle import Bundle
-from geoforest.pipeline.settings import MapSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from geoforest.models.bundle import Bundle
+    from geoforest.pipeline.settings import MapSettings
 
 
 @dataclass(frozen=True)

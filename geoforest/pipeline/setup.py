@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from geoforest.arrays.predict import Predictor
 from geoforest.compute.cluster import Cluster
 from geoforest.compute.machine import resident_memory_mb
-from geoforest.models.bundle import Bundle
 from geoforest.models.registry import open_model
 from geoforest.pipeline.job import Draft, Job, draft_job, load_job_predictor
 from geoforest.pipeline.runtime import Runtime, resolve_runtime
-from geoforest.pipeline.settings import MapSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from geoforest.arrays.predict import Predictor
+    from geoforest.models.bundle import Bundle
+    from geoforest.pipeline.settings import MapSettings
 
 
 @dataclass(frozen=True)

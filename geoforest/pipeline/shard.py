@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.arrays.grid import Grid, Shard, preview_lattice
 from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import IncompleteError
-from geoforest.pipeline.job import Job
 from geoforest.pipeline.shard_store import Receipt, ShardStore
 from geoforest.scenes.read import read
 from geoforest.types import Array, Factor, StoredProbability, Valid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geoforest.pipeline.job import Job
 
 
 @dataclass(frozen=True)

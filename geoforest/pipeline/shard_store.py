@@ -7,23 +7,27 @@ import io
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
 import rasterio
 from affine import Affine
-from rasterio.crs import CRS
 from rasterio.io import MemoryFile
 
-from geoforest.arrays.grid import Shard
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import WriteError
 from geoforest.io.names import JOB_NAME, PROGRESS_NAME
 from geoforest.io.raster import open_raster
 from geoforest.io.storage import read_json, write_durably
 from geoforest.types import NO_OBSERVATION, Array, StoredProbability, Valid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rasterio.crs import CRS
+
+    from geoforest.arrays.grid import Shard
 
 
 @dataclass(frozen=True)

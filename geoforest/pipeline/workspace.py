@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoforest.errors import OutputError
 from geoforest.io.geopackage import journals
@@ -25,8 +24,12 @@ from geoforest.io.names import (
     style_name,
 )
 from geoforest.io.storage import exclusive_lock, file_sha256, flush, read_json
-from geoforest.maps.destination import Destination
 from geoforest.pipeline.shard_store import ShardStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geoforest.maps.destination import Destination
 
 _MARKS = (
     MASK_NAME,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,13 +9,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from numpy.typing import NDArray
 
 from geoforest.report.picture import MASK_COLOURS, MASK_NAMES, mask_image, png, true_colour
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability, Valid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
 _SIDE_INCHES = 12.0
 

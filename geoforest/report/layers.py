@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
 import rasterio
 from matplotlib.colors import to_rgb
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from rasterio.enums import Resampling
 
 from geoforest.arrays.reflectance import ndvi
 from geoforest.report.picture import MASK_COLOURS, MASK_NAMES, true_colour
 from geoforest.report.quicklook import visible
-from geoforest.report.sketch import Sketch
-from geoforest.scenes.scene import Scene
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Array, Valid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from geoforest.report.sketch import Sketch
+    from geoforest.scenes.scene import Scene
 
 _QUALITIES = (85, 70, 50, 30, 10)
 _MOST_BYTES = 1_000_000

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.colors import ListedColormap
-from numpy.typing import NDArray
 from PIL import Image
 
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
@@ -16,6 +15,7 @@ from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
 MASK_COLOURS = {OTHER: "#e4d5b7", FOREST: "#1b7837", NO_OBSERVATION: "#9a9a9a"}
 MASK_NAMES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}

@@ -6,9 +6,7 @@ import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pyproj
@@ -19,6 +17,10 @@ from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
 from geoforest.report.page import render
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 # As old as a zip can tell: a file's bytes must not depend on when it was written.
 _PINNED_TIME = (1980, 1, 1, 0, 0, 0)

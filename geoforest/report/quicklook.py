@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
 import rasterio.shutil
 from affine import Affine
-from numpy.typing import NDArray
 from PIL import Image
 from rasterio._err import CPLE_BaseError  # GDAL's own errors, which rasterio.shutil lets through
 from rasterio.enums import ColorInterp
@@ -20,8 +19,14 @@ from geoforest.arrays.grid import PREVIEW_PX, preview_lattice
 from geoforest.errors import ReadError, WriteError
 from geoforest.report.picture import true_colour
 from geoforest.scenes.read import read_decimated
-from geoforest.scenes.scene import Scene
-from geoforest.types import Array, Valid
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from geoforest.scenes.scene import Scene
+    from geoforest.types import Array, Valid
 
 _QUALITY = 88
 

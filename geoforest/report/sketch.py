@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import shapely
-from numpy.typing import NDArray
-
-from geoforest.scenes.scene import Scene
 
 if TYPE_CHECKING:
     import geopandas
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from geoforest.scenes.scene import Scene
 
 # More than a picture of a scene has pixels along a side.
 _SIDE_PX = 2000

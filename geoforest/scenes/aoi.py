@@ -5,18 +5,22 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
 from affine import Affine
 from rasterio.features import geometry_mask
-from shapely.geometry.base import BaseGeometry
 
-from geoforest.arrays.grid import Grid, Window
 from geoforest.errors import InputError
 from geoforest.io.polygon_files import in_crs, read_polygons
-from geoforest.scenes.scene import Scene
-from geoforest.types import Valid
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
+    from geoforest.arrays.grid import Grid, Window
+    from geoforest.scenes.scene import Scene
+    from geoforest.types import Valid
 
 
 @dataclass(frozen=True)

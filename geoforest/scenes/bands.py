@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import rasterio
 from fsspec.implementations.local import LocalFileSystem
 
 from geoforest.errors import InputError, SceneError
@@ -14,6 +13,11 @@ from geoforest.io.remote import is_remote, is_url, pure_path, shown
 from geoforest.scenes.clouds.scl import is_scene_classification
 from geoforest.scenes.scene import BandSource, band_name
 from geoforest.scenes.stamps import absolute
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import rasterio
 
 BAND_FILES = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
 """Suffixes of rasters, in lower case."""

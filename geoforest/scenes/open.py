@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import rasterio
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioIOError
 
@@ -31,12 +30,18 @@ from geoforest.scenes.bands import (
     raster_bands,
     single_bands,
 )
-from geoforest.scenes.product import Product
 from geoforest.scenes.safe.product import is_safe, read_safe, safe_name
 from geoforest.scenes.scene import BandSource, Scene, processing_level, sensing_time
 from geoforest.scenes.stac.item import is_item, read_item
 from geoforest.scenes.stamps import absolute, files_behind, is_virtual, stamp
-from geoforest.types import Factor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import rasterio
+
+    from geoforest.scenes.product import Product
+    from geoforest.types import Factor
 
 _DTYPES = ("uint8", "uint16", "int16", "float32")
 # Such as the STAC item of a scene, <scene id>.json, would take.

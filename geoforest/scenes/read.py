@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
@@ -22,8 +22,12 @@ from geoforest.arrays.reflectance import observed
 from geoforest.errors import ReadError
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import network_options, patiently, reason, shown
-from geoforest.scenes.scene import BandSource, FileStamp, Scene
-from geoforest.types import Array, Shape, Valid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geoforest.scenes.scene import BandSource, FileStamp, Scene
+    from geoforest.types import Array, Shape, Valid
 
 # The blocks of a row of shards are wanted again by the row below: 225 MB for 10980 columns of four
 # uint16 bands in blocks of 512.

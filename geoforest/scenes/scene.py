@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from affine import Affine
-from rasterio.crs import CRS
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-from geoforest.types import Shape
+    from affine import Affine
+    from rasterio.crs import CRS
+
+    from geoforest.types import Shape
 
 FileStamp = tuple[str, int, int | str]
 """Name, size, and modification time in ns of a file; of a remote one the URL without its query,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import rasterio
 from rasterio.errors import RasterioIOError
 
 from geoforest.errors import SceneError
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import gdal_path, is_remote, reason, remote_stamp, shown
-from geoforest.scenes.scene import FileStamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import rasterio
+
+    from geoforest.scenes.scene import FileStamp
 
 _TIFFS = {".tif", ".tiff"}
 _RASTERS = _TIFFS | {".vrt"}

@@ -6,16 +6,21 @@ not from the number of loader processes, and not from whether a training was int
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler
 
-from geoforest.train.chips import Chip
-from geoforest.train.settings import Augmentation
 from geoforest.types import NO_OBSERVATION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from geoforest.train.chips import Chip
+    from geoforest.train.settings import Augmentation
 
 _MIXING = ("strong", "transpose")
 

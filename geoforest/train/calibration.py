@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from geoforest.arrays.scores import ProbabilityHistogram
 from geoforest.types import FOREST, OTHER, PROBABILITY_STEPS, Mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _N_BINS = 10
 # Beyond, float32 probabilities are 0 or 1.

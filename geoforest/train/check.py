@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import shapely
@@ -31,6 +28,11 @@ from geoforest.train.chips import (
     split_faults,
 )
 from geoforest.types import FOREST, NO_OBSERVATION, Array, Progress, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
 
 SPLITS: Final = ("train", "validation", "test")
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import MemoryFile
 
@@ -20,6 +17,12 @@ from geoforest.io.files import Place, open_place, read_ahead
 from geoforest.io.storage import write_durably
 from geoforest.io.tables import csv_text
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from rasterio.crs import CRS
 
 _CODES = (OTHER, FOREST, NO_OBSERVATION)
 _SUFFIXES = {".tif", ".tiff"}

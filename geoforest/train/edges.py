@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
 from geoforest.types import FOREST, OTHER, Mask
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 RANGES_PX: Final = ((0, 1), (1, 2), (2, 3), (3, 5), (5, 10), (10, np.inf))
 """Ranges of distance, the lower end excluded: the first holds pixels that touch an edge."""

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import add
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from geoforest.arrays.predict import Predictor
 from geoforest.arrays.scores import (
     Counts,
     ProbabilityHistogram,
@@ -28,9 +25,16 @@ from geoforest.train.calibration import (
     expected_calibration_error,
     reliability,
 )
-from geoforest.train.chips import Chip
 from geoforest.train.edges import RANGES_PX, distance_to_edge, in_range
 from geoforest.types import NO_OBSERVATION, Mask, StoredProbability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from geoforest.arrays.predict import Predictor
+    from geoforest.train.chips import Chip
 
 CURVE_THRESHOLDS: Final = (1e-6, 1e-3, *(step / 20 for step in range(1, 21)))
 """Of the precision-recall curve: 1e-6, 1e-3, 0.05, 0.10 ... 1.00."""

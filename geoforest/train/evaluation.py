@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from geoforest._version import __version__
-from geoforest.arrays.predict import Predictor
 from geoforest.arrays.scores import DEFINITION, Counts
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import InputError
 from geoforest.io.files import without_secrets
 from geoforest.io.storage import new_folder
 from geoforest.io.tables import csv_text
-from geoforest.models.bundle import ModelCard
 from geoforest.models.registry import load_model
 from geoforest.report.page import render
 from geoforest.train import figures
 from geoforest.train.chips import Chip, read_split, refuse_labels
 from geoforest.train.evaluate import CURVE_THRESHOLDS, Evaluation, evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from geoforest.arrays.predict import Predictor
+    from geoforest.models.bundle import ModelCard
 
 METRICS_NAME: Final = "metrics.json"
 REPORT_NAME: Final = "report.html"

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import DataError, FetchError, OutputError
 from geoforest.io.download import RETRIES, RemoteFile, download, fetch_json
@@ -19,6 +18,9 @@ from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
 from geoforest.train.archive import require_libarchive, unpack_rar
 from geoforest.train.chips import find_pairs
 from geoforest.types import Progress, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RECORD_URL: Final = "https://zenodo.org/api/records/4498086"
 MANIFEST_NAME: Final = "manifest.json"

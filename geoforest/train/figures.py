@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,19 +9,21 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from numpy.typing import NDArray
 
 from geoforest.arrays.reflectance import ndvi
 from geoforest.arrays.scores import Counts
 from geoforest.report.picture import mask_image, png, true_colour
-from geoforest.train.calibration import ReliabilityBin
-from geoforest.train.evaluate import EdgeScore
 from geoforest.types import FOREST, NO_OBSERVATION, Array, Mask
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from matplotlib.axes import Axes
+    from numpy.typing import NDArray
 
     from geoforest.models.bundle import ThresholdPoint
+    from geoforest.train.calibration import ReliabilityBin
+    from geoforest.train.evaluate import EdgeScore
 
 _TRAIN, _VALIDATION, _MARK = "#7a7a7a", "#1b7837", "#b2182b"
 _OVERLAY = "#ff5a36"

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from geoforest._version import __version__
-from geoforest.arrays.reflectance import BandStatistics
 from geoforest.arrays.scores import DEFINITION
 from geoforest.errors import DataError, InputError, OutputError, checked
 from geoforest.io.files import open_place, without_secrets
@@ -36,6 +32,13 @@ from geoforest.train.loop import Epoch, OnEpoch, fit
 from geoforest.train.resume import open_training, training_identity
 from geoforest.train.settings import TrainSettings
 from geoforest.train.tracking import Tracker, tracked
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+    from geoforest.arrays.reflectance import BandStatistics
 
 STATISTICS_NAME = "channel_statistics.csv"
 

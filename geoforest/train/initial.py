@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 
 from geoforest.errors import InputError
 from geoforest.models.unet import build_unet, encoder_of
-from geoforest.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from geoforest.train.settings import TrainSettings
 
 
 def initial_network(settings: TrainSettings) -> torch.nn.Module:

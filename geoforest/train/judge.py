@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
-from geoforest.models.bundle import Bundle, ModelCard
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.train.calibration import (
     expected_calibration_error,
     fit_temperature,
     reliability,
 )
-from geoforest.train.chips import Chip
 from geoforest.train.evaluate import Evaluation, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from geoforest.models.bundle import Bundle, ModelCard
+    from geoforest.train.chips import Chip
 
 
 def judged_card(

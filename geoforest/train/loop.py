@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,15 +19,17 @@ import torch
 from pytorch_lightning.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint
 from torch.utils.data import DataLoader
 
-from geoforest.arrays.reflectance import BandStatistics
 from geoforest.compute.machine import usable_cores
 from geoforest.errors import GeoforestError
 from geoforest.train.augmentation import ChipDataset, EpochSampler, Sample
-from geoforest.train.chips import Chip
 from geoforest.train.module import SegmentationModule
 from geoforest.train.resume import BEST_NAME, LAST_NAME
-from geoforest.train.settings import TrainSettings
 from geoforest.types import NO_OBSERVATION
+
+if TYPE_CHECKING:
+    from geoforest.arrays.reflectance import BandStatistics
+    from geoforest.train.chips import Chip
+    from geoforest.train.settings import TrainSettings
 
 _MAX_WORKERS = 8
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytorch_lightning as pl
 import segmentation_models_pytorch as smp
@@ -12,9 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchmetrics import Metric
 
 from geoforest.models.unet import decode, encoder_of
-from geoforest.train.augmentation import Sample
-from geoforest.train.settings import EncoderNorm, Loss, Schedule
 from geoforest.types import FOREST, NO_OBSERVATION
+
+if TYPE_CHECKING:
+    from geoforest.train.augmentation import Sample
+    from geoforest.train.settings import EncoderNorm, Loss, Schedule
 
 _SMOOTH: Final = 1e-6
 # Encoder features of validation chips that are kept rather than computed anew each epoch.

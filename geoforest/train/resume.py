@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
-from geoforest.train.chips import Chip
-from geoforest.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from geoforest.train.chips import Chip
+    from geoforest.train.settings import TrainSettings
 
 LAST_NAME: Final = "last.ckpt"
 BEST_NAME: Final = "best.ckpt"

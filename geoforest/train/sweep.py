@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import GeoforestError
 from geoforest.train.resume import effect
-from geoforest.train.sweep_config import SweepConfig
 from geoforest.train.trials import (
     DATABASE_NAME,
     SweepResult,
@@ -23,7 +21,11 @@ from geoforest.train.trials import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     import optuna
+
+    from geoforest.train.sweep_config import SweepConfig
 
 # Attribute of a trial that failed.
 _ERROR: Final = "error"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoforest.errors import GeoforestWarning, InputError
-from geoforest.models.bundle import Bundle
 from geoforest.models.references import checked_name
 from geoforest.models.wandb_client import (
     model_artifact,
@@ -19,7 +17,11 @@ from geoforest.models.wandb_client import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
     from wandb.sdk.wandb_run import Run
+
+    from geoforest.models.bundle import Bundle
 
 
 class Tracker:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import GeoforestError, InputError, OutputError, checked
 from geoforest.io.storage import exclusive_lock, read_json, write_durably
@@ -20,7 +18,12 @@ from geoforest.train.fit import TrainingChips, lowest_loss, read_chips, train_ch
 from geoforest.train.resume import effect, training_identity
 from geoforest.train.settings import TrainSettings
 from geoforest.train.sweep_config import METRIC, SweepConfig
-from geoforest.train.tracking import Tracker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from geoforest.train.tracking import Tracker
 
 DATABASE_NAME: Final = "sweep.db"
 _IDENTITY_NAME: Final = "sweep.json"

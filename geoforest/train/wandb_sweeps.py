@@ -8,11 +8,10 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geoforest.errors import GeoforestError, GeoforestWarning
 from geoforest.models.wandb_client import connect, one_sentence, silence_wandb
-from geoforest.train.sweep_config import SweepConfig
 from geoforest.train.tracking import Tracker, WandbTracker, tracked
 from geoforest.train.trials import (
     SweepResult,
@@ -23,6 +22,9 @@ from geoforest.train.trials import (
     train_trial,
     trial_folder,
 )
+
+if TYPE_CHECKING:
+    from geoforest.train.sweep_config import SweepConfig
 
 TrainOne = Callable[[dict[str, Any], Tracker], float]
 """Settings of a trial, and the tracker to train with, to the lowest validation loss."""

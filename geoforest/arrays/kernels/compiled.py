@@ -16,4 +16,4 @@ def compiled(function: F) -> F:
         kernel = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # no folder to keep the machine code in
         kernel = numba.njit(nogil=True)(function)
-    return cast(F, kernel)
+    return cast("F", kernel)

@@ -12,17 +12,12 @@ what it has in common with others; what it found is put aside on disk:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from affine import Affine
-from numpy.typing import NDArray
 
-from geoforest.arrays.area import PixelTable
 from geoforest.arrays.polygons.product_grid import cut_cols, cut_rows
 from geoforest.arrays.polygons.strips import (
     Border,
@@ -38,6 +33,15 @@ from geoforest.compute.machine import usable_cores
 from geoforest.compute.spill import Spill, Ticket
 from geoforest.compute.threads import in_order
 from geoforest.types import FOREST, NO_OBSERVATION, Array, Mask, Shape, StoredProbability
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from affine import Affine
+    from numpy.typing import NDArray
+
+    from geoforest.arrays.area import PixelTable
 
 # Some hundred megabytes a thread where runs are short; long enough to hide what a strip costs.
 _STRIP_PX = 4_000_000

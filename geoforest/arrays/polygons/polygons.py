@@ -12,25 +12,27 @@ all together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
-from affine import Affine
-from numpy.typing import NDArray
 
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.polygons.patches import FeatureStrip, PatchFinder, Rules
-from geoforest.arrays.polygons.strips import Ids
 from geoforest.arrays.polygons.tracing import Outlines, Tracer
 from geoforest.errors import InputError
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, Shape, StoredProbability
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
     import geopandas
+    from affine import Affine
+    from numpy.typing import NDArray
+
+    from geoforest.arrays.polygons.strips import Ids
 
 
 @dataclass(frozen=True)

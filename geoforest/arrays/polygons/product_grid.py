@@ -6,11 +6,13 @@ a scene begins nor on strips or shards.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from affine import Affine
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from affine import Affine
+    from numpy.typing import NDArray
 
 CUT_PX: Final = 1024
 """Distance of the lines of the product grid, in pixels."""

@@ -6,17 +6,19 @@ within a strip, and what is one across strips is found by that row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from geoforest.types import Array, Mask, StoredProbability
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from geoforest.types import Array, Mask, StoredProbability
 
 Ids = NDArray[np.int64]
 Components = NDArray[np.int32]

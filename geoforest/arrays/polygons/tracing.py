@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geoforest.arrays.polygons.strips import Ids
-
 if TYPE_CHECKING:
     from geoforest.arrays.polygons.patches import FeatureStrip
+    from geoforest.arrays.polygons.strips import Ids
 
 Corners = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, StoredProbability
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 STABLE_OTHER: Final = 0
 STABLE_FOREST: Final = 1

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from PIL import Image
 from rasterio.enums import Resampling
 
@@ -19,6 +17,10 @@ from geoforest.report.picture import MASK_COLOURS
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
     from geoforest.maps.finished import FinishedMap
 
 _GREY = 154

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 
 from geoforest._version import __version__
@@ -44,7 +42,10 @@ from geoforest.maps.units.read import Units, asked_units
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     import geopandas
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pystac
@@ -17,7 +15,12 @@ from rasterio.warp import transform_geom
 from geoforest._version import __version__
 from geoforest.io.names import COUNT_NAME, MASK_NAME, PROBABILITY_NAME
 from geoforest.io.storage import write_durably
-from geoforest.maps.mosaic.plan import TileJob
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from geoforest.maps.mosaic.plan import TileJob
 
 CATALOGUE_NAME: Final = "collection.json"
 ITEM_NAME: Final = "item.json"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pyproj
@@ -20,6 +18,10 @@ from geoforest.arrays.zones import ZoneGrid, common, hull
 from geoforest.io.cog import PercentWriter
 from geoforest.io.raster import open_raster
 from geoforest.types import NO_OBSERVATION, Mask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 CRS_CODE: Final = 6933
 """EASE-Grid 2.0: cylindrical, equal-area, WGS 84."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from geoforest.maps.mosaic.rule import MosaicRule
 from geoforest.types import NO_OBSERVATION, Shape, StoredProbability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from geoforest.maps.mosaic.rule import MosaicRule
 
 _MOST = 255
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from geoforest.arrays.grid import Window
-from geoforest.arrays.zones import Numbers, Zone, ZoneGrid
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from geoforest.arrays.grid import Window
+    from geoforest.arrays.zones import Numbers, Zone, ZoneGrid
 
 
 class Patches(Protocol):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyproj
@@ -15,6 +13,10 @@ from geoforest.io.cog import read_strips
 from geoforest.io.geopackage import write_geopackage
 from geoforest.io.raster import open_raster
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 OVERVIEW_LAYER: Final = "forest_overview"
 

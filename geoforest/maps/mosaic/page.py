@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyproj
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
@@ -16,11 +13,18 @@ from rasterio.warp import reproject
 
 from geoforest.arrays.grid import PREVIEW_PX, Window
 from geoforest.io.raster import open_raster
-from geoforest.maps.units.page import UnitTable
 from geoforest.report.layers import Layer, indexed, ramped
 from geoforest.report.page import render
 from geoforest.report.picture import MASK_COLOURS
 from geoforest.types import NO_OBSERVATION, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    import rasterio
+
+    from geoforest.maps.units.page import UnitTable
 
 _CELL_PX = 10
 # Maps that saw a place; four and more look alike.

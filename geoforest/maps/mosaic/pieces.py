@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import geopandas
 import numpy as np
 import pandas as pd
 import shapely
 
-from geoforest.arrays.grid import Window
-from geoforest.arrays.zones import Numbers, ZoneGrid
 from geoforest.io.storage import replace_if_other
 from geoforest.io.vectors import write_polygons
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    import geopandas
+
+    from geoforest.arrays.grid import Window
+    from geoforest.arrays.zones import Numbers, ZoneGrid
 
 TABLE_NAME: Final = "pieces.parquet"
 PIECES_NAME: Final = "pieces"

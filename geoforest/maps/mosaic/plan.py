@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import rasterio
 from rasterio.errors import RasterioIOError
 
 from geoforest.arrays.grid import Window
@@ -19,8 +17,14 @@ from geoforest.errors import InputError
 from geoforest.io.names import JOB_NAME
 from geoforest.io.raster import open_raster
 from geoforest.maps.finished import FinishedMap, read_finished
-from geoforest.maps.mosaic.rule import MosaicRule
-from geoforest.types import Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import rasterio
+
+    from geoforest.maps.mosaic.rule import MosaicRule
+    from geoforest.types import Shape
 
 FORMAT_VERSION = 1
 # A grid may lie this part of a pixel off and still count as aligned.

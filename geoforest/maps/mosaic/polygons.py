@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas
 import numpy as np
@@ -16,16 +14,22 @@ import pandas as pd
 import pyproj
 import rasterio
 import shapely
-from numpy.typing import NDArray
 
 from geoforest.arrays.polygons.polygons import PolygonStream
 from geoforest.arrays.polygons.reproject import reprojected
-from geoforest.arrays.zones import Numbers, Zone, ZoneGrid
 from geoforest.io.cog import read_strips
 from geoforest.io.storage import replace_if_other
 from geoforest.io.vectors import write_polygons
 from geoforest.maps.mosaic.join import Joined, global_ids, join_zones
 from geoforest.maps.mosaic.pieces import ZoneRasters, by_tile, tile_edges, write_pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from geoforest.arrays.zones import Numbers, Zone, ZoneGrid
 
 # Both zones' chords of a meridian lie within 0.1 mm of each other.
 _OVERLAP_M = 0.002

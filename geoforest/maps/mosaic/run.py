@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import rasterio
 import shapely
@@ -15,7 +14,6 @@ from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
 
 from geoforest._version import __version__
-from geoforest.arrays.grid import Window
 from geoforest.arrays.polygons.polygons import check_rules
 from geoforest.arrays.zones import Zone, ZoneGrid, hull
 from geoforest.compute.cluster import Cluster, gpu_workers
@@ -55,6 +53,11 @@ from geoforest.maps.units.page import UnitTable, unit_table
 from geoforest.maps.units.read import Units, asked_units
 from geoforest.maps.units.zonal import open_mask
 from geoforest.types import Progress, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+    from geoforest.arrays.grid import Window
 
 FRACTION_NAME = "forest_fraction.tif"
 OVERVIEW_NAME = "overview.gpkg"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import shutil
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
 import shapely
-from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 from rasterio.features import geometry_mask
 
@@ -29,6 +27,11 @@ from geoforest.maps.mosaic.fuse import fuse
 from geoforest.maps.mosaic.plan import TileJob, piece_of
 from geoforest.scenes.read import GDAL_OPTIONS
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, StoredProbability
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
 RECORD_NAME = "tile.json"
 # Blocks of the maps, and few enough to hold the sums of a whole row of them.

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
@@ -16,7 +15,13 @@ from geoforest.errors import WriteError
 from geoforest.report.picture import stretch, stretched
 from geoforest.report.quicklook import visible
 from geoforest.scenes.read import read, release
-from geoforest.scenes.scene import Scene
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from geoforest.scenes.scene import Scene
 
 _BLOCK_PX = 128
 _RGB = ("B04", "B03", "B02")

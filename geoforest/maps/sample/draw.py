@@ -7,16 +7,13 @@ and assessing accuracy of land change, Remote Sensing of Environment 148, sectio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.arrays.area import PixelTable
-from geoforest.arrays.grid import Window
 from geoforest.errors import InputError, OutputError
 from geoforest.io.storage import writable, write_durably
 from geoforest.maps.sample.file import Origin, Stratum, sample_style, write_sample
@@ -25,7 +22,12 @@ from geoforest.maps.sample.strata import StratifiedMap, read_stratified
 from geoforest.types import NO_OBSERVATION, Array
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     import geopandas
+    from numpy.typing import NDArray
+
+    from geoforest.arrays.grid import Window
 
 _MIN_PER_STRATUM = 50
 # Without two points a stratum has no variance.

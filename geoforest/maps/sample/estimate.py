@@ -6,10 +6,9 @@ labelled by people, corrects that; see :mod:`geoforest.maps.sample.error_matrix`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -21,6 +20,9 @@ from geoforest.maps.sample.error_matrix import Figure, estimates
 from geoforest.maps.sample.file import SampleFile, Stratum, read_sample
 from geoforest.maps.sample.labels import LabelCounts, count_labels
 from geoforest.maps.sample.strata import CHANGE_CLASSES, MAP_NAMES, read_stratified
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 METHOD: Final = "stratified estimate after Olofsson et al. 2014, doi 10.1016/j.rse.2014.02.015"
 

@@ -11,7 +11,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -28,6 +27,8 @@ from geoforest.io.storage import flush
 from geoforest.io.styles import read_style
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     import geopandas
     import pandas as pd
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.errors import InputError
 from geoforest.maps.sample.file import NOT_INTERPRETABLE, SampleFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
 # Beside the codes of classes, which are 0 or more.
 _LEFT_OUT = -1

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +14,9 @@ from geoforest.maps.finished import read_finished, recorded_scene
 from geoforest.maps.sample.around_points import write_picture
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     import geopandas
 
     from geoforest.maps.sample.strata import StratifiedMap

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
-from rasterio.crs import CRS
 
 from geoforest.io.styles import read_style
 from geoforest.report.page import render
@@ -20,7 +17,11 @@ from geoforest.report.qgis import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
     import geopandas
+    from rasterio.crs import CRS
 
 # Pixels on each side of a point that a page and a bookmark show.
 _REACH_PX = 25

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from affine import Affine
 from rasterio.errors import RasterioIOError
 
-from geoforest.arrays.grid import Window
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import InputError, ReadError
 from geoforest.io.cog import CATEGORIES, read_strips
@@ -19,6 +16,13 @@ from geoforest.io.storage import file_sha256, read_json
 from geoforest.maps.change import codes as change
 from geoforest.maps.finished import read_finished
 from geoforest.types import NO_OBSERVATION, Array, Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from affine import Affine
+
+    from geoforest.arrays.grid import Window
 
 MAP_NAMES: Final = {code: name for code, name in CATEGORIES.items() if code != NO_OBSERVATION}
 CHANGE_NAMES: Final = {code: name for code, name in change.NAMES.items() if code != NO_OBSERVATION}

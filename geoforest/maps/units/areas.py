@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +10,6 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 
 from geoforest.errors import InputError, OutputError
 from geoforest.io.geopackage import layers, write_geopackage
@@ -31,7 +29,10 @@ from geoforest.maps.units.zonal import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import geopandas
+    from rasterio.crs import CRS
 
 Floats = NDArray[np.float64]
 

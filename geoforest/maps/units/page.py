@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
 
-from geoforest.maps.units.areas import UnitAreas
 from geoforest.maps.units.choropleth import choropleth
-from geoforest.maps.units.read import Units
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from geoforest.maps.units.areas import UnitAreas
+    from geoforest.maps.units.read import Units
 
 SHOWN: Final = 50
 # A page with all its other pictures is to stay below 5 MB.

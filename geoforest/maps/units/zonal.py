@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyproj
 import shapely
-from affine import Affine
 from numpy.typing import NDArray
-from rasterio.crs import CRS
 from rasterio.errors import RasterioIOError
 
 from geoforest.arrays.area import PixelTable
@@ -25,7 +21,12 @@ from geoforest.io.raster import open_raster
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Mask, Shape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
     import geopandas
+    from affine import Affine
+    from rasterio.crs import CRS
 
 Floats = NDArray[np.float64]
 

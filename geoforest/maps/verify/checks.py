@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -14,8 +12,13 @@ from geoforest.arrays.stitch import mask_from_probability
 from geoforest.io.cog import read_strips
 from geoforest.io.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME
 from geoforest.io.storage import file_sha256
-from geoforest.maps.destination import Location
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from geoforest.maps.destination import Location
 
 _COUNTS: Final = {FOREST: "forest", OTHER: "other", NO_OBSERVATION: "no_observation"}
 Check = Literal["files", "layout", "grid", "codes", "polygons"]

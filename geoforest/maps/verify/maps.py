@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,11 +15,13 @@ from rasterio.errors import RasterioError
 from geoforest.io.geopackage import LAYER
 from geoforest.io.names import JOB_NAME, MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, SUMMARY_NAME
 from geoforest.io.storage import read_json
-from geoforest.maps.destination import Destination
 from geoforest.maps.finished import fetch_map
 from geoforest.maps.verify.checks import Problem, check_codes, check_database, check_files
 
 if TYPE_CHECKING:
+    import os
+
+    from geoforest.maps.destination import Destination
     from geoforest.scenes.scene import Scene
 
 _Problems = Iterator["Problem"]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from rasterio.errors import RasterioError
@@ -31,6 +30,9 @@ from geoforest.maps.mosaic.cells import CELLS_NAME
 from geoforest.maps.mosaic.pieces import PIECES_NAME, TABLE_NAME
 from geoforest.maps.mosaic.tiles import RECORD_NAME
 from geoforest.maps.verify.checks import Problem, check_codes, check_database, check_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _OF_A_TILE: Final = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME, CELLS_NAME, ITEM_NAME)
 _OF_ALL: Final = (

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geoforest.errors import InputError
 from geoforest.io.names import JOB_NAME
 from geoforest.io.remote import shown
 from geoforest.maps.destination import jobs_in
-from geoforest.maps.verify.checks import Problem
 from geoforest.maps.verify.maps import verify_destination
 from geoforest.maps.verify.mosaics import verify_other
+
+if TYPE_CHECKING:
+    from geoforest.maps.verify.checks import Problem
 
 
 def verify(folder: str | os.PathLike[str]) -> list[Problem]:

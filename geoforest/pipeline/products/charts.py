@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,8 @@ from geoforest.report.picture import MASK_COLOURS, png
 from geoforest.types import FOREST, OTHER, PROBABILITY_STEPS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from matplotlib.axes import Axes
 
 _BAR_STEPS = 10

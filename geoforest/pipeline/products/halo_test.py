@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import rasterio
@@ -12,9 +11,13 @@ import rasterio
 from geoforest.arrays.grid import Grid, Window, wider_halo
 from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.stitch import mask_from_probability
-from geoforest.pipeline.job import Job
 from geoforest.scenes.read import read, release
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, StoredProbability
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from geoforest.pipeline.job import Job
 
 _CORES: Final = 16
 _SEED: Final = 0

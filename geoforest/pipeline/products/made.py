@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoforest.arrays.area import PixelTable
-from geoforest.arrays.grid import Window
-from geoforest.arrays.polygons.polygons import PolygonCounts
-from geoforest.arrays.seams import Seams
-from geoforest.maps.units.areas import UnitAreas
-from geoforest.pipeline.products.halo_test import HaloTest
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Mask
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from geoforest.arrays.area import PixelTable
+    from geoforest.arrays.grid import Window
+    from geoforest.arrays.polygons.polygons import PolygonCounts
+    from geoforest.arrays.seams import Seams
+    from geoforest.maps.units.areas import UnitAreas
+    from geoforest.pipeline.products.halo_test import HaloTest
     from geoforest.report.layers import Layer
 
 _CODES = (OTHER, FOREST, NO_OBSERVATION)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,8 @@ from geoforest.report.page import render
 from geoforest.types import PROBABILITY_STEPS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from geoforest.maps.units.page import UnitTable
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.ledger import Prediction

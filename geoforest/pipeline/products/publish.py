@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from geoforest._version import __version__
 from geoforest.io.files import without_secrets
 from geoforest.io.names import PROBABILITY_NAME, PROJECT_NAME, REPORT_NAME, SUMMARY_NAME, UNITS_NAME
 from geoforest.io.tables import csv_text
-from geoforest.pipeline.ledger import Prediction
-from geoforest.pipeline.products.made import MapProducts
-from geoforest.pipeline.products.request import MapRun
 from geoforest.pipeline.products.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from geoforest.pipeline.ledger import Prediction
+    from geoforest.pipeline.products.made import MapProducts
+    from geoforest.pipeline.products.request import MapRun
 
 
 def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> Summary:

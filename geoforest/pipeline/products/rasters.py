@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import rasterio
 
 from geoforest._version import __version__
-from geoforest.arrays.grid import Window
-from geoforest.compute.clock import Clock
 from geoforest.errors import ReadError
 from geoforest.io.cog import CogWriter, MaskWriter, ProbabilityWriter, read_strips
 from geoforest.io.names import MASK_NAME, PROBABILITY_NAME
-from geoforest.pipeline.job import Job
-from geoforest.pipeline.ledger import Prediction
-from geoforest.pipeline.products.request import MapRun
-from geoforest.scenes.scene import Scene
 from geoforest.types import NO_OBSERVATION, Mask, StoredProbability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from geoforest.arrays.grid import Window
+    from geoforest.compute.clock import Clock
+    from geoforest.pipeline.job import Job
+    from geoforest.pipeline.ledger import Prediction
+    from geoforest.pipeline.products.request import MapRun
+    from geoforest.scenes.scene import Scene
 
 
 class MapRasters:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from geoforest._version import __version__
-from geoforest.compute.clock import Clock
 from geoforest.io.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, REPORT_NAME
-from geoforest.maps.units.read import Units
-from geoforest.pipeline.job import Job
-from geoforest.pipeline.settings import MapSettings, Product
-from geoforest.pipeline.workspace import Workspace
-from geoforest.types import Progress
+
+if TYPE_CHECKING:
+    from geoforest.compute.clock import Clock
+    from geoforest.maps.units.read import Units
+    from geoforest.pipeline.job import Job
+    from geoforest.pipeline.settings import MapSettings, Product
+    from geoforest.pipeline.workspace import Workspace
+    from geoforest.types import Progress
 
 _NAMES: Final[dict[Product, str]] = {
     "mask": MASK_NAME,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pystac
@@ -22,6 +21,8 @@ from geoforest.io.names import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.products.made import MapProducts
 

@@ -7,6 +7,7 @@ while polygons are traced; then the map is checked; then it is drawn.
 from __future__ import annotations
 
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,15 +20,17 @@ from geoforest.io.geopackage import write_geopackage
 from geoforest.io.names import POLYGONS_NAME, QUICKLOOK_NAME
 from geoforest.maps.units.areas import UnitAreas, areas_on
 from geoforest.maps.units.zonal import open_mask
-from geoforest.pipeline.ledger import Prediction
 from geoforest.pipeline.products.halo_test import HaloTest, check_halo
 from geoforest.pipeline.products.made import MapProducts, MaskTotals
 from geoforest.pipeline.products.patch_sizes import PatchSizes
 from geoforest.pipeline.products.rasters import MapRasters, WholeRows, stored_blocks
-from geoforest.pipeline.products.request import MapRun
-from geoforest.report.layers import Layer
 from geoforest.report.sketch import Sketch
-from geoforest.types import Array, Valid
+
+if TYPE_CHECKING:
+    from geoforest.pipeline.ledger import Prediction
+    from geoforest.pipeline.products.request import MapRun
+    from geoforest.report.layers import Layer
+    from geoforest.types import Array, Valid
 
 
 def stage(run: MapRun, prediction: Prediction) -> MapProducts:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.clouds import CLEAR, CLOUD, buffer_px, within
 from geoforest.arrays.grid import Grid, Window
 from geoforest.errors import SceneError
 from geoforest.scenes.clouds.scl import open_classification
-from geoforest.scenes.scene import Scene
 from geoforest.scenes.stamps import stamp
-from geoforest.types import Valid
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geoforest.scenes.scene import Scene
+    from geoforest.types import Valid
 
 CloudMaskKind = Literal["auto", "scl", "none", "ukis"]
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import rasterio
-from affine import Affine
-from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 
 from geoforest.arrays.clouds import CLEAR, CLOUD, UNKNOWN
@@ -19,8 +15,16 @@ from geoforest.errors import SceneError
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import reason, shown
 from geoforest.scenes.read import read_band
-from geoforest.scenes.scene import Scene
 from geoforest.scenes.stamps import files_behind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import rasterio
+    from affine import Affine
+    from numpy.typing import NDArray
+
+    from geoforest.scenes.scene import Scene
 
 _NAME: Final = re.compile(r"(?:^|.*_)SCL(?:_\d+m)?", re.IGNORECASE)
 _NO_DATA: Final = 0

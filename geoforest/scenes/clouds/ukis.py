@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.clouds import CLEAR, CLOUD
 from geoforest.arrays.grid import Grid, Window
 from geoforest.errors import InputError
 from geoforest.scenes.read import read
-from geoforest.scenes.scene import Scene
-from geoforest.types import Array, Valid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from geoforest.scenes.scene import Scene
+    from geoforest.types import Array, Valid
 
 _BANDS: Final = ("B02", "B03", "B04", "B08")
 _WINDOW_PX: Final = 256

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from geoforest.errors import SceneError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 # More than this no honest product holds: one of 15 tiles has some 2,000 files, and the largest of
 # them, a band of 10980 x 10980 px unpacked to four bytes a pixel, 482 MB.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from geoforest.errors import SceneError
-from geoforest.scenes.safe.metadata import ProductMetadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from geoforest.scenes.safe.metadata import ProductMetadata
 
 _SUFFIXES: Final = (".jp2", ".tif", ".tiff")
 _LAYER: Final = re.compile(r"(?:^|_)(B0[1-9]|B1[0-2]|B8A|SCL)(?=_|$)")

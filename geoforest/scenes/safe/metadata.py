@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from xml.etree.ElementTree import ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from geoforest.errors import SceneError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # One tile has 55 kB of it.
 MAX_XML_BYTES: Final = 8 << 20

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import SceneError
 from geoforest.scenes.product import Product
 from geoforest.scenes.safe.files import ProductFiles, folder_files, zip_files, zip_names
 from geoforest.scenes.safe.layers import find_layers
 from geoforest.scenes.safe.metadata import MAX_XML_BYTES, ProductMetadata, parse_product_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
 
 # Today's name, the one before December 2016, and the one in buckets of single tiles, where the
 # product's metadata lie beside those of the tile.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,8 @@ from geoforest.io.files import is_web
 from geoforest.scenes.scene import band_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     import pystac
 
 _GDAL_PREFIXES: Final = {

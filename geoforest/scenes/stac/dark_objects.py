@@ -12,7 +12,7 @@ number of 100 to 300, or 1100 to 1300 with the 1000 still in it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import rasterio
@@ -22,7 +22,9 @@ from geoforest.arrays.grid import preview_lattice
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import network_options
 from geoforest.scenes.read import GDAL_OPTIONS
-from geoforest.types import Array
+
+if TYPE_CHECKING:
+    from geoforest.types import Array
 
 ESA_OFFSET: Final = -0.1
 ESA_SCALE: Final = 1e-4

@@ -6,7 +6,6 @@ import importlib
 import math
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +33,8 @@ from geoforest.scenes.stac.dark_objects import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pystac
 
 SIGN_VARIABLE: Final = "GEOFOREST_STAC_SIGN"

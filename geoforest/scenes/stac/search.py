@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from urllib.parse import quote
 import shapely
 from pystac.utils import make_absolute_href
 from shapely.geometry import shape
-from shapely.geometry.base import BaseGeometry
 
 from geoforest.errors import InputError
 from geoforest.io.files import is_web, without_secrets
@@ -21,6 +19,10 @@ from geoforest.io.polygon_files import read_polygons
 from geoforest.scenes.stac.item import is_item
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from shapely.geometry.base import BaseGeometry
+
     from geoforest.scenes.stac.catalogue import CatalogueIO
 
 _MOST_ITEMS: Final = 100_000
