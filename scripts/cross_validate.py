@@ -30,7 +30,7 @@ from geoforest.models.registry import load_model
 from geoforest.models.unet import build_unet
 from geoforest.train.chips import read_split
 from geoforest.train.evaluate import evaluate
-from geoforest.train.fit import train
+from geoforest.train.fit import train_model
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -170,7 +170,7 @@ def main() -> None:
         fold, model = arguments.out / f"fold{number}", arguments.out / f"model{number}"
         lay_out(arguments.data, fold, {"train": learnt, "validation": chosen, "test": held_out})
         if not model.exists():
-            train(fold, model, encoder_weights=str(weights), **SETTINGS)
+            train_model(fold, model, encoder_weights=str(weights), **SETTINGS)
         predictor = EightWays(load_model(model))
         judged = evaluate(predictor, read_split(fold, "test", n_bands=len(BANDS)))
         counts += judged.counts(THRESHOLD).values()

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 
 from geoforest.io.storage import write_durably
 from geoforest.models.bundle import CARD_NAME, ModelCard, load_bundle
-from geoforest.train.fit import train
+from geoforest.train.fit import train_model
 
 ENCODER = "efficientnet-b4"
 STAGES: tuple[dict[str, Any], ...] = (
@@ -116,7 +116,7 @@ def copy_license(bundle: Path) -> None:
 
 def train_stage(data: Path, out: Path, start: Path, stage: dict[str, Any]) -> ModelCard:
     """Train all weights from those in ``start`` on."""
-    return train(
+    return train_model(
         data,
         out,
         architecture="UnetFullResolution",

@@ -12,7 +12,7 @@ from geoforest.io.storage import read_json, write_json
 from geoforest.models.registry import open_model, push_model
 from geoforest.train.evaluation import METRICS_NAME, evaluate_model
 from geoforest.train.figures import loss_figure
-from geoforest.train.fit import lowest_loss, train
+from geoforest.train.fit import lowest_loss, train_model
 from geoforest.train.trials import best_bundle, rank_bundles
 from workflows.chips import channel_statistics, test_chips, train_chips, validation_chips
 from workflows.metadata import picture, scores, table
@@ -62,7 +62,7 @@ def trained_model(
     chosen = context.partition_key.keys_by_dimension
     out = _bundle(settings, context.partition_key)
     out.parent.mkdir(parents=True, exist_ok=True)
-    card = train(
+    card = train_model(
         settings.chips_location,
         out,
         tracker=settings.tracker(),

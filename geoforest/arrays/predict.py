@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from geoforest.errors import InputError
 from geoforest.types import NO_OBSERVATION, Array, Factor, StoredProbability, Valid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -60,6 +61,7 @@ def predict_shard(
     batch_size: int,
     scale: Factor = 1e-4,
     offset: Factor = 0.0,
+    watch: Callable[[float], object] | None = None,
 ) -> tuple[StoredProbability, int]:
     """Predict all windows of a shard and stitch their cores.
 
@@ -81,6 +83,9 @@ def predict_shard(
         flip a stored value.
     scale, offset
         Passed to the predictor.
+    watch
+        Called after each batch with the seconds that the predictor took; what it raises ends the
+        shard.
 
     Returns
     -------
@@ -101,12 +106,12 @@ def predict_shard(
         batch = places[start : start + batch_size]
         padded = batch + [batch[-1]] * (batch_size - len(batch))
         cuts = [(slice(row, row + window), slice(col, col + window)) for row, col in padded]
-        probabilities = predictor(
-            np.stack([dn[:, rows, cols] for rows, cols in cuts]),
-            scale=scale,
-            offset=offset,
-            valid=np.stack([valid[cut] for cut in cuts]),
-        )
+        windows = np.stack([dn[:, rows, cols] for rows, cols in cuts])
+        observed = np.stack([valid[cut] for cut in cuts])
+        began = time.perf_counter()
+        probabilities = predictor(windows, scale=scale, offset=offset, valid=observed)
+        if watch is not None:
+            watch(time.perf_counter() - began)
         for (row, col), probability in zip(batch, probabilities, strict=False):
             paste_core(stored, probability, wanted, row=row, col=col, halo=halo)
     return stored, len(places)

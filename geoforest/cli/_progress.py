@@ -11,7 +11,7 @@ Progress = Callable[[str, int, int], None]
 class Bars:
     """Progress of scenes, or of whatever else a command works on, that nobody sees."""
 
-    def begin(self, title: str) -> Progress:
+    def begin(self, title: str) -> Progress:  # noqa: ARG002 (nobody sees it)
         """Return the progress callback for the scene (or task) called ``title``."""
         return _ignore
 

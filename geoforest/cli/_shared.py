@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from geoforest.cli._progress import Bars, Progress
 from geoforest.errors import GeoforestWarning
+from geoforest.pipeline.descriptions import MAP_OPTIONS, Option
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
-MinAreaHa = Annotated[
-    float, typer.Option(help="Minimum mapping unit for patches and holes, ha; 0 keeps all.")
-]
-MaxVertices = Annotated[
-    int, typer.Option(help="Patches with more vertices are written in parts; 0 never cuts.")
-]
-Zones = Annotated[
-    str | None, typer.Option(help="Tell hectares by unit, too: vector file with polygons.")
-]
-By = Annotated[str | None, typer.Option(help="With --zones: the field that names units.")]
+MinAreaHa = Annotated[float, typer.Option(help=MAP_OPTIONS["min_area_ha"].help)]
+MaxVertices = Annotated[int, typer.Option(help=MAP_OPTIONS["max_vertices"].help)]
+Zones = Annotated[str | None, typer.Option(help=MAP_OPTIONS["zones"].help)]
+By = Annotated[str | None, typer.Option(help=MAP_OPTIONS["by"].help)]
 Wandb = Annotated[
     str | None,
     typer.Option(
@@ -32,6 +28,46 @@ Wandb = Annotated[
         help="Track in Weights & Biases, too; the key is in WANDB_API_KEY.",
     ),
 ]
+
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def with_options(options: Mapping[str, Option], *, before: str) -> Callable[[Command], Command]:
+    """Give a command the options of a table, which it receives as keywords.
+
+    Parameters
+    ----------
+    options
+        By name.
+    before
+        Parameter of the command that they stand before in ``--help``.
+    """
+
+    def decorate(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        place = [one.name for one in named].index(before)
+        added = [_parameter(name, option) for name, option in options.items()]
+        parameters = [*named[:place], *added, *named[place:]]
+        # Typer reads both.
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        return command
+
+    return decorate
+
+
+def _parameter(name: str, option: Option) -> inspect.Parameter:
+    # A switch has no opposite.
+    flags = [f"--{name.replace('_', '-')}"] if option.default is False else []
+    described = typer.Option(*flags, help=option.help, metavar=option.metavar)
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        default=option.default,
+        annotation=Annotated[option.annotation, described],
+    )
 
 
 def split_project(project: str) -> tuple[str | None, str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, progress_bar
+from geoforest.cli._shared import AsJson, print_json, progress_bar, with_options
+from geoforest.pipeline.descriptions import MAP_OPTIONS, Option
 
 
 def register(app: typer.Typer) -> None:
@@ -14,21 +16,25 @@ def register(app: typer.Typer) -> None:
     app.command("bench")(bench_command)
 
 
+_OPTIONS = {
+    "model": Option("Model to time, in place of one of random weights.", kind=str),
+    **{
+        name: MAP_OPTIONS[name]
+        for name in ("window", "halo", "shard", "batch_size", "workers", "device")
+    },
+    "runtime": replace(MAP_OPTIONS["runtime"], default="torch"),
+    "precision": MAP_OPTIONS["precision"],
+}
+
+
+@with_options(_OPTIONS, before="as_json")
 def bench_command(
     size: Annotated[int, typer.Option(min=64, help="Side of the generated scene, px.")] = 4480,
     encoder: Annotated[
         str, typer.Option(help="Of a U-Net with random weights, as fast as a trained one.")
     ] = "se_resnet50",
-    model: Annotated[str | None, typer.Option(help="Reference of a model to take instead.")] = None,
-    window: Annotated[int | None, typer.Option(help="Pixels the network reads.")] = None,
-    halo: Annotated[int, typer.Option(help="Context ring that is not kept, px.")] = 32,
-    shard: Annotated[int | None, typer.Option(help="Unit of work and resume, px.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Windows a call.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes; 0 computes in this one.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="auto, torch, openvino.")] = "torch",
-    precision: Annotated[str | None, typer.Option(help="float32, bfloat16, float16, int8.")] = None,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Map a generated scene; seconds by stage, and the share of the network alone.
 
@@ -42,16 +48,8 @@ def bench_command(
         found = run_bench(
             size=size,
             encoder=encoder,
-            model=model,
             progress=progress,
-            window=window,
-            halo=halo,
-            shard=shard,
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            runtime=runtime,
-            precision=precision,
+            **{name: value for name, value in settings.items() if value is not None},
         )
     if as_json:
         print_json(found)

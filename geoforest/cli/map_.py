@@ -10,15 +10,13 @@ import typer
 
 from geoforest.cli._shared import (
     AsJson,
-    By,
-    MaxVertices,
-    MinAreaHa,
-    Zones,
     print_json,
     progress_bars,
     say,
+    with_options,
     words,
 )
+from geoforest.pipeline.descriptions import MAP_OPTIONS
 
 if TYPE_CHECKING:
     from geoforest.pipeline.run import MapResult
@@ -29,6 +27,11 @@ def register(app: typer.Typer) -> None:
     app.command("map", no_args_is_help=True)(map_command)
 
 
+# Settings of several numbers, with commas between on the command line.
+_NUMBERS: dict[str, type[int] | type[float]] = {"bands": int, "scale": float, "offset": float}
+
+
+@with_options(MAP_OPTIONS, before="dry_run")
 def map_command(
     out: Annotated[
         str,
@@ -60,96 +63,11 @@ def map_command(
         ),
     ] = None,
     max_cloud: Annotated[float | None, typer.Option(metavar="PERCENT", help="With --stac.")] = None,
-    model: Annotated[
-        str, typer.Option(help="`bundled`, a bundle folder or .zip, or any other model reference.")
-    ] = "bundled",
-    threshold: Annotated[
-        float | None, typer.Option(help="Forest at or above; the model's own by default.")
-    ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Band numbers in the model's band order, e.g. 3,2,1,4.")
-    ] = None,
-    scale: Annotated[
-        str | None,
-        typer.Option(
-            help="Reflectance = DN x scale + offset; one number or one a band. The product's own "
-            "by default, else 1e-4."
-        ),
-    ] = None,
-    offset: Annotated[
-        str | None,
-        typer.Option(help="See --scale; e.g. -0.1. The product's own by default, else 0."),
-    ] = None,
-    nodata: Annotated[
-        float | None, typer.Option(help="Unobserved value; replaces the file's own.")
-    ] = None,
-    aoi: Annotated[Path | None, typer.Option(help="Vector file: map inside, 255 outside.")] = None,
-    cloud_mask: Annotated[
-        str,
-        typer.Option(
-            help="255 under clouds and their shadows: scl (the product's own classification), "
-            "ukis (a network), none; auto takes scl where there is one."
-        ),
-    ] = "auto",
-    cloud_buffer: Annotated[
-        float, typer.Option(metavar="M", help="Metres around clouds that are masked, too.")
-    ] = 100.0,
-    mask_snow: Annotated[
-        bool, typer.Option("--mask-snow", help="Snow in the SCL counts as cloud.")
-    ] = False,
-    min_area_ha: MinAreaHa = 0.5,
-    max_vertices: MaxVertices = 100_000,
-    products: Annotated[
-        str, typer.Option(help="Which to keep.")
-    ] = "mask,probability,polygons,report",
-    zones: Zones = None,
-    by: By = None,
-    scene_id: Annotated[
-        str | None, typer.Option(help="Replaces the file's stem; for one scene.")
-    ] = None,
-    window: Annotated[
-        int | None, typer.Option(help="Pixels the network reads, halo included.")
-    ] = None,
-    halo: Annotated[int, typer.Option(help="Context ring that is not kept, px.")] = 32,
-    shard: Annotated[
-        int | None, typer.Option(help="Unit of work and resume, px; 1792, or what fits.")
-    ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Windows a call.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    workers: Annotated[
-        int, typer.Option(help="Processes on this machine; 0 computes in this one.")
-    ] = 0,
-    scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a Dask cluster: tcp://host:8786.")
-    ] = None,
-    max_memory: Annotated[
-        str | None, typer.Option(metavar="BYTES", help="Of a worker at its peak, e.g. 4GB.")
-    ] = None,
-    allow_gaps: Annotated[
-        bool,
-        typer.Option("--allow-gaps", help="Finish with 255 where a part cannot be read."),
-    ] = False,
-    runtime: Annotated[
-        str, typer.Option(help="auto (the fastest with the same mask), torch, openvino.")
-    ] = "auto",
-    precision: Annotated[
-        str | None,
-        typer.Option(help="float32, bfloat16, float16, int8; the runtime's best by default."),
-    ] = None,
-    check_halo: Annotated[
-        bool,
-        typer.Option("--check-halo", help="Predict a sample again with twice the halo; compare."),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the outputs of another job.")
-    ] = False,
-    keep_work: Annotated[
-        bool, typer.Option("--keep-work", help="Keep the shard store after success.")
-    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")
     ] = False,
     as_json: AsJson = False,
+    **settings: Any,
 ) -> None:
     """Map the forest of one or more scenes: mask, probability, polygons, report.
 
@@ -157,40 +75,11 @@ def map_command(
 
     **Example:** `geoforest map T20LMR.tif --out maps --threshold 0.4`
     """
-    settings: dict[str, Any] = {
-        "model": model,
-        "threshold": threshold,
-        "bands": _numbers(bands, int, "--bands") if bands else None,
-        "scale": _numbers(scale, float, "--scale") if scale else None,
-        "offset": _numbers(offset, float, "--offset") if offset else None,
-        "nodata": nodata,
-        "aoi": aoi,
-        "cloud_mask": cloud_mask,
-        "cloud_buffer": cloud_buffer,
-        "mask_snow": mask_snow,
-        "min_area_ha": min_area_ha,
-        "max_vertices": max_vertices,
-        "products": frozenset(name.strip() for name in products.split(",") if name.strip()),
-        "zones": zones,
-        "by": by,
-        "scene_id": scene_id,
-        "window": window,
-        "halo": halo,
-        "shard": shard,
-        "batch_size": batch_size,
-        "device": device,
-        "workers": workers,
-        "scheduler": scheduler,
-        "max_memory": max_memory,
-        "allow_gaps": allow_gaps,
-        "runtime": runtime,
-        "precision": precision,
-        "check_halo": check_halo,
-        "overwrite": overwrite,
-        "keep_work": keep_work,
-    }
+    for name, kind in _NUMBERS.items():
+        if settings[name] is not None:
+            settings[name] = _numbers(settings[name], kind, f"--{name}")
     asked = {"collection": collection, "bbox": bbox, "period": period, "max_cloud": max_cloud}
-    paths = _expanded(scenes or []) + _found(stac, aoi, asked, listed=dry_run)
+    paths = _expanded(scenes or []) + _found(stac, settings["aoi"], asked, listed=dry_run)
     if not paths:
         raise typer.BadParameter("scenes, or --stac to search for them", param_hint="SCENE")
     if dry_run:
@@ -228,17 +117,21 @@ def _tell(result: MapResult, *, as_json: bool) -> None:
 
 
 def describe(result: MapResult) -> str:
-    """Tell a map in a few lines for people."""
+    """Describe a map in a few lines for people."""
     s = result.summary
     share = "" if s["forest_percent"] is None else f", {s['forest_percent']:.1f} % of observed"
     rate = f" ({s['windows_per_second']:.2f} windows/s)" if s["windows_per_second"] else ""
     masked = s["cloud_masked_percent"]
     clouds = "" if masked is None else f", {masked:.1f} % masked as cloud"
     lines = [
-        f"{s['scene_id']}: {s['hectares']['forest']:,.1f} ha {s['label']}{share}; "
-        f"{s['observed_percent']:.1f} % observed{clouds}",
-        f"  {s['windows']:,} windows in {s['seconds']['total']:.1f} s{rate}, "
-        f"peak memory {s['peak_memory_mb']:,.0f} MB",
+        (
+            f"{s['scene_id']}: {s['hectares']['forest']:,.1f} ha {s['label']}{share}; "
+            f"{s['observed_percent']:.1f} % observed{clouds}"
+        ),
+        (
+            f"  {s['windows']:,} windows in {s['seconds']['total']:.1f} s{rate}, "
+            f"peak memory {s['peak_memory_mb']:,.0f} MB"
+        ),
     ]
     if s["polygons"]:
         lines.append(
@@ -284,7 +177,7 @@ def _expanded(scenes: list[str]) -> list[str]:
             if not named:
                 raise InputError(f"{scene[1:]}: names no scene; one a line was wanted")
             paths += named
-        # The question mark of a URL is none of a pattern's.
+        # In a URL, `?` starts the query; it is not a wildcard.
         elif glob.has_magic(scene) and "://" not in scene and not Path(scene).exists():
             # Not Path.glob, which takes no absolute pattern.
             found = sorted(glob.glob(scene))  # noqa: PTH207

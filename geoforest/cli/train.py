@@ -86,7 +86,7 @@ def train_command(
     **Example:** `geoforest train data/amazon --out models/amazon --encoder se_resnet50
     --freeze-encoder --batch-size 4`
     """
-    from geoforest.train.fit import train
+    from geoforest.train.fit import train_model
     from geoforest.train.tracking import WandbTracker
 
     tracker = None
@@ -123,7 +123,7 @@ def train_command(
         "scale": scale,
     }
     with warnings_said():
-        card = train(data, out, on_epoch=say_epoch, tracker=tracker, **settings)
+        card = train_model(data, out, on_epoch=say_epoch, tracker=tracker, **settings)
     if as_json:
         print_json({"out": str(out), **card.model_dump(mode="json")})
     else:

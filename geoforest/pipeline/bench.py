@@ -8,7 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import rasterio
@@ -22,7 +22,7 @@ from geoforest.models.bundle import save_bundle
 from geoforest.models.registry import open_model
 from geoforest.models.unet import build_unet
 from geoforest.pipeline.run import map_scene
-from geoforest.pipeline.settings import MapSettings
+from geoforest.pipeline.settings import MapOptions, MapSettings
 from geoforest.pipeline.setup import Setup
 from geoforest.scenes.read import read
 from geoforest.scenes.synthetic import BANDS, make_scene
@@ -45,9 +45,8 @@ def run_bench(
     *,
     size: int = 4480,
     encoder: str = "se_resnet50",
-    model: str | None = None,
     progress: Progress = quiet,
-    **settings: Any,
+    **settings: Unpack[MapOptions],
 ) -> dict[str, Any]:
     """Map a generated scene, and time the network alone on windows of it in the same process.
 
@@ -56,9 +55,10 @@ def run_bench(
     size
         Side of the scene, pixels: 448 makes one window.
     encoder
-        Of a U-Net with random weights, which is as fast as a trained one.
-    model
-        Reference of a bundle to take instead.
+        Of a U-Net with random weights, which is as fast as a trained one; not used where the
+        settings name a ``model``.
+    progress
+        Called with a stage, what of it is done, and how much there is.
     **settings
         Fields of :class:`geoforest.pipeline.settings.MapSettings`.
 
@@ -75,8 +75,8 @@ def run_bench(
         folder = Path(name)
         scene = folder / "scene.tif"
         _write_scene(scene, size)
-        reference = model or _random_model(folder / "model", encoder)
-        chosen = checked(MapSettings, {"model": reference, **settings})
+        reference = settings.get("model") or _random_model(folder / "model", encoder)
+        chosen = checked(MapSettings, {**settings, "model": reference})
         setup = Setup.of(chosen)
         runtime = setup.local_runtime()
         job = setup.draft(scene).job(runtime)

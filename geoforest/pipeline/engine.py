@@ -28,7 +28,7 @@ from geoforest.compute.cluster import GPU, SHARDS_AT_ONCE, Cluster, gpu_workers,
 from geoforest.compute.machine import peak_memory_mb, share_one_heap
 from geoforest.errors import GeoforestError, IncompleteError, OutputError, WriteError
 from geoforest.pipeline.runtime import Runtime, resolve_runtime
-from geoforest.pipeline.shard import PredictShard, ShardPrediction, run_shard, shard_predictor
+from geoforest.pipeline.shard import run_shard
 from geoforest.scenes.read import release
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.settings import MapSettings
     from geoforest.pipeline.shard_store import Receipt, ShardStore
-    from geoforest.types import Array, Valid
 
 # Shards a worker may have in flight: enough to keep it busy, few enough that the scheduler never
 # holds more than this, however large the mosaic.
@@ -91,7 +90,7 @@ class Pool:
         self._client: Client | None = None
         self._lock = threading.Lock()
         self._waiting: deque[tuple[Job, Shard]] = deque()
-        self._running: dict[Future, tuple[Job, Shard]] = {}
+        self._running: dict[Future[Any], tuple[Job, Shard]] = {}
         self._failed: Counter[tuple[str, str]] = Counter()
         self._plugins: list[str] = []
         self._done: SimpleQueue[Done] = SimpleQueue()
@@ -242,7 +241,7 @@ class Pool:
         for future in added:
             future.add_done_callback(self._take)
 
-    def _submit(self, client: Client, job: Job, shard: Shard) -> Future:
+    def _submit(self, client: Client, job: Job, shard: Shard) -> Future[Any]:
         name = _job_name(self._name, job)
         return client.submit(
             _shard_task,
@@ -254,7 +253,7 @@ class Pool:
             pure=False,
         )
 
-    def _take(self, future: Future) -> None:
+    def _take(self, future: Future[Any]) -> None:
         with self._lock:
             job, shard = self._running.pop(future)
             if self._closed:
@@ -280,7 +279,7 @@ class Pool:
         return self._failed[tried] < _TRIES
 
 
-def _done(job: Job, shard: Shard, future: Future) -> Done:
+def _done(job: Job, shard: Shard, future: Future[Any]) -> Done:
     try:
         return Done(job, shard, receipt=future.result())
     except GeoforestError as error:
@@ -289,7 +288,7 @@ def _done(job: Job, shard: Shard, future: Future) -> Done:
         died = error.allowed_failures + 1
         reason = f"{died} workers died over it: killed, or out of memory"
         return Done(job, shard, reason=reason, killed=True)
-    except BaseException as error:  # CancelledError is no Exception
+    except BaseException as error:  # noqa: BLE001 (a future raises what the task raised; CancelledError is no Exception)
         return Done(job, shard, reason=f"{type(error).__name__}: {error}")
 
 
@@ -303,12 +302,12 @@ class _WorkerPlugin(WorkerPlugin):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def setup(self, worker: Worker) -> None:
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002 (Dask's signature)
         share_one_heap()
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="geoforest-predict")
         self._predictors: dict[tuple[Any, ...], Predictor] = {}
 
-    def teardown(self, worker: Worker) -> None:
+    def teardown(self, worker: Worker) -> None:  # noqa: ARG002 (Dask's signature)
         self.thread.shutdown(wait=False)
 
     def predictor(self, job: Job) -> Predictor:
@@ -348,20 +347,24 @@ class _JobPlugin(WorkerPlugin):
         self.thread = shared.thread
         # Not in the event loop: a worker that does not answer for so long counts as lost.
         predictor = await asyncio.wrap_future(self.thread.submit(shared.predictor, self.job))
-        self.predict: PredictShard = shard_predictor(
-            self.job, predictor, lambda: self.pool in _stopped
-        )
+        self.predictor: Predictor = predictor
 
-    def teardown(self, worker: Worker) -> None:
+    def teardown(self, worker: Worker) -> None:  # noqa: ARG002 (Dask's signature)
         release(self.job.scene)
 
     def run(self, shard: Shard) -> Receipt:
-        def in_thread(dn: Array, valid: Valid, wanted: Valid) -> ShardPrediction:
-            return self.thread.submit(self.predict, dn, valid, wanted).result()
-
         # A worker that died after it had committed a shard is no reason to predict it again.
-        kept = self.store.load(shard)
-        receipt = kept[1] if kept else run_shard(self.job, shard, in_thread, self.store)
+        if kept := self.store.load(shard):
+            receipt = kept[1]
+        else:
+            receipt = run_shard(
+                self.job,
+                shard,
+                self.predictor,
+                self.store,
+                thread=self.thread,
+                is_interrupted=lambda: self.pool in _stopped,
+            )
         return replace(receipt, peak_memory_mb=peak_memory_mb())
 
 
@@ -379,7 +382,8 @@ def _lost() -> IncompleteError:
 
 def _shard_task(plugin_name: str, shard: Shard) -> Receipt:
     plugin = get_worker().plugins[plugin_name]
-    return _call(plugin.run, shard)  # type: ignore[attr-defined]
+    assert isinstance(plugin, _JobPlugin)
+    return _call(plugin.run, shard)
 
 
 def _call(function: Callable[..., T], *args: Any, **options: Any) -> T:

@@ -7,7 +7,7 @@ from collections import deque
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from geoforest.compute.clock import Clock
 from geoforest.errors import GeoforestError, InputError, OutputError, WriteError, checked
@@ -21,7 +21,7 @@ from geoforest.pipeline.ledger import Ledger
 from geoforest.pipeline.products.publish import publish
 from geoforest.pipeline.products.request import MapRun, with_earlier
 from geoforest.pipeline.products.stage import stage
-from geoforest.pipeline.settings import MapSettings
+from geoforest.pipeline.settings import MapOptions, MapSettings
 from geoforest.pipeline.setup import Setup
 from geoforest.pipeline.workspace import open_workspace
 from geoforest.scenes.open import scene_name
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import xarray
 
     from geoforest.arrays.predict import Predictor
+    from geoforest.pipeline.products.summary import MapSummary
     from geoforest.pipeline.runtime import Runtime
 
 
@@ -52,7 +53,7 @@ class MapResult:
     """
 
     folder: Location
-    summary: dict[str, Any]
+    summary: MapSummary
 
     @property
     def scene_id(self) -> str:
@@ -118,7 +119,7 @@ def map_scene(
     *,
     progress: Progress = quiet,
     load_predictor: Callable[[Job], Predictor] = load_job_predictor,
-    **settings: Any,
+    **settings: Unpack[MapOptions],
 ) -> MapResult:
     """Map the forest of one scene: mask, probability, polygons, summary.
 
@@ -167,9 +168,9 @@ def map_scenes(
     scenes: Iterable[str | Path],
     out: str | Path,
     *,
-    progress: Callable[[str], Progress] = lambda scene_id: quiet,
+    progress: Callable[[str], Progress] = lambda _scene_id: quiet,
     load_predictor: Callable[[Job], Predictor] = load_job_predictor,
-    **settings: Any,
+    **settings: Unpack[MapOptions],
 ) -> Iterator[MapResult | SceneFailure]:
     """Map many scenes: their shards feed one pool of workers, which never waits for a scene's end.
 
@@ -190,7 +191,7 @@ def map_scenes(
     InputError
         When the settings, the units or the model cannot be used, or two scenes have one name.
     """
-    chosen = checked(MapSettings, settings)
+    chosen = checked(MapSettings, dict(settings))
     waiting = deque(named_once(scenes, chosen))
     units = asked_units(chosen.zones, chosen.by)
     shared = _Shared(Setup.of(chosen), open_destination(out), units, load_predictor, progress)
@@ -261,7 +262,7 @@ class _SceneRun:
         self._progress: Progress = quiet
         self._job: Job | None = None
         self._ledger: Ledger | None = None
-        self._earlier: dict[str, Any] | None = None
+        self._earlier: MapSummary | None = None
 
     @property
     def job(self) -> Job:
@@ -313,7 +314,7 @@ class _SceneRun:
         self._run = MapRun(
             job, workspace, settings, self._shared.units, self._clock, self._progress
         )
-        self._earlier = workspace.unchanged(self._run.asked())
+        self._earlier = cast("MapSummary | None", workspace.unchanged(self._run.asked()))
         if self._earlier is not None:
             return
         self._ledger = Ledger(job, workspace, self._progress)
@@ -351,12 +352,12 @@ class _SceneRun:
             # Also where it was the caller's progress that failed, and fails again.
             self._held.__exit__(*error)
 
-    def _make_products(self) -> dict[str, Any]:
+    def _make_products(self) -> MapSummary:
         assert self._ledger is not None
         self._clock.lap("shards")
         prediction = self._ledger.close(allow_gaps=self._run.settings.allow_gaps)
         products = stage(self._run, prediction)
-        return publish(self._run, prediction, products).to_dict()
+        return publish(self._run, prediction, products)
 
     def _failure(self, error: GeoforestError) -> SceneFailure:
         return SceneFailure(shown(str(self._path)), error)

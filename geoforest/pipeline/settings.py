@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from pydantic import (
     BaseModel,
@@ -16,11 +16,15 @@ from pydantic import (
 )
 
 from geoforest.models.runtimes import MapPrecision, MapRuntime
+from geoforest.pipeline.descriptions import MAP_OPTIONS
 from geoforest.scenes.clouds.mask import CloudMaskKind
 
-Product = Literal["mask", "probability", "polygons", "report"]
-ALL_PRODUCTS: tuple[Product, ...] = ("mask", "probability", "polygons", "report")
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
 
+    from geoforest.types import Factor
+
+Product = Literal["mask", "probability", "polygons", "report"]
 
 Factors = Annotated[
     tuple[float, ...], BeforeValidator(lambda v: (v,) if isinstance(v, int | float) else v)
@@ -29,7 +33,9 @@ Factors = Annotated[
 
 
 def _as_products(value: Any) -> Any:
-    return value.split(",") if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return [name.strip() for name in value.split(",") if name.strip()]
 
 
 def _as_bytes(value: Any) -> Any:
@@ -40,6 +46,12 @@ def _as_bytes(value: Any) -> Any:
     return parse_bytes(value)
 
 
+def _option(name: str, **constraints: Any) -> Any:
+    """Build the field of an option: default and description are written beside all others."""
+    option = MAP_OPTIONS[name]
+    return Field(default=option.default, description=option.help, **constraints)
+
+
 class MapSettings(BaseModel):
     """How a scene is to be mapped. Unknown names are refused.
 
@@ -48,66 +60,40 @@ class MapSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    model: Annotated[str, BeforeValidator(str)] = Field(
-        default="bundled", description="reference of a model bundle"
+    model: Annotated[str, BeforeValidator(str)] = _option("model")
+    bands: tuple[int, ...] | None = _option("bands")
+    scale: Annotated[Factors, Field(min_length=1)] | None = _option("scale")
+    offset: Annotated[Factors, Field(min_length=1)] | None = _option("offset")
+    nodata: Annotated[float, Field(allow_inf_nan=True)] | None = _option("nodata")
+    aoi: Path | None = _option("aoi")
+    cloud_mask: CloudMaskKind = _option("cloud_mask")
+    cloud_buffer: float = _option("cloud_buffer", ge=0, le=10_000)
+    mask_snow: bool = _option("mask_snow")
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = _option("threshold")
+    min_area_ha: float = _option("min_area_ha", ge=0)
+    max_vertices: int = _option("max_vertices", ge=0)
+    products: Annotated[frozenset[Product], BeforeValidator(_as_products)] = _option(
+        "products", min_length=1, validate_default=True
     )
-    bands: tuple[int, ...] | None = Field(
-        default=None, description="1-based band numbers, in the order of the model's bands"
+    scene_id: str | None = _option("scene_id")
+    window: int | None = _option("window", ge=32, le=8192, multiple_of=32)
+    halo: int = _option("halo", ge=0)
+    shard: Annotated[int, Field(ge=1)] | None = _option("shard")
+    batch_size: int | None = _option("batch_size", ge=1, le=1024)
+    device: str = _option("device")
+    workers: int = _option("workers", ge=0)
+    scheduler: str | None = _option("scheduler")
+    max_memory: Annotated[int, BeforeValidator(_as_bytes), Field(gt=0)] | None = _option(
+        "max_memory"
     )
-    scale: Annotated[Factors, Field(min_length=1)] | None = Field(
-        default=None, description="reflectance = DN * scale + ...; the product's own, or 1e-4"
-    )
-    offset: Annotated[Factors, Field(min_length=1)] | None = Field(
-        default=None, description="... + offset; the product's own, or 0"
-    )
-    nodata: Annotated[float, Field(allow_inf_nan=True)] | None = Field(
-        default=None, description="replaces the file's nodata value"
-    )
-    aoi: Path | None = Field(default=None, description="vector file that limits the work")
-    cloud_mask: CloudMaskKind = Field(
-        default="auto", description="who tells clouds; the scene's own SCL where it has one"
-    )
-    cloud_buffer: float = Field(
-        default=100.0, ge=0, le=10_000, description="metres around clouds that are masked, too"
-    )
-    mask_snow: bool = Field(default=False, description="snow in the SCL counts as cloud")
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        default=None, description="probability at or above which a pixel is forest"
-    )
-    min_area_ha: float = Field(default=0.5, ge=0, description="minimum mapping unit; 0 keeps all")
-    max_vertices: int = Field(default=100_000, ge=0, description="0 never cuts a patch")
-    products: Annotated[frozenset[Product], BeforeValidator(_as_products)] = Field(
-        default=frozenset(ALL_PRODUCTS), min_length=1
-    )
-    scene_id: str | None = None
-    window: int | None = Field(default=None, ge=32, le=8192, multiple_of=32)
-    halo: int = Field(default=32, ge=0)
-    shard: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="pixels, rounded up to whole cores; 1792, or what fits"
-    )
-    batch_size: int | None = Field(default=None, ge=1, le=1024)
-    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1 ...")
-    workers: int = Field(default=0, ge=0, description="processes here; 0: in this process")
-    scheduler: str | None = Field(default=None, description="of a Dask cluster, tcp://host:8786")
-    max_memory: Annotated[int, BeforeValidator(_as_bytes), Field(gt=0)] | None = Field(
-        default=None, description="bytes a worker may use at its peak, such as 4GB"
-    )
-    allow_gaps: bool = Field(default=False, description="255 where shards failed for good")
-    runtime: MapRuntime = Field(
-        default="auto", description="what computes; the fastest that gives the reference's mask"
-    )
-    precision: MapPrecision | None = Field(
-        default=None, description="of the network's arithmetic; by default as the runtime chooses"
-    )
-    check_halo: bool = Field(
-        default=False, description="predict a sample of cores again with twice the halo"
-    )
-    zones: Annotated[str, BeforeValidator(str)] | None = Field(
-        default=None, description="vector file with polygons; hectares by unit are told, too"
-    )
-    by: str | None = Field(default=None, description="field of zones that names units")
-    overwrite: bool = False
-    keep_work: bool = False
+    allow_gaps: bool = _option("allow_gaps")
+    runtime: MapRuntime = _option("runtime")
+    precision: MapPrecision | None = _option("precision")
+    check_halo: bool = _option("check_halo")
+    zones: Annotated[str, BeforeValidator(str)] | None = _option("zones")
+    by: str | None = _option("by")
+    overwrite: bool = _option("overwrite")
+    keep_work: bool = _option("keep_work")
 
     @field_validator("device")
     @classmethod
@@ -136,3 +122,41 @@ class MapSettings(BaseModel):
         if self.scale is not None and 0 in self.scale:
             raise ValueError("a scale of 0 leaves nothing to see")
         return self
+
+
+class MapOptions(TypedDict, total=False):
+    """Keywords of ``geoforest.map_scene``, for type checkers: the fields of :class:`MapSettings`.
+
+    What each means and its default stand in :mod:`geoforest.pipeline.descriptions`.
+    """
+
+    model: str | Path
+    bands: Sequence[int] | None
+    scale: Factor | None
+    offset: Factor | None
+    nodata: float | None
+    aoi: str | Path | None
+    cloud_mask: CloudMaskKind
+    cloud_buffer: float
+    mask_snow: bool
+    threshold: float | None
+    min_area_ha: float
+    max_vertices: int
+    products: str | Collection[Product]
+    scene_id: str | None
+    window: int | None
+    halo: int
+    shard: int | None
+    batch_size: int | None
+    device: str
+    workers: int
+    scheduler: str | None
+    max_memory: int | str | None
+    allow_gaps: bool
+    runtime: MapRuntime
+    precision: MapPrecision | None
+    check_halo: bool
+    zones: str | Path | None
+    by: str | None
+    overwrite: bool
+    keep_work: bool

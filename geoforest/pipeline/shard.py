@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,58 +14,47 @@ from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import IncompleteError
 from geoforest.pipeline.shard_store import Receipt, ShardStore
 from geoforest.scenes.read import read
-from geoforest.types import Array, Factor, StoredProbability, Valid
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from collections.abc import Callable
+    from concurrent.futures import Executor
 
     from geoforest.pipeline.job import Job
+    from geoforest.types import Array, StoredProbability, Valid
 
 
-@dataclass(frozen=True)
-class ShardPrediction:
-    """What a worker's predictor made of a shard.
-
-    Attributes
-    ----------
-    stored
-        uint8, the shape of the shard.
-    n_windows
-        Windows predicted.
-    seconds
-        By stage: predict, stitch.
-    halved
-        Whether the device ran out of memory, and batches were done in halves.
-    """
-
-    stored: StoredProbability
-    n_windows: int
-    seconds: dict[str, float]
-    halved: bool
-
-
-PredictShard = Callable[[Array, Valid, Valid], ShardPrediction]
-"""Called with ``dn, valid, wanted``, see :func:`geoforest.arrays.predict.predict_shard`."""
-
-
-def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) -> Receipt:
+def run_shard(
+    job: Job,
+    shard: Shard,
+    predictor: Predictor,
+    store: ShardStore,
+    *,
+    thread: Executor,
+    is_interrupted: Callable[[], bool] = lambda: False,
+) -> Receipt:
     """Read, predict and commit one shard: the one task of the engine.
 
     Parameters
     ----------
     job
-        What to do.
+        What to map.
     shard
         Which part of the scene.
-    predict
-        Called once, with raw numbers; see :func:`shard_predictor`.
+    predictor
+        The job's, as its ``load_predictor`` returns it.
     store
         Where the result is committed.
+    thread
+        Predicts; an executor of one thread, so that a worker predicts one shard at a time.
+    is_interrupted
+        Called after each batch: once True, the rest of the shard is given up.
 
     Raises
     ------
     ReadError
         When pixels of the scene cannot be decoded.
+    IncompleteError
+        When the shard was interrupted.
     """
     start = time.perf_counter()
     inside = job.inside(shard)
@@ -84,76 +72,73 @@ def run_shard(job: Job, shard: Shard, predict: PredictShard, store: ShardStore) 
     )
     dn, valid = support.expand(dn), support.expand(valid).astype(np.bool_, copy=False)
     seconds = {"read": time.perf_counter() - start}
-    made = predict(dn, valid, seen)
-    stored = made.stored
-    seconds |= made.seconds
+    prediction = thread.submit(_predict, job, predictor, dn, valid, seen, is_interrupted).result()
     receipt = Receipt(
         shard=shard.name,
-        n_windows=made.n_windows,
+        n_windows=prediction.n_windows,
         inside_px=int(inside.sum()),
         cloud_px=int(cloudy.sum()),
-        histogram=np.bincount(stored.ravel(), minlength=256).tolist(),
+        histogram=np.bincount(prediction.stored.ravel(), minlength=256).tolist(),
         statistics=statistics,
-        seconds=seconds,
-        halved=made.halved,
+        seconds={**seconds, **prediction.seconds},
+        halved=prediction.halved,
     )
     start = time.perf_counter()
-    store.write(shard, stored, receipt, crs=job.scene.crs, transform=job.scene.transform)
+    place = {"crs": job.scene.crs, "transform": job.scene.transform}
+    store.write(shard, prediction.stored, receipt, **place)
     # The receipt is part of the file: the seconds of writing it cannot be.
-    return replace(receipt, seconds={**seconds, "write": time.perf_counter() - start})
+    return replace(receipt, seconds={**receipt.seconds, "write": time.perf_counter() - start})
 
 
-def shard_predictor(
-    job: Job, predictor: Predictor, interrupted: Callable[[], bool] = lambda: False
-) -> PredictShard:
-    """Bind a predictor to a job's windows, halo, batch size, scale and offset.
+@dataclass(frozen=True)
+class _Prediction:
+    """Stored probability of a shard, windows predicted, seconds per stage, batches halved."""
 
-    Once ``interrupted`` says so, it gives up before the next batch.
-    """
-
-    def predict(dn: Array, valid: Valid, wanted: Valid) -> ShardPrediction:
-        watched = _Watched(predictor, interrupted)
-        halvings = getattr(predictor, "halvings", 0)
-        # Timed here, because a caller may wait for the prediction thread.
-        start = time.perf_counter()
-        stored, n_windows = predict_shard(
-            watched,
-            dn,
-            valid,
-            wanted,
-            window=job.grid.window,
-            halo=job.grid.halo,
-            batch_size=job.runtime.batch_size,
-            scale=job.scene.scale,
-            offset=job.scene.offset,
-        )
-        spent = time.perf_counter() - start
-        return ShardPrediction(
-            stored,
-            n_windows,
-            {"predict": watched.seconds, "stitch": spent - watched.seconds},
-            halved=getattr(predictor, "halvings", 0) > halvings,
-        )
-
-    return predict
+    stored: StoredProbability
+    n_windows: int
+    seconds: dict[str, float]
+    halved: bool
 
 
-class _Watched:
-    """A predictor that counts its seconds, and gives up once the run is interrupted."""
+def _predict(
+    job: Job,
+    predictor: Predictor,
+    dn: Array,
+    valid: Valid,
+    wanted: Valid,
+    is_interrupted: Callable[[], bool],
+) -> _Prediction:
+    """Predict the windows of a shard, in the prediction thread."""
+    predicting = 0.0
 
-    def __init__(self, predictor: Predictor, interrupted: Callable[[], bool]) -> None:
-        self._predictor, self._interrupted = predictor, interrupted
-        self.seconds = 0.0
-
-    def __call__(
-        self, dn: Array, scale: Factor = 1e-4, offset: Factor = 0.0, valid: Valid | None = None
-    ) -> NDArray[np.float32]:
-        if self._interrupted():
+    def watch(seconds: float) -> None:
+        nonlocal predicting
+        predicting += seconds
+        if is_interrupted():
             raise IncompleteError("interrupted")
-        start = time.perf_counter()
-        probability = self._predictor(dn, scale=scale, offset=offset, valid=valid)
-        self.seconds += time.perf_counter() - start
-        return probability
+
+    halvings = getattr(predictor, "halvings", 0)
+    # Timed here, because a caller may wait for this thread.
+    start = time.perf_counter()
+    stored, n_windows = predict_shard(
+        predictor,
+        dn,
+        valid,
+        wanted,
+        window=job.grid.window,
+        halo=job.grid.halo,
+        batch_size=job.runtime.batch_size,
+        scale=job.scene.scale,
+        offset=job.scene.offset,
+        watch=watch,
+    )
+    stitching = time.perf_counter() - start - predicting
+    return _Prediction(
+        stored,
+        n_windows,
+        {"predict": predicting, "stitch": stitching},
+        halved=getattr(predictor, "halvings", 0) > halvings,
+    )
 
 
 def _thinned(array: Array, shard: Shard, grid: Grid) -> Array:

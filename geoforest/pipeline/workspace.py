@@ -219,7 +219,7 @@ class Workspace:
                 "or --overwrite to replace it"
             )
 
-    def _is_worth_keeping(self) -> bool:
+    def is_worth_keeping(self) -> bool:
         """Whether a failed run leaves something to the next one.
 
         Finished shards, and what it must know of products that were being published.
@@ -231,7 +231,7 @@ class Workspace:
             return bool(recorded) or any((folder / "shards").iterdir())
         return "outputs" in recorded or any((folder / "shards").glob("*.tif"))
 
-    def _has_gaps(self) -> bool:
+    def has_gaps(self) -> bool:
         """Whether the map has gaps: its finished shards are worth keeping, it can be completed."""
         document = self._published or self.earlier_run() or {}
         return bool((document.get("prediction") or {}).get("gaps"))
@@ -264,11 +264,11 @@ def open_workspace(destination: Destination, *, keep_work: bool) -> Iterator[Wor
                 )
                 yield workspace
             except BaseException:
-                if not workspace._is_worth_keeping():
+                if not workspace.is_worth_keeping():
                     shutil.rmtree(folder, ignore_errors=True)
                 raise
             shutil.rmtree(workspace.staging)
-            if not keep_work and not workspace._has_gaps():
+            if not keep_work and not workspace.has_gaps():
                 shutil.rmtree(folder)
     finally:
         for path in made:

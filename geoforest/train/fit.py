@@ -65,7 +65,7 @@ class TrainingChips:
     statistics: BandStatistics
 
 
-def train(
+def train_model(
     data: str | Path,
     out: str | Path,
     *,

@@ -19,7 +19,7 @@ Schedule = Literal["constant", "cosine", "one-cycle"]
 class TrainSettings(BaseModel):
     """How a U-Net is to be trained. Unknown names are refused.
 
-    Each field is an option of ``geoforest train``, a keyword of ``geoforest.train.fit.train``, and
+    Each field is an option of ``geoforest train``, a keyword of ``geoforest.train.fit.train_model``, and
     a parameter that a sweep may vary.
     """
 

@@ -39,7 +39,7 @@ def test_settings_and_the_link_are_handed_on(geoforest, tmp_path, monkeypatch):
         told.update(settings, tracker=tracker)
         return synthetic.card()
 
-    monkeypatch.setattr("geoforest.train.fit.train", train)
+    monkeypatch.setattr("geoforest.train.fit.train_model", train)
     monkeypatch.setattr(
         "geoforest.train.tracking.WandbTracker",
         lambda project, **names: (project, names),

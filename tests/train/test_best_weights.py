@@ -10,7 +10,7 @@ from geoforest.models.bundle import load_bundle
 from geoforest.models.unet import build_unet
 from geoforest.train.augmentation import ChipDataset
 from geoforest.train.chips import read_split
-from geoforest.train.fit import train
+from geoforest.train.fit import train_model as train
 from geoforest.train.module import SegmentationModule
 from tests.helpers.synthetic import write_chips
 

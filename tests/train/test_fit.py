@@ -19,7 +19,8 @@ from geoforest.models.unet import UnetFullResolution, build_unet
 from geoforest.train import loop
 from geoforest.train.augmentation import ChipDataset
 from geoforest.train.chips import channel_statistics, read_split
-from geoforest.train.fit import lowest_loss, train
+from geoforest.train.fit import lowest_loss
+from geoforest.train.fit import train_model as train
 from geoforest.train.initial import initial_network
 from geoforest.train.loop import Epoch
 from geoforest.train.module import SegmentationModule

@@ -16,7 +16,7 @@ from geoforest.errors import OutputError
 from geoforest.models.bundle import load_bundle
 from geoforest.train import loop
 from geoforest.train.chips import read_split
-from geoforest.train.fit import train
+from geoforest.train.fit import train_model as train
 from geoforest.train.resume import open_training, training_identity
 from geoforest.train.settings import TrainSettings
 from tests.helpers.synthetic import write_chips
@@ -35,7 +35,7 @@ OPTIONS = {
 }
 SCRIPT = """
 import sys
-from geoforest.train.fit import train
+from geoforest.train.fit import train_model as train
 from tests.train.test_resume import OPTIONS
 train(sys.argv[1], sys.argv[2], **OPTIONS)
 """

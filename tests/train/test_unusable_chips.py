@@ -13,7 +13,8 @@ from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import DataError
 from geoforest.train.check import check_data
 from geoforest.train.chips import Chip
-from geoforest.train.fit import _check_batches, _check_usable, train
+from geoforest.train.fit import _check_batches, _check_usable
+from geoforest.train.fit import train_model as train
 from geoforest.train.settings import TrainSettings
 from tests.helpers import synthetic
 from tests.helpers.synthetic import write_chips

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.ledger import Prediction
     from geoforest.pipeline.products.made import MapProducts
-    from geoforest.pipeline.products.summary import Summary
+    from geoforest.pipeline.products.summary import MapSummary
 
 # Pixels this near to the threshold change sides easily.
 _UNSURE = 0.1
@@ -29,12 +29,12 @@ def write_report(
     job: Job,
     prediction: Prediction,
     products: MapProducts,
-    summary: Summary,
+    summary: MapSummary,
     units: UnitTable | None = None,
 ) -> None:
     """Render the report with its pictures inside; no network is needed to read it."""
     observed = sum(prediction.histogram[: PROBABILITY_STEPS + 1])
-    sizes = summary.patch_sizes
+    sizes = summary["patch_sizes"]
     page = render(
         "report.html",
         summary=summary,
@@ -60,9 +60,9 @@ def _unsure_percent(histogram: Sequence[int], threshold: float) -> float:
     return float(100 * near / max(counts.sum(), 1))
 
 
-def _provenance(job: Job, summary: Summary) -> dict[str, str]:
+def _provenance(job: Job, summary: MapSummary) -> dict[str, str]:
     """Tell what the map was made of, and how."""
-    runtime, grid, source = job.runtime, job.grid, summary.source
+    runtime, grid, source = job.runtime, job.grid, summary["source"]
     scale, offset = (" ".join(f"{value:g}" for value in source[key]) for key in ("scale", "offset"))
     return {
         "Files": ", ".join(sorted({PurePath(name).name for name, _, _ in job.scene.files})),
@@ -72,5 +72,5 @@ def _provenance(job: Job, summary: Summary) -> dict[str, str]:
         "Computed by": f"{runtime.name}, {runtime.precision}, {runtime.device}",
         "Window, halo, core": f"{grid.window}, {grid.halo}, {grid.core} px",
         "Fingerprint of the job": job.fingerprint,
-        "MapProducts by": f"geoforest {summary.geoforest}, {summary.created}",
+        "MapProducts by": f"geoforest {summary['geoforest']}, {summary['created']}",
     }

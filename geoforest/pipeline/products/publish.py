@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from geoforest._version import __version__
 from geoforest.io.files import without_secrets
 from geoforest.io.names import PROBABILITY_NAME, PROJECT_NAME, REPORT_NAME, SUMMARY_NAME, UNITS_NAME
 from geoforest.io.tables import csv_text
-from geoforest.pipeline.products.summary import Summary, summarise
+from geoforest.pipeline.products.summary import MapSummary, summarise
 
 if TYPE_CHECKING:
     from geoforest.pipeline.ledger import Prediction
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from geoforest.pipeline.products.request import MapRun
 
 
-def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> Summary:
+def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSummary:
     """Write the texts of a map, drop what was not asked for, and publish all of it in one step.
 
     Parameters
@@ -42,7 +43,7 @@ def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> Summa
         {
             **run.workspace.record,
             "geoforest": __version__,
-            "created": summary.created,
+            "created": summary["created"],
             "scene_id": run.job.scene.scene_id,
             "model": run.job.bundle.model_id,
             "threshold": run.threshold,
@@ -55,13 +56,14 @@ def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> Summa
 
 
 def _write_texts(
-    run: MapRun, prediction: Prediction, products: MapProducts, summary: Summary
+    run: MapRun, prediction: Prediction, products: MapProducts, summary: MapSummary
 ) -> None:
     """Write summary, table of units and page."""
     staging = run.workspace.staging
-    (staging / SUMMARY_NAME).write_text(summary.to_json(), encoding="utf-8")
-    if summary.units:
-        (staging / UNITS_NAME).write_text(csv_text(summary.units), encoding="utf-8")
+    text = json.dumps(summary, indent=2) + "\n"
+    (staging / SUMMARY_NAME).write_text(text, encoding="utf-8")
+    if summary["units"]:
+        (staging / UNITS_NAME).write_text(csv_text(summary["units"]), encoding="utf-8")
     if products.layers is None:
         return
     # They load what draws, which a run without a page does not need.

@@ -177,7 +177,7 @@ def stored_blocks(
 
 def _has_tags(path: Path, tags: Mapping[str, str]) -> bool:
     with rasterio.open(path) as source:
-        return source.tags().items() >= tags.items()
+        return bool(source.tags().items() >= tags.items())
 
 
 def _link(path: Path, target: Path) -> None:

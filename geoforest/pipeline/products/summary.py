@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
@@ -27,39 +26,60 @@ FOREST_LABEL = "forest cover (model)"
 _GSD_TOLERANCE = 1.25
 
 
-@dataclass(frozen=True)
-class Summary:
+class MapSummary(TypedDict):
     """Content of ``summary.json``. Areas are true ground area in hectares.
 
     Attributes
     ----------
+    geoforest, created
+        Version, and ISO time in UTC.
+    scene_id, acquired, crs, shape
+        The scene; ``acquired`` is an ISO time, or None; ``shape`` is ``(rows, cols)``.
+    model, threshold
+        Id of the model, and the probability at or above which a pixel is forest.
+    label
+        Name of the class for people.
+    pixels
+        Pixels ``forest``, ``other``, ``no_observation`` and ``inside_aoi``.
+    hectares
+        Hectares ``forest``, ``other`` and ``observed``.
     forest_percent
         Of the observed area; None where nothing was observed.
     observed_percent
         Observed pixels, of those inside the area of interest.
     cloud_mask
-        Who told clouds, and the buffer; None where none are masked.
+        What finds clouds, and the buffer; None where none are masked.
     cloud_masked_percent
-        Pixels the cloud mask took away, of those that were observed before; None without a mask.
+        Pixels that the cloud mask removes, of those observed before; None without a mask.
+    min_area_ha
+        Minimum mapping unit.
     polygons
-        None, or the accounting: polygon_px = mask_px - dropped_px + filled_px.
+        The accounting, polygon_px = mask_px - dropped_px + filled_px; None without polygons.
     patch_sizes
-        None, or patches and hectares by size of the patch, see
-        :class:`geoforest.pipeline.products.patch_sizes.PatchSizes`.
+        Patches and hectares by size of the patch, see
+        :class:`geoforest.pipeline.products.patch_sizes.PatchSizes`; None without polygons.
     units
-        None, or a row a unit that the map touches, see
-        :class:`geoforest.maps.units.areas.UnitAreas`.
+        One row per unit that the map touches, see
+        :class:`geoforest.maps.units.areas.UnitAreas`; None where none were asked for.
     quality
-        What can be seen of it in the map: seam ratio, halo test, share unobserved, and verdicts.
-    source
-        What the scene's own metadata says of it, and the scale and offset that were applied.
+        What the map itself shows: seam ratio, halo test, share unobserved, and verdicts.
+    windows, shards, reused_shards
+        Windows predicted; shards of the job, and those that an earlier run had finished.
+    windows_per_second
+        Over reading, predicting and committing; None for a resumed run.
     seconds
-        Wall seconds a stage; ``read``, ``predict``, ``stitch`` and ``write`` are summed over
+        Wall seconds per stage; ``read``, ``predict``, ``stitch`` and ``write`` are summed over
         shards, which overlap, inside ``shards``.
-    gaps
-        Shards that are 255 because they failed, with the reason.
     peak_memory_mb, worker_peak_memory_mb
         Resident memory: of this process, and the highest of those that predicted.
+    runtime
+        What computed.
+    source
+        What the scene's own metadata says of it, and the scale and offset that were applied.
+    gaps
+        Reason by name of the shards that failed and are 255.
+    warnings, notes
+        Sentences for people.
     """
 
     geoforest: str
@@ -91,20 +111,12 @@ class Summary:
     worker_peak_memory_mb: float
     runtime: dict[str, Any]
     source: dict[str, Any]
-    gaps: dict[str, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
-
-    def to_json(self) -> str:
-        """Indented JSON."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
+    gaps: dict[str, str]
+    warnings: list[str]
+    notes: list[str]
 
 
-def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> Summary:
+def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSummary:
     """Put the numbers of a finished job together."""
     job, settings, clock = run.job, run.settings, run.clock
     pixels, hectares = products.totals.pixels, products.totals.hectares
@@ -118,7 +130,7 @@ def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> Sum
     warnings, notes = _remarks(job, prediction, verdicts, observed_px)
     if products.units is not None:
         notes += products.units.notes
-    return Summary(
+    return MapSummary(
         geoforest=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         scene_id=job.scene.scene_id,
