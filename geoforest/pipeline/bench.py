@@ -1,4 +1,4 @@
-"""How fast the main job is on this machine, and how much of it is the network alone."""
+"""Measure how fast the main job is on this machine, and the share of the network alone."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def run_bench(
     size
         Side of the scene, pixels: 448 makes one window.
     encoder
-        Of a U-Net with random weights, which is as fast as a trained one; not used where the
-        settings name a ``model``.
+        Encoder of a U-Net with random weights, which is as fast as a trained one; ignored when
+        the settings name a ``model``.
     progress
-        Called with a stage, what of it is done, and how much there is.
+        Called with a stage, how much of it is done, and how much there is.
     **settings
         Fields of :class:`geoforest.pipeline.settings.MapSettings`.
 
@@ -80,7 +80,7 @@ def run_bench(
         setup = Setup.of(chosen)
         runtime = setup.local_runtime()
         job = setup.draft(scene).job(runtime)
-        # Before and after, for a machine that others use, too; nothing is held meanwhile.
+        # Before and after the job, since other programs may use the machine. Free it in between.
         spent = _in_a_thread(_forward_seconds, job)
         result = map_scene(scene, folder / "out", progress=progress, **chosen.model_dump())
         spent += _in_a_thread(_forward_seconds, job)
@@ -88,7 +88,7 @@ def run_bench(
     seconds = summary["seconds"]
     window_seconds = sum(spent) / len(spent) / runtime.batch_size / max(1, chosen.workers)
     alone = window_seconds * summary["windows"]
-    # Polygons are made beside the rasters, which take no longer without them.
+    # Polygons are made in parallel to the rasters, which take as long without them.
     rasters = max(spent for stage, spent in seconds.items() if stage.endswith(" cog"))
     whole = seconds["total"] - seconds["products"] + rasters
     return {
@@ -118,19 +118,19 @@ def run_bench(
 
 
 def _in_a_thread(function: Callable[[Job], list[float]], job: Job) -> list[float]:
-    """Call as the job does: kernels of a thread that stays would slow down those of the job."""
+    """Call in a thread that ends: kernels of a living thread would slow down those of the job."""
     share_one_heap()
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(function, job).result()
 
 
 def _forward_seconds(job: Job) -> list[float]:
-    """Time the network alone, on batches that are in memory and normalised."""
+    """Time the network alone per batch, on normalised batches in memory; return seconds."""
     predictor: Any = job.load_predictor(job)
     on_cuda = job.runtime.device.startswith("cuda")
     spent = []
     batches = _batches(job, predictor)
-    for batch in [*batches[:_WARM_UP], *batches]:  # the first calls choose kernels
+    for batch in [*batches[:_WARM_UP], *batches]:  # the first calls select kernels
         start = time.perf_counter()
         predictor.forward(batch)
         if on_cuda:
@@ -164,7 +164,7 @@ def _batches(job: Job, predictor: Any) -> list[Any]:
 
 
 def _write_scene(path: Path, size: int) -> None:
-    """Repeat a made scene over ``size`` x ``size`` px, in blocks like those of a COG."""
+    """Write a synthetic scene, repeated to ``size`` x ``size`` px, in blocks as in a COG."""
     tile = make_scene(_SEED, (max(256, min(size, _TILE_PX)),) * 2).dn
     side = tile.shape[1]
     with rasterio.open(

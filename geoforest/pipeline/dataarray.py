@@ -58,15 +58,15 @@ def map_array(
     runtime: str = "auto",
     precision: str | None = None,
 ) -> xarray.Dataset:
-    """Map the forest of an array, with the values that :func:`map_scene` gives for such a raster.
+    """Map the forest of an array, with the values of :func:`map_scene` for the same raster.
 
-    A Dask-backed array gives a lazy result, in chunks of its own; nothing is read before it is
-    computed, and both variables computed at once are predicted once. Clouds are not masked.
+    The result of a Dask-backed array is lazy, in its own chunks: nothing is read before it is
+    computed. Computing both variables at once predicts once. Clouds are not masked.
 
     Parameters
     ----------
     da
-        ``(band, y, x)`` with a CRS, such as ``rioxarray.open_rasterio`` gives: stored numbers of
+        ``(band, y, x)`` with a CRS, as ``rioxarray.open_rasterio`` returns it: digital numbers of
         uint8, uint16, int16 or float, north-up. Bands are found by the names in the coordinate of
         the band dimension, or in the attributes ``long_name`` or ``descriptions``; without names
         they must be the model's, in its order.
@@ -75,12 +75,12 @@ def map_array(
     threshold
         Probability at or above which a pixel is forest; the model's own by default.
     scale, offset
-        Reflectance is ``value * scale + offset``; scalars or one a band, in the model's order. By
+        Reflectance is ``value * scale + offset``; scalars or one per band, in the model's order. By
         default 1e-4 and 0.
     nodata
         Value of unobserved pixels; by default the array's own, ``_FillValue`` or ``nodata``. NaN
-        is never observed. Whole numbers without any count 0 in all bands as unobserved, and a
-        warning says so.
+        is never observed. In integer arrays without a nodata value, 0 in all bands counts as
+        unobserved, with a warning.
     window, halo, batch_size, device, runtime, precision
         As for :func:`map_scene`.
 
@@ -146,7 +146,7 @@ def map_array(
 
 @dataclass(frozen=True)
 class _Work:
-    """What every shard of an array is predicted with. Small, and travels to workers."""
+    """What every shard of an array is predicted with. Small enough to be sent to workers."""
 
     grid: Grid
     bundle: Bundle
@@ -157,8 +157,8 @@ class _Work:
     zero_is_nodata: bool
 
     def predict(self, dn: Array, shard: Shard) -> StoredProbability:
-        """Predict a shard; ``dn`` is what its windows read."""
-        # float64 holds what float32 held before it was masked or scaled.
+        """Predict a shard from the digital numbers of its windows."""
+        # xarray widens float32 to float64 when it masks or scales; float32 is exact enough.
         dn = dn.astype(np.float32) if dn.dtype == np.float64 else dn
         valid = observed(dn, nodata=[self.nodata] * len(dn), zero_is_nodata=self.zero_is_nodata)
         support, extent = self.grid.support(shard.extent), shard.extent
@@ -166,8 +166,8 @@ class _Work:
         col = extent.col_off - support.window.col_off
         wanted = valid[row : row + extent.height, col : col + extent.width]
         dn, valid = support.expand(dn), support.expand(valid).astype(np.bool_, copy=False)
-        # In a thread that ends: while one lives that has run such kernels, libgomp counts its
-        # threads with those of others, and puts them to sleep at every barrier.
+        # In a thread that ends: as long as a thread lives that has run such kernels, libgomp counts
+        # its threads with those of others, and makes them sleep at every barrier.
         with _one_at_a_time, ThreadPoolExecutor(1) as thread:
             return thread.submit(self._predict, dn, valid, wanted).result()
 
@@ -191,14 +191,14 @@ _loaded: dict[tuple[Any, ...], Predictor] = {}
 
 
 def _predictor(bundle: Bundle, runtime: Runtime) -> Predictor:
-    """Load a model, once in a process; called by one thread at a time."""
+    """Return the loaded model, one per process; call it from one thread at a time."""
     key = (
         bundle.sha256,
         bundle.card.temperature,
         (runtime.name, runtime.precision, runtime.device, runtime.threads),
     )
     if key not in _loaded:
-        # A notebook that tries models would otherwise hold them all.
+        # Keep one: a notebook that compares models would otherwise hold them all.
         _loaded.clear()
         _loaded[key] = load(
             bundle,
@@ -211,7 +211,7 @@ def _predictor(bundle: Bundle, runtime: Runtime) -> Predictor:
 
 
 def _stored(data: Any, work: _Work) -> Any:
-    """Predict ``(band, row, col)`` shard by shard, with Dask where the array is Dask's."""
+    """Predict ``(band, row, col)`` shard by shard, lazily for a Dask array."""
     import dask.array
     from dask.delayed import delayed
 
@@ -231,7 +231,7 @@ def _stored(data: Any, work: _Work) -> Any:
 
 
 def _dataset(da: xarray.DataArray, stored: Any, threshold: float, bundle: Bundle) -> xarray.Dataset:
-    """Put mask and probability on the grid of the array."""
+    """Build the Dataset of mask and probability on the grid of the array."""
     import xarray
 
     y, x = da.rio.y_dim, da.rio.x_dim
@@ -242,7 +242,7 @@ def _dataset(da: xarray.DataArray, stored: Any, threshold: float, bundle: Bundle
         ("mask", of_mask, np.uint8),
         ("probability", _probability, np.float32),
     ):
-        # Dask has to be told the type, lest it tries the function out.
+        # With the dtype given, Dask does not call the function to find it out.
         values = (
             function(stored)
             if isinstance(stored, np.ndarray)
@@ -264,16 +264,16 @@ def _dataset(da: xarray.DataArray, stored: Any, threshold: float, bundle: Bundle
 
 
 def _probability(stored: StoredProbability) -> NDArray[np.float32]:
-    """Probability 0 to 1, NaN where nobody saw."""
-    # In float32, as xarray applies the scale of the file that map_scene leaves.
+    """Return probability 0 to 1, NaN where unobserved."""
+    # In float32, as xarray applies the scale tag of the file that map_scene writes.
     table = np.arange(256, dtype=np.float32) * np.float32(1 / PROBABILITY_STEPS)
     table[NO_OBSERVATION] = np.nan
     return table[stored]
 
 
 def _bands_of(da: xarray.DataArray, wanted: tuple[str, ...]) -> xarray.DataArray:
-    """Bring an array into the order ``(band, y, x)``, and its bands into the model's."""
-    # Which registers the accessor, too.
+    """Return the array as ``(band, y, x)``, with its bands in the model's order."""
+    # This import also registers the `rio` accessor.
     from rioxarray.exceptions import MissingSpatialDimensionError
 
     try:
@@ -295,7 +295,7 @@ def _bands_of(da: xarray.DataArray, wanted: tuple[str, ...]) -> xarray.DataArray
 
 
 def _names(da: xarray.DataArray, dim: str) -> list[str | None]:
-    """Sentinel-2 names of the bands, None for each that has none."""
+    """Return the Sentinel-2 name of each band, or None."""
     count = da.sizes[dim]
     attributes = (da.attrs.get(key, ()) for key in ("long_name", "descriptions"))
     for labels in (da.coords[dim].values if dim in da.coords else (), *attributes):
@@ -325,7 +325,7 @@ def _order(names: list[str | None], wanted: tuple[str, ...]) -> list[int]:
 
 
 def _nodata(da: xarray.DataArray) -> float | None:
-    """Value of the array that marks unobserved pixels; None where NaN does, or nothing."""
+    """Return the value that marks unobserved pixels; None when NaN does, or nothing."""
     marker = da.rio.encoded_nodata
     if marker is None:
         try:
@@ -333,7 +333,7 @@ def _nodata(da: xarray.DataArray) -> float | None:
         except OverflowError as error:
             raise InputError(f"array of {da.dtype} with a nodata value beyond it") from error
     elif np.issubdtype(da.dtype, np.floating):
-        # It was masked: NaN stands where the value stood.
+        # xarray has masked it: NaN has replaced the value.
         return None
     return None if marker is None or np.isnan(marker) else float(marker)
 

@@ -1,4 +1,4 @@
-"""The demonstration: a synthetic scene mapped by the bundled model and held against its truth."""
+"""The demonstration: map a synthetic scene with the bundled model, and compare with its truth."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ SCENE_NAME = "synthetic-rondonia"
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demonstration made.
+    """Result of the demonstration.
 
     Attributes
     ----------
     result
-        The map.
+        The finished map.
     agreement
         Accuracy, F1, IoU, precision and recall of the forest class against the known truth, over
         observed pixels.
     quicklook
         PNG of scene, probability, mask and polygons.
     seconds
-        Of making the scene.
+        Seconds to generate the scene.
     """
 
     result: MapResult
@@ -49,9 +49,9 @@ def run_demo(
     size: int = 2304,
     progress: Progress = quiet,
 ) -> Demo:
-    """Make a scene of ``size`` x ``size`` px from ``seed``, map it, and judge the map.
+    """Generate a scene of ``size`` x ``size`` px from ``seed``, map it, and score the map.
 
-    The scene is overwritten, and so is its map: both can be made again.
+    An existing scene and map are overwritten: both can be made again.
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def run_demo(
     path = out / f"{SCENE_NAME}.tif"
     write_scene(scene, path)
     seconds = time.perf_counter() - start
-    # Of a scene this small, looking for something faster would take longer than it saves.
+    # For such a small scene, comparing runtimes takes longer than it saves.
     result = map_scene(path, out, overwrite=True, progress=progress, runtime="torch")
     with rasterio.open(result.mask) as source:
         agreement = Counts.of(scene.truth, source.read(1)).scores()

@@ -1,9 +1,8 @@
-"""Dask: shards in, receipts out. One pool for the shards of all scenes of a run.
+"""Run shards on Dask and collect their receipts: one pool for all scenes of a run.
 
 A shard is one task. It asks for half of a worker's ``GPU`` resource, so that two shards are on a
-worker at once, one reading or writing while the other predicts. Prediction runs in a thread of
-its own, one per worker: nothing is predicted twice at a time, and the kernels' thread pool is
-always called from the same thread.
+worker at once, one reading or writing while the other predicts. Each worker predicts in one
+dedicated thread: one shard at a time, and always the same thread calls the kernels' thread pool.
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ if TYPE_CHECKING:
     from geoforest.pipeline.settings import MapSettings
     from geoforest.pipeline.shard_store import Receipt, ShardStore
 
-# Shards a worker may have in flight: enough to keep it busy, few enough that the scheduler never
-# holds more than this, however large the mosaic.
+# Shards in flight per worker: enough to keep it busy, and a bound on what the scheduler holds,
+# however large the mosaic.
 _IN_FLIGHT = 4
-# Shards a worker should find waiting, so that it has work while the products of a scene are made.
+# Shards waiting per worker, so that it has work while the products of a scene are made.
 _AHEAD = 64
-# Tries a shard gets before it has failed for good.
+# Tries per shard before it has failed for good.
 _TRIES = 2
-# How often the number of workers is asked for: clusters grow and shrink.
+# Interval at which workers are counted: clusters grow and shrink.
 _COUNT_SECONDS = 5.0
 
 
@@ -58,14 +57,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a shard: a receipt, or the reason why there is none.
+    """Outcome of a shard: its receipt, or the reason of its failure.
 
     Attributes
     ----------
     fatal
-        True when other shards of the same scene would fail alike, as on a full disk.
+        True when other shards of the scene would fail for the same reason, such as a full disk.
     killed
-        True when workers died over it.
+        True when workers died while they processed it.
     """
 
     job: Job
@@ -77,10 +76,10 @@ class Done:
 
 
 class Pool:
-    """Feeds shards to workers, a bounded number at a time, and gives receipts back.
+    """Pool of workers that processes shards, a bounded number at a time, and returns receipts.
 
-    It is a context manager, and starts its workers when the first shard is added. Left by an
-    exception, it ends after the window at hand and not after the shards at hand.
+    It is a context manager, and starts its workers when the first shard is added. When an
+    exception leaves it, running shards stop after their current batch.
     """
 
     def __init__(self, cluster: Cluster | None = None) -> None:
@@ -115,11 +114,11 @@ class Pool:
             _stopped.add(self._name)
         try:
             if self._client is not None and running:
-                # A shared cluster goes on without them.
+                # A shared cluster would otherwise go on with them.
                 self._client.cancel(running, force=True)
             for name in self._plugins[::-1] if self.cluster.scheduler else ():
                 self._unregister(name)
-        except Exception:  # the scheduler may be what was lost
+        except Exception:  # the connection to the scheduler may be lost
             logging.getLogger(__name__).debug("the cluster cannot be tidied", exc_info=True)
         finally:
             self._stack.close()
@@ -127,13 +126,13 @@ class Pool:
 
     @property
     def hungry(self) -> bool:
-        """Whether more shards should be added soon, so that no worker runs out of them."""
+        """Whether more shards should be added now, so that no worker runs out of them."""
         return len(self._waiting) < _AHEAD * self._workers
 
     def resolve_runtime(
         self, settings: MapSettings, bundle: Bundle, *, measured: bool = True
     ) -> Runtime:
-        """Resolve what computes, on a worker where the workers are other machines than this one.
+        """Choose the runtime; on a worker, when the workers are other machines than this one.
 
         Parameters and errors as for :func:`geoforest.pipeline.runtime.resolve_runtime`.
         """
@@ -148,7 +147,7 @@ class Pool:
             bundle,
             threads,
             measured=measured,
-            # A whole one: nothing else is to be measured with it.
+            # All of a worker: nothing else may run while it is timed.
             resources={GPU: 1},
             pure=False,
         )
@@ -156,7 +155,7 @@ class Pool:
         return runtime
 
     def add(self, job: Job, store: ShardStore, shards: Iterable[Shard]) -> None:
-        """Queue shards of a job, in the order they are to be taken.
+        """Queue shards of a job, in the order of processing.
 
         Raises
         ------
@@ -182,18 +181,18 @@ class Pool:
             except Empty:
                 if self._lost or self._connected().status not in {"running", "connecting"}:
                     raise _lost() from None
-                # Workers may have joined while all that were there had enough to do.
+                # Workers may have joined meanwhile.
                 self._fill()
 
     def drop(self, job: Job) -> int:
-        """Give up what still waits of a job; returns how many shards that were."""
+        """Drop a job's queued shards; return how many there were."""
         with self._lock:
             before = len(self._waiting)
             self._waiting = deque(item for item in self._waiting if item[0] is not job)
             return before - len(self._waiting)
 
     def forget(self, job: Job) -> None:
-        """Free what workers hold for a job of which nothing is queued or running."""
+        """Free the memory that workers hold for a job without queued or running shards."""
         name = _job_name(self._name, job)
         if name in self._plugins:
             self._plugins.remove(name)
@@ -207,30 +206,30 @@ class Pool:
 
     def _register(self, plugin: _WorkerPlugin | _JobPlugin) -> None:
         client = self._connected()
-        # First of all: where one worker refuses it, others have it.
+        # Before registering: when one worker refuses it, others already have it.
         self._plugins.append(plugin.name)
         for again in (True, False):
             try:
                 client.register_plugin(plugin)
                 break
             except OSError as error:
-                # A worker that dies while it is told takes the whole message with it.
+                # When one worker dies during the call, the call fails for all.
                 if not again:
                     raise _lost() from error
 
     def _unregister(self, name: str) -> None:
-        # A worker that died knows nothing of it any more, a scheduler may never have heard of it.
+        # The worker may have died, and a new scheduler does not know the plugin.
         with suppress(OSError, ValueError):
             self._connected().unregister_worker_plugin(name)
 
     def _fill(self) -> None:
-        """Submit what waits, up to the bound."""
+        """Submit queued shards, up to the limit in flight."""
         client = self._connected()
         added = []
         with self._lock:
             if time.monotonic() - self._counted > _COUNT_SECONDS:
                 self._counted = time.monotonic()
-                # A connection that is lost just now is for `get` to tell.
+                # `get` reports a connection that is lost now.
                 with suppress(OSError):
                     self._workers = max(1, len(gpu_workers(client)))
             while self._waiting and len(self._running) < _IN_FLIGHT * self._workers:
@@ -247,7 +246,7 @@ class Pool:
             _shard_task,
             name,
             shard,
-            # A try of its own: Dask may still know the key of the one that failed.
+            # A key per try: Dask may still remember the key of the try that failed.
             key=(name, shard.row, shard.col, self._failed[name, shard.name]),
             resources={GPU: 1 / SHARDS_AT_ONCE},
             pure=False,
@@ -259,11 +258,11 @@ class Pool:
             if self._closed:
                 return
         if future.status in {"cancelled", "lost"}:
-            # Nobody but a scheduler that is gone does this.
+            # Only a lost scheduler causes this.
             self._lost = True
             return
         done = _done(job, shard, future)
-        # Dask has tried a shard that kills its workers often enough.
+        # Dask itself has retried a shard whose workers died.
         final = done.fatal or done.receipt is not None or done.killed
         future.release()
         if not final and self._may_try_again(job, shard):
@@ -293,11 +292,11 @@ def _done(job: Job, shard: Shard, future: Future[Any]) -> Done:
 
 
 _stopped: set[str] = set()
-"""Pools of this process that were interrupted; their in-process worker looks here."""
+"""Names of interrupted pools of this process, for their in-process worker."""
 
 
 class _WorkerPlugin(WorkerPlugin):
-    """Holds the prediction thread of a worker, and the models it has loaded."""
+    """Prediction thread of a worker, and the model it has loaded."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -311,7 +310,7 @@ class _WorkerPlugin(WorkerPlugin):
         self.thread.shutdown(wait=False)
 
     def predictor(self, job: Job) -> Predictor:
-        """Load a model, once; called in the prediction thread."""
+        """Return the loaded model of a job; call it in the prediction thread."""
         bundle, runtime = job.bundle, job.runtime
         key = (
             job.load_predictor,
@@ -320,13 +319,13 @@ class _WorkerPlugin(WorkerPlugin):
             (runtime.name, runtime.precision, runtime.device, runtime.threads),
         )
         if key not in self._predictors:
-            # A run has one model: another one means another run, and the old one may go.
+            # A run has one model: another model means another run, and the old one is dropped.
             self._predictors = {key: job.load_predictor(job)}
         return self._predictors[key]
 
 
 class _JobPlugin(WorkerPlugin):
-    """Holds what a worker needs for the shards of one job."""
+    """What a worker needs for the shards of one job."""
 
     def __init__(self, pool: str, job: Job, store: ShardStore) -> None:
         self.name = _job_name(pool, job)
@@ -335,7 +334,7 @@ class _JobPlugin(WorkerPlugin):
     async def setup(self, worker: Worker) -> None:
         if not worker.state.total_resources.get(GPU):
             return
-        recorded = self.store.recorded() or {}
+        recorded = self.store.read_job() or {}
         if recorded.get("fingerprint") != self.store.fingerprint:
             raise OutputError(
                 f"{self.store.folder}: worker {worker.address} does not find this run's work "
@@ -345,7 +344,7 @@ class _JobPlugin(WorkerPlugin):
         shared = worker.plugins[self.pool]
         assert isinstance(shared, _WorkerPlugin)
         self.thread = shared.thread
-        # Not in the event loop: a worker that does not answer for so long counts as lost.
+        # Loading in the event loop would block it for seconds, and the worker would count as lost.
         predictor = await asyncio.wrap_future(self.thread.submit(shared.predictor, self.job))
         self.predictor: Predictor = predictor
 
@@ -353,7 +352,7 @@ class _JobPlugin(WorkerPlugin):
         release(self.job.scene)
 
     def run(self, shard: Shard) -> Receipt:
-        # A worker that died after it had committed a shard is no reason to predict it again.
+        # A worker may have died after it had committed this shard.
         if kept := self.store.load(shard):
             receipt = kept[1]
         else:
@@ -369,7 +368,7 @@ class _JobPlugin(WorkerPlugin):
 
 
 def _job_name(pool: str, job: Job) -> str:
-    # One string for all shards: Dask remembers the keys of many tasks.
+    # Interned, since Dask remembers the keys of many tasks.
     return sys.intern(f"{pool}-{job.scene.scene_id}-{job.fingerprint[:12]}")
 
 
@@ -387,11 +386,11 @@ def _shard_task(plugin_name: str, shard: Shard) -> Receipt:
 
 
 def _call(function: Callable[..., T], *args: Any, **options: Any) -> T:
-    """Call on a worker."""
+    """Call a function on a worker, so that its errors can be sent to the client."""
     try:
         return function(*args, **options)
     except GeoforestError as error:
-        # Causes such as GDAL's errors do not travel to the scheduler, and would take the sentence
-        # with them; it is made to stand alone.
+        # Causes such as GDAL's errors cannot be pickled, and the message would be lost with them:
+        # raise a copy without a cause.
         told = type(error)(*error.args)
     raise told

@@ -1,4 +1,4 @@
-"""What a map job would take: windows, shards, disk and time, without writing anything."""
+"""Estimate windows, shards, disk space and time of a map job, without writing anything."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def estimate(scenes: Iterable[str | Path], settings: dict[str, Any]) -> Iterator
     rate = 0.0
     for draft in drafts:
         job = draft.job(runtime, base_mb=setup.base_mb)
-        # One model on one machine: the scene makes no difference.
+        # The rate depends on model and machine, not on the scene.
         rate = rate or _windows_per_second(job) * max(1, chosen.workers)
         shards = job.plan()
         windows = sum(job.windows(shard) for shard in shards)
@@ -56,7 +56,7 @@ def estimate(scenes: Iterable[str | Path], settings: dict[str, Any]) -> Iterator
             "halo": job.grid.halo,
             "windows": windows,
             "shards": len(shards),
-            # Shards, a flat copy and the COG with overviews of two rasters, uncompressed at worst.
+            # Uncompressed: shards, and a flat copy and a COG with overviews of both rasters.
             "disk_mb": round(pixels * (1 + 2 * (1 + 4 / 3)) / 1e6, 1),
             "windows_per_second": round(rate, 3),
             "seconds": round(windows / rate, 3),

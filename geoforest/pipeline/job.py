@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from geoforest.types import Valid
 
 FORMAT_VERSION: Final = 1
-# What stands on disk for the default loader. It is hashed into every fingerprint, so it stays as it
-# was written first, wherever the function lies now: otherwise each finished map is another job.
+# Name of the default loader in fingerprints. It never changes, wherever the function is defined:
+# with another name every finished map would count as another job.
 _DEFAULT_LOADER: Final = "geoforest.job.load_job_predictor"
 _SHARD_PX = 1792
 
@@ -55,7 +55,7 @@ def load_job_predictor(job: Job) -> Predictor:
 
 @dataclass(frozen=True)
 class Job:
-    """One scene to be mapped with one model. Small, and travels to workers."""
+    """One scene to be mapped with one model. Small enough to be sent to workers."""
 
     scene: Scene
     grid: Grid
@@ -67,7 +67,7 @@ class Job:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """All that changes a pixel of the stored probability."""
+        """Everything that changes a pixel of the stored probability, as JSON."""
         card = self.bundle.card
         return {
             "format_version": FORMAT_VERSION,
@@ -104,11 +104,11 @@ class Job:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of :attr:`identity`."""
+        """SHA-256 of :attr:`identity`, in hexadecimal."""
         return hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode()).hexdigest()
 
     def record(self, settings: MapSettings) -> dict[str, Any]:
-        """Give what another run of this job has to know of this one, as it stands in a file."""
+        """Return what ``job.json`` records, so that a later run can recognise and resume it."""
         return {
             "fingerprint": self.fingerprint,
             "identity": self.identity,
@@ -118,7 +118,7 @@ class Job:
         }
 
     def plan(self) -> list[Shard]:
-        """List the shards of the scene in row order, those beside the area of interest left out."""
+        """List the shards that touch the area of interest, in row order."""
         if self.aoi is None:
             return list(self.grid.shards())
         return [shard for shard in self.grid.shards() if self.inside(shard).any()]
@@ -129,13 +129,13 @@ class Job:
         return sum(self.aoi is None or self.aoi.touches(core) for core in cores)
 
     def inside(self, shard: Shard) -> Valid:
-        """Pixels of a shard inside the area of interest; all where there is none."""
+        """Return which pixels of a shard are inside the area of interest; all without one."""
         if self.aoi is None:
             return np.ones(shard.extent.shape, np.bool_)
         return self.aoi.inside(self.grid, shard.extent)
 
     def cloudy(self, shard: Shard) -> Valid:
-        """Pixels of a shard that the cloud mask takes away; none where there is no mask."""
+        """Return which pixels of a shard the cloud mask removes; none without one."""
         if self.clouds is None:
             return np.zeros(shard.extent.shape, np.bool_)
         return self.clouds.masked(self.grid, shard.extent)
@@ -143,7 +143,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Draft:
-    """A job that is open in one thing: what computes it."""
+    """A job whose runtime is not chosen yet."""
 
     scene: Scene
     bundle: Bundle
@@ -153,24 +153,24 @@ class Draft:
     load_predictor: Callable[[Job], Predictor]
 
     def job(self, runtime: Runtime, *, base_mb: float = 0.0) -> Job:
-        """Settle the runtime, and with it the size of a shard.
+        """Return the job with this runtime, and the shard size that fits it.
 
         Parameters
         ----------
         runtime
             See :func:`resolve_runtime`.
         base_mb
-            Memory of a worker before it has loaded anything, MB; for ``max_memory``.
+            Resident memory of a worker before it loads a model, MB; used with ``max_memory``.
 
         Raises
         ------
         InputError
-            When no shard keeps to ``max_memory``.
+            When not even the smallest shard fits ``max_memory``.
         """
         return self._job(runtime, self._shard_cores(runtime, base_mb))
 
-    def recorded(self, documents: Iterable[Mapping[str, Any]], *, base_mb: float) -> Job | None:
-        """Take up the job of an earlier run: the same question gets the same answer.
+    def of_earlier(self, documents: Iterable[Mapping[str, Any]], *, base_mb: float) -> Job | None:
+        """Return the job of an earlier run of the same question, with its runtime and shard size.
 
         Parameters
         ----------
@@ -182,11 +182,11 @@ class Draft:
         Returns
         -------
         Job or None
-            None where none of them is of this very job, asked for in the same way.
+            None when no document records this job, asked for in the same way.
         """
         settings = self.settings
         for document in documents:
-            runtime = Runtime.recorded_in(document)
+            runtime = Runtime.from_record(document)
             if runtime is None or runtime.asked != runtime_question(settings):
                 continue
             job = self._job(runtime, document.get("shard_cores", 1))
@@ -247,7 +247,7 @@ def draft_job(
     bundle
         The opened model.
     load_predictor
-        Called once per worker; a module-level function, so that it travels.
+        Called once per worker; a module-level function, so that it can be sent to workers.
 
     Raises
     ------
@@ -263,7 +263,7 @@ def draft_job(
         nodata=settings.nodata,
         scene_id=settings.scene_id,
     )
-    # Areas come last, but a grid without them is better refused before the hours of prediction.
+    # Areas are computed at the end; refuse a grid that has none before hours of prediction.
     PixelTable.build(scene.transform, scene.crs, scene.shape)
     window = settings.window or bundle.card.window
     if 2 * settings.halo >= window:
@@ -287,5 +287,5 @@ def _loader_name(loader: Callable[[Job], Predictor]) -> str:
 
 
 def _plain(value: float | None) -> float | str | None:
-    # NaN is not equal to itself and no JSON number.
+    # NaN does not equal itself, and JSON has no number for it.
     return "nan" if value is not None and np.isnan(value) else value

@@ -1,4 +1,4 @@
-"""The shards of one scene: which are kept, which are missing, and what they told together."""
+"""The account of a scene's shards: which are kept, which are missing, and their totals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from geoforest.pipeline.workspace import Workspace
     from geoforest.types import Progress
 
-# How often the file that `geoforest status` reads is written.
+# Interval at which the file that `geoforest status` reads is written.
 _NOTE_SECONDS = 1.0
 
 _FACTS = (
@@ -36,7 +36,7 @@ _FACTS = (
 
 @dataclass
 class Prediction:
-    """What prediction of a whole scene told, summed over its shards.
+    """Prediction of a whole scene: totals over the receipts of its shards.
 
     Attributes
     ----------
@@ -45,23 +45,23 @@ class Prediction:
     inside_px
         Pixels inside the area of interest.
     cloud_px
-        Those of them that the scene has, and the cloud mask takes away.
+        Observed pixels inside it that the cloud mask removes.
     histogram
-        Pixels of each stored value, 256 entries.
+        Number of pixels per stored value, 256 entries.
     statistics
-        Of the stored numbers over observed pixels.
+        Statistics of the digital numbers over observed pixels.
     seconds
-        By stage, summed over shards; stages of different shards overlap.
+        Seconds per stage, summed over shards; shards overlap in time.
     n_shards, reused_shards
-        All shards of the job, and those an earlier run had finished.
+        Shards of the job, and how many of them an earlier run had finished.
     gaps
-        Shards that failed for good and were allowed to, with the reason.
+        Reason per shard that failed for good, where gaps are allowed.
     peak_memory_mb
-        The highest of the processes that predicted.
+        Highest peak memory of the processes that predicted, MB.
     halved
-        Whether a device ran out of memory, and batches were done in halves.
+        Whether a device ran out of memory, so that batches were halved.
     finished
-        The stored-probability raster, where an earlier run had finished that too.
+        Stored-probability raster of an earlier run, when it was finished.
     """
 
     n_windows: int = 0
@@ -78,20 +78,20 @@ class Prediction:
     finished: Path | None = None
 
     def facts(self) -> dict[str, Any]:
-        """Tell what stays true of the stored probability, however often it is used again."""
+        """Return what stays true of the stored probability when later runs reuse it."""
         facts = asdict(self)
         return {name: facts[name] for name in _FACTS}
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any], raster: Path) -> Prediction:
-        """Take up a prediction that an earlier run finished."""
+        """Load a prediction that an earlier run finished."""
         prediction = cls(**{**facts, "statistics": BandStatistics(**facts["statistics"])})
         prediction.reused_shards = prediction.n_shards
         prediction.finished = raster
         return prediction
 
     def add(self, receipt: Receipt) -> None:
-        """Count a shard in."""
+        """Add the receipt of a shard to the totals."""
         self.n_shards += 1
         self.n_windows += receipt.n_windows
         self.inside_px += receipt.inside_px
@@ -105,16 +105,16 @@ class Prediction:
 
 
 class Ledger:
-    """Keeps account of a scene's shards, from what an earlier run left to the last receipt.
+    """Account of a scene's shards, from those an earlier run finished to the last receipt.
 
     Attributes
     ----------
     prediction
-        What the finished shards told.
+        Totals over the finished shards.
     missing
-        Shards that are to be predicted, in row order.
+        Shards still to predict, in row order.
     failures
-        Reason by name of the shards that failed for good.
+        Reason per name of a shard that failed for good.
     """
 
     def __init__(self, job: Job, workspace: Workspace, progress: Progress) -> None:
@@ -127,11 +127,11 @@ class Ledger:
         self._windows_planned = self._windows_done = self._windows_before = 0
         self._started, self._noted = time.time(), 0.0
         finished, earlier = workspace.finished_probability(), workspace.earlier_run()
-        # A map with gaps is not finished: its shards were kept, and the gaps are tried again.
+        # A map with gaps is not finished: its shards were kept, and its gaps are tried again.
         if finished and earlier and not earlier["prediction"].get("gaps"):
             self.prediction = Prediction.from_facts(earlier["prediction"], finished)
             return
-        workspace.store.record(workspace.record)
+        workspace.store.write_job(workspace.record)
         for shard in job.plan():
             self._windows[shard.name] = job.windows(shard)
             if (kept := workspace.store.load(shard)) is None:
@@ -143,7 +143,7 @@ class Ledger:
         self._left = len(self.missing)
         self._windows_planned = sum(self._windows.values())
         self._windows_before = self._windows_done
-        self._tell(force=True)
+        self._report(force=True)
 
     @property
     def complete(self) -> bool:
@@ -151,26 +151,26 @@ class Ledger:
         return self._left == 0
 
     def enter(self, shard: Shard, receipt: Receipt | None, reason: str) -> None:
-        """Enter what became of a shard."""
+        """Record the receipt of a shard, or the reason of its failure."""
         self._left -= 1
         if receipt is None:
             self.failures[shard.name] = reason
         else:
             self.prediction.add(receipt)
             self._windows_done += self._windows[shard.name]
-        self._tell(force=self.complete)
+        self._report(force=self.complete)
 
     def give_up(self, count: int) -> None:
-        """Leave shards that were not begun to the next run."""
+        """Leave ``count`` shards that were not started to the next run."""
         self._left -= count
 
     def close(self, *, allow_gaps: bool) -> Prediction:
-        """Give the prediction of the whole scene.
+        """Return the prediction of the whole scene.
 
         Raises
         ------
         IncompleteError
-            When shards are missing that must not be.
+            When shards are missing and gaps are not allowed.
         """
         if not self.failures:
             return self.prediction
@@ -188,13 +188,13 @@ class Ledger:
         self.prediction.gaps = dict(sorted(self.failures.items()))
         return self.prediction
 
-    def _tell(self, *, force: bool) -> None:
+    def _report(self, *, force: bool) -> None:
         self._progress("predict", self._windows_done, self._windows_planned)
         now = time.time()
         if not force and now - self._noted < _NOTE_SECONDS:
             return
         self._noted = now
-        self._workspace.store.note(
+        self._workspace.store.write_progress(
             {
                 "pid": os.getpid(),
                 "started": self._started,

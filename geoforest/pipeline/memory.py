@@ -1,6 +1,6 @@
-"""What a worker holds at its peak, and the shard that keeps it below a bound. Arithmetic only.
+"""Estimate the peak memory of a worker, and the largest shard within a limit. Arithmetic only.
 
-The figures per pixel are measured; ``geoforest bench`` gives the peak to hold them against.
+The figures per pixel are measured; compare them with the peak that ``geoforest bench`` prints.
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from geoforest.arrays.grid import shard_cores
 from geoforest.errors import InputError
 
-# Activations of a U-Net at its widest, float32, and the scratch of the kernels.
+# Activations of a U-Net at its widest, in float32, and scratch memory of the kernels.
 _WINDOW_BYTES_PER_PX = 1900
-# Per band, besides the values as read and as laid out for windows: copies while that is done.
+# Per band: temporary copies, besides the values as read and as laid out for windows.
 _SHARD_BYTES_PER_VALUE = 6
 # Validity, area of interest, clouds, stored probability.
 _SHARD_BYTES_PER_PX = 8
@@ -35,17 +35,17 @@ def worker_peak_mb(
     Parameters
     ----------
     base_mb
-        Interpreter and libraries.
+        Memory of interpreter and libraries, MB.
     model_mb
-        Weights, as they are on disk; loading them holds them twice.
+        Weights as stored on disk, MB; loading holds them twice.
     cache_mb
-        Decoded blocks that are kept.
+        Decoded blocks in GDAL's cache, MB.
     window, batch_size
-        Of the network.
+        Side of a window in pixels, and windows per call of the network.
     shard_px, halo
         Side of a shard and of the ring around it, pixels.
     n_bands, itemsize
-        Of the scene; bytes a value.
+        Number of bands of the scene, and bytes per value.
     at_once
         Shards a worker holds at a time.
     """
@@ -56,14 +56,14 @@ def worker_peak_mb(
 
 
 def fitting_shard(max_mb: float, wanted_px: int, *, core: int, **sizes: float) -> int:
-    """Cores along the side of the largest shard, up to the one wanted, that keeps to a bound.
+    """Return the side, in cores, of the largest shard whose worker stays within a memory limit.
 
     Parameters
     ----------
     max_mb
-        The bound, MB.
+        The limit, MB.
     wanted_px
-        Side of the shard that is taken where memory is no matter.
+        Side of the shard when memory allows it, pixels; an upper limit.
     core
         Side of a core, pixels.
     **sizes
@@ -72,7 +72,7 @@ def fitting_shard(max_mb: float, wanted_px: int, *, core: int, **sizes: float) -
     Raises
     ------
     InputError
-        When a shard of a single core is too much; says what would do.
+        When even a shard of one core needs more; the message names the memory needed.
     """
     for cores in range(shard_cores(wanted_px, core), 0, -1):
         needed = worker_peak_mb(shard_px=cores * core, **sizes)  # type: ignore[arg-type]

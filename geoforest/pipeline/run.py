@@ -302,7 +302,7 @@ class _SceneRun:
             open_workspace(destination, keep_work=setup.settings.keep_work)
         )
         earlier = self._workspace.earlier.documents
-        self._job = self._draft.recorded(earlier, base_mb=setup.base_mb)
+        self._job = self._draft.of_earlier(earlier, base_mb=setup.base_mb)
 
     def begin(self, runtime: Runtime, pool: Pool) -> None:
         """Settle the job, find out which shards are missing, and queue them."""

@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What computes: resolved once per job, and used by every worker and every resume.
+    """Runtime of a job: chosen once, then used by every worker and every later run.
 
     Attributes
     ----------
     name
         ``torch`` or ``openvino``.
     device
-        ``cpu``, ``cuda`` or ``cuda:1``. Which CUDA device it is changes no result.
+        ``cpu``, ``cuda`` or ``cuda:1``. The number of the CUDA device changes no result.
     precision
-        Of the network's arithmetic: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
+        Precision of the network's arithmetic: ``float32``, ``bfloat16``, ``float16`` or ``int8``.
     threads
         Threads of a worker's CPU kernels.
     batch_size
-        Windows a call.
+        Windows per call of the network.
     agreement
-        Share of check pixels with the same mask as torch in float32; None where not measured.
+        Share of check pixels with the same mask as torch in float32; None when not measured.
     asked
-        The settings that this answers: runtime, precision, device, batch size.
+        The settings that led to it: runtime, precision, device, batch size.
     """
 
     name: str
@@ -45,19 +45,19 @@ class Runtime:
     asked: tuple[Any, ...] = ()
 
     @classmethod
-    def recorded_in(cls, document: Mapping[str, Any]) -> Runtime | None:
-        """Take up what an earlier run resolved; None where its ``job.json`` does not say so."""
+    def from_record(cls, document: Mapping[str, Any]) -> Runtime | None:
+        """Read the runtime that ``job.json`` records; None when it records none."""
         try:
             record = document["runtime"]
             return cls(**{**record, "asked": tuple(record["asked"])})
-        except (KeyError, TypeError):  # of another version
+        except (KeyError, TypeError):  # written by another version
             return None
 
 
 def resolve_runtime(
     settings: MapSettings, bundle: Bundle, threads: int, *, measured: bool = True
 ) -> Runtime:
-    """Resolve what the settings leave open about the computation, once for all workers.
+    """Choose what the settings leave open about the runtime, once for all workers.
 
     Parameters
     ----------
@@ -66,14 +66,14 @@ def resolve_runtime(
     bundle
         The opened model.
     threads
-        For the CPU kernels of each worker.
+        Threads of the CPU kernels of each worker.
     measured
-        False where the caller brings a predictor of its own, and has chosen already.
+        False when the caller brings its own predictor: then nothing is timed or compared.
 
     Raises
     ------
     InputError
-        When this machine does not have what was asked for, or it agrees too little.
+        When this machine lacks what was asked for, or its mask differs too much from torch's.
     """
     device = settings.device
     if device == "auto" and settings.runtime == "openvino":

@@ -1,4 +1,4 @@
-"""The shard store: finished shards as files that prove themselves, behind an exclusive lock."""
+"""The shard store: one file per finished shard, with a checksum that proves it whole."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What a finished shard reports; everything a summary needs, and no pixels.
+    """Report of a finished shard: all that a summary needs, without pixels.
 
     Attributes
     ----------
     shard
-        Its name.
+        Name of the shard.
     n_windows
         Windows predicted.
     inside_px
-        Pixels inside the area of interest (all pixels where there is none).
+        Pixels inside the area of interest; all pixels without one.
     histogram
-        Pixels of each stored value, 256 entries.
+        Number of pixels per stored value, 256 entries.
     cloud_px
-        Pixels inside the area of interest that the scene has, and the cloud mask takes away.
+        Observed pixels inside the area of interest that the cloud mask removes.
     statistics
-        Of the stored numbers, over observed pixels inside the area of interest.
+        Statistics of the digital numbers over observed pixels inside the area of interest.
     seconds
-        By stage: read, predict, stitch, write.
+        Seconds per stage: read, predict, stitch, write.
     peak_memory_mb
-        Resident memory of the process that did it, the highest so far.
+        Peak resident memory of the worker process so far, MB.
     halved
-        Whether a device has run out of memory there, and batches were done in halves.
+        Whether a device ran out of memory, so that batches were halved.
     """
 
     shard: str
@@ -67,12 +67,12 @@ class Receipt:
     halved: bool = False
 
     def to_json(self) -> str:
-        """Compact JSON."""
+        """Return compact JSON."""
         return json.dumps(asdict(self), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Receipt:
-        """Read what :meth:`to_json` wrote."""
+        """Parse the output of :meth:`to_json`."""
         raw = json.loads(text)
         return cls(**{**raw, "statistics": BandStatistics(**raw["statistics"])})
 
@@ -82,14 +82,15 @@ class ShardStore:
     """A work folder holding one file per finished shard.
 
     Shards are small GeoTIFFs of stored probability; the tags hold the job fingerprint, the
-    receipt and a checksum over all three. The object is only a path, so it travels to workers.
+    receipt and a checksum over all three. The object holds only a path and a hash, so that it can
+    be sent to workers.
     """
 
     folder: Path
     fingerprint: str
 
     def path(self, shard: Shard) -> Path:
-        """Where a shard is, or will be."""
+        """Return the path of a shard, finished or not."""
         return self.folder / "shards" / f"{shard.name}.tif"
 
     def write(
@@ -101,7 +102,7 @@ class ShardStore:
         crs: CRS,
         transform: Affine,
     ) -> None:
-        """Commit a shard: written under another name, flushed, then renamed.
+        """Commit a shard: write it under a temporary name, flush it, rename it.
 
         ``crs`` and ``transform`` are the scene's; they place the shard on a map, so that an
         unfinished run can be looked at.
@@ -109,7 +110,7 @@ class ShardStore:
         Raises
         ------
         WriteError
-            When the disk is full, or cannot be written to any more.
+            When the disk is full or cannot be written to.
         """
         text = receipt.to_json()
         tags = {
@@ -141,9 +142,9 @@ class ShardStore:
                 ) from error
 
     def write_preview(self, shard: Shard, dn: Array, valid: Valid) -> None:
-        """Leave some of a shard's pixels for a picture of the scene; not worth a failure.
+        """Store decimated pixels of a shard, so that pictures need not read the scene again.
 
-        So that the picture does not read the scene a second time.
+        Failures are ignored: pictures can read the scene.
         """
         content = io.BytesIO()
         np.savez(content, dn=dn, valid=valid)
@@ -151,7 +152,7 @@ class ShardStore:
             write_durably(self.path(shard).with_suffix(".npz"), content.getvalue())
 
     def load_preview(self, shard: Shard) -> tuple[Array, Valid] | None:
-        """Take up what :meth:`write_preview` left; None where it did not."""
+        """Load what :meth:`write_preview` stored, or None."""
         try:
             with np.load(self.path(shard).with_suffix(".npz"), allow_pickle=False) as arrays:
                 return arrays["dn"], arrays["valid"]
@@ -159,12 +160,12 @@ class ShardStore:
             return None
 
     def load(self, shard: Shard) -> tuple[StoredProbability, Receipt] | None:
-        """Pixels and receipt of a finished shard; None when it is absent or not to be trusted."""
+        """Load pixels and receipt of a finished shard; None when it is absent or damaged."""
         path = self.path(shard)
         if not path.exists():
             return None
         try:
-            # Damage may hit the georeference: the checksum is what counts.
+            # A damaged georeference does not matter here: the checksum decides.
             with open_raster(path) as source:
                 stored, tags = source.read(1), source.tags()
             receipt = Receipt.from_json(tags["RECEIPT"])
@@ -186,16 +187,16 @@ class ShardStore:
         digest.update(np.ascontiguousarray(stored).data)
         return digest.hexdigest()
 
-    def recorded(self) -> dict[str, Any] | None:
-        """Read the job that the folder was made for, or None."""
+    def read_job(self) -> dict[str, Any] | None:
+        """Read the record of the job that the folder belongs to, or None."""
         return read_json(self.folder / JOB_NAME)
 
-    def record(self, document: dict[str, Any]) -> None:
-        """Write the job the folder belongs to."""
+    def write_job(self, document: dict[str, Any]) -> None:
+        """Write the record of the job that the folder belongs to."""
         write_durably(self.folder / JOB_NAME, json.dumps(document, indent=2).encode())
 
-    def note(self, document: dict[str, Any]) -> None:
-        """Leave word of how far the run is, for who looks from outside; not worth a failure."""
+    def write_progress(self, document: dict[str, Any]) -> None:
+        """Write the progress that ``geoforest status`` reads; failures are ignored."""
         path = self.folder / PROGRESS_NAME
         partial = path.with_name(f".{path.name}.partial")
         with suppress(OSError):

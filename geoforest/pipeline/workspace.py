@@ -1,4 +1,4 @@
-"""The output folder of one job: refused, locked, staged, and published in one step."""
+"""The output folder of a job: locked, refused to other jobs, and published in one step."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Earlier:
 
     @property
     def documents(self) -> list[dict[str, Any]]:
-        """Those that are there, of unfinished work first."""
+        """Records that exist, that of unfinished work first."""
         return [document for document in (self.work, self.published) if document is not None]
 
     def of_job(self, fingerprint: str) -> dict[str, Any] | None:
@@ -86,7 +86,7 @@ class Workspace:
     Attributes
     ----------
     destination
-        Of the products, ``OUT/<scene id>``.
+        Where products go, ``OUT/<scene id>``.
     earlier
         What earlier runs left in it.
     """
@@ -97,30 +97,30 @@ class Workspace:
         self._published: dict[str, Any] | None = None
 
     def settle(self, record: dict[str, Any], *, overwrite: bool) -> None:
-        """Give the folder to a job, and clear away what a killed run left half written.
+        """Assign the folder to a job, and remove half-written files of a killed run.
 
         Parameters
         ----------
         record
-            What another run has to know of the job, see :meth:`geoforest.pipeline.job.Job.record`.
+            Record of the job, see :meth:`geoforest.pipeline.job.Job.record`.
         overwrite
             Replace the outputs or the unfinished work of another job.
 
         Raises
         ------
         OutputError
-            When the folder holds another job, or nothing can be written to it.
+            When the folder holds another job, or cannot be written to.
         """
         if not overwrite:
             self._refuse_other_job(record)
         self._record = record
         work, store = self.earlier.work, self.store
         if work is None or work.get("fingerprint") != store.fingerprint:
-            # Emptied, and not made anew: whoever asks how far a run is looks into it at any time.
+            # Empty the folder, and keep it: `geoforest status` may read it at any time.
             for path in (store.folder / "shards").iterdir():
                 path.unlink()
-            store.record(record)
-        # What was being written when an earlier run was killed; nobody else writes here now.
+            store.write_job(record)
+        # Files that a killed run was writing. The lock excludes other writers.
         self.destination.prepare()
         for folder in (store.folder, store.folder / "shards"):
             for path in folder.glob(".*.partial"):
@@ -130,36 +130,36 @@ class Workspace:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What another run has to know of this job."""
+        """Record of the job, as ``job.json`` starts with it."""
         assert self._record is not None, "settle() comes first"
         return self._record
 
     @property
     def store(self) -> ShardStore:
-        """Finished shards, in a work folder on disk."""
+        """Store of finished shards, in the work folder on disk."""
         return ShardStore(self.destination.work, self.record["fingerprint"])
 
     @property
     def staging(self) -> Path:
-        """Products are made here, on the file system of their destination if that is on disk."""
+        """Folder where products are made, on the file system of a destination on disk."""
         return self.destination.work / "products"
 
     def earlier_run(self) -> dict[str, Any] | None:
-        """Return ``job.json`` of an earlier run of this very job that made products, or None."""
+        """Return ``job.json`` of an earlier run of this job that made products, or None."""
         return self.earlier.of_job(self.record["fingerprint"])
 
     def finished_probability(self) -> Path | None:
-        """Find the stored probability of an earlier run, where it is there and untouched."""
+        """Return the unchanged stored probability of an earlier run, or None."""
         recorded = (self.earlier_run() or {}).get("outputs", {}).get(PROBABILITY_NAME)
         return self.destination.local(PROBABILITY_NAME, recorded) if recorded else None
 
     def unchanged(self, wanted: dict[str, Any]) -> dict[str, Any] | None:
-        """Return the summary of an earlier run that asked for the same and is left untouched.
+        """Return the summary of an earlier run with the same request and unchanged files, or None.
 
         Parameters
         ----------
         wanted
-            What the products depend on besides the job, as it would stand in ``job.json``.
+            The request: what products depend on besides the job, as in ``job.json``.
         """
         document = self.earlier.published
         if document is None or document.get("fingerprint") != self.record["fingerprint"]:
@@ -171,7 +171,7 @@ class Workspace:
         return self.destination.document(SUMMARY_NAME)
 
     def publish(self, document: dict[str, Any]) -> None:
-        """Replace the products by the staged ones; ``job.json`` goes last and says it is done."""
+        """Replace the products by the staged ones; ``job.json`` comes last and marks completion."""
         staged = sorted(item for item in self.staging.iterdir() if item.is_file())
         outputs: dict[str, dict[str, Any]] = {
             item.name: {"sha256": file_sha256(item), "bytes": item.stat().st_size}
@@ -180,9 +180,9 @@ class Workspace:
         for item in staged:
             flush(item)
         document = {**document, "outputs": outputs}
-        # From here until job.json is back, the folder does not look complete; a copy of it in the
+        # Until job.json is written again, the folder does not look complete; a copy of it in the
         # work folder keeps the prediction usable.
-        self.store.record(document)
+        self.store.write_job(document)
         self._published = document
         stale = self._files_before() - outputs.keys()
         journals_before = [path.name for path in journals(Path(POLYGONS_NAME))]
@@ -195,10 +195,10 @@ class Workspace:
         self.destination.write(JOB_NAME, (json.dumps(document, indent=2) + "\n").encode())
 
     def _files_before(self) -> set[str]:
-        """Names of the products that may lie in the folder, of whatever job."""
+        """Return names of products that may be in the folder, of any job."""
         recorded = (self.earlier.published or {}).get("outputs")
         names = {*_MARKS, *(recorded if isinstance(recorded, dict) else ())}
-        # A name in a file is not trusted to stay in the folder.
+        # A name read from a file could lead out of the folder.
         return {name for name in names if name == Path(name).name}
 
     def _refuse_other_job(self, record: dict[str, Any]) -> None:
@@ -220,31 +220,31 @@ class Workspace:
             )
 
     def is_worth_keeping(self) -> bool:
-        """Whether a failed run leaves something to the next one.
+        """Return whether a failed run leaves work for the next one.
 
-        Finished shards, and what it must know of products that were being published.
+        That is finished shards, or the record of products that were being published.
         """
         folder = self.destination.work
         recorded = read_json(folder / JOB_NAME) or {}
         if self._record is None:
-            # Nobody's yet: that of another job, or one that this run has made.
+            # Not assigned to a job yet: another job's folder, or one that this run has made.
             return bool(recorded) or any((folder / "shards").iterdir())
         return "outputs" in recorded or any((folder / "shards").glob("*.tif"))
 
     def has_gaps(self) -> bool:
-        """Whether the map has gaps: its finished shards are worth keeping, it can be completed."""
+        """Return whether the map has gaps, so that its shards are kept to complete it later."""
         document = self._published or self.earlier_run() or {}
         return bool((document.get("prediction") or {}).get("gaps"))
 
 
 @contextmanager
 def open_workspace(destination: Destination, *, keep_work: bool) -> Iterator[Workspace]:
-    """Hold an output folder for one run.
+    """Lock an output folder for one run.
 
     Parameters
     ----------
     destination
-        A folder on disk is made if it is not there.
+        A missing folder on disk is created.
     keep_work
         Keep the shard store after success.
 

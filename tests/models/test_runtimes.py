@@ -255,7 +255,7 @@ def test_the_same_question_gets_the_same_answer(tiny_bundle, scene_path):
     recorded = [json.loads(json.dumps(job.record(settings)))]
 
     def taken(**chosen):
-        return draft_job(scene_path, MapSettings(**{"halo": 8, **chosen}), tiny_bundle).recorded(
+        return draft_job(scene_path, MapSettings(**{"halo": 8, **chosen}), tiny_bundle).of_earlier(
             recorded, base_mb=0.0
         )
 
