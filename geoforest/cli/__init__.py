@@ -1,4 +1,4 @@
-"""Command line: parse, call once, print. One file a command; heavy imports inside them."""
+"""Command line: parse, call once, print. One file per command, with heavy imports inside."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: errors that geoforest raises on purpose become one sentence.
+    """Run the command line: errors that geoforest raises on purpose become one sentence.
 
-    ``arguments`` replaces those of the process. Ends with :class:`SystemExit`.
+    ``arguments`` replaces those of the process. Always raises :class:`SystemExit`.
     """
-    # What stops a batch job is no worse than Ctrl-C: both end cleanly.
+    # SIGTERM, which stops batch jobs, ends as cleanly as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(arguments, prog_name="geoforest")
@@ -87,11 +87,11 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"geoforest: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        # A full disk or a lost file system, wherever it is met.
+        # A full disk or a lost file system, wherever it happens.
         print(f"geoforest: {error}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as ended:
-        # What typer makes of Ctrl-C.
+        # Typer's exit code after Ctrl-C.
         if ended.code != _INTERRUPTED:
             raise
         print(

@@ -39,7 +39,7 @@ class _TerminalBars(Bars):
         def update(stage: str, done: int, total: int) -> None:
             if stage not in shown:
                 if self._overall is not None:
-                    # The stages of a scene follow one another: one line a scene.
+                    # The stages of a scene follow one another: show one line per scene.
                     while shown:
                         self._rich.remove_task(shown.popitem()[1])
                 if stage == "done":
@@ -58,7 +58,7 @@ class _TerminalBars(Bars):
 
 @contextmanager
 def terminal_bars(count: int) -> Iterator[Bars]:
-    """Bars on stderr, as :func:`geoforest.cli._shared.progress_bars` gives them."""
+    """Show bars on stderr, for :func:`geoforest.cli._shared.progress_bars`."""
     with RichProgress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -66,9 +66,9 @@ def terminal_bars(count: int) -> Iterator[Bars]:
         _Rate(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
-        # The rate of a job is steady; a long memory gives a steady estimate.
+        # The rate of a job is steady, so a long period gives a steady estimate.
         speed_estimate_period=600,
-        # Results go to stdout, which may be a pipe; only on a terminal would the two mix.
+        # Results go to stdout; only on a terminal would they mix with the bars.
         redirect_stdout=sys.stdout.isatty(),
     ) as rich:
         yield _TerminalBars(rich, count)

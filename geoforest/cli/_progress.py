@@ -1,22 +1,22 @@
-"""What a command shows of its progress, where stderr is no terminal: nothing."""
+"""Progress of a command when stderr is not a terminal: nothing is shown."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int], None]
-"""As :data:`geoforest.types.Progress`, without NumPy, which costs time at start-up."""
+"""Same as :data:`geoforest.types.Progress`, whose module imports NumPy."""
 
 
 class Bars:
-    """Progress of scenes, or of whatever else a command works on, that nobody sees."""
+    """Progress bars of scenes or tasks; this base class shows nothing."""
 
-    def begin(self, title: str) -> Progress:  # noqa: ARG002 (nobody sees it)
+    def begin(self, title: str) -> Progress:  # noqa: ARG002 (shows nothing)
         """Return the progress callback for the scene (or task) called ``title``."""
         return _ignore
 
     def scene_ended(self) -> None:
-        """Count a scene of several."""
+        """Count one more finished scene."""
 
 
 def _ignore(stage: str, done: int, total: int) -> None:

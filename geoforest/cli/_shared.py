@@ -1,4 +1,4 @@
-"""What several commands share: progress on stderr, results on stdout."""
+"""Options and output that commands share: progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Wandb = Annotated[
     str | None,
     typer.Option(
         metavar="ENTITY/PROJECT",
-        help="Track in Weights & Biases, too; the key is in WANDB_API_KEY.",
+        help="Track in Weights & Biases, too. The key comes from WANDB_API_KEY.",
     ),
 ]
 
@@ -34,14 +34,14 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def with_options(options: Mapping[str, Option], *, before: str) -> Callable[[Command], Command]:
-    """Give a command the options of a table, which it receives as keywords.
+    """Add the options of a table to a command, which receives them as keywords.
 
     Parameters
     ----------
     options
-        By name.
+        Options by name.
     before
-        Parameter of the command that they stand before in ``--help``.
+        Parameter of the command before which ``--help`` lists them.
     """
 
     def decorate(command: Command) -> Command:
@@ -50,7 +50,7 @@ def with_options(options: Mapping[str, Option], *, before: str) -> Callable[[Com
         place = [one.name for one in named].index(before)
         added = [_parameter(name, option) for name, option in options.items()]
         parameters = [*named[:place], *added, *named[place:]]
-        # Typer reads both.
+        # Typer reads both attributes.
         command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         return command
@@ -59,7 +59,7 @@ def with_options(options: Mapping[str, Option], *, before: str) -> Callable[[Com
 
 
 def _parameter(name: str, option: Option) -> inspect.Parameter:
-    # A switch has no opposite.
+    # Switches are off by default, and have no --no-... form.
     flags = [f"--{name.replace('_', '-')}"] if option.default is False else []
     described = typer.Option(*flags, help=option.help, metavar=option.metavar)
     return inspect.Parameter(
@@ -71,19 +71,19 @@ def _parameter(name: str, option: Option) -> inspect.Parameter:
 
 
 def split_project(project: str) -> tuple[str | None, str]:
-    """Entity, None for that of the key, and name of ``ENTITY/PROJECT`` or ``PROJECT``."""
+    """Split ``ENTITY/PROJECT`` or ``PROJECT``; the entity is None for that of the key."""
     entity, _, name = project.rpartition("/")
     return entity or None, name
 
 
 def words(text: str) -> list[str]:
-    """Split what is given by commas, such as names of bands."""
+    """Split a comma-separated list, such as names of bands."""
     return [word.strip() for word in text.split(",")]
 
 
 @contextmanager
 def warnings_said() -> Iterator[None]:
-    """Say our own warnings as they come, in a line each, without where in the code they are."""
+    """Print our own warnings as they come, one line each, without their place in the code."""
 
     def said(message: Warning | str, *_: Any, **__: Any) -> None:
         say(f"warning: {message}")
@@ -97,14 +97,14 @@ def warnings_said() -> Iterator[None]:
 
 @contextmanager
 def progress_bar(title: str) -> Iterator[Progress]:
-    """Show windows/s and time left; stay quiet when stderr is no terminal."""
+    """Show windows/s and time left; show nothing when stderr is not a terminal."""
     with progress_bars(1) as bars:
         yield bars.begin(title)
 
 
 @contextmanager
 def progress_bars(count: int) -> Iterator[Bars]:
-    """Show a bar for each scene that is on its way, and with several a line over all."""
+    """Show a bar per scene in progress, and a line over all when there are several."""
     if not sys.stderr.isatty():
         yield Bars()
         return
@@ -120,5 +120,5 @@ def say(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """One line of JSON on stdout."""
+    """Print one line of JSON on stdout."""
     print(json.dumps(value))

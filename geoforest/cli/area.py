@@ -1,4 +1,4 @@
-"""``geoforest area``: hectares by unit, and those that a labelled sample defends."""
+"""``geoforest area``: hectares by unit, or estimated from a labelled sample."""
 
 from __future__ import annotations
 
@@ -18,39 +18,45 @@ def register(app: typer.Typer) -> None:
 def area_command(
     source: Annotated[
         str,
-        typer.Argument(metavar="MAP", help="Output folder of map or mosaic, or a mask raster."),
+        typer.Argument(metavar="MAP", help="Output folder of `map` or `mosaic`, or a mask raster."),
     ],
     zones: Annotated[
-        str | None, typer.Option(help="Tell hectares by unit: vector file with their polygons.")
+        str | None,
+        typer.Option(help="Report hectares by unit: vector file with the polygons of the units."),
     ] = None,
     by: Annotated[
         str | None,
-        typer.Option(help="With --zones: field; polygons of one value are one unit, counted once."),
+        typer.Option(
+            help="With --zones: field that names the units; polygons of one value are one unit."
+        ),
     ] = None,
     layer: Annotated[
-        str | None, typer.Option(help="With --zones: layer, where several have the field.")
+        str | None,
+        typer.Option(help="With --zones: layer of the file, when several have the field."),
     ] = None,
     figure: Annotated[
-        Path | None, typer.Option(help="With --zones: map of the units to draw, .png.")
+        Path | None, typer.Option(help="With --zones: draw a map of the units to this .png file.")
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Draw so many points of the map, to be labelled in QGIS."),
+        typer.Option(metavar="N", help="Draw N random points of the map, to be labelled in QGIS."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="With --sample: another one, another sample.")] = 0,
+    seed: Annotated[int, typer.Option(help="With --sample: seed of the random draw.")] = 0,
     min_per_stratum: Annotated[
-        int, typer.Option(help="With --sample: points that each class of the map gets at least.")
+        int, typer.Option(help="With --sample: minimum number of points per class of the map.")
     ] = 50,
     estimate: Annotated[
         Path | None,
         typer.Option(
             metavar="LABELLED",
-            help="Estimate areas and accuracies from a sample that was labelled.",
+            help="Estimate areas and accuracies from this labelled sample.",
         ),
     ] = None,
     stopped_early: Annotated[
         bool,
-        typer.Option("--stopped-early", help="With --estimate: the last points have no label."),
+        typer.Option(
+            "--stopped-early", help="With --estimate: the last points of the sample have no label."
+        ),
     ] = False,
     out: Annotated[
         Path | None,
@@ -60,7 +66,7 @@ def area_command(
 ) -> None:
     """Measure forest: by unit such as municipalities, or by a labelled sample, with intervals.
 
-    One of `--zones`, `--sample` and `--estimate`.
+    Give one of `--zones`, `--sample` and `--estimate`.
 
     **Example:** `geoforest area maps/T20LMR --zones municipalities.gpkg --by name --out units.csv`
     """

@@ -1,4 +1,4 @@
-"""``geoforest bench``: how fast is this machine."""
+"""``geoforest bench``: measure the speed of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 _OPTIONS = {
-    "model": Option("Model to time, in place of one of random weights.", kind=str),
+    "model": Option("Model to time, in place of one with random weights.", kind=str),
     **{
         name: MAP_OPTIONS[name]
         for name in ("window", "halo", "shard", "batch_size", "workers", "device")
@@ -29,14 +29,19 @@ _OPTIONS = {
 
 @with_options(_OPTIONS, before="as_json")
 def bench_command(
-    size: Annotated[int, typer.Option(min=64, help="Side of the generated scene, px.")] = 4480,
+    size: Annotated[
+        int, typer.Option(min=64, help="Side of the generated scene, in pixels.")
+    ] = 4480,
     encoder: Annotated[
-        str, typer.Option(help="Of a U-Net with random weights, as fast as a trained one.")
+        str,
+        typer.Option(
+            help="Encoder of a U-Net with random weights, which is as fast as a trained one."
+        ),
     ] = "se_resnet50",
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
-    """Map a generated scene; seconds by stage, and the share of the network alone.
+    """Map a generated scene; print seconds per stage, and the share of the network alone.
 
     Machines are noisy: compare ratios of one run, not seconds of two.
 

@@ -16,9 +16,11 @@ def register(app: typer.Typer) -> None:
 
 
 def change_command(
-    earlier: Annotated[Path, typer.Argument(help="Output folder of map, of the earlier date.")],
-    later: Annotated[Path, typer.Argument(help="Of the later date, on the same grid.")],
-    out: Annotated[Path, typer.Option(help="Folder of the comparison.")],
+    earlier: Annotated[Path, typer.Argument(help="Output folder of `map` for the earlier date.")],
+    later: Annotated[
+        Path, typer.Argument(help="Output folder of `map` for the later date, on the same grid.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the comparison.")],
     margin: Annotated[
         float,
         typer.Option(
@@ -27,7 +29,7 @@ def change_command(
         ),
     ] = 0.1,
     threshold: Annotated[
-        float | None, typer.Option(help="For both; the maps' own by default.")
+        float | None, typer.Option(help="Threshold of both maps. By default their own.")
     ] = None,
     min_area_ha: MinAreaHa = 0.5,
     max_vertices: MaxVertices = 100_000,
@@ -38,7 +40,7 @@ def change_command(
     by: By = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two maps of one ground: loss, gain, stable forest, what is uncertain.
+    """Compare two maps of the same ground: loss, gain, stable forest, uncertain change.
 
     **Example:** `geoforest change maps/2020 maps/2024 --out change`
     """

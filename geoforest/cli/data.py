@@ -1,4 +1,4 @@
-"""``geoforest data``: get labelled chips, and look for what is wrong with them."""
+"""``geoforest data``: fetch labelled chips, and check them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def check_command(
     bands: Annotated[str, typer.Option(help="Bands of the chips.")] = "B04,B03,B02,B08",
     as_json: AsJson = False,
 ) -> None:
-    """Look for everything that keeps a set from being trained on: one line a finding.
+    """Check a set of labelled chips for training: one line per finding.
 
-    Ends with 2 when there is an error. The keys of an `s3://` set come from the environment.
+    Exits with 2 when there is an error. The keys of an `s3://` set come from the environment.
 
     **Example:** `geoforest data check s3://bucket/amazon`
     """
@@ -58,7 +58,7 @@ def check_command(
 
 
 def describe(check: DataCheck) -> str:
-    """Tell counts and forest shares in a line."""
+    """Describe counts and forest shares in one line."""
     splits = [
         f"{name} {count.chips:,} chip(s)"
         + ("" if count.forest_percent is None else f", {count.forest_percent:.1f} % forest")
@@ -73,12 +73,12 @@ def describe(check: DataCheck) -> str:
 
 @fetch.command("amazon", no_args_is_help=True)
 def amazon_command(
-    out: Annotated[Path, typer.Option(help="Folder to make the set in.")],
+    out: Annotated[Path, typer.Option(help="Folder for the set.")],
     url: Annotated[
-        str | None, typer.Option(help="Of the record, Zenodo's JSON; by default Zenodo's own.")
+        str | None, typer.Option(help="URL of the record's JSON. By default Zenodo's own.")
     ] = None,
     retries: Annotated[
-        int, typer.Option(min=0, help="Attempts without a new byte before it gives up.")
+        int, typer.Option(min=0, help="Attempts without any new byte before the download fails.")
     ] = 6,
     as_json: AsJson = False,
 ) -> None:

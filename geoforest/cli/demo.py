@@ -19,11 +19,11 @@ def demo_command(
     out: Annotated[Path, typer.Option(help="Folder for the scene and its map.")] = Path(
         "geoforest-demo"
     ),
-    seed: Annotated[int, typer.Option(help="Of the synthetic scene.")] = 7,
-    size: Annotated[int, typer.Option(min=256, help="Pixels a side.")] = 2304,
+    seed: Annotated[int, typer.Option(help="Seed of the synthetic scene.")] = 7,
+    size: Annotated[int, typer.Option(min=256, help="Side of the scene, in pixels.")] = 2304,
     as_json: AsJson = False,
 ) -> None:
-    """Make a synthetic Rondonia-like scene, map it, and compare with the known truth.
+    """Generate a synthetic Rondonia-like scene, map it, and compare with its known truth.
 
     **Example:** `geoforest demo --out demo`
     """

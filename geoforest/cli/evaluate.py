@@ -1,4 +1,4 @@
-"""``geoforest evaluate``: what a model is worth on labelled chips."""
+"""``geoforest evaluate``: score a model on labelled chips."""
 
 from __future__ import annotations
 
@@ -19,17 +19,19 @@ def evaluate_command(
     model: Annotated[str, typer.Argument(help="Reference of a model bundle.")],
     data: Annotated[str, typer.Argument(help="Folder of labelled chips, local or s3://.")],
     out: Annotated[Path, typer.Option(help="Folder for scores, curves, figures and report.")],
-    splits: Annotated[str, typer.Option(help="Which to judge, by commas.")] = "validation",
+    splits: Annotated[
+        str, typer.Option(help="Splits to score, separated by commas.")
+    ] = "validation",
     threshold: Annotated[
-        float | None, typer.Option(help="0 to 1, instead of the model's own.")
+        float | None, typer.Option(help="Threshold, 0 to 1. By default the model's own.")
     ] = None,
     chips: Annotated[
         int, typer.Option(min=-1, help="Best and worst chips to draw; -1 draws all.")
     ] = 6,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda, or cuda:1.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Judge a model: metrics, precision-recall curve, calibration, errors at edges, figures.
+    """Score a model: metrics, precision-recall curve, calibration, errors at edges, figures.
 
     The threshold is the model's own unless one is given, the same for every split; `train` chooses
     it on validation.

@@ -1,4 +1,4 @@
-"""``geoforest map``: scene in, forest map out."""
+"""``geoforest map``: map the forest of scenes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
     app.command("map", no_args_is_help=True)(map_command)
 
 
-# Settings of several numbers, with commas between on the command line.
+# Settings of several numbers, separated by commas on the command line.
 _NUMBERS: dict[str, type[int] | type[float]] = {"bands": int, "scale": float, "offset": float}
 
 
@@ -42,29 +42,35 @@ def map_command(
         typer.Argument(
             metavar="[SCENE...]",
             help="Rasters, folders of bands, SAFE products, STAC items, URLs of such (s3://, "
-            "https://), patterns ('in/*.tif'), or @FILE with one a line.",
+            "https://), patterns ('in/*.tif'), or @FILE with one per line.",
         ),
     ] = None,
     stac: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Map what a STAC API or catalogue has, as asked for by:"),
+        typer.Option(metavar="URL", help="Search this STAC API or catalogue for scenes."),
     ] = None,
     collection: Annotated[
-        str | None, typer.Option(help="With --stac: id, or several with commas between.")
+        str | None,
+        typer.Option(help="With --stac: id of a collection, or several separated by commas."),
     ] = None,
     bbox: Annotated[
         str | None,
-        typer.Option(metavar="W,S,E,N", help="With --stac: degrees; or give an --aoi."),
+        typer.Option(metavar="W,S,E,N", help="With --stac: box in degrees; or give an --aoi."),
     ] = None,
     period: Annotated[
         str | None,
         typer.Option(
-            "--datetime", metavar="RANGE", help="With --stac: e.g. 2023-08-13, 2023-06/2023-08."
+            "--datetime",
+            metavar="RANGE",
+            help="With --stac: date or period, e.g. 2023-08-13 or 2023-06/2023-08.",
         ),
     ] = None,
-    max_cloud: Annotated[float | None, typer.Option(metavar="PERCENT", help="With --stac.")] = None,
+    max_cloud: Annotated[
+        float | None,
+        typer.Option(metavar="PERCENT", help="With --stac: most cloud cover of a scene."),
+    ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")
+        bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")
     ] = False,
     as_json: AsJson = False,
     **settings: Any,
@@ -92,7 +98,7 @@ def map_command(
         for result in map_scenes(paths, out, progress=bars.begin, **settings):
             bars.scene_ended()
             if not isinstance(result, SceneFailure):
-                _tell(result, as_json=as_json)
+                _print_result(result, as_json=as_json)
             elif len(paths) == 1:
                 raise result.error
             else:
@@ -105,7 +111,7 @@ def map_command(
         raise typer.Exit(min(failure.error.exit_code for failure in failures))
 
 
-def _tell(result: MapResult, *, as_json: bool) -> None:
+def _print_result(result: MapResult, *, as_json: bool) -> None:
     for warning in result.summary["warnings"]:
         say(f"warning: {warning}")
     for note in result.summary["notes"]:
@@ -161,7 +167,7 @@ def _dry_run(scenes: list[str], settings: dict[str, Any], *, as_json: bool) -> N
 
 
 def _expanded(scenes: list[str]) -> list[str]:
-    """Scenes as they were given, with patterns and lists of scenes resolved."""
+    """Return the scenes given, with patterns and lists of scenes expanded."""
     from geoforest.errors import InputError
 
     paths: list[str] = []
@@ -179,7 +185,7 @@ def _expanded(scenes: list[str]) -> list[str]:
             paths += named
         # In a URL, `?` starts the query; it is not a wildcard.
         elif glob.has_magic(scene) and "://" not in scene and not Path(scene).exists():
-            # Not Path.glob, which takes no absolute pattern.
+            # Path.glob accepts no absolute pattern.
             found = sorted(glob.glob(scene))  # noqa: PTH207
             if not found:
                 raise InputError(f"{scene}: nothing fits this pattern")
@@ -190,7 +196,7 @@ def _expanded(scenes: list[str]) -> list[str]:
 
 
 def _found(stac: str | None, aoi: Path | None, asked: dict[str, Any], *, listed: bool) -> list[str]:
-    """Locations of what a search finds; none without one."""
+    """Return the locations that a search finds; none without --stac."""
     from geoforest.errors import InputError
 
     if stac is None:

@@ -1,4 +1,4 @@
-"""``geoforest model``: look at bundles, move them, and bring foreign weights into one."""
+"""``geoforest model``: show and move bundles, and import other weights into one."""
 
 from __future__ import annotations
 
@@ -29,11 +29,13 @@ Reference = Annotated[
 def list_command(
     registry: Annotated[
         str | None,
-        typer.Argument(help="`folder:PATH` or `wandb:ENTITY/PROJECT`, to list its models too."),
+        typer.Argument(
+            help="Registry whose models are listed, too: `folder:PATH` or `wandb:ENTITY/PROJECT`."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the models that need no path, and those of a registry.
+    """List the bundled models, and those of a registry.
 
     **Example:** `geoforest model list folder:models`
     """
@@ -81,23 +83,34 @@ def show_command(
 @app.command("import", no_args_is_help=True)
 def import_command(
     weights: Annotated[Path, typer.Argument(help="State dict: .pt, .pth or .safetensors.")],
-    out: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
     encoder: Annotated[
         str | None,
-        typer.Option(help="smp encoder; read from `{encoder}_batch{b}_lr{lr}_weights.pt`."),
+        typer.Option(
+            help="Encoder in smp. By default from a name `{encoder}_batch{b}_lr{lr}_weights.pt`."
+        ),
     ] = None,
     bands: Annotated[str, typer.Option(help="Band order of the input.")] = "B04,B03,B02,B08",
     mean: Annotated[
-        str | None, typer.Option(help="Training mean a band, reflectance x 10000.")
+        str | None, typer.Option(help="Mean per band of the training data, reflectance x 10000.")
     ] = None,
     std: Annotated[
-        str | None, typer.Option(help="Training deviation a band, reflectance x 10000.")
+        str | None,
+        typer.Option(help="Standard deviation per band of the training data, reflectance x 10000."),
     ] = None,
-    threshold: Annotated[float, typer.Option(help="Of best F1 on validation.")] = 0.5,
-    window: Annotated[int, typer.Option(help="Pixels the network reads.")] = 512,
-    name: Annotated[str | None, typer.Option(help="Of the model; the file's stem.")] = None,
-    training_data: Annotated[str, typer.Option(help="What it was trained on.")] = "not stated",
-    license_: Annotated[str, typer.Option("--license", help="Of the weights.")] = "not stated",
+    threshold: Annotated[float, typer.Option(help="Threshold of best F1 on validation.")] = 0.5,
+    window: Annotated[
+        int, typer.Option(help="Side of the square that the network reads, in pixels.")
+    ] = 512,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model. By default the file's stem.")
+    ] = None,
+    training_data: Annotated[
+        str, typer.Option(help="Data that the model was trained on.")
+    ] = "not stated",
+    license_: Annotated[
+        str, typer.Option("--license", help="License of the weights.")
+    ] = "not stated",
 ) -> None:
     """Turn a U-Net state dict into a bundle, once, without running code from it.
 
@@ -139,7 +152,7 @@ def pull_command(
 ) -> None:
     """Copy a model from a registry or a URL into a bundle folder.
 
-    What the reference system published as a state dict becomes a bundle.
+    A state dict that the reference system published becomes a bundle.
 
     **Example:** `geoforest model pull
     wandb:akshaysuresh1/amazonforest_segmentation/unet_with_se_resnet50:best_model --out amazon`
@@ -164,7 +177,7 @@ def push_command(
         ),
     ],
     alias: Annotated[
-        list[str] | None, typer.Option(help="To be moved to this version; may be repeated.")
+        list[str] | None, typer.Option(help="Alias to move to this version; may be repeated.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""``geoforest mosaic``: maps of many scenes become one product."""
+"""``geoforest mosaic``: combine maps of many scenes."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ def register(app: typer.Typer) -> None:
 def mosaic_command(
     maps: Annotated[
         list[Path],
-        typer.Argument(metavar="MAPS...", help="Output folders of map, or folders of such."),
+        typer.Argument(
+            metavar="MAPS...", help="Output folders of `map`, or folders that hold them."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the mosaic.")],
+    out: Annotated[Path, typer.Option(help="Folder for the mosaic.")],
     rule: Annotated[
         MosaicRule,
         typer.Option(
@@ -40,27 +42,36 @@ def mosaic_command(
         ),
     ] = "mean",
     threshold: Annotated[
-        float | None, typer.Option(help="Forest at or above; the maps' own by default.")
+        float | None,
+        typer.Option(
+            help="Probability at or above which a pixel is forest. By default the maps' own."
+        ),
     ] = None,
     min_area_ha: MinAreaHa = 0.5,
     max_vertices: MaxVertices = 100_000,
-    aoi: Annotated[Path | None, typer.Option(help="Vector file: inside only.")] = None,
+    aoi: Annotated[Path | None, typer.Option(help="Vector file with the area of interest.")] = None,
     zones: Zones = None,
     by: By = None,
     mixed_models: Annotated[
-        bool, typer.Option("--mixed-models", help="Put maps of different models together.")
+        bool, typer.Option("--mixed-models", help="Allow maps of different models.")
     ] = False,
     workers: Annotated[
-        int, typer.Option(help="Processes on this machine; 0 computes in this one.")
+        int,
+        typer.Option(
+            help="Number of worker processes on this machine; 0 computes in this process."
+        ),
     ] = 0,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a Dask cluster: tcp://host:8786.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Address of a Dask scheduler, such as tcp://host:8786."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Put maps of many scenes together: one product a UTM zone, each piece of ground once.
+    """Combine maps of many scenes: one product per UTM zone, each piece of ground counted once.
 
-    Give all maps each time: what is there already and made of the same is left alone.
+    Give all maps each time: tiles made from the same maps are reused.
 
     **Example:** `geoforest mosaic maps --out basin --aoi amazon.gpkg`
     """

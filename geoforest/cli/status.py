@@ -1,4 +1,4 @@
-"""``geoforest status``: how far is it."""
+"""``geoforest status``: progress of maps."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ def register(app: typer.Typer) -> None:
 
 def status_command(
     folder: Annotated[
-        str, typer.Argument(metavar="DIR", help="Of one map, or of several, as `map --out`.")
+        str,
+        typer.Argument(
+            metavar="DIR", help="Output folder of one map, or of several (as `map --out`)."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Tell how far the maps in a folder are; from any terminal, while they are made or after.
+    """Show the progress of the maps in a folder, while they are made or after.
 
     **Example:** `geoforest status maps`
     """

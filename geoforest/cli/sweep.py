@@ -1,4 +1,4 @@
-"""``geoforest sweep``: many trainings, the best of them promoted."""
+"""``geoforest sweep``: train with many settings, and promote the best model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ def register(app: typer.Typer) -> None:
 
 
 def sweep_command(
-    config: Annotated[Path, typer.Argument(help="YAML, as of a Weights & Biases sweep.")],
+    config: Annotated[
+        Path, typer.Argument(help="YAML file, in the format of a Weights & Biases sweep.")
+    ],
     data: Annotated[str, typer.Argument(help="Folder of labelled chips, local or s3://.")],
-    out: Annotated[Path, typer.Option(help="Folder for the trials, their table and figure.")],
+    out: Annotated[Path, typer.Option(help="Folder for the trials, their table and their figure.")],
     registry: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +57,7 @@ def sweep_command(
     place = f"folder:{out}/registry" if wandb is None else f"wandb:{wandb}"
     target = registry or f"{place}/{chosen.name}"
     with warnings_said():
-        # Before the trainings.
+        # Before the trainings, not after them.
         models, name = open_target(target)
         if wandb is None:
             result = run_sweep(chosen, data, out, on_trial=on_trial)
@@ -86,7 +88,7 @@ def sweep_command(
 
 
 def describe(trial: Trial) -> str:
-    """Tell a trial in a line."""
+    """Describe a trial in one line."""
     parameters = ", ".join(f"{name} {value}" for name, value in trial.parameters.items())
     if trial.value is None:
         return f"{parameters}: failed ({trial.error})"

@@ -1,4 +1,4 @@
-"""``geoforest train``: labelled chips to a model bundle."""
+"""``geoforest train``: train a model bundle on labelled chips."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _setting(name: str, *flags: str) -> Any:
-    """Option of a setting, in the setting's own words."""
+    """Build the option of a setting, with its description."""
     words = TRAIN_SETTINGS[name]
     return typer.Option(*flags, help=f"{words[0].upper()}{words[1:]}.")
 
@@ -42,7 +42,7 @@ def train_command(
             help="Folder, local or s3://, with train/ and validation/, each images/ and masks/."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
     encoder: Annotated[str, _setting("encoder")] = "resnet50",
     architecture: Annotated[str, _setting("architecture")] = "Unet",
     encoder_weights: Annotated[str, _setting("encoder_weights")] = "imagenet",
@@ -132,7 +132,7 @@ def train_command(
 
 
 def say_epoch(epoch: Epoch) -> None:
-    """Print the losses of an epoch, on stderr."""
+    """Print the losses of an epoch on stderr."""
     say(
         f"epoch {epoch['epoch'] + 1}: training loss {epoch['train_loss']:.4f}, "
         f"validation loss {epoch['val_loss']:.4f}"
@@ -140,6 +140,6 @@ def say_epoch(epoch: Epoch) -> None:
 
 
 def print_metrics(card: ModelCard) -> None:
-    """Print the scores of a card, one a line."""
+    """Print the scores of a card, one per line."""
     for name, value in card.metrics.items():
         print(f"  {name} {value:.4f}")

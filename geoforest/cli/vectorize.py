@@ -1,4 +1,4 @@
-"""``geoforest vectorize``: a stored probability or mask to polygons."""
+"""``geoforest vectorize``: turn a stored probability or mask into polygons."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def vectorize_command(
     raster: Annotated[str, typer.Argument(help="forest_probability.tif or forest_mask.tif.")],
     out: Annotated[str, typer.Option(help="File to write: .gpkg, .parquet or .fgb.")],
     threshold: Annotated[
-        float | None, typer.Option(help="For a probability; the model's own by default.")
+        float | None, typer.Option(help="Threshold of a probability. By default the model's own.")
     ] = None,
     value: Annotated[
         int | None,
-        typer.Option(help="Outline this value of any raster of whole numbers, not forest."),
+        typer.Option(help="Outline this value of any raster of whole numbers, instead of forest."),
     ] = None,
     min_area_ha: MinAreaHa = 0.5,
     max_vertices: MaxVertices = 100_000,
@@ -43,7 +43,7 @@ def vectorize_command(
         ),
     ] = 0,
     crs: Annotated[
-        str | None, typer.Option(help="CRS of the polygons; by default the raster's.")
+        str | None, typer.Option(help="CRS of the polygons. By default the raster's.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""``geoforest verify``: are these outputs complete and untouched."""
+"""``geoforest verify``: check that outputs are complete and unchanged."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ def verify_command(
     folder: Annotated[
         str,
         typer.Argument(
-            metavar="DIR", help="Of one map, of several (as `map --out`), a mosaic, a comparison."
+            metavar="DIR",
+            help="Output folder of one map, several (`map --out`), a mosaic or a comparison.",
         ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Check outputs: one line a problem; ends with 1 when there is one.
+    """Check outputs: one line per problem; exits with 1 when there is one.
 
-    Of maps: checksums, grids, codes, layout, mask against probability, the GeoPackage, and whether
-    polygon pixels = mask pixels - dropped + filled. Of comparisons: checksums, and pixels counted
-    anew. A mosaic grows and has no checksums: its files have to be there, and its pixels and
-    polygons are counted anew and held against what it says.
+    Maps: checksums, grids, codes, layout, mask against probability, the GeoPackage, and whether
+    polygon pixels = mask pixels - dropped + filled. Comparisons: checksums and pixel counts.
+    Mosaics grow and have no checksums: their files must exist, and their pixels and polygons are
+    counted again and compared with their record.
 
     **Example:** `geoforest verify maps`
     """

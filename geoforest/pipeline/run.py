@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MapResult:
-    """What a finished map job left.
+    """A finished map.
 
     Attributes
     ----------
@@ -126,14 +126,14 @@ def map_scene(
     Parameters
     ----------
     scene
-        A raster that GDAL opens, a folder with one file a band, a Sentinel-2 product (a SAFE folder
-        or its zip archive), or a STAC item; a path or a URL.
+        A raster that GDAL opens, a folder with one file per band, a Sentinel-2 product (a SAFE
+        folder or its zip archive), or a STAC item; a path or a URL.
     out
         Folder, or ``s3://`` or ``gs://`` URL of a prefix; products go to ``out/<scene id>``.
     progress
-        Told how far the job is.
+        Called with a stage, how much of it is done, and how much there is.
     load_predictor
-        Makes the predictor on each worker; the default loads the bundle into torch.
+        Called on each worker to load the predictor; by default the bundle in the chosen runtime.
     **settings
         Fields of :class:`geoforest.pipeline.settings.MapSettings`, such as ``model``,
         ``threshold``, ``min_area_ha``, ``aoi``, ``workers``.
@@ -145,10 +145,10 @@ def map_scene(
     Raises
     ------
     InputError
-        When the scene, the model, the settings or the output folder cannot be used; nothing is
+        When the scene, the model, the settings or the output folder cannot be used; no file is
         left behind.
     IncompleteError
-        When shards failed for good; the next run does just those.
+        When shards failed for good; the next run predicts only those.
 
     Examples
     --------
@@ -172,24 +172,24 @@ def map_scenes(
     load_predictor: Callable[[Job], Predictor] = load_job_predictor,
     **settings: Unpack[MapOptions],
 ) -> Iterator[MapResult | SceneFailure]:
-    """Map many scenes: their shards feed one pool of workers, which never waits for a scene's end.
+    """Map many scenes with one pool of workers, which goes on with the next scene's shards.
 
     Parameters
     ----------
     scenes, out, load_predictor, **settings
         As for :func:`map_scene`.
     progress
-        Called with the id of a scene that begins; gives what is told how far it is.
+        Called with the id of each scene that begins; returns its progress callback.
 
     Yields
     ------
     MapResult or SceneFailure
-        In the order in which they end. A scene that fails does not stop the others.
+        In the order of completion. A scene that fails does not stop the others.
 
     Raises
     ------
     InputError
-        When the settings, the units or the model cannot be used, or two scenes have one name.
+        When the settings, the units or the model cannot be used, or two scenes have the same name.
     """
     chosen = checked(MapSettings, dict(settings))
     waiting = deque(named_once(scenes, chosen))
@@ -202,7 +202,7 @@ def map_scenes(
                 running.append(run)
                 failure = run.attempt(run.open)
                 if failure is None:
-                    # A runtime that cannot be had is no fault of this scene: it ends the run.
+                    # An unavailable runtime is not this scene's fault, so it ends the run.
                     runtime = run.recorded_runtime or shared.runtime(pool)
                     failure = run.attempt(partial(run.begin, runtime, pool))
                 if failure is not None or run.complete:
@@ -220,7 +220,7 @@ def map_scenes(
 
 @dataclass
 class _Shared:
-    """What all scenes of a run have in common."""
+    """What all scenes of a run share."""
 
     setup: Setup
     out: Destination
@@ -231,7 +231,7 @@ class _Shared:
     _runtime: Runtime | None = None
 
     def runtime(self, pool: Pool) -> Runtime:
-        """Resolve what computes, once, when the first scene asks for it."""
+        """Choose the runtime, once, when the first scene needs it."""
         if self._runtime is None:
             self._runtime = pool.resolve_runtime(
                 self.setup.settings,
@@ -241,7 +241,7 @@ class _Shared:
         return self._runtime
 
     def check_new(self, scene_id: str, path: str) -> None:
-        """Refuse the second scene of one name, and remember the first."""
+        """Refuse a second scene of the same name."""
         if scene_id in self.begun:
             raise InputError(
                 f"{path}: is scene {scene_id!r}, as {self.begun[scene_id]} is; give one of them "
@@ -266,22 +266,22 @@ class _SceneRun:
 
     @property
     def job(self) -> Job:
-        """What is mapped, once :meth:`open` has found it recorded or :meth:`begin` settled it."""
+        """The job; known after :meth:`begin`, or after :meth:`open` if it is recorded."""
         assert self._job is not None
         return self._job
 
     @property
     def recorded_runtime(self) -> Runtime | None:
-        """What computed an earlier run of this job, which computes this one, too."""
+        """Runtime of an earlier run of this job, which this run uses, too; None without one."""
         return None if self._job is None else self._job.runtime
 
     @property
     def complete(self) -> bool:
-        """Whether nothing is queued or running any more."""
+        """Whether no shard is queued or running."""
         return self._ledger is None or self._ledger.complete
 
     def attempt(self, step: Callable[[], None]) -> SceneFailure | None:
-        """Take a step; close the output folder and say why, where it fails."""
+        """Run a step; when it fails, close the output folder and return the failure."""
         try:
             step()
         except GeoforestError as error:
@@ -290,7 +290,7 @@ class _SceneRun:
         return None
 
     def open(self) -> None:
-        """Open the scene, hold its output folder, and look for the job of an earlier run there."""
+        """Open the scene, lock its output folder, and look there for the job of an earlier run."""
         setup, shared = self._shared.setup, self._shared
         self._draft = setup.draft(self._path, shared.load_predictor)
         scene_id = self._draft.scene.scene_id
@@ -305,7 +305,7 @@ class _SceneRun:
         self._job = self._draft.of_earlier(earlier, base_mb=setup.base_mb)
 
     def begin(self, runtime: Runtime, pool: Pool) -> None:
-        """Settle the job, find out which shards are missing, and queue them."""
+        """Decide on the job, find its missing shards, and queue them."""
         setup, workspace = self._shared.setup, self._workspace
         self._job = job = self._job or self._draft.job(runtime, base_mb=setup.base_mb)
         self._progress = self._shared.progress(job.scene.scene_id)
@@ -323,7 +323,7 @@ class _SceneRun:
         self._clock.lap("start")
 
     def enter(self, done: Done, pool: Pool) -> None:
-        """Enter what became of a shard; what would fail alike is given up."""
+        """Record the outcome of a shard; after a fatal one, drop those that would fail alike."""
         assert self._ledger is not None
         self._ledger.enter(done.shard, done.receipt, done.reason)
         if done.fatal:
@@ -345,11 +345,11 @@ class _SceneRun:
             self._progress("done", 1, 1)
 
     def close(self, *error: Any) -> None:
-        """Let go of the output folder, and keep in it what is worth it after an error."""
+        """Unlock the output folder after an error; finished shards stay in it."""
         try:
             self._progress("done", 1, 1)
         finally:
-            # Also where it was the caller's progress that failed, and fails again.
+            # Also when the caller's progress callback raised, and raises again.
             self._held.__exit__(*error)
 
     def _make_products(self) -> MapSummary:
@@ -365,7 +365,7 @@ class _SceneRun:
 
 @contextmanager
 def _closing(runs: list[_SceneRun]) -> Iterator[list[_SceneRun]]:
-    """Close the runs that are left in a list when something ends the block before its time."""
+    """Close the runs that remain in a list when an exception ends the block."""
     try:
         yield runs
     except BaseException as error:
@@ -375,17 +375,17 @@ def _closing(runs: list[_SceneRun]) -> Iterator[list[_SceneRun]]:
 
 
 def named_once(scenes: Iterable[str | Path], settings: MapSettings) -> list[str | Path]:
-    """List the scenes of a run, whose products would otherwise get in each other's way.
+    """Return the scenes of a run as a list; each must have a name of its own.
 
     Raises
     ------
     InputError
-        When two have one name.
+        When two have the same name.
     """
     paths = list(scenes)
     if settings.scene_id is not None and len(paths) > 1:
         raise InputError(f"scene id {settings.scene_id!r} for {len(paths)} scenes: it is for one")
-    # An item's name is in it, not in that of its file.
+    # A STAC item is named by its content, not by its file.
     names = [scene_name(path) for path in paths if not is_item(os.fspath(path))]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -29,7 +29,7 @@ Product = Literal["mask", "probability", "polygons", "report"]
 Factors = Annotated[
     tuple[float, ...], BeforeValidator(lambda v: (v,) if isinstance(v, int | float) else v)
 ]
-"""One number for all bands, or one a band; a number alone will do."""
+"""One number for all bands, or one per band; a single number is accepted, too."""
 
 
 def _as_products(value: Any) -> Any:
@@ -47,13 +47,13 @@ def _as_bytes(value: Any) -> Any:
 
 
 def _option(name: str, **constraints: Any) -> Any:
-    """Build the field of an option: default and description are written beside all others."""
+    """Build the field of an option; default and description come from ``MAP_OPTIONS``."""
     option = MAP_OPTIONS[name]
     return Field(default=option.default, description=option.help, **constraints)
 
 
 class MapSettings(BaseModel):
-    """How a scene is to be mapped. Unknown names are refused.
+    """Settings of a map. Unknown names are refused.
 
     Each field is an option of ``geoforest map`` and a keyword of ``geoforest.map_scene``.
     """
@@ -127,7 +127,7 @@ class MapSettings(BaseModel):
 class MapOptions(TypedDict, total=False):
     """Keywords of ``geoforest.map_scene``, for type checkers: the fields of :class:`MapSettings`.
 
-    What each means and its default stand in :mod:`geoforest.pipeline.descriptions`.
+    Meanings and defaults are in :mod:`geoforest.pipeline.descriptions`.
     """
 
     model: str | Path

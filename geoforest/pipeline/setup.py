@@ -1,4 +1,4 @@
-"""What maps, dry runs, benchmarks and notebooks begin with: settings, and the model opened."""
+"""Set-up shared by maps, dry runs, benchmarks and notebooks: settings, and the opened model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Setup:
-    """Settings, the model that they name, opened, and where its shards run.
+    """Settings, and the opened model that they name.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Setup:
     bundle
         The opened model.
     base_mb
-        Resident memory of a worker before it has loaded a model, MB; 0 where memory is not bounded.
+        Resident memory of a worker before it loads a model, MB; 0 without ``max_memory``.
     """
 
     settings: MapSettings
@@ -45,16 +45,16 @@ class Setup:
         Raises
         ------
         InputError
-            When it cannot be used.
+            When the model cannot be used.
         """
         bundle = open_model(settings.model)
-        # Workers may have another current folder.
+        # Workers may run in another current folder.
         bundle = replace(bundle, path=bundle.path.absolute())
         return cls(settings, bundle, _base_memory_mb() if settings.max_memory else 0.0)
 
     @property
     def cluster(self) -> Cluster:
-        """Where shards run."""
+        """Cluster on which shards run."""
         settings = self.settings
         return Cluster(settings.workers, settings.scheduler, settings.max_memory)
 
@@ -65,7 +65,7 @@ class Setup:
         return draft_job(path, self.settings, self.bundle, load_predictor)
 
     def local_runtime(self) -> Runtime:
-        """Resolve what computes on this machine.
+        """Choose the runtime on this machine.
 
         Raises
         ------
@@ -77,7 +77,7 @@ class Setup:
 
 
 def _base_memory_mb() -> float:
-    """Return the resident memory of a process with all libraries of a worker, and no model, MB."""
+    """Return the resident memory of a process that has loaded a worker's libraries only, MB."""
     from geoforest.models import torch_runtime, unet  # noqa: F401
 
     return resident_memory_mb()

@@ -1,4 +1,4 @@
-"""One shard's work: read, predict, commit. The one task of the engine."""
+"""Read, predict and commit one shard: the task that the engine runs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def run_shard(
     thread: Executor,
     is_interrupted: Callable[[], bool] = lambda: False,
 ) -> Receipt:
-    """Read, predict and commit one shard: the one task of the engine.
+    """Read, predict and commit one shard.
 
     Parameters
     ----------
@@ -41,13 +41,13 @@ def run_shard(
     shard
         Which part of the scene.
     predictor
-        The job's, as its ``load_predictor`` returns it.
+        Predictor that the job's ``load_predictor`` returns.
     store
         Where the result is committed.
     thread
-        Predicts; an executor of one thread, so that a worker predicts one shard at a time.
+        Executor of one thread that predicts, so that a worker predicts one shard at a time.
     is_interrupted
-        Called after each batch: once True, the rest of the shard is given up.
+        Called after each batch; True stops the shard.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def run_shard(
     start = time.perf_counter()
     place = {"crs": job.scene.crs, "transform": job.scene.transform}
     store.write(shard, prediction.stored, receipt, **place)
-    # The receipt is part of the file: the seconds of writing it cannot be.
+    # The receipt is part of the file, so the seconds of writing come after it.
     return replace(receipt, seconds={**receipt.seconds, "write": time.perf_counter() - start})
 
 
@@ -142,7 +142,7 @@ def _predict(
 
 
 def _thinned(array: Array, shard: Shard, grid: Grid) -> Array:
-    """Pixels of a shard that a picture of the scene is made of."""
+    """Return the pixels of a shard that a decimated picture of the scene shows."""
     rows, cols = preview_lattice(grid.shape)
     down, across = shard.extent.cut(rows, cols)
     picked = array[..., rows[down] - shard.extent.row_off, :]

@@ -226,7 +226,7 @@ def test_a_job_records_its_runtime(tiny_bundle, scene_path):
     assert plain.runtime.agreement == 1.0
     assert plain.identity["runtime"][1:] == ["torch", "cpu", "float32"]
     recorded = json.loads(json.dumps(plain.record(plain_settings)))
-    assert Runtime.recorded_in(recorded) == plain.runtime
+    assert Runtime.from_record(recorded) == plain.runtime
     pytest.importorskip("openvino")
     other = job(runtime="openvino", precision="float32")
     assert other.identity["runtime"][1:] == ["openvino", "cpu", "float32"]
@@ -244,7 +244,7 @@ def test_a_job_records_its_runtime(tiny_bundle, scene_path):
     ],
 )
 def test_a_record_of_another_version_is_not_taken_up(document):
-    assert Runtime.recorded_in(document) is None
+    assert Runtime.from_record(document) is None
 
 
 def test_the_same_question_gets_the_same_answer(tiny_bundle, scene_path):

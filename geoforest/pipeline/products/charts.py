@@ -1,4 +1,4 @@
-"""Charts of a map for its page: probabilities of its pixels, sizes of its patches."""
+"""Charts on the page of a map: probability of its pixels, size of its patches."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _EDGE = "#4a5a4e"
 
 
 def probability_chart(histogram: Sequence[int], threshold: float) -> bytes:
-    """Draw how many pixels have which probability, and the threshold between them.
+    """Draw the histogram of probability, and the threshold.
 
     Parameters
     ----------
     histogram
-        Pixels of each stored value, 256 entries; 255 is left out.
+        Number of pixels per stored value, 256 entries; 255 is left out.
     threshold
-        Of the mask, 0 to 1.
+        Threshold of the mask, 0 to 1.
 
     Returns
     -------
@@ -39,19 +39,19 @@ def probability_chart(histogram: Sequence[int], threshold: float) -> bytes:
     figure, axes = _panel()
     counts = np.asarray(histogram[: PROBABILITY_STEPS + 1], np.float64)
     starts = np.arange(0, PROBABILITY_STEPS, _BAR_STEPS)
-    # The last bar has the value 1, too.
+    # The last bar includes the value 1.
     bars = np.add.reduceat(counts, starts)
     shares = 100 * bars / max(counts.sum(), 1)
     width = _BAR_STEPS / PROBABILITY_STEPS
     left = starts / PROBABILITY_STEPS
-    # Half a step, since thresholds are written in decimals.
+    # Half a step of tolerance, since thresholds are decimal numbers.
     forest = left + width / 2 >= threshold
     colours = [MASK_COLOURS[FOREST] if one else MASK_COLOURS[OTHER] for one in forest]
     axes.bar(left, shares, width, align="edge", color=colours, edgecolor=_EDGE, linewidth=0.6)
     axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:g}")
     axes.set(xlim=(0, 1), xlabel="probability of forest", ylabel="% of observed pixels")
     if shares.any():
-        # Most pixels are sure: on a plain axis the others would not be seen.
+        # Most pixels are certain: on a linear axis the others would be invisible.
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
     axes.legend(loc="upper center")
@@ -59,16 +59,16 @@ def probability_chart(histogram: Sequence[int], threshold: float) -> bytes:
 
 
 def patch_chart(sizes: Sequence[dict[str, Any]], column: str, unit: str) -> bytes:
-    """Draw how much there is in patches of which size.
+    """Draw the number or the hectares of patches by size.
 
     Parameters
     ----------
     sizes
         See :meth:`geoforest.pipeline.products.patch_sizes.PatchSizes.table`.
     column
-        Of the table: ``patches`` or ``hectares``.
+        Column of the table: ``patches`` or ``hectares``.
     unit
-        What it counts, beside the axis.
+        Label of the axis.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def patch_chart(sizes: Sequence[dict[str, Any]], column: str, unit: str) -> byte
 
 
 def _panel() -> tuple[Figure, Axes]:
-    # Letters that can be read where the picture is as narrow as a telephone.
+    # Letters stay readable on the screen of a telephone.
     figure = Figure(figsize=(5.6, 3.4), dpi=200, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

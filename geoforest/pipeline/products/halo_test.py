@@ -1,4 +1,4 @@
-"""Halo test: how much a map changes when the network sees more around each core."""
+"""Halo test: how much a map changes when the network sees more context around each core."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _SEED: Final = 0
 
 @dataclass(frozen=True)
 class HaloTest:
-    """What became of some cores with more context.
+    """Result of the halo test.
 
     Attributes
     ----------
     halo
-        Of the second prediction, in pixels.
+        Halo of the second prediction, in pixels.
     cores
-        Predicted again.
+        Number of cores predicted again.
     disagreement
-        Share of their observed pixels with another mask code; None where there are none.
+        Share of their observed pixels whose mask code differs; None without such pixels.
     mean_difference
         Mean absolute difference of their stored probability, 0 to 1.
     """
@@ -46,23 +46,22 @@ class HaloTest:
 
 
 def check_halo(job: Job, predictor: Predictor, probability: Path, threshold: float) -> HaloTest:
-    """Predict a random sample of cores again with twice the halo; with 32 px where it was 0.
+    """Predict a random sample of cores again with twice the halo, or 32 px instead of 0.
 
-    Each of at most 16 cores with an observed pixel, drawn with a fixed seed, is covered by windows
-    of which less is kept, so that all its pixels have twice the context on every side. The window
-    keeps its size: a network that pools over the whole window, and a runtime compiled for one
-    shape, are tested as they are used.
+    At most 16 cores with an observed pixel are drawn with a fixed seed. Each is covered by windows
+    with smaller cores, so that all its pixels have twice the context on every side. The window
+    keeps its size, since networks may pool over it and runtimes are compiled for one shape.
 
     Parameters
     ----------
     job
-        What made the map.
+        Job of the map.
     predictor
-        Of the job.
+        Predictor of the job.
     probability
         Raster of the stored probability.
     threshold
-        Of the mask.
+        Threshold of the mask, 0 to 1.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What staging a map has made of its stored probability."""
+"""Products of a map in the staging folder, and their totals."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class MaskTotals:
     hectares: dict[int, float] = field(default_factory=lambda: dict.fromkeys(_CODES, 0.0))
 
     def add(self, mask: Mask, table: PixelTable, window: Window) -> None:
-        """Count a piece of the mask in, with the ground area of its pixels."""
+        """Add a piece of the mask, with the ground area of its pixels."""
         sums = table.sums(mask, NO_OBSERVATION + 1, at=(window.row_off, window.col_off))
         for code in _CODES:
             self.pixels[code] += int(sums.pixels[code])
@@ -38,30 +38,30 @@ class MaskTotals:
 
 @dataclass(frozen=True)
 class MapProducts:
-    """What staging has made of the stored probability.
+    """Products of a map in the staging folder, and their totals.
 
     Attributes
     ----------
     threshold
-        The one that was applied.
+        Threshold that was applied, 0 to 1.
     totals
-        Of the mask.
+        Pixels and hectares of the mask.
     polygons
-        Their accounting; None when none were asked for.
+        Accounting of pixels and polygons; None without polygons.
     probability
-        The stored-probability raster, staged or finished earlier.
+        Stored-probability raster, staged or of an earlier run.
     mask
-        The mask raster, staged.
+        Staged mask raster.
     seams
-        Whether the lattice of cores shows.
+        Whether the lattice of cores is visible.
     patch_sizes
-        Patches by size; None when no polygons were asked for.
+        Patches by size; None without polygons.
     halo_test
-        None when none was asked for.
+        Result of the halo test; None without one.
     layers
-        Pictures for the report; None when none was asked for.
+        Pictures for the page; None without a page.
     units
-        Forest in units; None when none were asked for.
+        Hectares by unit; None without units.
     """
 
     threshold: float

@@ -1,4 +1,4 @@
-"""``report.html``: one self-contained page for the reader of a map."""
+"""``report.html``: one self-contained page about a map."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from geoforest.pipeline.products.made import MapProducts
     from geoforest.pipeline.products.summary import MapSummary
 
-# Pixels this near to the threshold change sides easily.
+# Pixels this close to the threshold change class easily.
 _UNSURE = 0.1
 
 
@@ -32,7 +32,7 @@ def write_report(
     summary: MapSummary,
     units: UnitTable | None = None,
 ) -> None:
-    """Render the report with its pictures inside; no network is needed to read it."""
+    """Write the page, with its pictures inside: it needs no network."""
     observed = sum(prediction.histogram[: PROBABILITY_STEPS + 1])
     sizes = summary["patch_sizes"]
     page = render(
@@ -53,7 +53,7 @@ def write_report(
 
 
 def _unsure_percent(histogram: Sequence[int], threshold: float) -> float:
-    """Share of the observed pixels whose probability is within 0.1 of the threshold."""
+    """Return the share of observed pixels within 0.1 of the threshold, in percent."""
     values = np.arange(PROBABILITY_STEPS + 1) / PROBABILITY_STEPS
     counts = np.asarray(histogram[: PROBABILITY_STEPS + 1])
     near = counts[np.abs(values - threshold) <= _UNSURE + 1e-9].sum()
@@ -61,7 +61,7 @@ def _unsure_percent(histogram: Sequence[int], threshold: float) -> float:
 
 
 def _provenance(job: Job, summary: MapSummary) -> dict[str, str]:
-    """Tell what the map was made of, and how."""
+    """Return what the map was made of and how, as rows of a table."""
     runtime, grid, source = job.runtime, job.grid, summary["source"]
     scale, offset = (" ".join(f"{value:g}" for value in source[key]) for key in ("scale", "offset"))
     return {

@@ -1,4 +1,4 @@
-"""How large the patches are, counted while their polygons stream by."""
+"""Count patches by size while their polygons are written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import geopandas
 
-# Two classes a decade, from a pixel of 10 m to more than there is.
+# Two classes per decade, from one pixel of 10 m upwards.
 _EDGES_HA = np.array(
     [0, *(float(f"{step}e{power}") for power in range(-2, 8) for step in (1, 3)), np.inf]
 )
@@ -23,16 +23,16 @@ class PatchSizes:
         self._hectares = np.zeros(len(_EDGES_HA) - 1)
 
     def tap(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
-        """Count some polygons, and pass them on."""
+        """Count the polygons of a frame, and return the frame."""
         area, whole = (frame[name].to_numpy() for name in ("area_ha", "patch_area_ha"))
         place = np.searchsorted(_EDGES_HA, whole, side="right") - 1
-        # The shares of the parts of a patch add up to one patch, in whatever order they come.
+        # The shares of a patch's parts add up to one patch, in any order.
         self._patches += np.bincount(place, area / whole, minlength=len(self._patches))
         self._hectares += np.bincount(place, area, minlength=len(self._hectares))
         return frame
 
     def table(self) -> list[dict[str, Any]]:
-        """Give ``from_ha``, ``to_ha``, ``patches``, ``hectares``, from first to last with any."""
+        """Return ``from_ha``, ``to_ha``, ``patches``, ``hectares`` per class."""
         counts = np.rint(self._patches).astype(int)
         filled = np.flatnonzero(counts)
         if not len(filled):

@@ -1,4 +1,4 @@
-"""The texts of a map, and publishing all of it in one step."""
+"""Write the texts of a map, and publish all products in one step."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSummary:
-    """Write the texts of a map, drop what was not asked for, and publish all of it in one step.
+    """Write the texts of a map, drop products nobody asked for, and publish the rest in one step.
 
     Parameters
     ----------
     run
         The map.
     prediction
-        What its shards reported.
+        Totals over its shards.
     products
-        What :func:`geoforest.pipeline.products.stage.stage` has made.
+        See :func:`geoforest.pipeline.products.stage.stage`.
     """
     summary = summarise(run, prediction, products)
     _write_texts(run, prediction, products, summary)
@@ -66,7 +66,7 @@ def _write_texts(
         (staging / UNITS_NAME).write_text(csv_text(summary["units"]), encoding="utf-8")
     if products.layers is None:
         return
-    # They load what draws, which a run without a page does not need.
+    # Imported here: they load drawing libraries, which a run without a page does not need.
     from geoforest.maps.units.page import unit_table
     from geoforest.pipeline.products.page import write_report
 
@@ -76,7 +76,7 @@ def _write_texts(
 
 
 def _write_companions(run: MapRun, products: MapProducts) -> None:
-    """Write what names or shows the files that are left: styles, QGIS project, STAC item."""
+    """Write styles, QGIS project and STAC item for the remaining files."""
     from geoforest.pipeline.products.qgis import write_project, write_styles
     from geoforest.pipeline.products.stac_item import write_item
 

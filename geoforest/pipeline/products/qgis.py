@@ -25,22 +25,22 @@ _RASTERS = (MASK_NAME, PROBABILITY_NAME, QUICKLOOK_NAME)
 
 @dataclass(frozen=True)
 class _Layer:
-    """A layer of the project.
+    """Layer of the project.
 
     Attributes
     ----------
     name
-        For people.
+        Name in the layer panel.
     source
         File in the project's folder.
     style
         File in the package's folder of styles.
     layer
-        In the file, where it holds several.
+        Layer in the file, for vector files.
     below
-        Not shown where one of these files is there: what they show lies over it.
+        Files whose layers cover this one: it is hidden when one of them exists.
     has_legend
-        Whether its legend tells anything.
+        Whether its legend is useful.
     """
 
     name: str
@@ -55,7 +55,7 @@ class _Layer:
         return bool(self.layer)
 
 
-# From top to bottom. The mask is opaque, the polygons are not: under it nobody would see the scene.
+# From top to bottom. The opaque mask would hide the scene; the polygons do not.
 _LAYERS = (
     _Layer("Forest cover (model)", POLYGONS_NAME, "forest_cover.qml", layer=LAYER),
     _Layer("Forest mask (model)", MASK_NAME, "forest_mask.qml", below=(POLYGONS_NAME,)),
@@ -70,23 +70,23 @@ _LAYERS = (
 
 
 def write_styles(folder: Path) -> None:
-    """Write each raster's style beside it, under the name that QGIS looks for by itself."""
+    """Write the style of each raster beside it, under the name that QGIS loads by itself."""
     for name in _RASTERS:
         if (folder / name).exists():
             (folder / style_name(name)).write_text(read_style(style_name(name)), encoding="utf-8")
 
 
 def write_project(path: Path, scene: Scene) -> None:
-    """Write a project with those files of a map that lie in its folder.
+    """Write a QGIS project with the files of a map that exist in its folder.
 
     Paths in it are relative. Identical input gives identical bytes.
 
     Parameters
     ----------
     path
-        ``.qgz`` file to make.
+        ``.qgz`` file to write.
     scene
-        Its id stands in the names of the layers; its CRS and bounds are the project's.
+        Its id is part of layer names; its CRS and bounds are the project's.
     """
     title = plain_title(scene.scene_id)
     there = [layer for layer in _LAYERS if (path.parent / layer.source).exists()]

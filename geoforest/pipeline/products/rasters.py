@@ -1,4 +1,4 @@
-"""The two rasters of a map, mask and probability, from finished shards."""
+"""Write the two rasters of a map, mask and probability, from finished shards."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
 
 class MapRasters:
-    """Mask and stored probability on their way into the staging folder.
+    """Writer of mask and stored probability in the staging folder.
 
-    It is a context manager; left by an exception it removes what it has begun.
+    It is a context manager; an exception that leaves it removes unfinished files.
 
     Parameters
     ----------
     run
         The map.
     prediction
-        What the shards reported. The raster of an earlier run is taken as it is, where its tags
-        are those that this run would write.
+        Totals over the shards. The raster of an earlier run is reused when its tags are those that
+        this run would write.
     """
 
     def __init__(self, run: MapRun, prediction: Prediction) -> None:
@@ -84,13 +84,13 @@ class MapRasters:
         self._held.__exit__(*error)
 
     def write(self, window: Window, mask: Mask, stored: StoredProbability) -> None:
-        """Write a piece of both."""
+        """Write a window of both rasters."""
         for raster, values in zip(self._written, (mask, stored), strict=False):
             raster.writer.write(window, values)
 
     @contextmanager
     def finishing(self) -> Iterator[None]:
-        """Compress them and add overviews, in threads beside what the block does."""
+        """Compress both and add overviews, in threads in parallel to the block."""
         with ThreadPoolExecutor(len(self._written)) as threads:
             finishing = [threads.submit(raster.finish, self._clock) for raster in self._written]
             yield
@@ -99,7 +99,7 @@ class MapRasters:
 
 
 class _Raster:
-    """A raster that is staged, and its metadata."""
+    """Raster in the staging folder, and its tags."""
 
     def __init__(
         self,
@@ -123,7 +123,7 @@ class _Raster:
 
 
 class WholeRows:
-    """Whole rows of both rasters, put together from windows that come row by row.
+    """Whole rows of both rasters, assembled from windows in row order.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class WholeRows:
     def fill(self, window: Window, mask: Mask, probability: StoredProbability) -> bool:
         """Add a window; True when its rows are complete."""
         if not self._left:
-            # New arrays each time: the old ones are still being read.
+            # New arrays each time, since consumers may still read the old ones.
             shape = window.height, self._n_cols
             self.mask, self.probability = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
             self._left = self._n_cols
@@ -150,12 +150,12 @@ class WholeRows:
 def stored_blocks(
     run: MapRun, prediction: Prediction
 ) -> Iterator[tuple[Window, StoredProbability]]:
-    """Yield the stored probability in pieces that cover the scene once.
+    """Yield the stored probability in windows that cover the scene exactly once.
 
     Raises
     ------
     ReadError
-        When a finished shard has been damaged or removed meanwhile.
+        When a finished shard was damaged or removed meanwhile.
     """
     job, store = run.job, run.workspace.store
     if prediction.finished is not None:
@@ -188,7 +188,7 @@ def _link(path: Path, target: Path) -> None:
 
 
 def _tags(job: Job, product: str, **more: str) -> Mapping[str, str]:
-    """Metadata of a raster: nothing that differs between two runs of one job."""
+    """Return the tags of a raster: nothing that differs between two runs of a job."""
     tags = {
         "GEOFOREST_PRODUCT": product,
         "SCENE_ID": job.scene.scene_id,

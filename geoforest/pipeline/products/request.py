@@ -1,4 +1,4 @@
-"""What was asked of a map besides its job, and where it is made."""
+"""What a user asked of a map besides its job, and where it is made."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _NAMES: Final[dict[Product, str]] = {
 
 @dataclass(frozen=True)
 class MapRun:
-    """A run that maps one scene, as staging and publishing need it.
+    """Run that maps one scene: what staging and publishing share.
 
     Attributes
     ----------
     job
-        What decides the pixels.
+        Everything that decides the pixels.
     workspace
-        The output folder, held.
+        The locked output folder.
     settings
         What the user asked for, with the products of earlier runs; see :func:`with_earlier`.
     units
-        Polygons whose hectares are reported; None where none are.
+        Polygons whose hectares are reported, or None.
     clock
-        Seconds per stage.
+        Measures seconds per stage.
     progress
-        Called with a stage, what of it is done, and how much there is.
+        Called with a stage, how much of it is done, and how much there is.
     """
 
     job: Job
@@ -53,12 +53,12 @@ class MapRun:
 
     @property
     def threshold(self) -> float:
-        """Probability at or above which a pixel is forest: the one asked for, or the model's."""
+        """Probability at or above which a pixel is forest: the user's, or else the model's."""
         chosen = self.settings.threshold
         return self.job.bundle.card.threshold if chosen is None else chosen
 
     def asked(self) -> dict[str, Any]:
-        """Return all that the products depend on besides the job, as ``job.json`` has it."""
+        """Return all that products depend on besides the job, as ``job.json`` records it."""
         settings = self.settings
         return {
             "geoforest": __version__,
@@ -74,9 +74,9 @@ class MapRun:
 
 
 def with_earlier(settings: MapSettings, workspace: Workspace) -> MapSettings:
-    """Ask for the products that an earlier run of the same job left, too.
+    """Return the settings with the products of an earlier run of the same job added.
 
-    They are made anew, so that all files in a folder agree, and none is lost by asking for others.
+    They are made again, so that all files of a folder agree and none gets lost.
     """
     outputs = (workspace.earlier_run() or {}).get("outputs", {})
     earlier = {product for product, name in _NAMES.items() if name in outputs}

@@ -1,4 +1,4 @@
-"""The STAC item of a map: what it shows, where, when, and with which files."""
+"""Write the STAC item of a map: footprint, time, and files."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _ASSETS = {
 
 
 def write_item(folder: Path, job: Job, products: MapProducts) -> None:
-    """Write ``<scene id>.json`` beside the products in ``folder``, assets by relative path.
+    """Write ``<scene id>.json`` beside the products in ``folder``, with relative paths of assets.
 
-    STAC wants a time; where the time of acquisition is not known, nothing is written.
+    STAC requires a time: without a time of acquisition nothing is written.
     """
     scene = job.scene
     if scene.acquired is None:

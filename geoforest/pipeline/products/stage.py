@@ -1,7 +1,7 @@
-"""From stored probability to the files a user opens, in the staging folder: one pass each.
+"""Make the files that a user opens from stored probability, in the staging folder.
 
-Rasters and the search for patches go over the stored probability once; then rasters are compressed
-while polygons are traced; then the map is checked; then it is drawn.
+Four passes: write rasters and find patches; compress rasters while polygons are traced; check the
+map; draw it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def stage(run: MapRun, prediction: Prediction) -> MapProducts:
     run
         The map.
     prediction
-        What its shards reported.
+        Totals over its shards.
 
     Raises
     ------
     ReadError
-        When a finished shard has been damaged or removed meanwhile.
+        When a finished shard was damaged or removed meanwhile.
     WriteError
         When a product cannot be written whole.
     """
@@ -77,7 +77,7 @@ def stage(run: MapRun, prediction: Prediction) -> MapProducts:
 def _write_rasters(
     run: MapRun, prediction: Prediction, rasters: MapRasters, stream: PolygonStream | None
 ) -> tuple[MaskTotals, Seams]:
-    """Write mask and probability, and count; hand whole rows to the polygons."""
+    """Write mask and probability, count pixels, and find patches in whole rows."""
     scene = run.job.scene
     table = PixelTable.build(scene.transform, scene.crs, scene.shape)
     totals, steps, rows = MaskTotals(), Steps(scene.shape), WholeRows(scene.shape[1])
@@ -116,7 +116,7 @@ def _polygon_stream(run: MapRun) -> PolygonStream:
 def _write_polygons(
     run: MapRun, stream: PolygonStream, sizes: PatchSizes, sketch: Sketch
 ) -> PolygonCounts:
-    """Trace and write polygons; what counts and draws them sees them pass."""
+    """Trace and write polygons; count and sketch them on the way."""
     run.progress("polygons", 0, 1)
     with run.clock.stage("polygons"):
         frames = map(sizes.tap, stream.frames())
@@ -128,7 +128,7 @@ def _write_polygons(
 
 
 def _check(run: MapRun, rasters: MapRasters) -> tuple[HaloTest | None, UnitAreas | None]:
-    """Predict some cores again, and count hectares by unit, where that was asked for."""
+    """Run the halo test, and count hectares by unit, if asked for."""
     halo_test = units = None
     if run.settings.check_halo:
         run.progress("halo", 0, 1)
@@ -145,10 +145,10 @@ def _check(run: MapRun, rasters: MapRasters) -> tuple[HaloTest | None, UnitAreas
 def _draw(
     run: MapRun, prediction: Prediction, rasters: MapRasters, sketch: Sketch
 ) -> list[Layer] | None:
-    """Draw the quicklook, and the pictures of the page; None where no page was asked for."""
+    """Draw the quicklook and the pictures of the page; return None without a page."""
     if "report" not in run.settings.products:
         return None
-    # They load what draws, which a run without a page does not need.
+    # Imported here: they load drawing libraries, which a run without a page does not need.
     from geoforest.report.layers import scene_layers
     from geoforest.report.quicklook import decimated, write_quicklook
 
@@ -160,7 +160,7 @@ def _draw(
 
 
 def _preview(run: MapRun, prediction: Prediction) -> tuple[Array, Valid] | None:
-    """Put together what the shards left of the scene for a picture; None where some is missing."""
+    """Assemble the decimated scene that the shards stored; None when a part is missing."""
     if prediction.finished is not None:
         return None
     scene = run.job.scene

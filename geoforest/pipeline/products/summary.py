@@ -1,4 +1,4 @@
-"""``summary.json``: the numbers of a map, and of the run that made it."""
+"""``summary.json``: the figures of a map, and of the run that made it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from geoforest.pipeline.products.request import MapRun
 
 FOREST_LABEL = "forest cover (model)"
-# Texture and shape of tree cover look alike to a network within this ratio of pixel sizes.
+# Within this ratio of pixel sizes, texture and shape of tree cover look alike to a network.
 _GSD_TOLERANCE = 1.25
 
 
@@ -44,11 +44,11 @@ class MapSummary(TypedDict):
     hectares
         Hectares ``forest``, ``other`` and ``observed``.
     forest_percent
-        Of the observed area; None where nothing was observed.
+        Share of the observed area; None when nothing was observed.
     observed_percent
         Observed pixels, of those inside the area of interest.
     cloud_mask
-        What finds clouds, and the buffer; None where none are masked.
+        Source of the cloud mask, and the buffer; None without a mask.
     cloud_masked_percent
         Pixels that the cloud mask removes, of those observed before; None without a mask.
     min_area_ha
@@ -73,11 +73,11 @@ class MapSummary(TypedDict):
     peak_memory_mb, worker_peak_memory_mb
         Resident memory: of this process, and the highest of those that predicted.
     runtime
-        What computed.
+        Runtime that predicted.
     source
-        What the scene's own metadata says of it, and the scale and offset that were applied.
+        Facts from the scene's metadata, and the scale and offset that were applied.
     gaps
-        Reason by name of the shards that failed and are 255.
+        Reason per name of a shard that failed and is 255.
     warnings, notes
         Sentences for people.
     """
@@ -117,13 +117,13 @@ class MapSummary(TypedDict):
 
 
 def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSummary:
-    """Put the numbers of a finished job together."""
+    """Collect the figures of a finished job."""
     job, settings, clock = run.job, run.settings, run.clock
     pixels, hectares = products.totals.pixels, products.totals.hectares
     observed_px = pixels[FOREST] + pixels[OTHER]
     observed_ha = hectares[FOREST] + hectares[OTHER]
     seconds = {**clock.seconds, **prediction.seconds, "total": clock.total()}
-    # End to end over reading, predicting and committing; a resumed run has no rate of its own.
+    # Over reading, predicting and committing. A resumed run has no rate of its own.
     wall = clock.seconds["shards"] if not prediction.reused_shards else 0.0
     observed_percent = round(100 * observed_px / max(prediction.inside_px, 1), 3)
     verdicts = judge(products.seams, _far(job, prediction), observed_percent, products.halo_test)
@@ -187,7 +187,7 @@ def _cloud_masked_percent(job: Job, prediction: Prediction, observed_px: int) ->
 
 
 def _mismatches(job: Job) -> list[str]:
-    """Tell where the scene is not what the model was trained on."""
+    """Return a sentence per way in which the scene differs from the training data."""
     scene, card = job.scene, job.bundle.card
     sentences = []
     table = PixelTable.build(scene.transform, scene.crs, scene.shape)

@@ -1,4 +1,4 @@
-"""What the checks of a map say, in sentences for a reader."""
+"""Verdicts of the checks of a map, in sentences."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check says, for a reader.
+    """Verdict of a check.
 
     Attributes
     ----------
     check
-        Its name.
+        Name of the check.
     passed
-        None where it judges nothing.
+        None when the check has no limit, or no data.
     sentence
-        With the numbers.
+        The verdict with its figures.
     """
 
     check: str
@@ -33,16 +33,16 @@ class Verdict:
 def judge(
     seams: Seams, far: str | None, observed_percent: float, halo_test: HaloTest | None
 ) -> list[Verdict]:
-    """Give the verdicts of all checks.
+    """Return the verdicts of all checks.
 
     Parameters
     ----------
     seams
         See :meth:`Steps.seams`.
     far
-        What :func:`geoforest.arrays.reflectance.distribution_warning` said.
+        Result of :func:`geoforest.arrays.reflectance.distribution_warning`.
     observed_percent
-        Share of the pixels asked for.
+        Observed share of the pixels asked for.
     halo_test
         See :func:`geoforest.pipeline.products.halo_test.check_halo`; None where it was not asked
         for.
@@ -83,7 +83,7 @@ def _judge_seams(seams: Seams) -> Verdict:
 
 
 def _judge_halo(test: HaloTest) -> Verdict:
-    """Tell the share that changes; no limit on it tells halos apart, see docs/measured.md."""
+    """Report the share that changes; no limit separates good halos, see docs/measured.md."""
     if test.disagreement is None or test.mean_difference is None:
         return Verdict("halo", None, "no observed core was found to predict again")
     return Verdict(
