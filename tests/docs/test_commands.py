@@ -24,8 +24,8 @@ from geoforest.cli import main
 from geoforest.pipeline.run import map_scene
 from geoforest.scenes.synthetic import make_scene, write_scene
 from tests.helpers.pages import ROOT, SHOWN, Block, blocks, pages
+from tests.helpers.samples import label
 from tests.helpers.synthetic import write_chips
-from tests.maps.sample.test_estimate import label
 
 SIDE = 512
 

@@ -18,7 +18,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import psutil
 import pytest
@@ -29,13 +28,8 @@ from distributed import Client
 import geoforest
 from geoforest.errors import IncompleteError, InputError
 from tests.helpers import faulty, synthetic
-from tests.pipeline.test_run import PRODUCTS, products, read
-
-ROOT = Path(__file__).parents[2]
-SHAPE = (300, 300)
-# Windows of 64 px with a halo of 8, one a shard.
-N_SHARDS = 49
-IN_FLIGHT = 4
+from tests.helpers.drivers import IN_FLIGHT, N_SHARDS, ROOT, SHAPE, Driver, finished_bytes
+from tests.helpers.jobs import PRODUCTS, products, read
 
 pytestmark = pytest.mark.slow
 
@@ -51,61 +45,6 @@ def undisturbed(scene, tmp_path_factory, tiny_bundle) -> dict[str, bytes]:
     return products(faulty.run(scene, tmp_path_factory.mktemp("whole"), tiny_bundle.path))
 
 
-class Driver:
-    """A map job in a process of its own."""
-
-    started: ClassVar[list[Driver]] = []
-
-    def __init__(self, scene: Path, out: Path, model: Path, **settings: object) -> None:
-        self.folder = out / scene.stem
-        self.log = out.parent / f"{out.name}.log"
-        environment = {
-            "FAULTY_SECONDS": "0.05",
-            "FAULTY_LOG": str(self.log),
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "tests.helpers.faulty",
-            scene,
-            out,
-            model,
-            json.dumps(settings),
-        ]
-        self.process = subprocess.Popen(
-            list(map(str, command)),
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.started.append(self)
-
-    def shards(self) -> int:
-        return len(list((self.folder / ".geoforest-work" / "shards").glob("r*.tif")))
-
-    def wait_for_shards(self, count: int) -> None:
-        deadline = time.monotonic() + 120
-        while self.shards() < count:
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def workers(self) -> list[psutil.Process]:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-
-    def end(self) -> tuple[int, dict[str, object], str]:
-        out, err = self.process.communicate(timeout=180)
-        return self.process.returncode, json.loads(out) if out else {}, err
-
-    def windows(self) -> int:
-        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
-
-
 @pytest.fixture(autouse=True)
 def no_driver_left() -> Iterator[None]:
     """Of a test that fails, too: it would go on, and disturb those that follow."""
@@ -114,10 +53,6 @@ def no_driver_left() -> Iterator[None]:
         driver.process.kill()
         driver.process.communicate()
     Driver.started.clear()
-
-
-def finished_bytes(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in PRODUCTS}
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -17,7 +17,7 @@ from geoforest.train.fit import _check_batches, _check_usable, train
 from geoforest.train.settings import TrainSettings
 from tests.helpers import synthetic
 from tests.helpers.synthetic import write_chips
-from tests.train.test_fit import SHORT
+from tests.helpers.trainings import SHORT
 
 
 def _change_all(folder: Path, change) -> None:
@@ -59,8 +59,10 @@ def _constant_band(data: Path) -> None:
     [
         (
             _one_larger_chip,
-            r"train: chips of several shapes: 64 x 64 px \(1, such as 0\), "
-            r"96 x 64 px \(1, such as 1\); one was wanted",
+            (
+                r"train: chips of several shapes: 64 x 64 px \(1, such as 0\), "
+                r"96 x 64 px \(1, such as 1\); one was wanted"
+            ),
         ),
         (_no_labels, r"validation/masks: not one labelled pixel"),
         (_no_forest, r"validation/masks: no forest at all; both classes were wanted"),
