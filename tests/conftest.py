@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -18,39 +19,38 @@ from tests.helpers.wandb_server import KEY, WandbServer, end_wandb, wandb_server
 DATA = Path(os.environ.get("GEOFOREST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-# Paths below tests/ whose tests share what is costly to make, or must not meet: one worker of
-# pytest-xdist runs all tests of a group, one after the other. Any other file is a group by itself.
+# Files below tests/ that share what is costly to make, or must not run at the same time. One worker
+# of pytest-xdist runs all tests of a group, one after the other; any other file is its own group.
 GROUPS = {
     "timing": ("models/test_runtimes.py", "pipeline/test_bench.py"),
     "site": ("docs/test_pages.py", "docs/test_site.py"),
     "qgis": ("qgis/test_qgis.py", "qgis/test_sample.py"),
 }
-_GROUP_OF = {path: group for group, paths in GROUPS.items() for path in paths}
+_GROUP_OF = {f"tests/{path}": group for group, paths in GROUPS.items() for path in paths}
 
 
-def _group(item: pytest.Item) -> str:
-    """Name the group that a test belongs to: that of a mark, that of its file, or its file."""
-    if mark := item.get_closest_marker("xdist_group"):
-        return str(mark.args[0])
-    file = item.nodeid.partition("::")[0].removeprefix("tests/")
+def _group(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
     return _GROUP_OF.get(file, file)
 
 
-def _form_groups(items: list[pytest.Item]) -> None:
-    """Mark each test with its group, and sort groups with many slow tests to the front.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out whole groups. (The mark xdist_group has no effect with pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
 
-    A worker that begins a long group last would run alone for as long.
-    """
-    n_slow = Counter(_group(item) for item in items if item.get_closest_marker("slow"))
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(_group(item)))
-    items.sort(key=lambda item: -n_slow[_group(item)])
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return GroupScheduling(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("dist", "no") == "loadgroup":
-        _form_groups(items)
+    if config.getoption("loadgroup", default=False):
+        # Groups with many slow tests first: one that begins last would run alone to its end.
+        n_slow = Counter(_group(i.nodeid) for i in items if i.get_closest_marker("slow"))
+        items.sort(key=lambda item: -n_slow[_group(item.nodeid)])
     no_data = pytest.mark.skip(reason=f"real data is not at {DATA} (set GEOFOREST_DATA)")
     no_cuda = pytest.mark.skip(reason="torch finds no CUDA device")
     for item in items:
