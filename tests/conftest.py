@@ -62,9 +62,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests keep nothing in the user's cache, nor find anything there."""
+    """Tests keep nothing in the user's cache, nor find anything there; workers share one."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOFOREST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GEOFOREST_CACHE", str(folder / "cache-of-all-workers"))
         yield
 
 

@@ -52,7 +52,7 @@ COMMANDS = [
 @pytest.fixture
 def mapped(scene_path, tiny_bundle, tmp_path):
     arguments = ["map", scene_path, "--out", tmp_path / "out", "--model", tiny_bundle.path]
-    return [*arguments, "--halo", 8, "--shard", 96]
+    return [*arguments, "--halo", 8, "--shard", 96, "--runtime", "torch"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -87,7 +87,7 @@ def test_version_and_completion(geoforest):
 
 
 def test_map_and_its_json(geoforest, mapped, tmp_path):
-    done = geoforest(*mapped, "--json")
+    done = geoforest(*mapped, "--runtime", "auto", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     written = json.loads((tmp_path / "out" / "scene" / "summary.json").read_text())
@@ -299,7 +299,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(geoforest, tmp_path, tiny
     dn = np.pad(synthetic.digital_numbers((200, 200)), ((0, 0), (0, 600), (0, 600)))
     scene = synthetic.write_raster(tmp_path / "scene.tif", dn, nodata=0)
     options = ["--model", tiny_bundle.path, "--shard", 192, "--halo", 8, "--min-area-ha", 0]
-    options += ["--threshold", 0.4]
+    # Where nothing at all can be written, neither can the choice of a runtime.
+    options += ["--threshold", 0.4, "--runtime", "auto" if limit == 5_000 else "torch"]
     failed = in_a_process(limit, "map", scene, "--out", tmp_path / "out", *options, code=LIMITED)
     assert failed.returncode == 1, failed.stderr
     # Before it, libtiff may have a line of its own.
@@ -322,7 +323,7 @@ def test_ctrl_c_is_one_sentence_and_keeps_what_is_done(geoforest, tmp_path, tiny
         tmp_path / "scene.tif", synthetic.digital_numbers((1200, 1200)), nodata=0
     )
     command = ["map", scene, "--out", tmp_path / "out", "--model", tiny_bundle.path]
-    command += ["--shard", 200, "--halo", 8]
+    command += ["--shard", 200, "--halo", 8, "--runtime", "torch"]
     process = subprocess.Popen(
         [sys.executable, "-m", "geoforest", *map(str, command)],
         stderr=subprocess.PIPE,

@@ -12,19 +12,37 @@ from typing import ClassVar
 
 import psutil
 
+from tests.helpers.forked import ROOT, Forked
 from tests.helpers.jobs import PRODUCTS
 
-ROOT = Path(__file__).parents[2]
 SHAPE = (300, 300)
 # Windows of 64 px with a halo of 8, one a shard.
 N_SHARDS = 49
 IN_FLIGHT = 4
 
 
+def start(
+    server: Path | None, module: str, *arguments: object, environment: dict[str, str]
+) -> Forked | subprocess.Popen[str]:
+    """Start a module as ``python -m`` does, forked where there is a server."""
+    if server is not None:
+        return Forked(server, module, *arguments, environment=environment)
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 class Driver:
     """A map job in a process of its own."""
 
     started: ClassVar[list[Driver]] = []
+    # Of the fork server that starts them; None for interpreters of their own.
+    server: ClassVar[Path | None] = None
 
     def __init__(self, scene: Path, out: Path, model: Path, **settings: object) -> None:
         self.folder = out / scene.stem
@@ -35,23 +53,8 @@ class Driver:
             **os.environ,
             "PYTHONPATH": str(ROOT),
         }
-        command = [
-            sys.executable,
-            "-m",
-            "tests.helpers.faulty",
-            scene,
-            out,
-            model,
-            json.dumps(settings),
-        ]
-        self.process = subprocess.Popen(
-            list(map(str, command)),
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        command = ["tests.helpers.faulty", scene, out, model, json.dumps(settings)]
+        self.process = start(self.server, *command, environment=environment)
         self.started.append(self)
 
     def shards(self) -> int:

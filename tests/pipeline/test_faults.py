@@ -14,7 +14,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +27,8 @@ from distributed import Client
 import geoforest
 from geoforest.errors import IncompleteError, InputError
 from tests.helpers import faulty, synthetic
-from tests.helpers.drivers import IN_FLIGHT, N_SHARDS, ROOT, SHAPE, Driver, finished_bytes
+from tests.helpers.drivers import IN_FLIGHT, N_SHARDS, SHAPE, Driver, finished_bytes
+from tests.helpers.forked import ROOT, Forked, fork_server
 from tests.helpers.jobs import PRODUCTS, products, read
 
 pytestmark = pytest.mark.slow
@@ -43,6 +43,15 @@ def scene(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(scene, tmp_path_factory, tiny_bundle) -> dict[str, bytes]:
     return products(faulty.run(scene, tmp_path_factory.mktemp("whole"), tiny_bundle.path))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forks() -> Iterator[Path]:
+    """One interpreter that has imported the package, for all processes but Dask's own workers."""
+    with fork_server() as address:
+        Driver.server = address
+        yield address
+        Driver.server = None
 
 
 @pytest.fixture(autouse=True)
@@ -96,15 +105,14 @@ def test_a_killed_driver_loses_no_shard(scene, tmp_path, tiny_bundle, undisturbe
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_signals_stop_cleanly(tmp_path, tiny_bundle, sent, workers):
+def test_signals_stop_cleanly(tmp_path, tiny_bundle, forks, sent, workers):
     path = synthetic.write_raster(
         tmp_path / "large.tif", synthetic.digital_numbers((1200, 1200)), nodata=0
     )
-    command = [
-        sys.executable, "-m", "geoforest", "map", path, "--out", tmp_path / "out",
-        "--model", tiny_bundle.path, "--halo", 8, "--shard", 48, "--workers", workers,
-    ]  # fmt: skip
-    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = Forked(
+        forks, "geoforest", "map", path, "--out", tmp_path / "out", "--model", tiny_bundle.path,
+        "--halo", 8, "--shard", 48, "--workers", workers, "--runtime", "torch",
+    )  # fmt: skip
     shards = tmp_path / "out" / "large" / ".geoforest-work" / "shards"
     deadline = time.monotonic() + 120
     while len(list(shards.glob("r*.tif"))) < 3:
@@ -121,11 +129,7 @@ def test_signals_stop_cleanly(tmp_path, tiny_bundle, sent, workers):
     assert not psutil.wait_procs(children, timeout=20)[1]
     assert not list(shards.glob(".*partial*"))
     (one,) = json.loads(
-        subprocess.run(
-            [sys.executable, "-m", "geoforest", "status", tmp_path / "out", "--json"],
-            check=True,
-            capture_output=True,
-        ).stdout
+        Forked(forks, "geoforest", "status", tmp_path / "out", "--json").communicate()[0]
     )
     assert one["state"] == "stopped"
     assert 3 <= one["finished_shards"] < one["shards"] == 625
@@ -143,15 +147,10 @@ def test_a_worker_out_of_memory_is_replaced(scene, tmp_path, tiny_bundle, undist
 
 
 @contextlib.contextmanager
-def dask_process(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli." + str(arguments[0]), *map(str, arguments[1:])],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def dask_process(forks: Path, *arguments: object) -> Iterator[Forked]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    name = f"distributed.cli.{arguments[0]}"
+    process = Forked(forks, name, *arguments[1:], environment=environment, new_session=True)
     try:
         yield process
     finally:
@@ -167,28 +166,28 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def cluster(port: int, *, workers: int = 2, gpu: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+def cluster(forks: Path, port: int, *, workers: int = 2, gpu: int = 1) -> Iterator[Forked]:
     address = f"tcp://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
         scheduler = stack.enter_context(
             dask_process(
-                "dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard",
+                forks, "dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard",
                 "--dashboard-address", "127.0.0.1:0",
             )
         )  # fmt: skip
         for _ in range(workers):
             stack.enter_context(
                 dask_process(
-                    "dask_worker", address, "--nthreads", 2, "--resources", f"GPU={gpu}",
+                    forks, "dask_worker", address, "--nthreads", 2, "--resources", f"GPU={gpu}",
                     "--no-dashboard", "--death-timeout", 60,
                 )
             )  # fmt: skip
         yield scheduler
 
 
-def test_any_dask_cluster_will_do(scene, tmp_path, tiny_bundle, undisturbed):
+def test_any_dask_cluster_will_do(scene, tmp_path, tiny_bundle, undisturbed, forks):
     port = free_port()
-    with cluster(port):
+    with cluster(forks, port):
         for name in ("a", "b"):
             code, summary, err = Driver(
                 scene, tmp_path / name, tiny_bundle.path, scheduler=f"tcp://127.0.0.1:{port}"
@@ -202,9 +201,9 @@ def test_any_dask_cluster_will_do(scene, tmp_path, tiny_bundle, undisturbed):
         assert not [name for names in left.values() for name in names if "geoforest" in name]
 
 
-def test_a_lost_scheduler_loses_no_shard(scene, tmp_path, tiny_bundle, undisturbed):
+def test_a_lost_scheduler_loses_no_shard(scene, tmp_path, tiny_bundle, undisturbed, forks):
     port = free_port()
-    with cluster(port) as scheduler:
+    with cluster(forks, port) as scheduler:
         driver = Driver(
             scene, tmp_path / "out", tiny_bundle.path, scheduler=f"tcp://127.0.0.1:{port}"
         )
@@ -215,7 +214,7 @@ def test_a_lost_scheduler_loses_no_shard(scene, tmp_path, tiny_bundle, undisturb
         assert "the connection to the scheduler was lost" in err
     kept = driver.shards()
     assert 5 <= kept < N_SHARDS
-    with cluster(port):
+    with cluster(forks, port):
         code, summary, err = Driver(
             scene, tmp_path / "out", tiny_bundle.path, scheduler=f"tcp://127.0.0.1:{port}"
         ).end()
@@ -224,11 +223,11 @@ def test_a_lost_scheduler_loses_no_shard(scene, tmp_path, tiny_bundle, undisturb
     assert finished_bytes(driver.folder) == undisturbed
 
 
-def test_a_cluster_without_the_resource(scene, tmp_path, tiny_bundle, monkeypatch):
+def test_a_cluster_without_the_resource(scene, tmp_path, tiny_bundle, forks, monkeypatch):
     port = free_port()
     monkeypatch.setattr("geoforest.compute.cluster._JOIN_SECONDS", 8)
     with (
-        cluster(port, workers=1, gpu=0),
+        cluster(forks, port, workers=1, gpu=0),
         pytest.raises(InputError, match="none of which declares the resource GPU"),
     ):
         faulty.run(scene, tmp_path / "out", tiny_bundle.path, scheduler=f"tcp://127.0.0.1:{port}")
