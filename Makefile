@@ -3,10 +3,14 @@
 #   TORCH_INDEX   index to take torch and torchvision from, for example PyTorch's CPU-only wheels:
 #                 make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 #   VENV          the virtual environment (default .venv)
+#   WORKERS       processes that run the tests, each on one core and with up to 4 GB (default 2)
+#   PYTEST_ARGS   more arguments for pytest, for example PYTEST_ARGS=--durations=25
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 TORCH_INDEX ?=
+WORKERS ?= 2
+PYTEST_ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.geoforest-installed
 
@@ -15,11 +19,16 @@ STAMP := $(VENV)/.geoforest-installed
 demo: $(STAMP)
 	$(BIN)/geoforest demo --out demo-out
 
+# One thread a process: small networks gain nothing by a second one, and the workers share cores.
+# Groups and their order are those of tests/conftest.py.
+test fast: export OMP_NUM_THREADS ?= 1
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 fast: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

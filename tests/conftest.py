@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +19,38 @@ from tests.helpers.wandb_server import KEY, WandbServer, end_wandb, wandb_server
 DATA = Path(os.environ.get("GEOFOREST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# Files below tests/ that share what is costly to make, or must not run at the same time. One worker
+# of pytest-xdist runs all tests of a group, one after the other; any other file is its own group.
+GROUPS = {
+    "timing": ("models/test_runtimes.py", "pipeline/test_bench.py"),
+    "site": ("docs/test_pages.py", "docs/test_site.py"),
+    "qgis": ("qgis/test_qgis.py", "qgis/test_sample.py"),
+}
+_GROUP_OF = {f"tests/{path}": group for group, paths in GROUPS.items() for path in paths}
+
+
+def _group(nodeid: str) -> str:
+    file = nodeid.partition("::")[0]
+    return _GROUP_OF.get(file, file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out whole groups. (The mark xdist_group has no effect with pytest 9.2.)"""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class GroupScheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return GroupScheduling(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("loadgroup", default=False):
+        # Groups with many slow tests first: one that begins last would run alone to its end.
+        n_slow = Counter(_group(i.nodeid) for i in items if i.get_closest_marker("slow"))
+        items.sort(key=lambda item: -n_slow[_group(item.nodeid)])
     no_data = pytest.mark.skip(reason=f"real data is not at {DATA} (set GEOFOREST_DATA)")
     no_cuda = pytest.mark.skip(reason="torch finds no CUDA device")
     for item in items:
@@ -29,9 +62,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Tests keep nothing in the user's cache, nor find anything there."""
+    """Tests keep nothing in the user's cache, nor find anything there; workers share one."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GEOFOREST_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GEOFOREST_CACHE", str(folder / "cache-of-all-workers"))
         yield
 
 

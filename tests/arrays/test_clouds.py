@@ -8,24 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from geoforest.arrays.clouds import CLOUD, buffer_px, within
+from geoforest.arrays.clouds import buffer_px, within
 from geoforest.arrays.grid import Grid, Window
 from geoforest.scenes.clouds.mask import CloudMask
+from tests.helpers.distances import brute_force
 
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 24))
 CODES = SHAPES.flatmap(
     lambda shape: arrays(np.uint8, shape, elements=st.sampled_from([0, 0, 0, 0, 0, 0, 1, 2]))
 )
 PIXELS_M = st.sampled_from([(10.0, 10.0), (10.0, 7.5), (10.004, 9.997), (20.0, 60.0)])
-
-
-def brute_force(codes: np.ndarray, buffer_m: float, pixel_m: tuple[float, float]) -> np.ndarray:
-    masked = codes != 0
-    rows, cols = np.indices(codes.shape)
-    for row, col in np.argwhere(codes == CLOUD):
-        distance = np.hypot((rows - row) * pixel_m[0], (cols - col) * pixel_m[1])
-        masked |= distance <= buffer_m * 1.0005
-    return masked
 
 
 class Codes:

@@ -13,7 +13,7 @@ from geoforest.pipeline.products.halo_test import HaloTest
 from geoforest.pipeline.products.verdicts import judge
 from geoforest.scenes.synthetic import make_scene, write_scene
 from tests.helpers import synthetic
-from tests.helpers.synthetic import load_local_predictor
+from tests.helpers.synthetic import EdgePredictor, load_local_predictor
 
 CORE = 48
 
@@ -113,17 +113,6 @@ def test_verdicts():
     assert [one.passed for one in unknown] == [None, None, None, None]
 
 
-class EdgePredictor:
-    """Less sure within 6 px of two edges of its window, as networks with padding are of four."""
-
-    def __call__(self, dn, scale=1e-4, offset=0.0, valid=None):
-        made = np.broadcast_to(0.6 + 0.1 * (dn[:, 0] % 2), dn[:, 0].shape).astype(np.float32)
-        made = made.copy()
-        made[:, :6] -= 0.3
-        made[:, :, :6] -= 0.3
-        return made
-
-
 def load_edge_predictor(job: object) -> EdgePredictor:
     return EdgePredictor()
 
@@ -215,7 +204,8 @@ def test_a_halo_test_that_cannot_be(wide_scene, tmp_path, tiny_bundle, settings,
 @pytest.mark.slow
 def test_the_starter_needs_a_halo_and_has_one(tmp_path):
     path = tmp_path / "scene.tif"
-    write_scene(make_scene(7, (1100, 1100)), path)
+    # 2 x 2 windows with a halo of 32 px, and without.
+    write_scene(make_scene(7, (896, 896)), path)
     ratios = {
         halo: geoforest.map_scene(
             path, tmp_path / str(halo), halo=halo, products="probability", runtime="torch"

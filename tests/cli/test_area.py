@@ -9,7 +9,7 @@ import rasterio
 import shapely
 
 from tests.helpers.maps import write_map
-from tests.maps.sample.test_estimate import label
+from tests.helpers.samples import label
 
 
 def test_area(geoforest, tiny_bundle, tmp_path):

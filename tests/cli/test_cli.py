@@ -23,8 +23,8 @@ import shapely
 import torch
 
 from geoforest._version import __version__
-from tests.cli.conftest import Done
 from tests.helpers import synthetic
+from tests.helpers.commands import in_a_process, refused
 
 COMMANDS = [
     "demo",
@@ -49,21 +49,10 @@ COMMANDS = [
 ]
 
 
-def in_a_process(*arguments: object, code: str = "from geoforest.cli import main; main()") -> Done:
-    """Run the command as a user does."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
 @pytest.fixture
 def mapped(scene_path, tiny_bundle, tmp_path):
     arguments = ["map", scene_path, "--out", tmp_path / "out", "--model", tiny_bundle.path]
-    return [*arguments, "--halo", 8, "--shard", 96]
+    return [*arguments, "--halo", 8, "--shard", 96, "--runtime", "torch"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -98,7 +87,7 @@ def test_version_and_completion(geoforest):
 
 
 def test_map_and_its_json(geoforest, mapped, tmp_path):
-    done = geoforest(*mapped, "--json")
+    done = geoforest(*mapped, "--runtime", "auto", "--json")
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     written = json.loads((tmp_path / "out" / "scene" / "summary.json").read_text())
@@ -202,14 +191,6 @@ def test_model_show_and_import(geoforest, tiny_bundle, tmp_path):
 class TestMistakes:
     """Exit code 2, one sentence on stderr, and nothing left behind."""
 
-    def refused(self, done: Done, sentence: str) -> None:
-        assert done.returncode == 2, done.stderr
-        assert sentence in done.stderr
-        assert done.stderr.startswith("geoforest: ")
-        assert done.stderr.count("\n") == 1
-        assert "Traceback" not in done.stderr
-        assert done.stdout == ""
-
     @pytest.mark.parametrize(
         ("options", "sentence"),
         [
@@ -231,13 +212,13 @@ class TestMistakes:
         ],
     )
     def test_options(self, geoforest, mapped, tmp_path, options, sentence):
-        self.refused(geoforest(*mapped, *options), sentence)
+        refused(geoforest(*mapped, *options), sentence)
         assert not (tmp_path / "out").exists()
 
     def test_missing_scene(self, geoforest, tmp_path, tiny_bundle):
         options = ["--out", tmp_path / "out", "--model", tiny_bundle.path]
         done = geoforest("map", tmp_path / "none.tif", *options)
-        self.refused(done, "none.tif: no such file or folder")
+        refused(done, "none.tif: no such file or folder")
         assert not (tmp_path / "out").exists()
 
     def test_damaged_bundle_leaves_nothing(self, geoforest, mapped, tmp_path, tiny_bundle):
@@ -247,31 +228,31 @@ class TestMistakes:
         card = json.loads((copy / "model.json").read_text())
         (copy / "model.json").write_text(json.dumps({**card, "encoder": "resnet18"}))
         done = geoforest(*mapped, "--model", copy)
-        self.refused(done, "weights do not fit")
+        refused(done, "weights do not fit")
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
     def test_folder_that_cannot_be_written(self, geoforest, mapped):
         arguments = [*mapped]
         arguments[arguments.index("--out") + 1] = "/proc/geoforest"
-        self.refused(geoforest(*arguments), "/proc/geoforest/scene: cannot be written to")
+        refused(geoforest(*arguments), "/proc/geoforest/scene: cannot be written to")
 
     def test_outputs_of_another_job(self, geoforest, mapped):
         assert geoforest(*mapped).returncode == 0
-        self.refused(geoforest(*mapped, "--halo", 4), "holds outputs of another job (other halo)")
+        refused(geoforest(*mapped, "--halo", 4), "holds outputs of another job (other halo)")
 
     def test_scene_twice(self, geoforest, mapped, scene_path):
-        self.refused(geoforest(mapped[0], scene_path, *mapped[1:]), "'scene' is there twice")
+        refused(geoforest(mapped[0], scene_path, *mapped[1:]), "'scene' is there twice")
 
     def test_aoi_beside_the_scene(self, geoforest, mapped, tmp_path):
         aoi = tmp_path / "aoi.geojson"
         geopandas.GeoSeries([shapely.box(10, 50, 11, 51)], crs=4326).to_file(aoi)
-        self.refused(geoforest(*mapped, "--aoi", aoi), "does not touch scene scene")
+        refused(geoforest(*mapped, "--aoi", aoi), "does not touch scene scene")
 
     def test_aoi_without_polygons(self, geoforest, mapped, tmp_path):
         aoi = tmp_path / "aoi.geojson"
         geopandas.GeoSeries.from_xy([10], [50], crs=4326).to_file(aoi)
-        self.refused(geoforest(*mapped, "--aoi", aoi), "holds no polygon")
+        refused(geoforest(*mapped, "--aoi", aoi), "holds no polygon")
 
     @pytest.mark.parametrize(
         ("values", "options", "sentence"),
@@ -284,7 +265,7 @@ class TestMistakes:
     def test_rasters_that_are_no_mask(self, geoforest, tmp_path, values, options, sentence):
         path = synthetic.write_raster(tmp_path / "a.tif", values[None], descriptions=None)
         out = tmp_path / "a.gpkg"
-        self.refused(geoforest("vectorize", path, "--out", out, *options), sentence)
+        refused(geoforest("vectorize", path, "--out", out, *options), sentence)
         assert not out.exists()
 
     def test_unknown_threshold(self, geoforest, tmp_path):
@@ -293,13 +274,13 @@ class TestMistakes:
         with rasterio.open(path, "r+") as target:
             target.scales = (0.004,)
         out = tmp_path / "a.gpkg"
-        self.refused(geoforest("vectorize", path, "--out", out), "no threshold is recorded")
+        refused(geoforest("vectorize", path, "--out", out), "no threshold is recorded")
 
     def test_polygons_into_a_file_instead_of_a_folder(self, geoforest, tmp_path):
         values = np.array([[0, 1]], np.uint8)
         path = synthetic.write_raster(tmp_path / "a.tif", values[None], descriptions=None)
         done = geoforest("vectorize", path, "--out", path / "a.gpkg")
-        self.refused(done, "a.gpkg: cannot be written")
+        refused(done, "a.gpkg: cannot be written")
 
 
 # Files may not grow beyond a limit, as on a full disk: the kernel answers the same way.
@@ -318,7 +299,8 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(geoforest, tmp_path, tiny
     dn = np.pad(synthetic.digital_numbers((200, 200)), ((0, 0), (0, 600), (0, 600)))
     scene = synthetic.write_raster(tmp_path / "scene.tif", dn, nodata=0)
     options = ["--model", tiny_bundle.path, "--shard", 192, "--halo", 8, "--min-area-ha", 0]
-    options += ["--threshold", 0.4]
+    # Where nothing at all can be written, neither can the choice of a runtime.
+    options += ["--threshold", 0.4, "--runtime", "auto" if limit == 5_000 else "torch"]
     failed = in_a_process(limit, "map", scene, "--out", tmp_path / "out", *options, code=LIMITED)
     assert failed.returncode == 1, failed.stderr
     # Before it, libtiff may have a line of its own.
@@ -341,7 +323,7 @@ def test_ctrl_c_is_one_sentence_and_keeps_what_is_done(geoforest, tmp_path, tiny
         tmp_path / "scene.tif", synthetic.digital_numbers((1200, 1200)), nodata=0
     )
     command = ["map", scene, "--out", tmp_path / "out", "--model", tiny_bundle.path]
-    command += ["--shard", 200, "--halo", 8]
+    command += ["--shard", 200, "--halo", 8, "--runtime", "torch"]
     process = subprocess.Popen(
         [sys.executable, "-m", "geoforest", *map(str, command)],
         stderr=subprocess.PIPE,

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.conftest import Done
-from tests.cli.test_cli import in_a_process
 from tests.helpers import synthetic
+from tests.helpers.amazon import ARCHIVE, FOLDERS, RECORD_WHOLE, publish
+from tests.helpers.chips import upload
+from tests.helpers.commands import in_a_process, refused
 from tests.helpers.rar import Entry, needs_libarchive, write_rar
 from tests.helpers.servers import (
     ACCESS_KEY,
@@ -22,16 +23,6 @@ from tests.helpers.servers import (
     s3_server,
 )
 from tests.helpers.synthetic import write_chips
-from tests.train.test_chips import upload
-from tests.train.test_fetch import ARCHIVE, FOLDERS, RECORD_WHOLE, publish
-
-
-def refused(done: Done, sentence: str, code: int = 2) -> None:
-    assert done.returncode == code, done.stderr
-    assert sentence in done.stderr
-    assert done.stderr.startswith("geoforest: ")
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
 
 
 @pytest.fixture

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from geoforest.cli import main
 from geoforest.models.bundle import Bundle, load_bundle
+from tests.helpers import commands
 from tests.helpers.bundles import same, small_bundle, zipped
+from tests.helpers.commands import Done, in_a_process
 from tests.helpers.wandb_server import KEY, UNCLOSED, WandbServer, end_wandb, wandb_server
 
 pytestmark = pytest.mark.filterwarnings(UNCLOSED)
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture(autouse=True)
@@ -61,39 +52,15 @@ def server(monkeypatch) -> Iterator[WandbServer]:
     assert server.unknown == []
 
 
-@pytest.fixture
-def model(capsys):
-    """Run the command in this process, where torch is loaded already."""
-
-    def run(*arguments: object) -> Done:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(["model", *map(str, arguments)])
-        captured = capsys.readouterr()
-        return Done(ended.value.code or 0, captured.out, captured.err)
-
-    return run
-
-
-def in_a_process(*arguments: object, code: str = "from geoforest.cli import main; main()") -> Done:
-    """Run the command as a user does."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, "model", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-def refused(done: Done, exit_code: int, sentence: str) -> None:
-    assert done.returncode == exit_code, done.stderr
-    assert sentence in done.stderr
-    assert done.stderr.startswith("geoforest: ")
-    assert done.stderr.count("\n") == 1
-    assert done.stdout == ""
+def refused(done: Done, sentence: str, code: int) -> None:
+    commands.refused(done, sentence, code)
     assert KEY not in done.stderr
+
+
+@pytest.fixture
+def model(geoforest):
+    """Run ``geoforest model`` in this process."""
+    return lambda *arguments: geoforest("model", *arguments)
 
 
 @pytest.mark.parametrize("command", ["list", "show", "import", "pull", "push"])
@@ -185,20 +152,20 @@ def test_an_offline_push_says_what_to_do(model, server, small, monkeypatch):
 )
 def test_mistakes(model, small, tmp_path, arguments, sentence):
     done = model(*(small.path if one == "BUNDLE" else one for one in arguments))
-    refused(done, 2, sentence)
+    refused(done, sentence, 2)
     assert not list(tmp_path.iterdir())
 
 
 def test_pull_replaces_no_other_folder(model, tmp_path):
     (tmp_path / "precious").mkdir()
     done = model("pull", "bundled", "--out", "precious")
-    refused(done, 2, "precious: exists and is no model bundle")
+    refused(done, "precious: exists and is no model bundle", 2)
 
 
 def test_a_wrong_key(server, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "f" * 40)
-    done = in_a_process("list", "wandb:ours/forest")
-    refused(done, 1, "wandb:ours/forest: the server refuses the key or cannot be reached")
+    done = in_a_process("model", "list", "wandb:ours/forest")
+    refused(done, "wandb:ours/forest: the server refuses the key or cannot be reached", 1)
 
 
 @pytest.mark.slow
@@ -206,9 +173,9 @@ def test_no_server(monkeypatch):
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     begun = time.monotonic()
-    done = in_a_process("pull", "wandb:ours/forest/unet", "--out", "mine")
+    done = in_a_process("model", "pull", "wandb:ours/forest/unet", "--out", "mine")
     assert time.monotonic() - begun < 30
-    refused(done, 1, "wandb:ours/forest/unet:latest: the server refuses the key or cannot be")
+    refused(done, "wandb:ours/forest/unet:latest: the server refuses the key or cannot be", 1)
     assert not Path("mine").exists()
 
 
@@ -222,8 +189,8 @@ def test_without_the_extra():
         "from geoforest.cli import main\n"
         "main()\n"
     )
-    done = in_a_process("list", "wandb:ours/forest", code=code)
-    refused(done, 2, "pip install 'geoforest[wandb]'")
+    done = in_a_process("model", "list", "wandb:ours/forest", code=code)
+    refused(done, "pip install 'geoforest[wandb]'", 2)
 
 
 def test_a_folder_registry_loads_neither_wandb_nor_torch(small):
@@ -233,6 +200,6 @@ def test_a_folder_registry_loads_neither_wandb_nor_torch(small):
         "try: main()\n"
         "except SystemExit: print([name for name in ('wandb', 'torch') if name in sys.modules])"
     )
-    done = in_a_process("push", small.path, "folder:registry/unet", code=code)
+    done = in_a_process("model", "push", small.path, "folder:registry/unet", code=code)
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
     assert os.listdir("registry") == ["unet"]  # noqa: PTH208 - a listing of names

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import json
 
-import shapely
+import pytest
+import rasterio
 
 from tests.helpers.maps import write_map
+from tests.helpers.samples import CLEARED, FOREST, GROUND, LATER
 
 
 def test_mosaic(geoforest, tiny_bundle, tmp_path):
-    ground = {"epsg": 32720, "left": 500_000, "top": 9_700_000, "shape": (64, 64)}
-    forest = [shapely.box(-63.0, -2.7145, -62.997, -2.7125)]
-    write_map(tmp_path / "maps", "one", tiny_bundle.path, forest, **ground)
-    arguments = ["mosaic", tmp_path / "maps", "--out", tmp_path / "basin", "--rule", "latest"]
+    maps = tmp_path / "maps"
+    write_map(maps, "one", tiny_bundle.path, [FOREST], **GROUND)
+    later = write_map(maps, "two", tiny_bundle.path, [FOREST - CLEARED], acquired=LATER, **GROUND)
+    with rasterio.open(later / "forest_mask.tif") as source:
+        forest = source.read(1) == 1
+    arguments = ["mosaic", maps, "--out", tmp_path / "basin", "--rule", "latest"]
+
     done = geoforest(*arguments)
     assert done.returncode == 0, done.stderr
-    assert "1 scenes: " in done.stdout
+    again = json.loads(geoforest(*arguments, "--json").stdout)
+    assert again["rewritten"]["tiles"] == []
+    # Ground that both maps show counts once, as the later one shows it.
+    told = again["hectares"]
+    assert told["forest"] == pytest.approx(forest.sum() / 100, rel=2e-3)
+    assert told["forest"] + told["other"] == pytest.approx(forest.size / 100, rel=2e-3)
+    assert f"2 scenes: {told['forest']:.1f} ha" in done.stdout
+    assert f", {100 * forest.mean():.1f} % of observed" in done.stdout
     assert "1 tiles in zones 20S, 1 of them made now" in done.stdout
-    again = geoforest(*arguments, "--json")
-    assert json.loads(again.stdout)["rewritten"]["tiles"] == []
+    assert "1 patches of at least 0.5 ha, 0 of them across zones" in done.stdout
+
+
+def test_no_maps(geoforest, tmp_path):
     wrong = geoforest("mosaic", tmp_path / "none", "--out", tmp_path / "other")
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("geoforest: ")

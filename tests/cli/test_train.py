@@ -10,9 +10,9 @@ import yaml
 
 from geoforest.models.bundle import load_bundle
 from geoforest.models.registry import open_model
+from tests.helpers.run_records import of_kind, values
 from tests.helpers.synthetic import write_chips
 from tests.helpers.wandb_server import UNCLOSED
-from tests.train.test_tracking import of_kind, values
 
 SHORT = ["--encoder", "resnet18", "--encoder-weights", "none", "--epochs", 2, "--batch-size", 2]
 

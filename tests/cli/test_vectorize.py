@@ -138,9 +138,9 @@ def test_neither_crs_nor_place(tmp_path):
 
 def test_simplified(geoforest, classes, tmp_path):
     frames = []
-    for name, options in {"exact": [], "smooth": ["--simplify", 2]}.items():
+    for name, simplify in {"exact": [], "smooth": ["--simplify", 2]}.items():
         out = tmp_path / f"{name}.gpkg"
-        options = ["--value", 300, "--min-area-ha", 0, *options]
+        options = ["--value", 300, "--min-area-ha", 0, *simplify]
         assert geoforest("vectorize", classes, "--out", out, *options).returncode == 0
         frames.append(geopandas.read_file(out, layer="forest_cover"))
     exact, smooth = frames

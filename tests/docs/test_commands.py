@@ -24,10 +24,11 @@ from geoforest.cli import main
 from geoforest.pipeline.run import map_scene
 from geoforest.scenes.synthetic import make_scene, write_scene
 from tests.helpers.pages import ROOT, SHOWN, Block, blocks, pages
+from tests.helpers.samples import label
 from tests.helpers.synthetic import write_chips
-from tests.maps.sample.test_estimate import label
 
-SIDE = 512
+# One window of the starter model without its halo: what its network costs is most of the time.
+SIDE = 448
 
 
 def named(page: Path) -> str:
@@ -133,6 +134,8 @@ def runnable(page: Path) -> list[Block]:
 # The warning is of rioxarray, which `MapResult.open` calls.
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 @pytest.mark.slow
+# The tutorial maps 64 windows with the starter model, on one thread.
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", [page for page in pages() if runnable(page)], ids=named)
 def test_blocks_of_a_page_run_one_after_another(page, mapped, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

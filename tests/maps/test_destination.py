@@ -20,8 +20,8 @@ from geoforest.maps.status import status
 from geoforest.maps.verify.run import verify
 from geoforest.pipeline.run import MapResult
 from tests.helpers import synthetic
+from tests.helpers.jobs import PRODUCTS, run
 from tests.helpers.servers import ACCESS_KEY, SECRET_KEY, S3Server, s3_bucket, watched_s3_server
-from tests.pipeline.test_run import PRODUCTS, run
 
 ROOT = Path(__file__).parents[2]
 OUT = "s3://maps/amazon"

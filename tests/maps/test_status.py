@@ -9,7 +9,7 @@ import pytest
 from geoforest.errors import InputError
 from geoforest.io.storage import exclusive_lock
 from geoforest.maps.status import status
-from tests.pipeline.test_run import run
+from tests.helpers.jobs import run
 
 
 @pytest.fixture

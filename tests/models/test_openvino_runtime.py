@@ -3,12 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from geoforest.errors import InputError, OutputError
-from geoforest.models.agreement import CHECK_SEED, agreement, make_model_chips
+from geoforest.models.agreement import CHECK_SEED, make_model_chips, predicted_masks, same_share
 from geoforest.models.registry import open_model
 from geoforest.models.runtimes import NAMED_AGREEMENT
 from geoforest.models.torch_runtime import TorchPredictor
@@ -16,6 +17,7 @@ from tests.helpers import synthetic
 
 pytest.importorskip("openvino")
 
+from geoforest.models import openvino_runtime
 from geoforest.models.openvino_runtime import (
     OpenVinoPredictor,
     available_precisions,
@@ -118,10 +120,14 @@ def test_wrong_bands(predictor):
         predictor(np.zeros((1, 3, 64, 64), np.uint16))
 
 
-def test_a_precision_that_the_processor_lacks(tiny_bundle):
-    lacking = "float16" if "float16" not in available_precisions() else "bfloat16"
-    with pytest.raises(InputError, match=f"precision {lacking} with OpenVINO: this processor has"):
-        OpenVinoPredictor(tiny_bundle, precision=lacking)
+def test_a_precision_that_the_processor_lacks(tiny_bundle, monkeypatch):
+    core = SimpleNamespace(get_property=lambda *_: ["FP32", "INT8", "WINOGRAD"])
+    monkeypatch.setattr(openvino_runtime, "_core", lambda: core)
+    assert available_precisions() == ("float32", "int8")
+    for lacking in ("float16", "bfloat16"):
+        sentence = f"precision {lacking} with OpenVINO: this processor has float32, int8"
+        with pytest.raises(InputError, match=sentence):
+            OpenVinoPredictor(tiny_bundle, precision=lacking)
 
 
 def test_without_the_package():
@@ -176,27 +182,26 @@ def chips(starter):
     return make_model_chips(starter.card, starter.card.window, seed=CHECK_SEED)
 
 
+@pytest.fixture(scope="module")
+def right(starter, chips):
+    """Masks of the chips by the reference."""
+    return predicted_masks(TorchPredictor(starter), chips, starter.card.threshold)
+
+
+def agreement_of(precision, starter, chips, right):
+    predictor = OpenVinoPredictor(starter, precision=precision)
+    return same_share(right, predicted_masks(predictor, chips, starter.card.threshold))
+
+
 @pytest.mark.slow
 @needs_bfloat16
-def test_bfloat16_of_a_trained_model(starter, chips):
-    share = agreement(
-        TorchPredictor(starter),
-        OpenVinoPredictor(starter, precision="bfloat16"),
-        chips,
-        starter.card.threshold,
-    )
-    assert 0.998 < share < 1
+def test_bfloat16_of_a_trained_model(starter, chips, right):
+    assert 0.998 < agreement_of("bfloat16", starter, chips, right) < 1
 
 
 @pytest.mark.slow
-def test_int8_of_a_trained_model(starter, chips):
-    share = agreement(
-        TorchPredictor(starter),
-        OpenVinoPredictor(starter, precision="int8"),
-        chips,
-        starter.card.threshold,
-    )
-    assert NAMED_AGREEMENT <= share < 1
+def test_int8_of_a_trained_model(starter, chips, right):
+    assert NAMED_AGREEMENT <= agreement_of("int8", starter, chips, right) < 1
 
 
 @pytest.mark.slow

@@ -14,11 +14,9 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
 
 import psutil
 import pytest
@@ -29,13 +27,9 @@ from distributed import Client
 import geoforest
 from geoforest.errors import IncompleteError, InputError
 from tests.helpers import faulty, synthetic
-from tests.pipeline.test_run import PRODUCTS, products, read
-
-ROOT = Path(__file__).parents[2]
-SHAPE = (300, 300)
-# Windows of 64 px with a halo of 8, one a shard.
-N_SHARDS = 49
-IN_FLIGHT = 4
+from tests.helpers.drivers import IN_FLIGHT, N_SHARDS, SHAPE, Driver, finished_bytes
+from tests.helpers.forked import ROOT, Forked, fork_server
+from tests.helpers.jobs import PRODUCTS, products, read
 
 pytestmark = pytest.mark.slow
 
@@ -51,59 +45,13 @@ def undisturbed(scene, tmp_path_factory, tiny_bundle) -> dict[str, bytes]:
     return products(faulty.run(scene, tmp_path_factory.mktemp("whole"), tiny_bundle.path))
 
 
-class Driver:
-    """A map job in a process of its own."""
-
-    started: ClassVar[list[Driver]] = []
-
-    def __init__(self, scene: Path, out: Path, model: Path, **settings: object) -> None:
-        self.folder = out / scene.stem
-        self.log = out.parent / f"{out.name}.log"
-        environment = {
-            "FAULTY_SECONDS": "0.05",
-            "FAULTY_LOG": str(self.log),
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "tests.helpers.faulty",
-            scene,
-            out,
-            model,
-            json.dumps(settings),
-        ]
-        self.process = subprocess.Popen(
-            list(map(str, command)),
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.started.append(self)
-
-    def shards(self) -> int:
-        return len(list((self.folder / ".geoforest-work" / "shards").glob("r*.tif")))
-
-    def wait_for_shards(self, count: int) -> None:
-        deadline = time.monotonic() + 120
-        while self.shards() < count:
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def workers(self) -> list[psutil.Process]:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
-
-    def end(self) -> tuple[int, dict[str, object], str]:
-        out, err = self.process.communicate(timeout=180)
-        return self.process.returncode, json.loads(out) if out else {}, err
-
-    def windows(self) -> int:
-        return len(self.log.read_text().splitlines()) if self.log.exists() else 0
+@pytest.fixture(scope="module", autouse=True)
+def forks() -> Iterator[Path]:
+    """One interpreter that has imported the package, for all processes but Dask's own workers."""
+    with fork_server() as address:
+        Driver.server = address
+        yield address
+        Driver.server = None
 
 
 @pytest.fixture(autouse=True)
@@ -114,10 +62,6 @@ def no_driver_left() -> Iterator[None]:
         driver.process.kill()
         driver.process.communicate()
     Driver.started.clear()
-
-
-def finished_bytes(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in PRODUCTS}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -161,15 +105,14 @@ def test_a_killed_driver_loses_no_shard(scene, tmp_path, tiny_bundle, undisturbe
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_signals_stop_cleanly(tmp_path, tiny_bundle, sent, workers):
+def test_signals_stop_cleanly(tmp_path, tiny_bundle, forks, sent, workers):
     path = synthetic.write_raster(
         tmp_path / "large.tif", synthetic.digital_numbers((1200, 1200)), nodata=0
     )
-    command = [
-        sys.executable, "-m", "geoforest", "map", path, "--out", tmp_path / "out",
-        "--model", tiny_bundle.path, "--halo", 8, "--shard", 48, "--workers", workers,
-    ]  # fmt: skip
-    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    process = Forked(
+        forks, "geoforest", "map", path, "--out", tmp_path / "out", "--model", tiny_bundle.path,
+        "--halo", 8, "--shard", 48, "--workers", workers, "--runtime", "torch",
+    )  # fmt: skip
     shards = tmp_path / "out" / "large" / ".geoforest-work" / "shards"
     deadline = time.monotonic() + 120
     while len(list(shards.glob("r*.tif"))) < 3:
@@ -186,11 +129,7 @@ def test_signals_stop_cleanly(tmp_path, tiny_bundle, sent, workers):
     assert not psutil.wait_procs(children, timeout=20)[1]
     assert not list(shards.glob(".*partial*"))
     (one,) = json.loads(
-        subprocess.run(
-            [sys.executable, "-m", "geoforest", "status", tmp_path / "out", "--json"],
-            check=True,
-            capture_output=True,
-        ).stdout
+        Forked(forks, "geoforest", "status", tmp_path / "out", "--json").communicate()[0]
     )
     assert one["state"] == "stopped"
     assert 3 <= one["finished_shards"] < one["shards"] == 625
@@ -208,15 +147,10 @@ def test_a_worker_out_of_memory_is_replaced(scene, tmp_path, tiny_bundle, undist
 
 
 @contextlib.contextmanager
-def dask_process(*arguments: object) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli." + str(arguments[0]), *map(str, arguments[1:])],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+def dask_process(forks: Path, *arguments: object) -> Iterator[Forked]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    name = f"distributed.cli.{arguments[0]}"
+    process = Forked(forks, name, *arguments[1:], environment=environment, new_session=True)
     try:
         yield process
     finally:
@@ -232,28 +166,28 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def cluster(port: int, *, workers: int = 2, gpu: int = 1) -> Iterator[subprocess.Popen[bytes]]:
+def cluster(forks: Path, port: int, *, workers: int = 2, gpu: int = 1) -> Iterator[Forked]:
     address = f"tcp://127.0.0.1:{port}"
     with contextlib.ExitStack() as stack:
         scheduler = stack.enter_context(
             dask_process(
-                "dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard",
+                forks, "dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard",
                 "--dashboard-address", "127.0.0.1:0",
             )
         )  # fmt: skip
         for _ in range(workers):
             stack.enter_context(
                 dask_process(
-                    "dask_worker", address, "--nthreads", 2, "--resources", f"GPU={gpu}",
+                    forks, "dask_worker", address, "--nthreads", 2, "--resources", f"GPU={gpu}",
                     "--no-dashboard", "--death-timeout", 60,
                 )
             )  # fmt: skip
         yield scheduler
 
 
-def test_any_dask_cluster_will_do(scene, tmp_path, tiny_bundle, undisturbed):
+def test_any_dask_cluster_will_do(scene, tmp_path, tiny_bundle, undisturbed, forks):
     port = free_port()
-    with cluster(port):
+    with cluster(forks, port):
         for name in ("a", "b"):
             code, summary, err = Driver(
                 scene, tmp_path / name, tiny_bundle.path, scheduler=f"tcp://127.0.0.1:{port}"
@@ -267,9 +201,9 @@ def test_any_dask_cluster_will_do(scene, tmp_path, tiny_bundle, undisturbed):
         assert not [name for names in left.values() for name in names if "geoforest" in name]
 
 
-def test_a_lost_scheduler_loses_no_shard(scene, tmp_path, tiny_bundle, undisturbed):
+def test_a_lost_scheduler_loses_no_shard(scene, tmp_path, tiny_bundle, undisturbed, forks):
     port = free_port()
-    with cluster(port) as scheduler:
+    with cluster(forks, port) as scheduler:
         driver = Driver(
             scene, tmp_path / "out", tiny_bundle.path, scheduler=f"tcp://127.0.0.1:{port}"
         )
@@ -280,7 +214,7 @@ def test_a_lost_scheduler_loses_no_shard(scene, tmp_path, tiny_bundle, undisturb
         assert "the connection to the scheduler was lost" in err
     kept = driver.shards()
     assert 5 <= kept < N_SHARDS
-    with cluster(port):
+    with cluster(forks, port):
         code, summary, err = Driver(
             scene, tmp_path / "out", tiny_bundle.path, scheduler=f"tcp://127.0.0.1:{port}"
         ).end()
@@ -289,11 +223,11 @@ def test_a_lost_scheduler_loses_no_shard(scene, tmp_path, tiny_bundle, undisturb
     assert finished_bytes(driver.folder) == undisturbed
 
 
-def test_a_cluster_without_the_resource(scene, tmp_path, tiny_bundle, monkeypatch):
+def test_a_cluster_without_the_resource(scene, tmp_path, tiny_bundle, forks, monkeypatch):
     port = free_port()
     monkeypatch.setattr("geoforest.compute.cluster._JOIN_SECONDS", 8)
     with (
-        cluster(port, workers=1, gpu=0),
+        cluster(forks, port, workers=1, gpu=0),
         pytest.raises(InputError, match="none of which declares the resource GPU"),
     ):
         faulty.run(scene, tmp_path / "out", tiny_bundle.path, scheduler=f"tcp://127.0.0.1:{port}")

@@ -23,8 +23,8 @@ from geoforest.errors import GeoforestError, InputError, OutputError, SceneError
 from geoforest.io.geopackage import journals, layers
 from geoforest.models.bundle import Bundle, save_bundle
 from tests.helpers import synthetic
+from tests.helpers.jobs import products, read, run, run_without_model
 from tests.helpers.synthetic import load_local_predictor
-from tests.pipeline.test_run import products, read, run, run_without_model
 
 STAC_NAME = "S2B_MSIL2A_20200223T032739_N9999_R018_T48QUE_20230924T183543"
 

@@ -29,23 +29,8 @@ from geoforest.report import layers, quicklook
 from geoforest.scenes.open import open_scene
 from geoforest.scenes.read import read_decimated
 from tests.helpers import synthetic
+from tests.helpers.jobs import PRODUCTS, products, read, run, run_without_model
 from tests.helpers.synthetic import LocalPredictor, load_local_predictor
-
-PRODUCTS = ("forest_mask.tif", "forest_probability.tif", "forest.gpkg")
-
-
-def run(scene: Path, out: Path, bundle, **settings) -> geoforest.MapResult:
-    chosen = {"model": str(bundle.path), "halo": 8, "shard": 96, "min_area_ha": 0.0, **settings}
-    return geoforest.map_scene(scene, out, load_predictor=load_local_predictor, **chosen)
-
-
-def products(result: geoforest.MapResult) -> dict[str, bytes]:
-    return {name: (result.folder / name).read_bytes() for name in PRODUCTS}
-
-
-def read(path: Path) -> np.ndarray:
-    with rasterio.open(path) as source:
-        return source.read(1)
 
 
 def test_same_bytes_for_every_shard_size_and_order_of_runs(scene_path, tmp_path, tiny_bundle):
@@ -247,18 +232,6 @@ def test_area_of_interest_limits_the_work(tmp_path, tiny_bundle):
     assert (mask[inside] == read(everywhere.mask)[inside]).all()
     assert made[0].summary["windows"] < everywhere.summary["windows"]
     assert made[0].summary["observed_percent"] == 100
-
-
-def run_without_model(scene: Path, out: Path, bundle, **settings) -> geoforest.MapResult:
-    def refuse(job):
-        raise AssertionError("the model was loaded again")
-
-    refuse.__module__, refuse.__qualname__ = (
-        load_local_predictor.__module__, load_local_predictor.__qualname__
-    )  # fmt: skip
-    return geoforest.map_scene(
-        scene, out, load_predictor=refuse, model=str(bundle.path), halo=8, **settings
-    )
 
 
 @pytest.mark.parametrize("killed_before", ["forest.gpkg", "forest_mask.tif", "job.json"])

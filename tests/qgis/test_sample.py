@@ -15,7 +15,7 @@ from PIL import Image
 from geoforest import draw_sample, map_change
 from geoforest.io.storage import file_sha256
 from tests.helpers.maps import write_map
-from tests.maps.sample.test_draw import CLEARED, FOREST, GROUND, LATER
+from tests.helpers.samples import CLEARED, FOREST, GROUND, LATER
 
 
 @pytest.fixture(scope="module")

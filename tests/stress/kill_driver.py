@@ -19,8 +19,8 @@ from geoforest.maps.verify.run import verify
 from geoforest.models.bundle import save_bundle
 from geoforest.models.unet import build_unet
 from tests.helpers import faulty, synthetic
-from tests.pipeline.test_faults import IN_FLIGHT, N_SHARDS, SHAPE, Driver, finished_bytes
-from tests.pipeline.test_run import products
+from tests.helpers.drivers import IN_FLIGHT, N_SHARDS, SHAPE, Driver, finished_bytes
+from tests.helpers.jobs import products
 
 
 def main() -> None:

@@ -26,8 +26,8 @@ import torch
 from geoforest.models.bundle import save_bundle
 from geoforest.models.unet import build_unet
 from tests.helpers import faulty, synthetic
-from tests.pipeline.test_faults import ROOT, finished_bytes
-from tests.pipeline.test_run import products
+from tests.helpers.drivers import ROOT, finished_bytes
+from tests.helpers.jobs import products
 
 BRIDGE = "gf-bridge"
 SCHEDULER = "tcp://10.99.0.1:8786"

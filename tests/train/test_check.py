@@ -15,8 +15,8 @@ from affine import Affine
 from geoforest.errors import DataError
 from geoforest.train.check import DataCheck, Finding, SplitCount, check_data
 from tests.helpers import synthetic
+from tests.helpers.chips import cut, rewrite, upload
 from tests.helpers.servers import s3_bucket, s3_server
-from tests.train.test_chips import cut, rewrite, upload
 
 N_CHIPS = {"train": 4, "validation": 2, "test": 1}
 
@@ -207,8 +207,10 @@ def test_sizes(data):
         (
             "error",
             "train",
-            f"chips of several shapes: 64 x 64 px (3, such as {data}/train/images/0.tif), "
-            f"80 x 96 px (1, such as {data}/train/images/3.tif); one was wanted",
+            (
+                f"chips of several shapes: 64 x 64 px (3, such as {data}/train/images/0.tif), "
+                f"80 x 96 px (1, such as {data}/train/images/3.tif); one was wanted"
+            ),
         ),
     ]
 
@@ -280,8 +282,10 @@ class TestGround:
             (
                 "warning",
                 "validation/images/1.tif",
-                "its ground overlaps that of 2 chip(s) of other splits, such as "
-                f"{data}/train/images/1.tif",
+                (
+                    "its ground overlaps that of 2 chip(s) of other splits, such as "
+                    f"{data}/train/images/1.tif"
+                ),
             )
         ]
 

@@ -24,6 +24,7 @@ from geoforest.train.chips import (
     write_statistics,
 )
 from tests.helpers import synthetic
+from tests.helpers.chips import cut, rewrite, upload
 from tests.helpers.servers import s3_bucket, s3_server
 from tests.helpers.synthetic import write_chips
 
@@ -42,17 +43,6 @@ def s3(address, monkeypatch) -> Any:
 @pytest.fixture
 def data(tmp_path) -> Path:
     return write_chips(tmp_path / "set", {"train": 3, "validation": 1})
-
-
-def upload(client: Any, data: Path) -> str:
-    prefix = data.parent.name
-    for path in data.rglob("*.tif"):
-        client.upload_file(str(path), "chips", f"{prefix}/{path.relative_to(data)}")
-    return f"s3://chips/{prefix}"
-
-
-def rewrite(path: Path, values: np.ndarray, **profile: object) -> None:
-    synthetic.write_raster(path, values, descriptions=None, **profile)
 
 
 def test_a_bucket_gives_what_its_folder_gives(data, s3):
@@ -126,10 +116,6 @@ def test_faults_have_the_name_of_the_file(data, spoil, message):
         read_split(data, "train", n_bands=4)
     assert "\n" not in str(caught.value)
     assert "vsimem" not in str(caught.value)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-3000])
 
 
 def as_vrt(path: Path) -> None:

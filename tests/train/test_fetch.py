@@ -24,19 +24,12 @@ from geoforest.train.archive import Limits, unpack_rar
 from geoforest.train.chips import read_split
 from geoforest.train.fetch import fetch_amazon
 from tests.helpers import synthetic
+from tests.helpers.amazon import ARCHIVE, FOLDERS, RECORD, RECORD_WHOLE, publish
 from tests.helpers.rar import Entry, needs_libarchive, write_rar
 from tests.helpers.servers import FileServer, file_server
 
 pytestmark = needs_libarchive
 N_CHIPS = {"train": 3, "validation": 2, "test": 1}
-FOLDERS = {
-    "train": ("Training/image", "Training/label"),
-    "validation": ("Validation/images", "Validation/masks"),
-    "test": ("Test/image", "Test/mask"),
-}
-RECORD, ARCHIVE = "/api/records/4498086", "/files/AMAZON.rar/content"
-# The record is the first answer of a run, and cuts are for the archive.
-RECORD_WHOLE = 10_000
 
 
 def chip_bytes(folder: Path, seed: int) -> tuple[bytes, bytes]:
@@ -67,22 +60,6 @@ def entries(tmp_path_factory) -> list[Entry]:
 def server() -> Iterator[FileServer]:
     with file_server() as server:
         yield server
-
-
-def publish(server: FileServer, archive: bytes, **changes: object) -> str:
-    """Put an archive and its record on the server, and return the record's URL."""
-    entry = {
-        "key": "AMAZON.rar",
-        "size": len(archive),
-        "checksum": f"md5:{hashlib.md5(archive).hexdigest()}",
-        "links": {"self": server.url + ARCHIVE},
-        **changes,
-    }
-    other = {"key": "ATLANTIC FOREST.rar", "links": {"self": f"{server.url}/other"}}
-    server.files[RECORD] = json.dumps({"id": 4498086, "files": [other, entry]}).encode()
-    server.files[ARCHIVE] = archive
-    server.etags[ARCHIVE] = f'"{hashlib.sha256(archive).hexdigest()[:9]}"'
-    return server.url + RECORD
 
 
 @pytest.fixture

@@ -27,8 +27,7 @@ from geoforest.train.module import SegmentationModule
 from geoforest.train.settings import TrainSettings
 from tests.helpers import synthetic
 from tests.helpers.synthetic import write_chips
-
-SHORT = {"encoder": "resnet18", "encoder_weights": None, "epochs": 1, "batch_size": 4}
+from tests.helpers.trainings import SHORT
 
 
 @pytest.fixture(scope="module")

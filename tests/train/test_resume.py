@@ -20,23 +20,12 @@ from geoforest.train.fit import train_model as train
 from geoforest.train.resume import open_training, training_identity
 from geoforest.train.settings import TrainSettings
 from tests.helpers.synthetic import write_chips
+from tests.helpers.trainings import OPTIONS
 
-# An encoder that leaves out paths by chance, averaged weights, a schedule: all have a state.
-OPTIONS = {
-    "encoder": "efficientnet-b0",
-    "encoder_weights": None,
-    "epochs": 4,
-    "batch_size": 2,
-    "learning_rate": 2e-3,
-    "schedule": "one-cycle",
-    "augmentation": "strong",
-    "averaging": 0.8,
-    "patience": 3,
-}
 SCRIPT = """
 import sys
 from geoforest.train.fit import train_model as train
-from tests.train.test_resume import OPTIONS
+from tests.helpers.trainings import OPTIONS
 train(sys.argv[1], sys.argv[2], **OPTIONS)
 """
 

@@ -25,8 +25,8 @@ from geoforest.train.trials import best_bundle, rank_bundles, train_trial, trial
 from geoforest.train.wandb_sweeps import run_wandb_sweep
 from tests.helpers import synthetic
 from tests.helpers.synthetic import write_chips
+from tests.helpers.trainings import FIXED
 
-FIXED = {"encoder_weights": None, "epochs": 2, "learning_rate": 1e-3, "patience": 0}
 GRID = """
 name: encoders
 method: grid
@@ -41,7 +41,7 @@ SCRIPT = """
 import sys
 from geoforest.train.sweep import run_sweep
 from geoforest.train.sweep_config import read_sweep
-from tests.train.test_sweep import FIXED
+from tests.helpers.trainings import FIXED
 run_sweep(read_sweep(sys.argv[1]), sys.argv[2], sys.argv[3], **FIXED)
 """
 

@@ -18,7 +18,7 @@ from geoforest.train.fit import train_model as train
 from geoforest.train.settings import TrainSettings
 from tests.helpers import synthetic
 from tests.helpers.synthetic import write_chips
-from tests.train.test_fit import SHORT
+from tests.helpers.trainings import SHORT
 
 
 def _change_all(folder: Path, change) -> None:
@@ -60,8 +60,10 @@ def _constant_band(data: Path) -> None:
     [
         (
             _one_larger_chip,
-            r"train: chips of several shapes: 64 x 64 px \(1, such as 0\), "
-            r"96 x 64 px \(1, such as 1\); one was wanted",
+            (
+                r"train: chips of several shapes: 64 x 64 px \(1, such as 0\), "
+                r"96 x 64 px \(1, such as 1\); one was wanted"
+            ),
         ),
         (_no_labels, r"validation/masks: not one labelled pixel"),
         (_no_forest, r"validation/masks: no forest at all; both classes were wanted"),

@@ -18,8 +18,8 @@ from geoforest.io.storage import read_json
 from geoforest.scenes.open import open_scene
 from geoforest.scenes.scene import Scene
 from tests.helpers import synthetic
-from tests.maps.verify.test_maps import rewrite, seal
-from tests.pipeline.test_run import run
+from tests.helpers.jobs import run
+from tests.helpers.tampering import rewrite, seal
 from workflows.checks import check_map, check_polygons, map_specs, polygon_specs
 
 MASK = "forest_mask.tif"

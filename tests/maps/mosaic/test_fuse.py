@@ -22,8 +22,8 @@ def whole(values: list[int]) -> tuple[slice, slice, np.ndarray]:
 @given(STACK, st.sampled_from(["mean", "latest", "clearest"]))
 def test_each_pixel_by_the_rule(stack, rule):
     stored, count = fuse([whole(values) for values in stack], (2, 3), rule)
-    for place, seen in enumerate(zip(*stack, strict=True)):
-        seen = [value for value in seen if value != 255]
+    for place, values in enumerate(zip(*stack, strict=True)):
+        seen = [value for value in values if value != 255]
         expected = 255
         if seen:
             expected = math.floor(sum(seen) / len(seen) + 0.5) if rule == "mean" else seen[0]

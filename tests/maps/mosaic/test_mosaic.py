@@ -425,8 +425,10 @@ def test_grids_that_are_off_by_part_of_a_pixel(tiny_bundle, tmp_path):
     one = write_map(tmp_path / "maps", "a", tiny_bundle.path, forest, **ground)
     result = mosaic([one], tmp_path / "mosaic")
     assert result.summary["notes"] == [
-        "a_MSIL2A_20240701T140000: its grid was moved by -2.0 m to the right and -20.0 m down, to "
-        "the common one of 40 m"
+        (
+            "a_MSIL2A_20240701T140000: its grid was moved by -2.0 m to the right and -20.0 m down, "
+            "to the common one of 40 m"
+        )
     ]
 
 

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import zipfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 import geopandas
@@ -29,12 +28,7 @@ from geoforest.maps.sample.draw import allocate, choose
 from geoforest.maps.sample.file import read_sample
 from geoforest.maps.sample.strata import read_stratified
 from tests.helpers.maps import write_map
-
-GROUND = {"epsg": 32720, "left": 500_000, "top": 9_700_000, "shape": (120, 150)}
-FOREST = shapely.box(-63.0, -2.7220, -62.9955, -2.7125)
-CLEARED = shapely.box(-62.9990, -2.7190, -62.9970, -2.7160)
-LATER = datetime(2024, 9, 1, 14, tzinfo=UTC)
-CLOUD = shapely.box(-62.9930, -2.7150, -62.9910, -2.7135)
+from tests.helpers.samples import CLEARED, CLOUD, FOREST, GROUND, LATER
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import csv
 import io
 import json
 import shutil
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import geopandas
@@ -25,7 +23,7 @@ from geoforest.io.storage import file_sha256
 from geoforest.maps.sample.draw import choose
 from geoforest.maps.sample.error_matrix import estimates
 from tests.helpers.maps import write_map
-from tests.maps.sample.test_draw import CLEARED, CLOUD, FOREST, GROUND, LATER
+from tests.helpers.samples import CLEARED, CLOUD, FOREST, GROUND, LATER, label, sql
 
 # What the map takes for other.
 MISSED = shapely.box(-62.9955, -2.7220, -62.9945, -2.7125)
@@ -50,24 +48,6 @@ def truth(folder, tiny_bundle) -> np.ndarray:
 @pytest.fixture
 def sample(folder, tmp_path) -> Path:
     return draw_sample(folder, 200, tmp_path / "s.gpkg", seed=1).path
-
-
-def sql(path: Path, statement: str, rows: list[tuple] | None = None) -> None:
-    """Edit a GeoPackage as a program could that knows nothing of geometry."""
-    with closing(sqlite3.connect(path)) as database, database:
-        triggers = database.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-        for (name,) in triggers.fetchall():
-            database.execute(f'DROP TRIGGER "{name}"')
-        database.executemany(statement, [()] if rows is None else rows)
-
-
-def label(path: Path, truth: np.ndarray, words: dict[int, str] | None = None) -> None:
-    """Label all points by the truth."""
-    words = words or {0: "other", 1: "forest"}
-    points = geopandas.read_file(path, layer="sample")
-    labels = [words[code] for code in truth[points["row"], points["col"]].tolist()]
-    rows = list(zip(labels, points["sample_id"].tolist(), strict=True))
-    sql(path, "UPDATE sample SET reference = ? WHERE sample_id = ?", rows)
 
 
 class TestEstimate:

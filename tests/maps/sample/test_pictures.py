@@ -20,7 +20,7 @@ from geoforest.maps.finished import read_finished, recorded_scene
 from geoforest.maps.sample.around_points import write_picture
 from tests.helpers import synthetic
 from tests.helpers.maps import load_oracle, write_map
-from tests.maps.sample.test_draw import CLEARED, FOREST, GROUND, LATER
+from tests.helpers.samples import CLEARED, FOREST, GROUND, LATER
 
 
 @pytest.fixture(scope="module")

@@ -158,6 +158,8 @@ def test_a_page_has_the_units_with_most_forest(tiny_bundle, tmp_path):
     [
         ({"by": "nome"}, "no field 'nome'"),
         ({"by": None}, "--zones and --by: a vector file and its field were wanted"),
+        ({"zones": None}, "--zones and --by: a vector file and its field were wanted"),
+        ({"zones": "https://host/z.gpkg"}, r"https://host/z\.gpkg: is a URL"),
         ({"zones": "none.gpkg"}, "none.gpkg"),
     ],
 )

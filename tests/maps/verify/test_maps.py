@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 
 from geoforest.errors import InputError
 from geoforest.maps.verify.run import verify
 from tests.helpers import synthetic
-from tests.pipeline.test_run import run
+from tests.helpers.jobs import run
+from tests.helpers.tampering import rewrite, seal
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +35,6 @@ def found(folder: Path) -> list[str]:
     return [str(problem).replace(str(folder), "DIR") for problem in verify(folder)]
 
 
-def seal(folder: Path, *names: str) -> None:
-    """Take the checksums of changed files into job.json, so that what is in them is looked at."""
-    from geoforest.io.storage import file_sha256
-
-    job = json.loads((folder / "job.json").read_text())
-    for name in names:
-        job["outputs"][name]["sha256"] = file_sha256(folder / name)
-    (folder / "job.json").write_text(json.dumps(job))
-
-
 def test_untouched_outputs(folder):
     assert found(folder) == []
     assert found(folder.parent) == []
@@ -59,15 +49,6 @@ def test_changed_and_missing_files(folder):
         "DIR/forest.gpkg: changed: its checksum is not the one in job.json",
         "DIR/forest_mask.tif: missing, and job.json lists it",
     ]
-
-
-def rewrite(path: Path, change) -> None:
-    with rasterio.open(path) as source:
-        values, profile, tags = source.read(1), source.profile, source.tags()
-    change(values)
-    with rasterio.open(path, "w", **profile) as target:
-        target.write(values, 1)
-        target.update_tags(**tags)
 
 
 def test_a_pixel_that_was_flipped(folder):

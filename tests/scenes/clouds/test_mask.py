@@ -14,8 +14,8 @@ import geoforest
 from geoforest.errors import InputError, OutputError, ReadError, SceneError
 from geoforest.io.raster import open_raster
 from geoforest.scenes.open import open_scene
-from tests.arrays.test_clouds import brute_force
 from tests.helpers import synthetic
+from tests.helpers.distances import brute_force
 from tests.helpers.synthetic import BANDS, TRANSFORM, UTM_20S, digital_numbers, load_local_predictor
 
 SHAPE = (130, 190)

@@ -154,10 +154,10 @@ class TestRead:
 
     def test_a_tile_as_buckets_have_it(self, safe, dn, tmp_path):
         tile = tmp_path / "0"
-        for layer, image in {**read_safe(str(safe)).bands, "SCL": None}.items():
+        codes = open_scene(safe, wanted=BANDS).scene_classification
+        for layer, image in {**read_safe(str(safe)).bands, "SCL": codes}.items():
             folder = "R20m" if layer in {"B8A", "SCL"} else "R10m"
             (tile / folder).mkdir(parents=True, exist_ok=True)
-            image = image or open_scene(safe, wanted=BANDS).scene_classification
             shutil.copy(image, tile / folder / f"{layer}.jp2")
         # Neither the coarser band nor the preview is taken.
         for folder in ("R20m", "preview"):
