@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyproj
@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from geoforest.errors import InputError
 
 if TYPE_CHECKING:
-    from affine import Affine
-
+    from geoforest.arrays.georef import GeoRef
     from geoforest.types import Shape, StoredProbability
 
 _NODE_STEP_PX = 256
@@ -83,28 +82,15 @@ class PixelTable:
         return cls(rows, cols, *(np.ones((2, 2)) for _ in range(3)))
 
     @classmethod
-    def build(cls, transform: Affine, crs: Any, shape: Shape) -> PixelTable:
-        """Compute the table of a north-up grid.
-
-        Parameters
-        ----------
-        transform
-            From (col, row) to CRS coordinates.
-        crs
-            Anything that pyproj understands; rasterio's CRS too.
-        shape
-            ``(rows, cols)``.
+    def build(cls, georef: GeoRef) -> PixelTable:
+        """Compute the table of a grid.
 
         Raises
         ------
         InputError
-            When the grid is empty, turned or upside down, when it leaves the domain of its CRS,
-            or when the CRS has no ellipsoid.
+            When the grid leaves the domain of its CRS, or when the CRS has no ellipsoid.
         """
-        t = transform
-        if t.b or t.d or t.a <= 0 or t.e >= 0 or min(shape) < 1:
-            raise InputError(f"grid of shape {shape}, {t!r}: a filled north-up grid was wanted")
-        to_ground = _Ground(transform, pyproj.CRS.from_user_input(crs))
+        shape, to_ground = georef.shape, _Ground(georef)
         centre = np.array([shape[0] / 2]), np.array([shape[1] / 2])
         _, width, height = to_ground(*np.meshgrid(*centre, indexing="ij"))
         step = _NODE_STEP_M / max(float(width[0, 0]), float(height[0, 0]))
@@ -172,8 +158,10 @@ class PixelTable:
 
         Examples
         --------
-        >>> utm = Affine(10, 0, 500_000, 0, -10, 8_900_000)
-        >>> PixelTable.build(utm, "EPSG:32720", (100, 100)).minimum_mapping_unit_px(0.5)
+        >>> from affine import Affine
+        >>> from geoforest.arrays.georef import GeoRef
+        >>> grid = GeoRef((100, 100), Affine(10, 0, 500_000, 0, -10, 8_900_000), "EPSG:32720")
+        >>> PixelTable.build(grid).minimum_mapping_unit_px(0.5)
         50
         """
         # The rounding forgives the last bits of an exact ratio.
@@ -279,11 +267,12 @@ class PixelTable:
 class _Ground:
     """From pixel positions to ground area, width and height of the pixel there."""
 
-    def __init__(self, transform: Affine, crs: pyproj.CRS) -> None:
+    def __init__(self, georef: GeoRef) -> None:
+        crs = pyproj.CRS.from_user_input(georef.crs)
         geodetic = crs.geodetic_crs
         if geodetic is None or crs.ellipsoid is None:
             raise InputError(f"CRS {crs.name!r}: one with an ellipsoid was wanted, for areas")
-        self._transform = transform
+        self._transform = georef.transform
         self._name = crs.name
         self._to_lonlat = pyproj.Transformer.from_crs(crs, geodetic, always_xy=True)
         self._unit = geodetic.axis_info[0].unit_conversion_factor  # radians

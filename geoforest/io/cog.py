@@ -18,14 +18,14 @@ from rasterio.windows import Window as RasterioWindow
 from geoforest.arrays.grid import Window
 from geoforest.errors import WriteError
 from geoforest.io.raster import open_raster
-from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array, Shape
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from affine import Affine
     from numpy.typing import NDArray
-    from rasterio.crs import CRS
+
+    from geoforest.arrays.georef import GeoRef
 
 COLOURS = {OTHER: (228, 213, 183, 255), FOREST: (27, 120, 55, 255), NO_OBSERVATION: (0, 0, 0, 0)}
 CATEGORIES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}
@@ -63,9 +63,7 @@ class CogWriter:
         path: Path,
         look: _Look,
         *,
-        shape: Shape,
-        crs: CRS,
-        transform: Affine,
+        georef: GeoRef,
         tags: Mapping[str, str],
     ) -> None:
         self.path, self._look = path, look
@@ -77,12 +75,12 @@ class CogWriter:
                 self._flat,
                 "w",
                 driver="GTiff",
-                height=shape[0],
-                width=shape[1],
+                height=georef.shape[0],
+                width=georef.shape[1],
                 count=1,
                 dtype="uint8",
-                crs=crs,
-                transform=transform,
+                crs=georef.crs,
+                transform=georef.transform,
                 nodata=look.nodata,
                 tiled=True,
                 blockxsize=_BLOCK_PX,
@@ -157,7 +155,7 @@ class ClassWriter(CogWriter):
         File to make.
     names, colours
         Of each code; RGBA.
-    shape, crs, transform
+    georef
         The grid.
     tags
         Metadata of the file.
@@ -174,14 +172,12 @@ class ClassWriter(CogWriter):
         names: Mapping[int, str],
         colours: Mapping[int, tuple[int, int, int, int]],
         *,
-        shape: Shape,
-        crs: CRS,
-        transform: Affine,
+        georef: GeoRef,
         tags: Mapping[str, str],
     ) -> None:
         self._names = names
         look = _Look("MODE", level=6, colours=colours)
-        super().__init__(path, look, shape=shape, crs=crs, transform=transform, tags=tags)
+        super().__init__(path, look, georef=georef, tags=tags)
 
     def finish(self) -> None:
         """Make the file, and the one beside it."""
@@ -201,12 +197,8 @@ class ClassWriter(CogWriter):
 class MaskWriter(ClassWriter):
     """A mask: see :class:`ClassWriter`, whose parameters it has but names and colours."""
 
-    def __init__(
-        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
-    ) -> None:
-        super().__init__(
-            path, CATEGORIES, COLOURS, shape=shape, crs=crs, transform=transform, tags=tags
-        )
+    def __init__(self, path: Path, *, georef: GeoRef, tags: Mapping[str, str]) -> None:
+        super().__init__(path, CATEGORIES, COLOURS, georef=georef, tags=tags)
 
 
 class ProbabilityWriter(CogWriter):
@@ -215,10 +207,8 @@ class ProbabilityWriter(CogWriter):
     Parameters as for :class:`MaskWriter`.
     """
 
-    def __init__(
-        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
-    ) -> None:
-        super().__init__(path, _PROBABILITY, shape=shape, crs=crs, transform=transform, tags=tags)
+    def __init__(self, path: Path, *, georef: GeoRef, tags: Mapping[str, str]) -> None:
+        super().__init__(path, _PROBABILITY, georef=georef, tags=tags)
 
 
 class CountWriter(CogWriter):
@@ -227,10 +217,8 @@ class CountWriter(CogWriter):
     Parameters as for :class:`MaskWriter`.
     """
 
-    def __init__(
-        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
-    ) -> None:
-        super().__init__(path, _COUNT, shape=shape, crs=crs, transform=transform, tags=tags)
+    def __init__(self, path: Path, *, georef: GeoRef, tags: Mapping[str, str]) -> None:
+        super().__init__(path, _COUNT, georef=georef, tags=tags)
 
 
 class PercentWriter(CogWriter):
@@ -239,10 +227,8 @@ class PercentWriter(CogWriter):
     Parameters as for :class:`MaskWriter`.
     """
 
-    def __init__(
-        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
-    ) -> None:
-        super().__init__(path, _PERCENT, shape=shape, crs=crs, transform=transform, tags=tags)
+    def __init__(self, path: Path, *, georef: GeoRef, tags: Mapping[str, str]) -> None:
+        super().__init__(path, _PERCENT, georef=georef, tags=tags)
 
 
 def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:

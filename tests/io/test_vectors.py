@@ -13,7 +13,7 @@ import shapely
 from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
 
-from geoforest.arrays.polygons.polygons import vectorize
+from geoforest.arrays.polygons.polygons import polygons_of_mask
 from geoforest.errors import InputError, WriteError
 from geoforest.io import vectors
 from geoforest.io.vectors import FORMATS, write_polygons
@@ -24,7 +24,9 @@ ATTRIBUTES = {"scene_id": "S2A_x", "acquired": None, "model": "starter", "thresh
 
 def frame(share: float = 0.6, crs: str | None = "EPSG:32720") -> geopandas.GeoDataFrame:
     mask = (np.random.default_rng(5).random((60, 50)) < share).astype(np.uint8)
-    return vectorize(mask, transform=TRANSFORM, crs=crs, min_area_ha=0, attributes=ATTRIBUTES).frame
+    return polygons_of_mask(
+        mask, transform=TRANSFORM, crs=crs, min_area_ha=0, attributes=ATTRIBUTES
+    ).frame
 
 
 def pieces(whole: geopandas.GeoDataFrame, size: int) -> list[geopandas.GeoDataFrame]:

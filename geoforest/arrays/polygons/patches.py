@@ -32,16 +32,16 @@ from geoforest.arrays.polygons.strips import (
 from geoforest.compute.machine import usable_cores
 from geoforest.compute.spill import Spill, Ticket
 from geoforest.compute.threads import in_order
-from geoforest.types import FOREST, NO_OBSERVATION, Array, Mask, Shape, StoredProbability
+from geoforest.types import FOREST, NO_OBSERVATION, Array, Mask, StoredProbability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from affine import Affine
     from numpy.typing import NDArray
 
     from geoforest.arrays.area import PixelTable
+    from geoforest.arrays.georef import GeoRef
 
 # Some hundred megabytes a thread where runs are short; long enough to hide what a strip costs.
 _STRIP_PX = 4_000_000
@@ -124,10 +124,8 @@ class PatchFinder:
 
     Parameters
     ----------
-    shape
-        ``(rows, cols)`` of the whole mask.
-    transform
-        The grid, north-up.
+    georef
+        Grid of the whole mask.
     table
         Ground area of its pixels.
     rules
@@ -143,12 +141,12 @@ class PatchFinder:
 
     def __init__(
         self,
-        shape: Shape,
-        transform: Affine,
+        georef: GeoRef,
         table: PixelTable,
         rules: Rules,
         folder: Path | None = None,
     ) -> None:
+        shape, transform = georef.shape, georef.transform
         self.shape, self.rules, self.counts = shape, rules, Counts()
         self._table = table
         self._cut_rows = cut_rows(shape[0], transform)

@@ -19,10 +19,11 @@ import numpy as np
 import shapely
 
 from geoforest.arrays.area import PixelTable
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.polygons.patches import FeatureStrip, PatchFinder, Rules
 from geoforest.arrays.polygons.tracing import Outlines, Tracer
 from geoforest.errors import InputError
-from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, Shape, StoredProbability
+from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -61,7 +62,7 @@ class PolygonCounts:
 
 @dataclass(frozen=True, eq=False)
 class Polygons:
-    """Polygons of a mask that fits into memory; see :func:`vectorize`."""
+    """Polygons of a mask that fits into memory; see :func:`polygons_of_mask`."""
 
     frame: geopandas.GeoDataFrame
     counts: PolygonCounts
@@ -88,10 +89,8 @@ class PolygonStream:
 
     Parameters
     ----------
-    shape
-        ``(rows, cols)`` of the whole mask.
-    transform, crs
-        The grid, north-up. Without a CRS areas are in pixels, and nothing is too small.
+    georef
+        Grid of the whole mask. Without a CRS areas are in pixels, and nothing is too small.
     min_area_ha
         Minimum mapping unit for whole patches and for holes; 0 keeps all. It becomes a pixel
         count by the ground area of the pixel at the centre.
@@ -123,10 +122,8 @@ class PolygonStream:
 
     def __init__(
         self,
-        shape: Shape,
+        georef: GeoRef,
         *,
-        transform: Affine,
-        crs: Any,
         min_area_ha: float = 0.5,
         max_vertices: int = 100_000,
         corners_touch: bool = False,
@@ -137,13 +134,13 @@ class PolygonStream:
         attributes: Mapping[str, Any] | None = None,
         folder: Path | None = None,
     ) -> None:
-        self._transform, self._crs = transform, crs
+        self._georef = georef
         self._attributes = attributes or {}
-        self._tolerance = simplify_px * math.sqrt(abs(transform.determinant))
-        if crs is None:
-            self._table, fewest = PixelTable.flat(shape), 0
+        self._tolerance = simplify_px * math.sqrt(abs(georef.transform.determinant))
+        if georef.crs is None:
+            self._table, fewest = PixelTable.flat(georef.shape), 0
         else:
-            self._table = PixelTable.build(transform, crs, shape)
+            self._table = PixelTable.build(georef)
             fewest = self._table.minimum_mapping_unit_px(min_area_ha)
         none = np.zeros(0, np.int64)
         rules = Rules(
@@ -153,10 +150,10 @@ class PolygonStream:
             none if every_row is None else every_row,
             none if every_col is None else every_col,
         )
-        self._finder = PatchFinder(shape, transform, self._table, rules, folder)
+        self._finder = PatchFinder(georef, self._table, rules, folder)
         self.patches_at = self._finder.patches_at
         self.add_elsewhere = self._finder.add_elsewhere
-        self._shape = shape
+        self._shape = georef.shape
         self._row = self._parts = self._polygon_px = 0
         self._has_probability: bool | None = None
         self._given = False
@@ -257,7 +254,7 @@ class PolygonStream:
             outlines.points, outlines.ring_ends, outlines.polygon_ends
         )
         unit, length, scale = "ha", "m", self._table.area_unit_m2 / 1e4
-        if self._crs is None:
+        if self._georef.crs is None:
             unit, length, scale = "px", "px", self._table.area_unit_m2
         pixels = strip.pixels[chosen]
         mean = strip.total[chosen] / pixels / PROBABILITY_STEPS
@@ -272,11 +269,13 @@ class PolygonStream:
         for name, value in self._attributes.items():
             kind = "datetime64[ms, UTC]" if name == "acquired" else pd.Series([value]).dtype
             columns[name] = pd.Series([value] * len(chosen), dtype=kind)
-        geometry = _geometries(outlines, self._transform)
-        return geopandas.GeoDataFrame(pd.DataFrame(columns), geometry=geometry, crs=self._crs)
+        geometry = _geometries(outlines, self._georef.transform)
+        return geopandas.GeoDataFrame(
+            pd.DataFrame(columns), geometry=geometry, crs=self._georef.crs
+        )
 
 
-def vectorize(
+def polygons_of_mask(
     mask: Mask,
     *,
     transform: Affine,
@@ -306,8 +305,8 @@ def vectorize(
         :meth:`geoforest.arrays.area.PixelTable.build` refuses.
     """
     _check(mask, probability, 0)
-    shape = mask.shape[0], mask.shape[1]
-    with PolygonStream(shape, transform=transform, crs=crs, **rules) as stream:
+    georef = GeoRef((mask.shape[0], mask.shape[1]), transform, crs)
+    with PolygonStream(georef, **rules) as stream:
         stream.add(mask, probability)
         frame = together(stream.frames())
         return Polygons(frame, stream.counts())

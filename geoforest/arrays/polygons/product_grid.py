@@ -29,6 +29,7 @@ def cut_cols(n_cols: int, transform: Affine) -> NDArray[np.int64]:
 
     Examples
     --------
+    >>> from affine import Affine
     >>> cut_cols(2000, Affine(10, 0, 10_005, 0, -10, 50)).tolist()
     [24, 1048]
     """
@@ -41,6 +42,7 @@ def cut_rows(n_rows: int, transform: Affine) -> NDArray[np.int64]:
 
     Examples
     --------
+    >>> from affine import Affine
     >>> cut_rows(2000, Affine(10, 0, 0, 0, -10, 10_255)).tolist()
     [1, 1025]
     """
