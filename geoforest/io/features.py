@@ -16,7 +16,7 @@ import pyarrow.compute
 import pyogrio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import geopandas
 
@@ -106,10 +106,19 @@ def _even_batches(tables: Iterable[pyarrow.Table]) -> Iterator[pyarrow.RecordBat
             n_bytes += int(sizes[end - 1]) - before
             start, before = end, int(sizes[end - 1])
             if n_rows == _BATCH_ROWS or n_bytes >= _BATCH_BYTES:
-                yield from pyarrow.concat_tables(pending).combine_chunks().to_batches()
+                yield from _combined(pending)
                 pending, n_rows, n_bytes = [], 0, 0
     if pending:
-        yield from pyarrow.concat_tables(pending).combine_chunks().to_batches()
+        yield from _combined(pending)
+
+
+def _combined(tables: Sequence[pyarrow.Table]) -> list[pyarrow.RecordBatch]:
+    """Combine tables of at least one row in one batch (more where its columns exceed 2 GiB)."""
+    # pyarrow fails to combine a chunk of no rows whose offset is not 0, as pandas leaves them.
+    filled = [batch for table in tables for batch in table.to_batches() if batch.num_rows]
+    combined = pyarrow.Table.from_batches(filled).combine_chunks()
+    batches: list[pyarrow.RecordBatch] = combined.to_batches()
+    return batches
 
 
 def _arrow(frame: geopandas.GeoDataFrame) -> pyarrow.Table:

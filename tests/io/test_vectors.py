@@ -6,6 +6,7 @@ import json
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pyarrow.parquet
 import pyogrio
 import pytest
@@ -65,6 +66,17 @@ def test_bytes_do_not_depend_on_how_features_arrive(tmp_path, suffix):
     one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
     write_polygons([written], one)
     write_polygons(pieces(written, 9), two)
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_empty_parts_of_a_frame_do_no_harm(tmp_path, suffix):
+    """pandas keeps an Arrow chunk of no rows for each empty frame of a concatenation."""
+    written = frame()
+    parts = [written.iloc[:1], written.iloc[1:1], written.iloc[1:]]
+    one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
+    write_polygons([written], one)
+    write_polygons([pd.concat(parts, ignore_index=True)], two)
     assert one.read_bytes() == two.read_bytes()
 
 
