@@ -57,6 +57,7 @@ def within(cloud: Valid, buffer_m: float, pixel_m: tuple[float, float]) -> Valid
 
     Examples
     --------
+    >>> import numpy as np
     >>> within(np.eye(1, 5, dtype=bool), 20, (10, 10)).tolist()
     [[True, True, True, False, False]]
     """

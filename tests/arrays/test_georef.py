@@ -74,7 +74,10 @@ def test_that_of_a_raster_names_it_in_errors(tmp_path):
         assert GeoRef.of(source, "a.tif") == GeoRef(
             (30, 40), TRANSFORM, rasterio.CRS.from_epsg(32720)
         )
-    with rasterio.open(tmp_path / "bad") as source, pytest.raises(SceneError, match="^a.tif: its"):
+    with (
+        rasterio.open(tmp_path / "bad") as source,
+        pytest.raises(SceneError, match=r"^a\.tif: its"),
+    ):
         GeoRef.of(source, "a.tif", error=SceneError)
-    with pytest.raises(SceneError, match="^a.tif: its"):
+    with pytest.raises(SceneError, match=r"^a\.tif: its"):
         check_grid((30, 40), NOT_NORTH_UP[0], "a.tif", error=SceneError)

@@ -163,7 +163,7 @@ def test_simplified(geoforest, classes, tmp_path):
         (
             {"transform": UTM @ Affine.scale(1, -1)},
             ["--value", 300],
-            "0.0, 10.0, 8900000.0) is rotated or not north-up",
+            "0.0, 10.0, 9600000.0) is rotated or not north-up",
         ),
     ],
 )
