@@ -1,4 +1,4 @@
-"""Virtual rasters that lay tiles of one grid side by side."""
+"""Virtual rasters (VRT) of tiles on one grid."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ def write_vrt(
     like: str,
     nodata: int = NO_OBSERVATION,
 ) -> None:
-    """Write a virtual raster of uint8 tiles, named relative to it.
+    """Write a virtual raster of uint8 tiles, with relative paths to them.
 
     Parameters
     ----------
     path
         File to write.
     tiles
-        File of each tile and its pixels, in the numbering of ``window``.
+        File and window of each tile, in the pixel numbering of ``window``.
     window
-        Pixels of the whole; where no tile is, it has the nodata value.
+        Window of the whole raster; pixels without a tile have the nodata value.
     georef
-        Grid of the whole.
+        Grid of the whole raster.
     like
-        ``mask`` for colours and names of its codes, ``probability`` for a scale, ``count``.
+        ``mask``: with colours and class names; ``probability``: with a scale; ``count``.
     nodata
-        See ``window``.
+        Value of pixels without a tile.
     """
     from geoforest.io.cog import CATEGORIES, COLOURS
 
