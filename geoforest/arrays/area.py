@@ -154,7 +154,7 @@ class PixelTable:
         return height, width
 
     def minimum_mapping_unit_px(self, min_area_ha: float) -> int:
-        """Count the pixels that an area needs at least, by the pixel at the centre.
+        """Count the pixels that an area needs at least, by the pixel at the centre; 0 keeps all.
 
         Examples
         --------

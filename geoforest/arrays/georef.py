@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Georeferenced(Protocol):
-    """What has a shape, a transform and a CRS: an open raster of rasterio, a scene."""
+    """Object with a shape, a transform and a CRS: an open raster of rasterio, a scene."""
 
     @property
     def shape(self) -> Shape:
@@ -76,6 +76,11 @@ class GeoRef:
             Names the raster in errors, such as its path.
         error
             Class of the errors.
+
+        Raises
+        ------
+        InputError
+            Or ``error``, when the grid is empty, rotated or not north-up.
         """
         check_grid(raster.shape, raster.transform, name, error=error)
         return cls(raster.shape, raster.transform, raster.crs)

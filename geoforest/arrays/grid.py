@@ -239,7 +239,7 @@ def preview_lattice(
 
 
 def wider_halo(halo: int) -> int:
-    """Return the halo of the second prediction in a halo test: twice as wide, at least 32 px.
+    """Return the halo of the second prediction in a halo test: twice as wide; 32 px for none.
 
     Examples
     --------

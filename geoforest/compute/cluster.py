@@ -148,7 +148,8 @@ def remote_threads(client: Client) -> int:
     hosts = gpu_workers(client)
     cores = client.run(usable_cores, workers=list(hosts))
     alike = list(hosts.values())
-    return max(1, min(cores[address] // alike.count(host) for address, host in hosts.items()))
+    shares = [int(cores[address]) // alike.count(host) for address, host in hosts.items()]
+    return max(1, min(shares))
 
 
 @contextmanager

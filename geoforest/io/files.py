@@ -95,9 +95,10 @@ class Place:
             When it does not exist or cannot be read.
         """
         try:
-            return self._ask(lambda: self.filesystem.cat_file(self.path))
+            data: bytes = self._ask(lambda: self.filesystem.cat_file(self.path))
         except FileNotFoundError as error:
             raise DataError(f"{self}: {_absence(error)}") from error
+        return data
 
     def is_folder(self) -> bool:
         """Check whether this is a folder, or a prefix of objects.

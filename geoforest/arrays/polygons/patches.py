@@ -227,7 +227,7 @@ class PatchFinder:
         return found[0], found[1]
 
     def add_elsewhere(self, first: Ids, pixels: Ids) -> None:
-        """Add pixels that patches have beyond this mask, for the minimum mapping unit.
+        """Set the pixels that patches have beyond this mask, for the minimum mapping unit.
 
         Parameters
         ----------
