@@ -1,4 +1,4 @@
-"""``python -m geoforest``."""
+"""Run the command line: ``python -m geoforest``."""
 
 from geoforest.cli import main
 

@@ -1,4 +1,4 @@
-"""The version of the package, and nothing else: whatever writes it imports no more than this."""
+"""Version of the package, in a module that imports nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One family of errors. Each message says which file, what was found, and what was wanted."""
+"""Errors of geoforest. Each message names the file, what was found, and what was wanted."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _QUERY = re.compile(r"""(://[^?\s'")]*)\?[^\s'")]*?(?=[:;,.]*(?:[\s'")]|$))""")
 
 
 class GeoforestError(Exception):
-    """Base of every error that geoforest raises on purpose. The command line exits with 1.
+    """Base class of all errors that geoforest raises on purpose. The command line exits with 1.
 
     Examples
     --------
-    URLs lose what may be a key, whoever put them into the sentence.
+    Passwords and queries, which may hold keys, are removed from URLs in the message.
 
     >>> print(GeoforestError("https://me:word@host/a.tif?sig=abc: not found ('s3://b/k?x')"))
     https://host/a.tif: not found ('s3://b/k')
@@ -32,17 +32,17 @@ class GeoforestError(Exception):
 
 
 class InputError(GeoforestError, ValueError):
-    """The user gave something that cannot be used. The command line exits with 2."""
+    """An input or option cannot be used. The command line exits with 2."""
 
     exit_code = 2
 
 
 class SceneError(InputError):
-    """A scene cannot be read as asked: missing, not a raster, wrong bands, grid or CRS."""
+    """A scene cannot be used: missing, not a raster, wrong bands, grid or CRS."""
 
 
 class BundleError(InputError):
-    """A model bundle is missing, damaged, of another version, or not safe to load."""
+    """A model bundle is missing, damaged, of another version, or unsafe to load."""
 
 
 class OutputError(InputError):
@@ -54,49 +54,49 @@ class DataError(InputError):
 
 
 class AccessError(DataError):
-    """A store could not be asked: no network, no permission, a server's failure.
+    """A store could not be reached: no network, no permission, a failure of the server.
 
-    Another try may help, which it does not with data that are wrong themselves.
+    Another try may help, unlike with other data errors.
     """
 
 
 class ReadError(GeoforestError):
-    """A pixel block of a scene turned out unreadable after the job had begun."""
+    """A block of pixels could not be read after the job had begun."""
 
 
 class WriteError(GeoforestError):
-    """A product could not be written whole: a full disk, a lost file system."""
+    """A product could not be written completely: a full disk, a lost file system."""
 
 
 class FetchError(GeoforestError):
-    """A download failed. What was received is kept, and the same command goes on from there."""
+    """A download failed. Received bytes are kept, and the same command continues from there."""
 
 
 class RegistryError(GeoforestError):
-    """A model cannot be fetched or stored: no network, a refused key, a server's failure."""
+    """A model cannot be fetched or stored: no network, a refused key, a failure of the server."""
 
 
 class IncompleteError(GeoforestError):
-    """Some shards failed for good. Those that finished are kept for the next run."""
+    """Some shards failed for good. Finished shards are kept for the next run."""
 
 
 class GeoforestWarning(UserWarning):
-    """Something the user should know about, although the job goes on."""
+    """Warning to the user; the job continues."""
 
 
 def first_fault(error: ValidationError, whole: str) -> str:
-    """Tell in one sentence what is wrong first: where it stands, or ``whole`` for all of it."""
+    """Describe the first error in one sentence: its field, or ``whole`` for the whole input."""
     first = error.errors()[0]
     return f"{'.'.join(map(str, first['loc'])) or whole}: {first['msg']}"
 
 
 def checked(kind: type[Settings], settings: dict[str, Any]) -> Settings:
-    """Make settings of plain keywords.
+    """Build settings from keywords.
 
     Raises
     ------
     InputError
-        With the first setting that cannot be used.
+        When a setting cannot be used; the message names the first one.
     """
     from pydantic import ValidationError
 

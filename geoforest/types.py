@@ -1,4 +1,4 @@
-"""Words and codes shared by every part of geoforest.
+"""Types and codes shared by all of geoforest.
 
 Arrays are ``(band, row, col)``, shapes ``(rows, cols)``, bounds ``(left, bottom, right, top)``.
 """
@@ -18,7 +18,7 @@ FOREST: Final = 1
 """Mask code of an observed forest pixel."""
 
 NO_OBSERVATION: Final = 255
-"""Code of a pixel nobody saw, in the mask and in the stored probability alike."""
+"""Code of an unobserved pixel, in the mask and in the stored probability."""
 
 PROBABILITY_STEPS: Final = 250
 """Stored probability is ``round(p * 250)``: a step of 0.004."""
@@ -39,7 +39,7 @@ Factor: TypeAlias = float | Sequence[float]
 """A number for all bands, or one per band."""
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Called with a stage, what of it is done, and how much there is."""
+"""Callback of a stage's progress: its name, the part done, and the total."""
 
 Array: TypeAlias = NDArray[Any]
 

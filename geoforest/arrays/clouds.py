@@ -1,4 +1,4 @@
-"""What a pixel is to a cloud mask, and the buffer around clouds. Arrays only."""
+"""Codes of a cloud mask, and the buffer around clouds."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ CLEAR: Final = 0
 """The ground was seen."""
 
 UNKNOWN: Final = 1
-"""Nobody says what was seen; masked, without a buffer."""
+"""The source has no data here; masked, without a buffer."""
 
 CLOUD: Final = 2
-"""Cloud, its shadow, or snow where that is to be masked; masked, with a buffer."""
+"""Cloud, cloud shadow, or snow if the user masks it; masked, with a buffer."""
 
-# UTM shortens lengths by up to 0.04 %: ten pixels of 10 m are to be within 100 m all the same.
+# UTM shortens lengths by up to 0.04 %: ten pixels of 10 m must still count as within 100 m.
 _SLACK: Final = 1.0005
 
 
 def buffer_px(buffer_m: float, pixel_m: tuple[float, float]) -> Shape:
-    """Rows and columns that a buffer reaches at most.
+    """Return the rows and columns that a buffer reaches at most.
 
     Examples
     --------
@@ -39,28 +39,29 @@ def buffer_px(buffer_m: float, pixel_m: tuple[float, float]) -> Shape:
 
 
 def within(cloud: Valid, buffer_m: float, pixel_m: tuple[float, float]) -> Valid:
-    """Pixels whose centre lies within a distance of the centre of a cloudy one.
+    """Find pixels whose centre lies within a distance of the centre of a cloudy pixel.
 
     Parameters
     ----------
     cloud
         ``(row, col)``, True where cloudy.
     buffer_m
-        Euclidean distance on the ground; 0 leaves the cloud as it is.
+        Euclidean distance on the ground, metres; 0 adds no pixels.
     pixel_m
         Height and width of a pixel on the ground, metres.
 
     Returns
     -------
     numpy.ndarray
-        bool, the shape of ``cloud``.
+        bool, same shape as ``cloud``.
 
     Examples
     --------
+    >>> import numpy as np
     >>> within(np.eye(1, 5, dtype=bool), 20, (10, 10)).tolist()
     [[True, True, True, False, False]]
     """
-    # Most of a scene is far from any edge of a cloud.
+    # The distance transform is slow, and most windows have no edge of a cloud.
     if cloud.all() or not cloud.any() or buffer_px(buffer_m, pixel_m) == (0, 0):
         return cloud
     distance: NDArray[np.float64] = distance_transform_edt(~cloud, sampling=pixel_m)

@@ -1,7 +1,7 @@
-"""Windows, cores, halo and shards: pure arithmetic on pixel rectangles.
+"""Windows, cores, halo and shards: arithmetic on pixel rectangles.
 
 Cores tile the scene exactly once, so stitching is a paste. A window is its core plus the halo;
-beyond the scene's edge it is filled by reflection of scene coordinates.
+beyond the edge of the scene it is filled by reflection of scene coordinates.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Window:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Row and column slices into an array of the scene."""
+        """Row and column slices into an array of the whole scene."""
         return (
             slice(self.row_off, self.row_off + self.height),
             slice(self.col_off, self.col_off + self.width),
         )
 
     def cut(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> tuple[slice, slice]:
-        """Slices of sorted row and column indices, to those that lie inside.
+        """Return slices of sorted row and column indices, of those inside the window.
 
         Examples
         --------
@@ -67,14 +67,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Shard:
-    """A square of cores: the unit of work, of commit and of resume.
+    """A square of cores: the unit in which work is done, committed and resumed.
 
     Attributes
     ----------
     row, col
         Position in the lattice of shards.
     extent
-        The scene pixels this shard owns. Shards tile the scene exactly once.
+        Pixels of the scene that belong to the shard. Shards tile the scene exactly once.
     """
 
     row: int
@@ -83,13 +83,13 @@ class Shard:
 
     @property
     def name(self) -> str:
-        """Stable name, sorted in row order."""
+        """Stable name; names sort in row order."""
         return f"r{self.row:05d}_c{self.col:05d}"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How a scene is cut. All sizes in pixels.
+    """How a scene is cut in windows and shards. All sizes in pixels.
 
     Attributes
     ----------
@@ -98,9 +98,9 @@ class Grid:
     window
         Side of the square the network reads, halo included.
     halo
-        Context ring that is read and not kept.
+        Ring of context that is read but not kept.
     shard_cores
-        Cores along the side of a shard.
+        Cores along one side of a shard.
 
     Examples
     --------
@@ -141,7 +141,7 @@ class Grid:
         return _ceil_div(rows, self.shard_cores), _ceil_div(cols, self.shard_cores)
 
     def shards(self) -> Iterator[Shard]:
-        """All shards in row order, so that neighbours share decoded blocks."""
+        """Yield all shards in row order, so that neighbours share decoded blocks."""
         rows, cols = self.shard_lattice
         side = self.core * self.shard_cores
         for row in range(rows):
@@ -149,13 +149,13 @@ class Grid:
                 yield Shard(row, col, _clipped(row * side, col * side, side, self.shape))
 
     def cores(self, extent: Window) -> Iterator[Window]:
-        """Cores of a shard, clipped to the scene, in row order and in scene coordinates."""
+        """Yield the cores of a shard, clipped to the scene, in row order and scene coordinates."""
         for row in range(extent.row_off, extent.row_off + extent.height, self.core):
             for col in range(extent.col_off, extent.col_off + extent.width, self.core):
                 yield _clipped(row, col, self.core, self.shape)
 
     def support(self, extent: Window) -> Support:
-        """Scene pixels that the windows of a shard read."""
+        """Find the pixels of the scene that the windows of a shard read."""
         rows = self._indices(extent.row_off, extent.height, self.shape[0])
         cols = self._indices(extent.col_off, extent.width, self.shape[1])
         return Support(rows, cols)
@@ -167,19 +167,19 @@ class Grid:
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """Row and column indices that whole windows of a shard need, reflected at the scene's edge."""
+    """Row and column indices that the windows of a shard need, reflected at the scene's edge."""
 
     rows: NDArray[np.intp]
     cols: NDArray[np.intp]
 
     @property
     def window(self) -> Window:
-        """Smallest rectangle of the scene holding every index: what has to be read."""
+        """Smallest rectangle of the scene that holds every index: the pixels to read."""
         row, col = int(self.rows.min()), int(self.cols.min())
         return Window(row, col, int(self.rows.max()) - row + 1, int(self.cols.max()) - col + 1)
 
     def expand(self, block: NDArray[np.generic]) -> NDArray[np.generic]:
-        """Fill the ring beyond the scene.
+        """Fill the pixels beyond the scene by reflection.
 
         Parameters
         ----------
@@ -189,19 +189,18 @@ class Support:
         Returns
         -------
         numpy.ndarray
-            ``(..., len(rows), len(cols))``, same dtype; whole windows lie in it at multiples of
-            the core.
+            ``(..., len(rows), len(cols))``, same dtype; windows begin at multiples of the core.
         """
         window = self.window
         rows, cols = self.rows - window.row_off, self.cols - window.col_off
         if _is_range(rows) and _is_range(cols):
             return block
-        # In two steps: picking rows moves whole runs of memory.
+        # In two steps: taking rows first copies contiguous memory.
         return block.take(rows, axis=-2).take(cols, axis=-1)
 
 
 def reflect(indices: NDArray[np.intp], size: int) -> NDArray[np.intp]:
-    """Bring indices into ``0 .. size - 1`` by reflection at the centre of the edge pixels.
+    """Map indices to ``0 .. size - 1`` by reflection at the centre of the edge pixels.
 
     Examples
     --------
@@ -214,15 +213,16 @@ def reflect(indices: NDArray[np.intp], size: int) -> NDArray[np.intp]:
         return np.zeros_like(indices)
     period = 2 * (size - 1)
     folded = np.abs(indices) % period
-    return np.minimum(folded, period - folded)
+    reflected: NDArray[np.intp] = np.minimum(folded, period - folded)
+    return reflected
 
 
 def preview_lattice(
     shape: Shape, max_side_px: int = PREVIEW_PX
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of the pixels that a picture of the whole scene is made of.
+    """Return the rows and columns of the pixels that a picture of the whole scene shows.
 
-    Those nearest to an even lattice with no more than ``max_side_px`` points along a side.
+    They are nearest to an even lattice of at most ``max_side_px`` points per side.
 
     Examples
     --------
@@ -239,7 +239,7 @@ def preview_lattice(
 
 
 def wider_halo(halo: int) -> int:
-    """Give the halo of a second opinion: twice as wide, and 32 px where there is none.
+    """Return the halo of the second prediction in a halo test: twice as wide; 32 px for none.
 
     Examples
     --------
@@ -250,7 +250,7 @@ def wider_halo(halo: int) -> int:
 
 
 def shard_cores(shard_px: int, core: int) -> int:
-    """Cores along a shard's side: the wanted pixels, rounded up to whole cores."""
+    """Count the cores along a shard's side: ``shard_px`` rounded up to whole cores."""
     return max(1, _ceil_div(shard_px, core))
 
 

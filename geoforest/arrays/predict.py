@@ -1,4 +1,4 @@
-"""What a predictor is, and how the windows of a shard go through one. Arrays only."""
+"""The predictor protocol, and the prediction of all windows of a shard."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 class Predictor(Protocol):
-    """Turns windows of raw digital numbers into forest probabilities.
+    """Function from windows of raw digital numbers to forest probabilities.
 
-    A predictor is deterministic for a given batch shape, and a window's result does not depend on
-    the other windows of its batch. It is called from one thread at a time.
+    It is deterministic for a given batch shape, and the result of a window does not depend on the
+    other windows of its batch. It is called from one thread at a time.
     """
 
     def __call__(
         self, dn: Array, scale: Factor = 1e-4, offset: Factor = 0.0, valid: Valid | None = None
     ) -> NDArray[np.float32]:
-        """Probabilities ``(n, row, col)``, float32, 0 to 1, of ``dn`` ``(n, band, row, col)``.
+        """Predict probabilities ``(n, row, col)``, 0 to 1, from ``dn`` ``(n, band, row, col)``.
 
         Reflectance is ``dn * scale + offset``. Pixels that are not ``valid`` ``(n, row, col)``
         enter the network as the training mean.
@@ -36,12 +36,12 @@ class Predictor(Protocol):
 
 
 def check_windows(dn: Array, bands: Sequence[str]) -> None:
-    """Refuse what are no windows ``(n, band, row, col)`` of these bands.
+    """Check that an array holds windows ``(n, band, row, col)`` of these bands.
 
     Raises
     ------
     InputError
-        With the shape found and the one wanted.
+        When its shape is another.
     """
     if dn.ndim != 4 or dn.shape[1] != len(bands):
         raise InputError(
@@ -70,17 +70,17 @@ def predict_shard(
     predictor
         See :class:`Predictor`.
     dn
-        ``(band, row, col)``, whole windows with the halo ring around the shard.
+        ``(band, row, col)``: the pixels of all windows, so the shard with its halo.
     valid
-        ``(row, col)`` of ``dn``, True where observed.
+        ``(row, col)`` like ``dn``, True where observed.
     wanted
-        ``(row, col)`` of the shard itself: where a result is asked for. Pixels that are not
-        wanted become 255; windows without a wanted pixel are not predicted.
+        ``(row, col)`` of the shard itself, True where a result is needed. Other pixels become 255;
+        windows without a wanted pixel are not predicted.
     window, halo
         In pixels.
     batch_size
-        Windows a call. The last batch is padded, because arithmetic in another batch shape can
-        flip a stored value.
+        Windows per call. The last batch is padded to this size, because another batch shape can
+        round differently and change a stored value.
     scale, offset
         Passed to the predictor.
     watch
@@ -90,9 +90,9 @@ def predict_shard(
     Returns
     -------
     stored : numpy.ndarray
-        uint8, the shape of ``wanted``.
+        uint8, same shape as ``wanted``.
     n_windows : int
-        Windows predicted.
+        Number of windows predicted.
     """
     core = window - 2 * halo
     stored = np.full(wanted.shape, NO_OBSERVATION, np.uint8)

@@ -1,4 +1,4 @@
-"""Digital numbers, reflectance and validity: scale, offset, normalisation, distribution guard."""
+"""Validity, reflectance and normalisation of digital numbers, and a check of their distribution."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
     from geoforest.types import Array, Valid
 
-# No instrument measures such a number: it is some tool's way to write "nothing" without a tag.
+# No instrument measures such a number: some tools write it for nodata, without a tag.
 _MAX_MAGNITUDE = 1e20
-# Further from the training mean than this many training standard deviations is worth a word.
+# Warn when the mean is more than this many training standard deviations from the training mean.
 _MAX_SHIFT = 2.0
-# And so is a spread this many times smaller than the training spread.
+# Warn when the spread is below this share of the training spread.
 _MIN_SPREAD = 0.1
 _STRIP_ROWS = 32
 
 
 def observed(dn: Array, *, nodata: Sequence[float | None], zero_is_nodata: bool = False) -> Valid:
-    """Where every band has a value: not nodata, finite, and of a magnitude below 1e20.
+    """Find pixels where every band has a value: not nodata, finite, of magnitude below 1e20.
 
     Parameters
     ----------
     dn
-        ``(band, row, col)``, stored values, before any scale or offset.
+        ``(band, row, col)``, stored values, before scale and offset.
     nodata
-        One value a band, or None.
+        One value, or None, per band.
     zero_is_nodata
-        Treat 0 in *all* bands as unobserved: for integer data without any tag.
+        Treat 0 in *all* bands as unobserved: for integer data without a nodata tag.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def observed(dn: Array, *, nodata: Sequence[float | None], zero_is_nodata: bool 
     valid = np.ones(dn.shape[1:], np.bool_)
     for band, value in zip(dn, nodata, strict=True):
         if np.issubdtype(dn.dtype, np.floating):
-            valid &= np.abs(band) < _MAX_MAGNITUDE  # not so for NaN
+            valid &= np.abs(band) < _MAX_MAGNITUDE  # False for NaN
         if value is not None and not np.isnan(value):
             valid &= band != value
     if zero_is_nodata:
@@ -60,9 +60,9 @@ def observed(dn: Array, *, nodata: Sequence[float | None], zero_is_nodata: bool 
 
 
 def ndvi(red: Array, nir: Array) -> NDArray[np.float64]:
-    """Normalised difference vegetation index, -1 to 1; NaN where both bands are 0.
+    """Compute the normalised difference vegetation index, -1 to 1; NaN where both bands are 0.
 
-    ``(nir - red) / (nir + red)``, Rouse et al. 1974. Any common factor of the bands cancels; an
+    ``(nir - red) / (nir + red)``, Rouse et al. 1974. A common factor of the bands cancels; an
     offset does not.
 
     Examples
@@ -72,7 +72,10 @@ def ndvi(red: Array, nir: Array) -> NDArray[np.float64]:
     """
     red, nir = red.astype(np.float64), nir.astype(np.float64)
     total = nir + red
-    return np.divide(nir - red, total, out=np.full(red.shape, np.nan), where=total != 0)
+    index: NDArray[np.float64] = np.divide(
+        nir - red, total, out=np.full(red.shape, np.nan), where=total != 0
+    )
+    return index
 
 
 def fold_normalisation(
@@ -83,7 +86,7 @@ def fold_normalisation(
     scale: float | Sequence[float],
     offset: float | Sequence[float],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fold scale, offset and normalisation into one multiply-add a band.
+    """Fold scale, offset and normalisation into one multiply-add per band.
 
     ``(dn * scale + offset - mean * reflectance_scale) / (std * reflectance_scale)`` becomes
     ``dn * gain + bias``.
@@ -109,7 +112,7 @@ def fold_normalisation(
 
 @dataclass
 class BandStatistics:
-    """Running count, sum and sum of squares a band, in stored units, float64.
+    """Running count, sum and sum of squares per band, in stored units, float64.
 
     Examples
     --------
@@ -125,9 +128,9 @@ class BandStatistics:
 
     @classmethod
     def of(cls, dn: Array, valid: Valid) -> BandStatistics:
-        """Statistics of ``dn`` ``(band, row, col)`` where ``valid`` ``(row, col)``."""
+        """Compute the statistics of ``dn`` ``(band, row, col)`` where ``valid`` ``(row, col)``."""
         sums, squares = np.zeros(len(dn)), np.zeros(len(dn))
-        # By strips that stay in the processor's cache: float64 is four times the stored size.
+        # Strips stay in the processor's cache: float64 takes four times the stored size.
         for row in range(0, dn.shape[1], _STRIP_ROWS):
             seen = valid[row : row + _STRIP_ROWS]
             everything = bool(seen.all())
@@ -148,12 +151,12 @@ class BandStatistics:
 
     @property
     def mean(self) -> NDArray[np.float64]:
-        """Mean a band; zeros when nothing was counted."""
+        """Mean per band; zeros when nothing was counted."""
         return np.asarray(self.sums) / max(self.count, 1)
 
     @property
     def std(self) -> NDArray[np.float64]:
-        """Population standard deviation a band."""
+        """Population standard deviation per band."""
         variance = np.asarray(self.squares) / max(self.count, 1) - self.mean**2
         return np.sqrt(np.maximum(variance, 0.0))
 
@@ -168,7 +171,7 @@ def distribution_warning(
     scale: float | Sequence[float],
     offset: float | Sequence[float],
 ) -> str | None:
-    """One sentence when a scene lies far from the model's training distribution, else None.
+    """Describe how far a scene lies from the training distribution; None when it is near.
 
     A band is far when its mean reflectance is more than two training standard deviations from
     the training mean, or its spread is less than a tenth of the training spread.

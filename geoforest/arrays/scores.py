@@ -1,4 +1,4 @@
-"""Scores of the forest class: count first over all chips, then divide once. Arrays only."""
+"""Scores of the forest class: counted over all chips first, then divided once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoforest.types import FOREST, NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability
+from geoforest.types import (
+    FOREST,
+    NO_OBSERVATION,
+    OTHER,
+    PROBABILITY_STEPS,
+    Mask,
+    StoredProbability,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,7 +35,7 @@ DEFINITION = (
 
 @dataclass(frozen=True)
 class Counts:
-    """Pixels by truth and prediction, forest positive.
+    """Numbers of pixels by truth and prediction; forest is positive.
 
     Examples
     --------
@@ -44,7 +51,7 @@ class Counts:
 
     @classmethod
     def of(cls, truth: Mask, predicted: Mask) -> Counts:
-        """Count two masks of the same shape; 255 in either leaves a pixel out."""
+        """Compare two masks of the same shape; pixels that are 255 in either are left out."""
         seen = (truth != NO_OBSERVATION) & (predicted != NO_OBSERVATION)
         is_forest, found = truth[seen] == FOREST, predicted[seen] == FOREST
         tp = int((is_forest & found).sum())
@@ -64,15 +71,15 @@ class Counts:
 
     @property
     def pixels(self) -> int:
-        """All pixels that were counted."""
+        """Number of counted pixels."""
         return self.tp + self.fp + self.fn + self.tn
 
     def of_other(self) -> Counts:
-        """Count the same pixels with the class other as the positive one."""
+        """Return the counts with the class other as the positive class."""
         return Counts(tp=self.tn, fp=self.fn, fn=self.fp, tn=self.tp)
 
     def scores(self) -> dict[str, float]:
-        """F1, IoU, precision, recall and accuracy; see :data:`DEFINITION`."""
+        """Compute F1, IoU, precision, recall and accuracy; see :data:`DEFINITION`."""
         tp, fp, fn, tn = self.tp, self.fp, self.fn, self.tn
         return {
             "f1": _ratio(2 * tp, 2 * tp + fp + fn),
@@ -85,14 +92,14 @@ class Counts:
 
 @dataclass(frozen=True, eq=False)
 class ProbabilityHistogram:
-    """Pixels of each stored probability, apart for forest and other in truth.
+    """Pixels of each stored probability, counted separately for forest and other in truth.
 
-    All thresholds can be judged from it, exactly as masks of that threshold would be.
+    It gives the exact counts of the mask at any threshold.
 
     Attributes
     ----------
     forest, other
-        int64 ``(251,)``.
+        int64 ``(251,)``: pixels of each stored value, by their class in truth.
     """
 
     forest: NDArray[np.int64]
@@ -103,22 +110,22 @@ class ProbabilityHistogram:
 
     @classmethod
     def empty(cls) -> ProbabilityHistogram:
-        """Start from nothing."""
+        """Return a histogram without pixels."""
         return cls(*(np.zeros(PROBABILITY_STEPS + 1, np.int64) for _ in range(2)))
 
     def add(self, truth: Mask, stored: StoredProbability) -> None:
-        """Count a chip in, in place."""
-        for target, counts in ((truth == FOREST, self.forest), (truth == 0, self.other)):
-            seen = target & (stored != NO_OBSERVATION)
-            counts += np.bincount(stored[seen], minlength=PROBABILITY_STEPS + 1)
+        """Add the pixels of a chip, in place."""
+        for code, pixels in ((FOREST, self.forest), (OTHER, self.other)):
+            seen = (truth == code) & (stored != NO_OBSERVATION)
+            pixels[:] += np.bincount(stored[seen], minlength=PROBABILITY_STEPS + 1)
 
     def at(self, step: int) -> Counts:
-        """Give the counts of the mask ``stored >= step``."""
+        """Return the counts of the mask ``stored >= step``."""
         tp, fp = int(self.forest[step:].sum()), int(self.other[step:].sum())
         return Counts(tp, fp, int(self.forest.sum()) - tp, int(self.other.sum()) - fp)
 
     def best_threshold(self) -> float:
-        """Threshold of best F1; of several equal ones the one nearest to 0.5."""
+        """Find the threshold of best F1; of equal ones, the nearest to 0.5."""
         steps = range(1, PROBABILITY_STEPS + 1)
         middle = PROBABILITY_STEPS / 2
         best = max(steps, key=lambda step: (self.at(step).scores()["f1"], -abs(step - middle)))
@@ -126,14 +133,14 @@ class ProbabilityHistogram:
 
 
 def pooled(chips: Sequence[Counts]) -> dict[str, float]:
-    """Scores of all chips' counts added up, with ``mean_iou``, the mean over both classes."""
+    """Compute the scores of the summed counts, and ``mean_iou``, the mean over both classes."""
     total = reduce(add, chips, Counts())
     ious = [counts.scores()["iou"] for counts in (total, total.of_other())]
     return {**total.scores(), "mean_iou": sum(ious) / 2}
 
 
 def per_image(chips: Sequence[Counts]) -> dict[str, float]:
-    """Mean over chips of each chip's scores; chips without a labelled pixel are left out.
+    """Average the scores of single chips; chips without a labelled pixel are left out.
 
     Examples
     --------
@@ -145,9 +152,9 @@ def per_image(chips: Sequence[Counts]) -> dict[str, float]:
 
 
 def support_weighted(chips: Sequence[Counts]) -> dict[str, float]:
-    """Scores of both classes, pooled over chips and weighted by their pixels in truth.
+    """Average the pooled scores of both classes, weighted by their pixels in truth.
 
-    As ``average="weighted"`` of scikit-learn, and as John and Zhang (2022) print.
+    Same as ``average="weighted"`` of scikit-learn, and as reported by John and Zhang (2022).
     """
     total = reduce(add, chips, Counts())
     classes = (total, total.of_other())

@@ -1,8 +1,8 @@
-"""Quality that can be seen in a map itself: seams, drift, and what was not observed.
+"""Seams: steps of the probability across the borders of cores.
 
-The probability is made window by window. Where the network has too little context at the edge of
-a core, or is far from what it was trained on, neighbouring cores do not fit, and the lattice of
-cores shows in the map.
+The probability is predicted window by window. Where the network has too little context at the edge
+of a core, or the scene is unlike its training data, neighbouring cores do not match, and the
+lattice of cores shows in the map.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SEAM_LIMIT: Final = 2.2
-"""Measured on four maps with the bundled model, see docs/measured.md: a halo of 32 px gives 1.3
-to 1.8, none gives 3.0 to 6.9."""
-# Lines this near to a border of cores have its scene, and not its step.
+"""Highest ratio without visible seams. On four maps of the bundled model a halo of 32 px gives 1.3
+to 1.8, and no halo 3.0 to 6.9; see docs/measured.md."""
+# Lines this close to a core border show the same ground, but no step across it.
 _BESIDE_PX = 16
 # The network's own padding reaches a pixel or two inwards.
 _EDGE_PX = 2
 _FEWEST_PAIRS = 256
-# A tenth of a stored step: in a flat probability any step is many times that inside.
+# A tenth of a stored step: in a flat probability any border step is many times the one inside.
 _LEAST_INSIDE = 0.1 / PROBABILITY_STEPS
-# A lattice of less than one stored step is not to be seen.
+# A lattice of less than one stored step is invisible.
 _LEAST_BORDER = 1 / PROBABILITY_STEPS
 
 
 @dataclass(frozen=True)
 class Seams:
-    """Whether the lattice of cores shows in the probability.
+    """Measure of how strongly the lattice of cores shows in the probability.
 
     Attributes
     ----------
     ratio
-        Mean absolute step across borders of cores, divided by that beside them; about 1 where
-        windows leave no trace. None where fewer than 256 pairs of pixels lie across borders.
+        Mean absolute step across borders of cores, divided by that beside them; about 1 without
+        seams. None where fewer than 256 pairs of pixels lie across borders.
     shifted
-        The same for the lattice shifted by half a core, where there is nothing but the scene.
+        The same for the lattice shifted by half a core, which has no seams.
     border_step
         Mean absolute step across borders, in probability.
     """
@@ -52,14 +52,14 @@ class Seams:
 
     @property
     def show(self) -> bool | None:
-        """True when the ratio is above ``SEAM_LIMIT`` and the step is one that is stored."""
+        """Whether the ratio is above ``SEAM_LIMIT`` and the step at least one stored step."""
         if self.ratio is None or self.border_step is None:
             return None
         return self.ratio > SEAM_LIMIT and self.border_step >= _LEAST_BORDER
 
 
 class Steps:
-    """Steps of the stored probability between neighbouring pixels, summed line by line.
+    """Steps of the stored probability between neighbouring pixels, summed per line.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class Steps:
         self._row = 0
 
     def add(self, stored: StoredProbability) -> None:
-        """Take the next rows, whole ones, from top to bottom."""
+        """Add the next rows, from top to bottom, with all columns."""
         from geoforest.arrays.kernels.steps import add_steps
 
         last = self._row + len(stored)
@@ -82,13 +82,12 @@ class Steps:
         self._above, self._row = stored[-1].copy(), last
 
     def seams(self, core: int) -> Seams:
-        """Compare steps across the borders of cores with steps beside them.
+        """Compare the steps across borders of cores with the steps beside them.
 
-        With ``b`` the mean absolute step of probability between pixels on both sides of a border
-        of cores, and ``i`` the same between neighbours on lines parallel to it, 3 to 16 px away
-        and inside cores, the ratio is ``b / max(i, 0.0004)``; rows and columns together, and only
-        pairs of which both pixels were observed. Lines beside a border run through the same
-        fields and forests, so that what there is in the scene cancels.
+        The ratio is ``b / max(i, 0.0004)``: ``b`` is the mean absolute step of probability between
+        the pixels on both sides of a core border, ``i`` that between neighbours on parallel lines
+        inside cores, 3 to 16 px away. Rows and columns count together, and only pairs of observed
+        pixels. Lines beside a border cross the same fields and forests, so the scene cancels.
 
         Parameters
         ----------
@@ -106,7 +105,7 @@ class Steps:
         return Seams(border / max(inside, _LEAST_INSIDE), shifted, border)
 
     def _compare(self, core: int, shift: int) -> tuple[float, float, int]:
-        """Mean step across a lattice of lines, mean step beside it, and pairs across it."""
+        """Return mean steps across and beside a lattice of lines, and the pairs across it."""
         across, beside = np.zeros(2, np.int64), np.zeros(2, np.int64)
         for lines in (self._down, self._across):
             away = _distance(lines.shape[1], core, shift)
@@ -120,7 +119,7 @@ class Steps:
 
 
 def _distance(size: int, core: int, shift: int) -> NDArray[np.int64]:
-    """Of each line to the nearest border of cores, in pixels; where there is none, out of reach."""
+    """Return each line's distance to the nearest core border, px; ``size`` where there is none."""
     lines = np.arange(size)
     nearest = (lines - shift + core // 2) // core * core + shift
     is_border = (nearest > 0) & (nearest < size)

@@ -1,4 +1,4 @@
-"""Probabilities to stored bytes, and stored bytes to a mask. Arrays only."""
+"""Probabilities stored as bytes, masks from them, and the paste of cores."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 
 def quantise(probability: NDArray[np.floating], observed: Valid) -> StoredProbability:
-    """Store probabilities as uint8 ``round(p * 250)``, 255 where nobody saw.
+    """Convert probabilities to uint8 ``round(p * 250)``; 255 where not observed.
 
     Parameters
     ----------
     probability
-        Any shape, 0 to 1. Ignored where not observed.
+        Any shape, 0 to 1; ignored where not observed.
     observed
-        Same shape, True where the pixel was seen.
+        Same shape, True where observed.
 
     Raises
     ------
     GeoforestError
-        When an observed probability is not a number: it must never pass for "no forest".
+        When an observed probability is NaN, which must never become "no forest".
 
     Examples
     --------
@@ -51,26 +51,26 @@ def quantise(probability: NDArray[np.floating], observed: Valid) -> StoredProbab
 
 
 def threshold_step(threshold: float) -> int:
-    """Smallest stored value that is at or above a threshold of 0 to 1.
+    """Return the smallest stored value at or above a threshold of 0 to 1.
 
     Examples
     --------
     >>> threshold_step(0.35), threshold_step(0.5), threshold_step(0.004 * 3)
     (88, 125, 3)
     """
-    # The rounding forgives the last bits of a threshold written in decimals.
+    # A threshold written in decimals may be off in its last bits.
     return math.ceil(round(threshold * PROBABILITY_STEPS, 6))
 
 
 def mask_from_probability(stored: StoredProbability, threshold: float) -> Mask:
-    """Mask codes: forest where the stored probability is at or above the threshold.
+    """Convert a stored probability to mask codes: forest at or above the threshold.
 
     Examples
     --------
     >>> mask_from_probability(np.array([0, 124, 125, 250, 255], np.uint8), 0.5).tolist()
     [0, 0, 1, 1, 255]
     """
-    # A table look-up of 256 entries is the same rule for every caller, and fast.
+    # A look-up in a table of 256 entries is fast.
     table = np.full(256, OTHER, np.uint8)
     table[threshold_step(threshold) :] = FOREST
     table[PROBABILITY_STEPS + 1 :] = NO_OBSERVATION
@@ -91,15 +91,15 @@ def paste_core(
     Parameters
     ----------
     target
-        ``(row, col)``, written from ``[row, col]`` on; the core is cut at its far edges.
+        ``(row, col)``; the core is clipped at its bottom and right edges.
     probability
         ``(window, window)``, 0 to 1, halo included.
     observed
         Same shape as ``target``.
     row, col
-        Place of the core's first pixel in ``target``.
+        Position of the core's first pixel in ``target``.
     halo
-        Ring of ``probability`` that is not kept, in pixels.
+        Width of the ring of ``probability`` that is dropped, in pixels.
     """
     core = probability.shape[0] - 2 * halo
     height = min(core, target.shape[0] - row)

@@ -1,8 +1,8 @@
-"""UTM zones: which ground belongs to which, and the grid of pixels of each. Arrays only.
+"""UTM zones: the ground of each zone, and its grid of pixels.
 
 A zone owns the ground between its two meridians, on one side of the equator. Its pixels are
 numbered from the origin of its coordinates: column ``x / size``, row ``-y / size``. So a pixel has
-one number in whatever map it stands.
+the same number in every map.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
 TILE_M: Final = 100_000
-"""Side of a tile: a 100 km square of the military grid."""
+"""Side of a tile: a 100 km square of the military grid (MGRS), m."""
 
-# Chords of a meridian: between both zones' views of one lie 0.2 mm.
+# Chords of a meridian: those of the two zones differ by 0.2 mm at most.
 _CHORD_DEGREES = 0.001
 _FALSE_NORTHING_M = 10_000_000.0
 _REACH_M = 1_000_000
@@ -34,7 +34,7 @@ _REACH_M = 1_000_000
 
 @dataclass(frozen=True, order=True)
 class Zone:
-    """One of the 120 halves of UTM zones.
+    """One of the 120 halves of UTM zones, north or south of the equator.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Zone:
 
     @classmethod
     def of(cls, crs: Any) -> Zone | None:
-        """Zone whose CRS this is (WGS 84); None for any other."""
+        """Return the zone of a UTM CRS of WGS 84; None for any other CRS."""
         epsg = crs.to_epsg()
         if epsg is None or not (32601 <= epsg <= 32660 or 32701 <= epsg <= 32760):
             return None
@@ -57,32 +57,32 @@ class Zone:
 
     @property
     def epsg(self) -> int:
-        """Code of its CRS."""
+        """EPSG code of its CRS."""
         return (32700 if self.south else 32600) + self.number
 
     @property
     def name(self) -> str:
-        """Such as ``20S``."""
+        """Name, such as ``20S``."""
         return f"{self.number:02d}{'S' if self.south else 'N'}"
 
     @property
     def code(self) -> int:
-        """1 to 120."""
+        """Number of the half zone, 1 to 120."""
         return self.number + 60 * self.south
 
     @property
     def east(self) -> Zone:
-        """The zone beyond its eastern meridian."""
+        """Zone beyond its eastern meridian."""
         return Zone(self.number % 60 + 1, self.south)
 
     @property
     def across(self) -> Zone:
-        """The zone beyond the equator."""
+        """Zone beyond the equator."""
         return Zone(self.number, not self.south)
 
     @property
     def equator_m(self) -> float:
-        """Northing of the equator."""
+        """Northing of the equator, m."""
         return _FALSE_NORTHING_M if self.south else 0.0
 
     @cached_property
@@ -90,19 +90,19 @@ class Zone:
         return pyproj.Transformer.from_crs(self.epsg, 4326, always_xy=True)
 
     def latitudes(self, northings: Floats, eastings: Floats) -> Floats:
-        """Latitude of points, degrees."""
+        """Compute the latitude of points, degrees."""
         latitudes: Floats = self._to_lonlat.transform(eastings, northings)[1]
         return latitudes
 
     def longitudes(self, northings: Floats, eastings: Floats) -> Floats:
-        """Longitude of points, degrees."""
+        """Compute the longitude of points, degrees."""
         longitudes: Floats = self._to_lonlat.transform(eastings, northings)[0]
         return longitudes
 
     def meridian(self, *, eastern: bool, bottom: float, top: float) -> Floats:
-        """Corners of one of its meridians as chords, from south to north, past both northings.
+        """Return one of its meridians as a line, from south to north, past both northings.
 
-        The same places as the neighbouring zone's.
+        Its points are the same places on the ground as those of the neighbouring zone.
 
         Returns
         -------
@@ -122,14 +122,14 @@ class Zone:
         return np.column_stack([x, y])
 
     def territory(self, bottom: float, top: float, *, overlap_m: float = 0.0) -> shapely.Polygon:
-        """Outline of its ground between two northings.
+        """Return the outline of its ground between two northings.
 
         Parameters
         ----------
         bottom, top
             Northings, m.
         overlap_m
-            How far beyond its meridians it reaches.
+            How far the outline reaches beyond the zone's meridians, m.
         """
         west = self.meridian(eastern=False, bottom=bottom, top=top)
         east = self.meridian(eastern=True, bottom=bottom, top=top)
@@ -140,7 +140,7 @@ class Zone:
         return shapely.intersection(outline, shapely.box(0, bottom, _REACH_M, top))
 
     def clipped(self, bottom: float, top: float) -> tuple[float, float]:
-        """Northings of its own side of the equator."""
+        """Clip two northings, m, to its own side of the equator."""
         if self.south:
             return bottom, min(top, self.equator_m)
         return max(bottom, self.equator_m), top
@@ -148,11 +148,12 @@ class Zone:
 
 @dataclass(frozen=True)
 class ZoneGrid:
-    """The pixels of a zone, all maps of which have the same size of pixel.
+    """Grid of pixels of a zone, shared by all maps in it.
 
     Attributes
     ----------
     zone
+        The zone.
     size
         Side of a pixel, m.
     """
@@ -162,31 +163,31 @@ class ZoneGrid:
 
     @property
     def n_cols(self) -> int:
-        """More columns than any zone has."""
+        """Number of columns, more than any zone needs."""
         return math.ceil(_REACH_M / self.size)
 
     @property
     def n_rows(self) -> int:
-        """More rows than any zone has."""
+        """Number of rows, more than any zone needs."""
         return math.ceil((_FALSE_NORTHING_M + TILE_M) / self.size)
 
     def transform(self, window: Window) -> Affine:
-        """From pixels of a window to coordinates."""
+        """Return the transform of a window, to coordinates of the zone."""
         return Affine(
             self.size, 0, window.col_off * self.size, 0, -self.size, -window.row_off * self.size
         )
 
     def tile(self, across: int, up: int) -> Window:
-        """Pixels of a tile, counted in 100 km from the origin.
+        """Return the pixels of a tile, by its number east and north of the origin.
 
-        Each side lies on the first pixel edge at or after the multiple.
+        Each side lies on the first pixel edge at or after a multiple of 100 km.
         """
         left, right = (math.ceil(n * TILE_M / self.size - 1e-6) for n in (across, across + 1))
         top, bottom = (-math.ceil(n * TILE_M / self.size - 1e-6) for n in (up + 1, up))
         return Window(top, left, bottom - top, right - left)
 
     def tiles(self, window: Window) -> list[tuple[int, int]]:
-        """Tiles that a window touches."""
+        """List the tiles ``(across, up)`` that a window touches."""
         low, high = -(window.row_off + window.height) * self.size, -window.row_off * self.size
         left, right = (window.col_off + side for side in (0, window.width))
         ups = range(math.floor(low / TILE_M) - 1, math.ceil(high / TILE_M) + 1)
@@ -201,7 +202,7 @@ class ZoneGrid:
         ]
 
     def shares(self, window: Window) -> Floats | None:
-        """Share of each pixel of a window that belongs to the zone; None where all do wholly.
+        """Compute the share of each pixel of a window inside the zone; None when all are inside.
 
         Returns
         -------
@@ -226,14 +227,14 @@ class ZoneGrid:
                 continue
             inside = (x - left) / self.size if eastern else (left + self.size - x) / self.size
             inside = np.clip(inside, 0, 1)
-            # The line may leave the column that it is in at the middle of a row.
+            # Within one row the meridian may cross into another column.
             beside = _touched(line, edges, left, self.size, eastern=eastern)
             shares = shares * np.where(beside, np.maximum(inside, 1e-9), inside)
             whole = whole and bool((inside == 1).all())
         return None if whole else np.asarray(shares)
 
     def owns_any(self, window: Window) -> bool:
-        """Whether any of a window is ground of the zone."""
+        """Check whether any part of a window is ground of the zone."""
         bottom, top = (-row * self.size for row in (window.row_off + window.height, window.row_off))
         left, right = (col * self.size for col in (window.col_off, window.col_off + window.width))
         low, high = self.zone.clipped(bottom, top)
@@ -244,22 +245,22 @@ class ZoneGrid:
         return bool(left < east[:, 0].max() and right > west[:, 0].min())
 
     def border(self, *, eastern: bool, window: Window) -> tuple[Numbers, Numbers, Floats]:
-        """Pixels along a meridian, and where along it each one begins.
+        """Find the pixels along a meridian, and the latitude where each begins.
 
         Parameters
         ----------
         eastern
-            Which of the two.
+            Whether it is the eastern meridian, or the western one.
         window
             Rows and columns to look at.
 
         Returns
         -------
         rows, cols
-            Of each stretch of the meridian within one pixel, from north to south; those beside
-            the window included.
+            Pixel of each piece of the meridian, from north to south; pixels beside the window
+            are included.
         latitudes
-            ``(n + 1,)``: where each stretch begins, and the last one ends.
+            ``(n + 1,)``: where each piece begins, and the last one ends; degrees.
         """
         top = -window.row_off * self.size
         edges = top - np.arange(window.height + 1) * self.size
@@ -279,13 +280,13 @@ class ZoneGrid:
         return rows, cols, self.zone.latitudes(cuts, np.interp(cuts, y, x))
 
     def ids(self, rows: Numbers, cols: Numbers) -> Numbers:
-        """Give pixels numbers that no pixel of another zone has."""
+        """Assign numbers to pixels; no two zones share a number."""
         numbers: Numbers = (self.zone.code * self.n_rows + rows + self.n_rows) * self.n_cols + cols
         return numbers
 
 
 def common(one: Window, other: Window) -> Window | None:
-    """Pixels of two windows; None where there are none."""
+    """Return the window that two windows share; None where there is none."""
     top, left = max(one.row_off, other.row_off), max(one.col_off, other.col_off)
     bottom = min(one.row_off + one.height, other.row_off + other.height)
     right = min(one.col_off + one.width, other.col_off + other.width)
@@ -295,7 +296,7 @@ def common(one: Window, other: Window) -> Window | None:
 
 
 def hull(windows: list[Window]) -> Window:
-    """Give the window around some."""
+    """Return the smallest window around all windows."""
     top = min(window.row_off for window in windows)
     left = min(window.col_off for window in windows)
     bottom = max(window.row_off + window.height for window in windows)
@@ -306,7 +307,7 @@ def hull(windows: list[Window]) -> Window:
 def _touched(
     line: Floats, edges: Floats, left: Floats, size: float, *, eastern: bool
 ) -> NDArray[np.bool_]:
-    """Pixels any of which lies on the zone's side of a meridian."""
+    """Find pixels that lie at least in part on the zone's side of a meridian."""
     x = np.interp(edges, line[::, 1], line[:, 0])
     if eastern:
         far = np.maximum(x[:-1], x[1:])[:, None]

@@ -1,1 +1,1 @@
-"""What processes, threads and clusters give."""
+"""Processes, threads, clusters, memory and temporary files of a run."""

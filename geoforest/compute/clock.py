@@ -1,4 +1,4 @@
-"""Wall seconds a stage."""
+"""Wall-clock time of the stages of a run."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """Wall seconds a stage."""
+    """Wall-clock seconds per stage, in :attr:`seconds`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._started = self._lap = time.perf_counter()
 
     def total(self) -> float:
-        """Seconds since the clock was made."""
+        """Return the seconds since the clock was created."""
         return time.perf_counter() - self._started
 
     def lap(self, name: str) -> None:
-        """Give a stage the time since the last lap, or since the clock was made."""
+        """Set the time of a stage to that since the last lap, or since the clock was created."""
         now = time.perf_counter()
         self.seconds[name], self._lap = now - self._lap, now
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Add the time of a block to a stage."""
+        """Add the time of the block to a stage."""
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

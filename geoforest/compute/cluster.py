@@ -1,4 +1,4 @@
-"""Where shards run: in this process, in processes of this machine, or on any Dask cluster."""
+"""Dask clients that shards run on: this process, local processes, or any Dask cluster."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SHARDS_AT_ONCE: Final = 2
-"""On a worker: one is read or written while the other is predicted."""
+"""Shards at once on one worker: one is read or written while the other is predicted."""
 
 GPU = "GPU"
-"""The resource that workers declare, CPU workers too, so that one graph runs everywhere."""
+"""Resource that all workers declare, CPU workers too, so that one graph runs everywhere."""
 _LOOPBACK = "127.0.0.1"
 _JOIN_SECONDS = 30
-# Processes here have Python and torch to load, all at once.
+# Local processes load Python and torch, all at the same time.
 _START_SECONDS = 300
 _CONFIG = {
-    # A shard holds a worker's event loop for seconds at a time by design.
+    # A shard blocks a worker's event loop for seconds, which Dask would warn of.
     "distributed.admin.tick.limit": "1h",
-    # Watching itself at Dask's usual pace takes a twentieth of a core from the network.
+    # At Dask's default intervals its own monitoring takes a twentieth of a core.
     "distributed.admin.tick.interval": "5s",
     "distributed.admin.system-monitor.interval": "5s",
     "distributed.worker.profile.enabled": False,
@@ -39,22 +39,22 @@ _CONFIG = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
 }
-# Share of its bound at which a process is replaced.
+# Share of its memory limit at which a process is replaced.
 _TERMINATE = 0.98
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a run computes on.
+    """Where a run computes.
 
     Attributes
     ----------
     workers
         Processes on this machine; 0 computes in this process.
     scheduler
-        Address of a Dask scheduler, such as ``tcp://host:8786``; takes the place of ``workers``.
+        Address of a Dask scheduler, such as ``tcp://host:8786``; replaces ``workers``.
     max_memory
-        Bytes a local process may use before it is replaced; None leaves it alone.
+        Bytes that a local process may use before it is replaced; None for no limit.
     """
 
     workers: int = 0
@@ -63,12 +63,12 @@ class Cluster:
 
     @property
     def threads(self) -> int:
-        """Threads of a local worker's kernels: this machine's cores, shared out."""
+        """Threads of one local worker's kernels: the cores of this machine, divided by workers."""
         return max(1, usable_cores() // max(1, self.workers))
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """Connect, with at least one worker that declares the resource.
+        """Open a client with at least one worker that declares the resource ``GPU``.
 
         Raises
         ------
@@ -98,7 +98,7 @@ class Cluster:
 
     @property
     def _config(self) -> dict[str, Any]:
-        # It is the nanny, in this process, that replaces a worker.
+        # The nanny, which replaces a worker, runs in this process and reads this configuration.
         terminate = _TERMINATE if self.max_memory else False
         return {**_CONFIG, "distributed.worker.memory.terminate": terminate}
 
@@ -115,7 +115,7 @@ class Cluster:
         }
         workers = {}
         for index in range(self.workers):
-            # One CUDA device a process, in turn.
+            # One CUDA device per process, in turn.
             env = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]} if devices else {}
             workers[index] = {"cls": Nanny, "options": {**options, "env": env}}
         return SpecCluster(
@@ -134,7 +134,7 @@ class Cluster:
 
 
 def gpu_workers(client: Client) -> dict[str, str]:
-    """Host of each worker that declares the resource, by address."""
+    """Return the host of each worker that declares the resource, by its address."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
     return {
         address: worker["host"]
@@ -144,11 +144,12 @@ def gpu_workers(client: Client) -> dict[str, str]:
 
 
 def remote_threads(client: Client) -> int:
-    """Threads for the kernels of each worker of a cluster: a host's cores, shared out."""
+    """Return the threads of each worker's kernels: the cores of a host, divided by its workers."""
     hosts = gpu_workers(client)
     cores = client.run(usable_cores, workers=list(hosts))
     alike = list(hosts.values())
-    return max(1, min(cores[address] // alike.count(host) for address, host in hosts.items()))
+    shares = [int(cores[address]) // alike.count(host) for address, host in hosts.items()]
+    return max(1, min(shares))
 
 
 @contextmanager
@@ -180,7 +181,7 @@ def _in_process() -> LocalCluster:
         processes=False,
         threads_per_worker=SHARDS_AT_ONCE,
         resources={GPU: 1},
-        # Dask serves its state over HTTP: on this machine only, on whatever port is free.
+        # Dask serves its state over HTTP: on this machine only, on any free port.
         scheduler_kwargs={"dashboard": False, "dashboard_address": f"{_LOOPBACK}:0"},
         worker_dashboard_address=f"{_LOOPBACK}:0",
         silence_logs=logging.CRITICAL,
@@ -188,7 +189,7 @@ def _in_process() -> LocalCluster:
 
 
 def _cuda_devices() -> list[str]:
-    """Name the devices as CUDA_VISIBLE_DEVICES does: those of a job on a shared machine."""
+    """List the devices in the form of CUDA_VISIBLE_DEVICES; on a shared machine, this job's."""
     import torch
 
     count = torch.cuda.device_count()

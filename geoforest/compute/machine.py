@@ -1,4 +1,4 @@
-"""What the machine gives a process: cores, precisions, memory, and how freed memory is kept."""
+"""Resources of the machine: cores, precisions, memory, and the reuse of freed memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Literal
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: containers and batch systems give fewer
+    """Count the cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # Linux: containers and batch systems allow fewer
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 @cache
 def computes_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16; False where nobody says so."""
+    """Check whether the processor has instructions for bfloat16; False where that is unknown."""
     try:
         described = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:  # Linux only
@@ -29,7 +29,7 @@ def computes_bfloat16() -> bool:
 
 
 def reference_precision(device: str) -> Literal["float32", "float16"]:
-    """Precision of torch on a device unless another is asked for.
+    """Return the default precision of torch on a device.
 
     Examples
     --------
@@ -40,14 +40,14 @@ def reference_precision(device: str) -> Literal["float32", "float16"]:
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process in MB."""
+    """Return the peak resident memory of this process in MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Bytes on a Mac, elsewhere units of 1,024.
+    # In bytes on macOS, in units of 1,024 bytes elsewhere.
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def resident_memory_mb() -> float:
-    """Resident memory of this process now in MB; where that is not told, its peak."""
+    """Return the current resident memory of this process in MB; its peak where unknown."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:
@@ -57,21 +57,21 @@ def resident_memory_mb() -> float:
 
 @cache
 def keep_freed_memory() -> None:
-    """Let glibc keep big freed buffers for the next batch; for processes that predict all day.
+    """Make glibc keep large freed buffers for the next batch, in processes that predict.
 
-    By default every activation above 32 MB is mapped afresh for each batch and its pages are
-    zeroed by the kernel again, which costs a third of the speed. The price is that the process
-    holds its peak memory until it ends.
+    By default every activation above 32 MB is mapped anew for each batch, and the kernel zeroes its
+    pages again, which costs a third of the speed. In return the process holds its peak memory until
+    it ends.
     """
     _mallopt(_M_MMAP_MAX, 0)
     _mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def share_one_heap() -> None:
-    """Let glibc serve threads that begin from now on as it serves the first one.
+    """Make glibc serve threads started from now on from the heap of the main thread.
 
-    A thread's own heap has no room for more than 64 MB: what is larger is mapped and zeroed at
-    every call, whatever :func:`keep_freed_memory` asks for.
+    The own heap of a thread holds at most 64 MB: larger buffers are mapped and zeroed at every
+    call, in spite of :func:`keep_freed_memory`.
     """
     _mallopt(_M_ARENA_MAX, 1)
 

@@ -1,4 +1,4 @@
-"""Arrays put aside on disk, so that memory does not grow with the scene."""
+"""Arrays in a temporary file, so that memory does not grow with the scene."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Ticket:
-    """Where arrays lie: offset, dtype and shape of each."""
+    """Places of arrays in the file: offset in bytes, dtype and shape of each."""
 
     places: Mapping[str, tuple[int, np.dtype[Any], tuple[int, ...]]]
 
 
 class Spill:
-    """Arrays in a file that has no name: whatever ends the process, nothing is left.
+    """Arrays in a file without a name: it vanishes with the process, even with a killed one.
 
     Threads may put and get at the same time.
 
     Parameters
     ----------
     folder
-        On whose disk they go; None for the system's folder of temporary files.
+        Folder of the file; None for the system's folder of temporary files.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -48,7 +48,7 @@ class Spill:
             raise self._failure(error) from error
 
     def put(self, **arrays: NDArray[Any]) -> Ticket:
-        """Put arrays aside.
+        """Write arrays to the file.
 
         Raises
         ------
@@ -70,7 +70,13 @@ class Spill:
         return Ticket(places)
 
     def get(self, *tickets: Ticket) -> Arrays:
-        """Take arrays up again; they stay on disk, too."""
+        """Read arrays back; they stay in the file.
+
+        Raises
+        ------
+        WriteError
+            When the file cannot be read, or was cut short.
+        """
         arrays: Arrays = {}
         for ticket in tickets:
             for name, (offset, dtype, shape) in ticket.places.items():
@@ -90,7 +96,7 @@ class Spill:
             view, offset = view[read:], offset + read
 
     def close(self) -> None:
-        """Give the disk back."""
+        """Delete the file."""
         self._file.close()
 
     def _failure(self, error: OSError) -> WriteError:

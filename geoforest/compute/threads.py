@@ -1,4 +1,4 @@
-"""Work in threads whose results come in order, with a bound on how much waits."""
+"""Work in threads, with results in order and a bound on how many wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 def in_order(
     executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
 ) -> Iterator[Result]:
-    """Yield ``function(item)`` for each item, in their order, no more than ``ahead`` beforehand."""
+    """Yield ``function(item)`` in the order of the items, with at most ``ahead`` computed ahead."""
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:

@@ -1,1 +1,1 @@
-"""Readers and writers: everything that touches a file."""
+"""Disks, servers and file formats."""

@@ -1,4 +1,4 @@
-"""The cache on this machine of what was downloaded, converted or measured; all can be had again."""
+"""Cache of downloaded, converted and measured files; all of it can be made again."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 def kept_folder(
     kind: str, key: Sequence[str] | None, make: Callable[[Path], Sequence[str]]
 ) -> Path:
-    """Path of a folder in the cache, which is made on first use.
+    """Return the path of a folder in the cache, which is made on first use.
 
     Parameters
     ----------
     kind
-        Part of the cache.
+        Subfolder of the cache.
     key
-        What tells its content from any other; None where that is known only when it is made.
+        Words that identify the content; None where ``make`` alone knows them.
     make
-        Makes the folder it is given, may put other files beside it, and returns the key.
+        Makes the folder at the given path, may write other files beside it, returns the key.
 
     Raises
     ------
@@ -45,14 +45,14 @@ def kept_folder(
             try:
                 fresh.rename(kept)
             except OSError:
-                # Another process may have been faster.
+                # Another process may have made the same folder.
                 if not kept.is_dir():
                     raise
     return kept
 
 
 def cache_folder() -> Path:
-    """``GEOFOREST_CACHE``, or ``geoforest`` in the user's cache; all in it can be had again."""
+    """Return ``GEOFOREST_CACHE``, or ``geoforest`` in the user's cache folder."""
     chosen = os.environ.get("GEOFOREST_CACHE")
     if chosen:
         return Path(chosen)
@@ -60,12 +60,12 @@ def cache_folder() -> Path:
 
 
 def cache_digest(key: Sequence[str]) -> str:
-    """Name in the cache for what these words tell from anything else."""
+    """Return the folder name, 32 hex digits, for the words that identify its content."""
     return hashlib.sha256("\0".join(key).encode()).hexdigest()[:32]
 
 
 def installed(packages: Iterable[str]) -> list[str]:
-    """Name and version of each package, as words for :func:`cache_digest`."""
+    """List name and version of each package, as words for :func:`cache_digest`."""
     return [f"{name} {_version(name)}" for name in packages]
 
 

@@ -1,4 +1,4 @@
-"""Cloud-optimised GeoTIFFs of the mask and of the stored probability, streamed by blocks."""
+"""Cloud-optimised GeoTIFFs of one uint8 band, written block by block."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from rasterio.windows import Window as RasterioWindow
 from geoforest.arrays.grid import Window
 from geoforest.errors import WriteError
 from geoforest.io.raster import open_raster
-from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array, Shape
+from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from affine import Affine
     from numpy.typing import NDArray
-    from rasterio.crs import CRS
+
+    from geoforest.arrays.georef import GeoRef
 
 COLOURS = {OTHER: (228, 213, 183, 255), FOREST: (27, 120, 55, 255), NO_OBSERVATION: (0, 0, 0, 0)}
 CATEGORIES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}
 _BLOCK_PX = 512
-# A row of shards of both rasters of 80,000 columns; by default GDAL takes a part of the machine.
+# Holds a row of shards of two rasters of 80,000 columns; GDAL's default depends on the machine.
 _CACHE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class _Look:
-    """What makes a raster a mask, or a probability."""
+    """Format of a kind of raster: overviews, compression, colours, scale, nodata."""
 
     overviews: str
     level: int
@@ -45,17 +45,17 @@ class _Look:
     nodata: int = NO_OBSERVATION
 
 
-# The last bits of a probability are noise, on which zlib's default effort takes twice the time of
-# its first level and gains five percent; a mask it makes a third smaller, in no more time.
+# The last bits of a probability are noise: zlib's default level gains 5 % there over level 1, and
+# takes twice the time. It makes a mask a third smaller, in the same time.
 _PROBABILITY = _Look("AVERAGE", level=1, scale=1 / PROBABILITY_STEPS)
 _COUNT = _Look("MODE", level=6, nodata=0)
 _PERCENT = _Look("AVERAGE", level=6)
 
 
 class CogWriter:
-    """A cloud-optimised GeoTIFF in the making: its pixels in any order, then :meth:`finish`.
+    """Writer of a cloud-optimised GeoTIFF: pixels in any order, then :meth:`finish`.
 
-    As a context manager it cleans up after itself; without ``finish`` it leaves nothing.
+    As a context manager it removes its temporary files; without ``finish`` it leaves nothing.
     """
 
     def __init__(
@@ -63,33 +63,31 @@ class CogWriter:
         path: Path,
         look: _Look,
         *,
-        shape: Shape,
-        crs: CRS,
-        transform: Affine,
+        georef: GeoRef,
         tags: Mapping[str, str],
     ) -> None:
         self.path, self._look = path, look
         self._flat = path.with_name(f".{path.name}.flat.tif")
         self._expected = np.zeros(256, np.int64)
         with self._gdal():
-            # Not compressed: it is read once, at once, and goes.
+            # Not compressed: it is read once, soon, and then deleted.
             self._target = rasterio.open(
                 self._flat,
                 "w",
                 driver="GTiff",
-                height=shape[0],
-                width=shape[1],
+                height=georef.shape[0],
+                width=georef.shape[1],
                 count=1,
                 dtype="uint8",
-                crs=crs,
-                transform=transform,
+                crs=georef.crs,
+                transform=georef.transform,
                 nodata=look.nodata,
                 tiled=True,
                 blockxsize=_BLOCK_PX,
                 blockysize=_BLOCK_PX,
                 BIGTIFF="IF_SAFER",
             )
-            # Before any pixel: GDAL cannot change how a file is to be seen once it has some.
+            # Before any pixel: GDAL cannot set colours and scale of a file that has some.
             if look.colours is not None:
                 self._target.write_colormap(1, look.colours)
             if look.scale is not None:
@@ -100,25 +98,25 @@ class CogWriter:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with suppress(OSError, RasterioError, CPLE_BaseError):  # what counts was said before
+        with suppress(OSError, RasterioError, CPLE_BaseError):  # an earlier error counts
             self._target.close()
         self._flat.unlink(missing_ok=True)
         Path(f"{self._flat}.aux.xml").unlink(missing_ok=True)
 
     def write(self, window: Window, values: Array) -> None:
-        """Take the pixels of a window, uint8. Windows are to cover the shape once."""
+        """Write the uint8 pixels of a window. Windows must cover each pixel exactly once."""
         place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
         with self._gdal():
             self._target.write(values, 1, window=place)
         self._expected += _counts(values)
 
     def finish(self) -> None:
-        """Make the file, and read it back. Other threads can work meanwhile.
+        """Make the file, and verify it by reading it back. It releases the GIL.
 
         Raises
         ------
         WriteError
-            When the file cannot be written, or does not read back as it was meant to be.
+            When the file cannot be written, or reads back with other pixels.
         """
         with self._gdal():
             self._target.close()
@@ -132,7 +130,7 @@ class CogWriter:
                 OVERVIEW_RESAMPLING=self._look.overviews,
                 BIGTIFF="IF_SAFER",
             )
-            # GDAL may flush a block long after it took it, and then tells nobody that it failed.
+            # GDAL may flush a block much later, and then report no failure.
             written = sum(_counts(values) for _, values in read_strips(self.path))
             if not np.array_equal(written, self._expected):
                 raise WriteError(f"{self.path}: does not read back as it was written")
@@ -147,17 +145,17 @@ class CogWriter:
 
 
 class ClassWriter(CogWriter):
-    """Codes of classes: colour table, MODE overviews, and names of the classes beside it.
+    """Writer of class codes: colour table, MODE overviews, and class names in a second file.
 
-    The names go to ``path`` + ``.aux.xml``, where GDAL and QGIS look.
+    The names go to ``path`` + ``.aux.xml``, where GDAL and QGIS look for them.
 
     Parameters
     ----------
     path
-        File to make.
+        File to write.
     names, colours
-        Of each code; RGBA.
-    shape, crs, transform
+        Name and RGBA colour of each code.
+    georef
         The grid.
     tags
         Metadata of the file.
@@ -174,17 +172,15 @@ class ClassWriter(CogWriter):
         names: Mapping[int, str],
         colours: Mapping[int, tuple[int, int, int, int]],
         *,
-        shape: Shape,
-        crs: CRS,
-        transform: Affine,
+        georef: GeoRef,
         tags: Mapping[str, str],
     ) -> None:
         self._names = names
         look = _Look("MODE", level=6, colours=colours)
-        super().__init__(path, look, shape=shape, crs=crs, transform=transform, tags=tags)
+        super().__init__(path, look, georef=georef, tags=tags)
 
     def finish(self) -> None:
-        """Make the file, and the one beside it."""
+        """Make the file, and that of the class names."""
         super().finish()
         names = "".join(
             f"<Category>{escape(self._names.get(code, ''))}</Category>"
@@ -199,54 +195,44 @@ class ClassWriter(CogWriter):
 
 
 class MaskWriter(ClassWriter):
-    """A mask: see :class:`ClassWriter`, whose parameters it has but names and colours."""
+    """Writer of a mask. Parameters as for :class:`ClassWriter`, without names and colours."""
 
-    def __init__(
-        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
-    ) -> None:
-        super().__init__(
-            path, CATEGORIES, COLOURS, shape=shape, crs=crs, transform=transform, tags=tags
-        )
+    def __init__(self, path: Path, *, georef: GeoRef, tags: Mapping[str, str]) -> None:
+        super().__init__(path, CATEGORIES, COLOURS, georef=georef, tags=tags)
 
 
 class ProbabilityWriter(CogWriter):
-    """A stored probability: scale 0.004 in its tags, 255 as nodata, AVERAGE overviews.
+    """Writer of a stored probability: scale 0.004, nodata 255, AVERAGE overviews.
 
     Parameters as for :class:`MaskWriter`.
     """
 
-    def __init__(
-        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
-    ) -> None:
-        super().__init__(path, _PROBABILITY, shape=shape, crs=crs, transform=transform, tags=tags)
+    def __init__(self, path: Path, *, georef: GeoRef, tags: Mapping[str, str]) -> None:
+        super().__init__(path, _PROBABILITY, georef=georef, tags=tags)
 
 
 class CountWriter(CogWriter):
-    """How many observations each pixel has; 0 is nodata.
+    """Writer of the number of observations of each pixel; 0 is nodata.
 
     Parameters as for :class:`MaskWriter`.
     """
 
-    def __init__(
-        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
-    ) -> None:
-        super().__init__(path, _COUNT, shape=shape, crs=crs, transform=transform, tags=tags)
+    def __init__(self, path: Path, *, georef: GeoRef, tags: Mapping[str, str]) -> None:
+        super().__init__(path, _COUNT, georef=georef, tags=tags)
 
 
 class PercentWriter(CogWriter):
-    """Percent, 0 to 100, and 255 where nothing was observed.
+    """Writer of percent, 0 to 100; 255 where not observed.
 
     Parameters as for :class:`MaskWriter`.
     """
 
-    def __init__(
-        self, path: Path, *, shape: Shape, crs: CRS, transform: Affine, tags: Mapping[str, str]
-    ) -> None:
-        super().__init__(path, _PERCENT, shape=shape, crs=crs, transform=transform, tags=tags)
+    def __init__(self, path: Path, *, georef: GeoRef, tags: Mapping[str, str]) -> None:
+        super().__init__(path, _PERCENT, georef=georef, tags=tags)
 
 
 def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:
-    """Read a raster of one band from top to bottom, whole blocks at a time."""
+    """Yield windows and pixels of a raster of one band, from top to bottom, in whole blocks."""
     with open_raster(path) as source:
         rows, cols = source.shape
         for row in range(0, rows, 2 * _BLOCK_PX):
@@ -255,7 +241,7 @@ def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:
 
 
 def _counts(values: Array) -> NDArray[np.int64]:
-    """Count the pixels of each of 256 values."""
+    """Count the pixels of each value, 0 to 255."""
     from geoforest.arrays.kernels.pixels import count_pixels
 
     return count_pixels(values, 256)

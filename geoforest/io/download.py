@@ -1,4 +1,4 @@
-"""Large files over HTTP: received in parts, over several attempts, and proved at the end."""
+"""Large files over HTTP: received in several attempts, and verified at the end."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ _TIMEOUT_S: Final = 30.0
 _WAIT_S = 0.5
 _MAX_WAIT_S: Final = 30.0
 _MAX_DOCUMENT: Final = 16 << 20
-# The server, or something between, is busy: it may answer later.
+# The server or a proxy is busy, and may answer later.
 _PASSING: Final = {408, 425, 429, 500, 502, 503, 504}
 _MEANINGS: Final = {
-    401: ", which wants somebody who is known to it",
+    401: ": credentials are needed",
     403: ": access denied, or a signed URL that has expired",
     404: ": no such file",
 }
-_REDIRECT: Final = ": a redirect without end, or to what is neither http nor https"
+_REDIRECT: Final = ": endless redirects, or one to another protocol than http and https"
 _DIGESTS: Final = {"md5", "sha256"}
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on a server, and what its publisher says of it.
+    """File on a server, with its published size and checksum.
 
     Attributes
     ----------
     url
-        ``http`` or ``https``.
+        URL of ``http`` or ``https``.
     size
         In bytes, or None.
     checksum
@@ -65,15 +65,15 @@ class RemoteFile:
 
 
 class _LostError(Exception):
-    """The connection broke or the server was busy: another attempt may do."""
+    """The connection broke or the server was busy: another attempt may succeed."""
 
 
 class _RangeError(_LostError):
-    """The server cannot go on from where we are: the next attempt starts over."""
+    """The server cannot send the rest of the file: the next attempt starts over."""
 
 
 class _HttpOnly(HTTPRedirectHandler):
-    """Follows redirects to ``http`` and ``https`` only; urllib would follow others too."""
+    """Handler that follows redirects to ``http`` and ``https`` only; urllib follows others too."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
@@ -87,14 +87,14 @@ _OPENER: Final = build_opener(_HttpOnly)
 
 
 def fetch_json(url: str, *, retries: int = RETRIES) -> Any:
-    """Get a small JSON document.
+    """Fetch a JSON document of at most 16 MiB.
 
     Raises
     ------
     InputError
         When ``url`` is not ``http`` or ``https``.
     FetchError
-        When it cannot be had after ``retries`` further attempts, or is no JSON.
+        When it cannot be fetched after ``retries`` further attempts, or is not JSON.
     """
 
     def attempt() -> bytes:
@@ -106,7 +106,7 @@ def fetch_json(url: str, *, retries: int = RETRIES) -> Any:
                     raise FetchError(f"{without_secrets(url)}: too long for a JSON document")
         return bytes(data)
 
-    data = _persistently(attempt, url, retries=retries, received=lambda: 0)
+    data = _with_retries(attempt, url, retries=retries, received=lambda: 0)
     try:
         return json.loads(data)
     except ValueError as error:
@@ -116,7 +116,7 @@ def fetch_json(url: str, *, retries: int = RETRIES) -> Any:
 def ask_version(url: str, *, retries: int = RETRIES) -> tuple[int, str]:
     """Ask a server for the size of a file, and its ETag or time of last modification.
 
-    By its first byte, not by ``HEAD``, which a signed URL may not allow.
+    It requests the first byte, because a signed URL may not allow ``HEAD``.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def ask_version(url: str, *, retries: int = RETRIES) -> tuple[int, str]:
             raise FetchError(f"{without_secrets(url)}: is empty") from error
 
     remedy = "is the address right, and the network there?"
-    return _persistently(attempt, url, retries=retries, received=lambda: 0, remedy=remedy)
+    return _with_retries(attempt, url, retries=retries, received=lambda: 0, remedy=remedy)
 
 
 def download(
@@ -151,18 +151,18 @@ def download(
     retries: int = RETRIES,
     progress: Progress = quiet,
 ) -> None:
-    """Receive a file whole, going on from what an earlier run has left, and verify it.
+    """Receive a file, continuing from the bytes of an earlier run, and verify it.
 
     Parameters
     ----------
     remote
-        Size and checksum are verified when they are known.
+        The file; size and checksum are verified if known.
     partial
-        Where the bytes go; beside it is kept which version of the file they are of.
+        File for the bytes; a file beside it keeps the ETag of their version.
     retries
-        Attempts without a new byte before it gives up, at growing intervals.
+        Further attempts without a new byte, at growing intervals, before it gives up.
     progress
-        Called with ``"download"``, bytes so far and in all.
+        Called with ``"download"``, received bytes and total bytes.
 
     Raises
     ------
@@ -171,14 +171,14 @@ def download(
     OutputError
         When the disk is too small.
     FetchError
-        When the server cannot be reached, refuses, or sends something else. What was received of
-        the right file is kept.
+        When the server cannot be reached, refuses, or sends other content. Received bytes of the
+        right file are kept.
     WriteError
         When the disk is full.
     """
     if remote.size is not None:
         require_space(partial.parent, remote.size - _size(partial))
-    _persistently(
+    _with_retries(
         lambda: _receive(remote, partial, progress),
         remote.url,
         retries=retries,
@@ -187,7 +187,7 @@ def download(
     _verify(remote, partial)
 
 
-def _persistently(
+def _with_retries(
     attempt: Callable[[], _Result],
     url: str,
     *,
@@ -195,7 +195,7 @@ def _persistently(
     received: Callable[[], int],
     remedy: str = "run the same command again later: it goes on from what was received",
 ) -> _Result:
-    """Try until it works, or until ``retries`` attempts in a row have brought nothing new."""
+    """Repeat an attempt until it works, or ``retries`` more in a row received nothing new."""
     if not _is_http(url):
         raise InputError(f"{without_secrets(url)}: a URL of http or https was wanted")
     failures, most = 0, received()
@@ -214,7 +214,7 @@ def _persistently(
 def _is_http(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        # A port that is no number is found when it is asked for.
+        # Reading the port raises ValueError when it is not a number.
         scheme, host, _ = parts.scheme, parts.hostname, parts.port
     except ValueError:
         return False
@@ -241,7 +241,7 @@ def _ask(url: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
 
 
 def _blocks(response: HTTPResponse) -> Iterator[bytes]:
-    """Yield the body in blocks; one that is shorter than announced was cut."""
+    """Yield the body in blocks; raise when it is shorter than announced."""
     try:
         while block := response.read1(_BLOCK):
             yield block
@@ -257,11 +257,11 @@ def _reason(error: Exception) -> str:
 
 
 def _receive(remote: RemoteFile, partial: Path, progress: Progress) -> None:
-    """Ask once for what is missing, and append it."""
+    """Request the missing bytes once, and append them."""
     tag = _tag_file(partial).read_text() if _tag_file(partial).exists() else ""
     have = _size(partial)
     if not (tag or remote.checksum) or (remote.size is not None and have > remote.size):
-        # Nothing would tell whether the rest belongs to it.
+        # Neither ETag nor checksum: the rest could be of another version.
         have = 0
     if have and have == remote.size:
         return
@@ -278,11 +278,11 @@ def _receive(remote: RemoteFile, partial: Path, progress: Progress) -> None:
 
 
 def _start(response: HTTPResponse, have: int, tag: str) -> int:
-    """At which byte the answer begins: 0 when the server sends the whole file."""
+    """Return the first byte of the response: 0 when the server sends the whole file."""
     if response.status != 206:
         return 0
     place = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    # Some servers heed Range and not If-Range.
+    # Some servers follow Range and ignore If-Range.
     changed = bool(tag) and response.headers.get("ETag", tag) != tag
     if place is None or int(place[1]) != have or changed:
         raise _RangeError("the server does not send the rest of the file")
@@ -300,11 +300,11 @@ def _append(
     try:
         with partial.open("ab" if start else "wb") as target:
             if not start:
-                # Only now: an old part must not be taken for one of this version.
+                # Only after the old part is truncated: the tag must not describe its bytes.
                 _remember_tag(partial, response)
             for block in _blocks(response):
                 target.write(block)
-                # So that a killed run leaves all it has received.
+                # So that a killed run leaves all received bytes.
                 target.flush()
                 done += len(block)
                 if remote.size is not None and done > remote.size:
@@ -316,7 +316,7 @@ def _append(
 
 def _remember_tag(partial: Path, response: HTTPResponse) -> None:
     tag = response.headers.get("ETag", "")
-    # A weak tag promises no equality of bytes.
+    # A weak ETag does not promise equal bytes.
     _tag_file(partial).write_text("" if tag.startswith("W/") else tag)
 
 

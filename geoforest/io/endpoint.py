@@ -1,4 +1,4 @@
-"""Which S3 server, and whether as somebody: one setting of the environment for GDAL and fsspec."""
+"""S3 server and anonymous access from the environment, the same for GDAL and fsspec."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _YES = {"YES", "TRUE", "ON", "1"}
 
 
 def s3_endpoint() -> str | None:
-    """URL of the S3 server that the environment names; None for Amazon's own.
+    """Return the URL of the S3 server in the environment; None for Amazon's.
 
-    ``AWS_ENDPOINT_URL_S3`` and ``AWS_ENDPOINT_URL`` are the names of Amazon's clients,
-    ``AWS_S3_ENDPOINT``, with ``AWS_HTTPS=NO`` for plain HTTP, are GDAL's.
+    Amazon's clients read ``AWS_ENDPOINT_URL_S3`` and ``AWS_ENDPOINT_URL``; GDAL reads
+    ``AWS_S3_ENDPOINT``, and ``AWS_HTTPS=NO`` for plain HTTP.
     """
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_S3_ENDPOINT"):
         if url := os.environ.get(name):
@@ -24,7 +24,7 @@ def s3_endpoint() -> str | None:
 
 
 def fsspec_options() -> dict[str, Any]:
-    """Arguments of s3fs."""
+    """Return the arguments of s3fs."""
     options: dict[str, Any] = {}
     if endpoint := s3_endpoint():
         options["endpoint_url"] = endpoint
@@ -34,7 +34,7 @@ def fsspec_options() -> dict[str, Any]:
 
 
 def gdal_options() -> dict[str, str]:
-    """Options of GDAL; keys and regions it takes from the environment by itself."""
+    """Return the options of GDAL, which itself reads keys and regions from the environment."""
     endpoint = s3_endpoint()
     if endpoint is None:
         return {}
@@ -42,6 +42,6 @@ def gdal_options() -> dict[str, str]:
     return {
         "AWS_S3_ENDPOINT": f"{parts.netloc}{parts.path.rstrip('/')}",
         "AWS_HTTPS": "NO" if parts.scheme == "http" else "YES",
-        # Servers of one's own rarely have a host name for each bucket.
+        # Private servers rarely have one host name per bucket.
         "AWS_VIRTUAL_HOSTING": os.environ.get("AWS_VIRTUAL_HOSTING", "FALSE"),
     }

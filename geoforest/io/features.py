@@ -1,4 +1,4 @@
-"""Features into a file as one Arrow stream: memory is that of the frames on their way."""
+"""Features written to a file as one Arrow stream, with few frames in memory at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.compute
 import pyogrio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     import geopandas
 
@@ -38,13 +38,13 @@ def stream_layer(
     geometry_type: str = "Polygon",
     **options: Any,
 ) -> None:
-    """Write polygons through GDAL; the spatial index is built in one go, at the end.
+    """Write polygons through GDAL; the spatial index is built once, at the end.
 
     Parameters
     ----------
     frames
-        All with the same columns, geometry last. At least one, which may be empty. What they
-        raise while they are made reaches the caller as it is, an interrupt included.
+        At least one, all with the same columns, geometry last; they may be empty. Exceptions of
+        the iterator reach the caller unchanged, an interrupt too.
     path, driver, layer, geometry_type, **options
         For ``pyogrio.write_arrow``.
     """
@@ -55,17 +55,17 @@ def stream_layer(
     def records() -> Iterator[pyarrow.RecordBatch]:
         try:
             yield from _even_batches(_arrow(frame) for frame in chain([first], rest))
-        except (Exception, KeyboardInterrupt) as error:  # GDAL would only quote it
+        except (Exception, KeyboardInterrupt) as error:  # GDAL would replace it by its own error
             failures.append(error)
             raise
 
     elsewhere: AbstractContextManager[str | None] = nullcontext()
     if "!" in str(path.absolute()):
-        # pyogrio takes what follows an exclamation mark for a path into an archive.
+        # pyogrio treats the part after an exclamation mark as a path inside an archive.
         elsewhere = tempfile.TemporaryDirectory()
     try:
         with warnings.catch_warnings(), elsewhere as folder:
-            # Rasters that lie nowhere are written as such.
+            # Polygons of rasters without a CRS are written without one.
             warnings.filterwarnings("ignore", "'crs' was not provided")
             made = Path(folder) / f"made{path.suffix}" if folder else path
             pyogrio.write_arrow(
@@ -81,16 +81,16 @@ def stream_layer(
             )
             if made != path:
                 shutil.copyfile(made, path)
-    except Exception as error:
+    except Exception as error:  # pyogrio turns the failure of an iterator into errors of its own
         if failures:
             raise failures[0] from error
         raise
 
 
 def _even_batches(tables: Iterable[pyarrow.Table]) -> Iterator[pyarrow.RecordBatch]:
-    """Cut a stream of features in batches at places that depend on the features alone.
+    """Cut a stream of features in batches that depend only on the features, not on the tables.
 
-    Each batch is a transaction, whose number is in the bytes of the file.
+    Each batch is a transaction, and the number of transactions is in the bytes of the file.
     """
     pending: list[pyarrow.Table] = []
     n_rows = n_bytes = 0
@@ -106,10 +106,19 @@ def _even_batches(tables: Iterable[pyarrow.Table]) -> Iterator[pyarrow.RecordBat
             n_bytes += int(sizes[end - 1]) - before
             start, before = end, int(sizes[end - 1])
             if n_rows == _BATCH_ROWS or n_bytes >= _BATCH_BYTES:
-                yield from pyarrow.concat_tables(pending).combine_chunks().to_batches()
+                yield from _combined(pending)
                 pending, n_rows, n_bytes = [], 0, 0
     if pending:
-        yield from pyarrow.concat_tables(pending).combine_chunks().to_batches()
+        yield from _combined(pending)
+
+
+def _combined(tables: Sequence[pyarrow.Table]) -> list[pyarrow.RecordBatch]:
+    """Combine tables of at least one row in one batch (more where its columns exceed 2 GiB)."""
+    # pyarrow fails to combine a chunk of no rows whose offset is not 0, as pandas leaves them.
+    filled = [batch for table in tables for batch in table.to_batches() if batch.num_rows]
+    combined = pyarrow.Table.from_batches(filled).combine_chunks()
+    batches: list[pyarrow.RecordBatch] = combined.to_batches()
+    return batches
 
 
 def _arrow(frame: geopandas.GeoDataFrame) -> pyarrow.Table:

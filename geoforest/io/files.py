@@ -1,4 +1,4 @@
-"""Files in a folder that is local or behind any fsspec URL: one way to list and read both."""
+"""Files on disk or behind any fsspec URL, listed, read and written in the same way."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 _Answer = TypeVar("_Answer")
 
-# Enough to hide the delay of an object store, few enough to hold their files in memory.
+# Enough to hide the latency of an object store, few enough to hold their files in memory.
 _READERS: Final = 8
 _S3: Final = ("s3://", "s3a://")
 _GCS: Final = ("gs://", "gcs://")
 _HTTP: Final = ("http://", "https://")
-# An AWS secret key may hold slashes: after a colon everything up to the @ is taken for one.
+# An AWS secret key may hold slashes: everything from a colon to the @ counts as one.
 _USER: Final = re.compile(r"://(?:[^/@]*:[^@]*|[^/@]*)@")
 
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """A file or a folder. ``str()`` is how messages name it: without credentials.
+    """A file or a folder. ``str()`` names it in messages, without credentials.
 
     Attributes
     ----------
     shown
-        The path or URL as it was given, less what may be secret.
+        The given path or URL, without credentials and query.
     path
-        As ``filesystem`` wants it.
+        Path in ``filesystem``.
     filesystem
-        Of fsspec.
+        File system of fsspec.
     """
 
     shown: str
@@ -73,7 +73,7 @@ class Place:
         return PurePosixPath(self.path).suffix.lower()
 
     def children(self) -> list[Place] | None:
-        """List the files and folders in this folder, by name; None when it is not there.
+        """List the files and folders in this folder, by name; None when it does not exist.
 
         Raises
         ------
@@ -92,20 +92,21 @@ class Place:
         Raises
         ------
         DataError
-            When it is not there or cannot be read.
+            When it does not exist or cannot be read.
         """
         try:
-            return self._ask(lambda: self.filesystem.cat_file(self.path))
+            data: bytes = self._ask(lambda: self.filesystem.cat_file(self.path))
         except FileNotFoundError as error:
             raise DataError(f"{self}: {_absence(error)}") from error
+        return data
 
     def is_folder(self) -> bool:
-        """Whether something lies under this name as in a folder.
+        """Check whether this is a folder, or a prefix of objects.
 
         Raises
         ------
         DataError
-            As :meth:`children` does.
+            See :meth:`children`.
         """
         try:
             return bool(self._ask(lambda: self.filesystem.isdir(self.path)))
@@ -113,12 +114,12 @@ class Place:
             return False
 
     def version(self) -> tuple[int, str]:
-        """Size in bytes, and the ETag or the time of last modification.
+        """Return the size in bytes, and the ETag or time of last modification.
 
         Raises
         ------
         DataError
-            When it is not there, is a folder, or cannot be asked.
+            When it does not exist, is a folder, or cannot be reached.
         """
         try:
             info = self._ask(lambda: self.filesystem.info(self.path))
@@ -129,12 +130,12 @@ class Place:
         return info["size"], version_in(info)
 
     def listing(self) -> dict[str, dict[str, Any]]:
-        """Ask the store what it tells of each file and folder in this folder, by name.
+        """Return fsspec's entries of the files and folders in this folder, by name.
 
         Raises
         ------
         DataError
-            As :meth:`children` does.
+            See :meth:`children`.
         """
         try:
             found = self._ask(lambda: self.filesystem.ls(self.path, detail=True, refresh=True))
@@ -143,19 +144,19 @@ class Place:
         return {PurePosixPath(one["name"]).name: one for one in found}
 
     def files(self) -> dict[str, dict[str, Any]]:
-        """Give the files of :meth:`listing`."""
+        """Return the files of :meth:`listing`."""
         return {name: one for name, one in self.listing().items() if one["type"] == "file"}
 
     def everything(self) -> dict[str, dict[str, Any]]:
-        """Ask the store what it tells of this file, or of all files below this folder, by path.
+        """Return fsspec's entries of this file, or of all files below this folder, by path.
 
         Raises
         ------
         DataError
-            As :meth:`children` does.
+            See :meth:`children`.
         """
         try:
-            # What was listed before may be old.
+            # Earlier listings may be out of date.
             self.filesystem.invalidate_cache()
             return dict(self._ask(lambda: self.filesystem.find(self.path, detail=True)))
         except FileNotFoundError:
@@ -172,7 +173,7 @@ class Place:
         self._change(lambda: self.filesystem.pipe_file(self.path, data))
 
     def put(self, path: Path) -> None:
-        """Upload a file from disk, a large one in parts; it appears whole or not at all.
+        """Upload a file from disk, a large one in parts; it appears completely or not at all.
 
         Raises
         ------
@@ -187,7 +188,7 @@ class Place:
         Raises
         ------
         DataError
-            When it is not there or cannot be read.
+            When it does not exist or cannot be read.
         """
         try:
             self._ask(lambda: self.filesystem.get_file(self.path, str(path)))
@@ -215,16 +216,16 @@ class Place:
             return question()
         except FileNotFoundError:
             raise
-        except Exception as error:  # the clients of the protocols raise many kinds
+        except Exception as error:
             if is_of_our_disk(error):
                 raise
-            # Without the cause: a traceback in a log would show it.
+            # Without the cause, which a traceback would show: it may hold keys.
             raise AccessError(f"{self}: cannot be {what} {self._reason(error)}") from None
 
     def _reason(self, error: Exception) -> str:
         if "://" not in self.shown:
             return f"({getattr(error, 'strerror', None) or type(error).__name__})"
-        # Its kind only: what a client says may hold keys.
+        # Only the kind of error: the message of a client may hold keys.
         kind = "access denied" if isinstance(error, PermissionError) else type(error).__name__
         return (
             f"({kind}); check the network, and the credentials and the endpoint in the environment"
@@ -232,7 +233,7 @@ class Place:
 
 
 def version_in(info: Mapping[str, Any]) -> str:
-    """ETag of what a store tells of an object, or the time of its last modification."""
+    """Return the ETag in fsspec's entry of an object, or the time of its last modification."""
     for name in ("ETag", "etag", "LastModified", "updated", "mtime"):
         if info.get(name):
             return str(info[name])
@@ -240,16 +241,16 @@ def version_in(info: Mapping[str, Any]) -> str:
 
 
 def _absence(error: FileNotFoundError) -> str:
-    # Of another kind in the client than a missing object.
+    # s3fs raises the same error for a missing bucket as for a missing object.
     no_bucket = type(error.__cause__).__name__ == "NoSuchBucket"
     return "no such bucket" if no_bucket else "no such file"
 
 
 def open_place(location: str | os.PathLike[str]) -> Place:
-    """Find out what kind of place a path or URL is. Nothing is read yet.
+    """Return the place of a path or URL, without reading it.
 
-    Credentials and endpoints come from the environment only, as the client of the protocol reads
-    them: ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_ENDPOINT_URL`` and so on for ``s3://``, see
+    The client of the protocol reads credentials and endpoints from the environment only:
+    ``AWS_ACCESS_KEY_ID``, ``AWS_PROFILE``, ``AWS_ENDPOINT_URL`` and so on for ``s3://``, see
     also :mod:`geoforest.io.endpoint`.
 
     Parameters
@@ -260,7 +261,7 @@ def open_place(location: str | os.PathLike[str]) -> Place:
     Raises
     ------
     InputError
-        When the protocol is unknown, its client is not installed, or keys stand in the URL.
+        When the protocol is unknown, its client is not installed, or the URL holds keys.
 
     Examples
     --------
@@ -290,7 +291,7 @@ def open_place(location: str | os.PathLike[str]) -> Place:
 
 
 def is_web(location: str) -> bool:
-    """Whether a location is on the web, by HTTP."""
+    """Check whether a location is a URL of HTTP or HTTPS."""
     return location.startswith(_HTTP)
 
 
@@ -301,17 +302,17 @@ def _options(url: str) -> dict[str, Any]:
         return {}
     from aiohttp import ClientTimeout
 
-    # By default the whole of a large file has to come within five minutes.
+    # By default a download, also of a large file, may take five minutes in total.
     return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=30, sock_read=60)}}
 
 
 def read_ahead(places: Iterable[Place]) -> Iterator[Future[bytes]]:
-    """Read files in a few threads, a few of them ahead of the one that is asked for.
+    """Read files in threads, a few of them ahead of the caller.
 
     Yields
     ------
     concurrent.futures.Future
-        The bytes of each file, in order; ``result()`` raises as :meth:`Place.read` does.
+        The bytes of each file, in order; ``result()`` raises the errors of :meth:`Place.read`.
     """
     waiting: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(_READERS) as pool:
@@ -324,7 +325,7 @@ def read_ahead(places: Iterable[Place]) -> Iterator[Future[bytes]]:
 
 
 def without_secrets(url: str) -> str:
-    """Strip user, password and query from a URL; a path is left as it is.
+    """Strip user, password and query from a URL; a path is returned unchanged.
 
     Examples
     --------
@@ -333,7 +334,7 @@ def without_secrets(url: str) -> str:
     >>> without_secrets("s3://bucket/me@home/set"), without_secrets("a?b@c")
     ('s3://bucket/me@home/set', 'a?b@c')
 
-    What follows the question mark in GDAL's ``vrt://`` is where a raster lies.
+    The query of GDAL's ``vrt://`` holds no secret, but options such as the CRS.
 
     >>> without_secrets("vrt:///a.tif?a_srs=EPSG:32720")
     'vrt:///a.tif?a_srs=EPSG:32720'

@@ -1,6 +1,6 @@
-"""GeoPackage with one layer, its spatial index, and a style that QGIS finds inside.
+"""GeoPackages with one layer, its spatial index, and a style inside that QGIS applies.
 
-Features stream into one write: memory is that of the frames on their way.
+Features are streamed, with few frames in memory at a time.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import geopandas
 
 LAYER: Final = "forest_cover"
-# A file's bytes must not depend on when it was written.
+# The bytes of a file must not depend on the time of writing.
 _PINNED_TIME = "2000-01-01T00:00:00.000Z"
 
-# As QGIS makes it.
+# The table that QGIS creates.
 _STYLE_TABLE = """
 CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
@@ -60,19 +60,19 @@ def write_geopackage(
     Parameters
     ----------
     frames
-        Polygons, with or without a CRS, all with the same columns. At least one frame, which may
-        be empty. What they raise while they are made reaches the caller as it is, but for what
-        the operating system raises: that becomes a WriteError of this file.
+        Polygons, with or without a CRS. At least one frame, all with the same columns; they may be
+        empty. Exceptions of the iterator reach the caller unchanged, except an OSError, which
+        becomes a WriteError of this file.
     path
-        Target; an existing file is replaced in one step.
+        File to write; an existing one is replaced in one step.
     layer
         Name of the layer.
     style_qml
-        QGIS style that becomes the layer's default; by default the one of the package.
+        QML of the layer's default style; by default ``forest_cover.qml``.
     description
-        Text about the layer, stored with it.
+        Description of the layer, stored in the file.
     geometry_type
-        Of the layer.
+        Geometry type of the layer.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def write_geopackage(
             add_style(database, layer, style_qml)
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
-        # The journal of a program that had the old file open belongs to the old file.
+        # Journals belong to the old file, which another program may have open.
         for journal in journals(path):
             journal.unlink(missing_ok=True)
         partial.replace(path)
@@ -98,18 +98,18 @@ def write_geopackage(
         raise WriteError(f"{path}: cannot be written ({error})") from error
     finally:
         for left_over in (partial, *journals(partial)):
-            # A failure here must not hide the one that is on its way.
+            # A failure to clean up must not hide the error being raised.
             with suppress(OSError):
                 left_over.unlink(missing_ok=True)
 
 
 def journals(path: Path) -> list[Path]:
-    """Name the files that SQLite keeps beside a database while it is in use."""
+    """List the files that SQLite keeps beside a database while it is in use."""
     return [Path(f"{path}{suffix}") for suffix in ("-journal", "-wal", "-shm")]
 
 
 def layers(path: str | Path) -> list[str]:
-    """Names of the vector layers of a GeoPackage; none where it is no such file."""
+    """List the vector layers of a GeoPackage, sorted; empty when it is another kind of file."""
     try:
         with closing(
             sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
@@ -136,7 +136,7 @@ def _write_layer(
             driver="GPKG",
             layer=layer,
             geometry_type=geometry_type,
-            # Nothing newer is used, and QGIS of 2021 warns of what is.
+            # No newer feature is used, and QGIS of 2021 warns of newer versions.
             dataset_options={"VERSION": "1.2"},
             layer_options={
                 "GEOMETRY_NAME": "geom",
@@ -148,7 +148,7 @@ def _write_layer(
 
 @contextmanager
 def pinned_time() -> Iterator[None]:
-    """Have GDAL write one time of change into all GeoPackages, whenever it is."""
+    """Make GDAL write a fixed time of change into GeoPackages, so that bytes are reproducible."""
     previous = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _PINNED_TIME})
     try:
@@ -160,7 +160,7 @@ def pinned_time() -> Iterator[None]:
 def add_style(
     database: sqlite3.Connection, layer: str, qml: str, *, name: str = "forest cover"
 ) -> None:
-    """Give a layer of an open GeoPackage a default style, the first in it."""
+    """Add the default style of a layer, and the table of styles, to an open GeoPackage."""
     geometry = database.execute(
         "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer,)
     ).fetchone()[0]

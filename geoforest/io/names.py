@@ -21,7 +21,7 @@ PROGRESS_NAME: Final = "progress.json"
 
 
 def style_name(raster: str) -> str:
-    """Name under which QGIS looks for the style of a raster.
+    """Return the file name under which QGIS looks for the style of a raster.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Polygons read from any vector file that GDAL opens, and brought to the CRS of a raster."""
+"""Polygons read from any vector file that GDAL opens, and moved to the CRS of a raster."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DENSIFY_PX = 50
 def outline_in(
     polygons: geopandas.GeoSeries, box: BaseGeometry, crs: Any, n_px: int
 ) -> BaseGeometry | None:
-    """Bring polygons to a CRS and cut them to a box there.
+    """Move polygons to a CRS, merge them and clip them to a box there.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def outline_in(
     Returns
     -------
     shapely geometry or None
-        None where the box lies beside them.
+        None where they do not meet the box.
     """
     near = in_crs(polygons.make_valid(), box, crs, n_px)
     found = shapely.intersection(near.make_valid().union_all(), box)
@@ -44,31 +44,31 @@ def outline_in(
 
 
 def read_polygons(path: str | Path) -> geopandas.GeoSeries:
-    """Read the polygons of a vector file, of its first layer that has geometries.
+    """Read the polygons of the first layer of a vector file that has geometries.
 
     Raises
     ------
     InputError
-        When the file is no vector file, has no CRS or no polygon.
+        When it is not a vector file, or has no CRS or no polygon.
     """
     layers = polygon_layers(path, "--aoi")
     return read_layer(path, layers[0] if layers else None, "--aoi").geometry
 
 
 def polygon_layers(path: str | Path, option: str) -> list[str]:
-    """Names of the layers of a vector file that have geometries.
+    """List the layers of a vector file that have geometries.
 
     Parameters
     ----------
     path
         Any vector file that GDAL opens.
     option
-        That the user gave it with, for messages.
+        Option with which the user gave the file, for messages.
 
     Raises
     ------
     InputError
-        When it is no vector file.
+        When it is not a vector file.
     """
     import pyogrio
 
@@ -84,16 +84,16 @@ def polygon_layers(path: str | Path, option: str) -> list[str]:
 def read_layer(
     path: str | Path, layer: str | None, option: str, *, columns: Sequence[str] = ()
 ) -> geopandas.GeoDataFrame:
-    """Read the features of a layer that are polygons; others, and empty ones, are left out.
+    """Read the polygons of a layer; other and empty geometries are left out.
 
     Parameters
     ----------
     path, option
-        As for :func:`polygon_layers`.
+        See :func:`polygon_layers`.
     layer
-        One of those.
+        Name of a layer of the file, or None where it has none.
     columns
-        To read beside the geometry.
+        Columns to read besides the geometry.
 
     Raises
     ------
@@ -124,9 +124,9 @@ def read_layer(
 def in_crs(
     polygons: geopandas.GeoSeries, box: BaseGeometry, crs: Any, n_px: int
 ) -> geopandas.GeoSeries:
-    """Bring polygons to a CRS, less what lies far from a box there.
+    """Move polygons to a CRS, without parts far from a box there.
 
-    Half a world does not fit into the domain of most projections.
+    Most projections cannot hold polygons of half the world.
     """
     if polygons.crs == crs:
         return polygons
@@ -134,7 +134,7 @@ def in_crs(
     if around is None:
         return polygons.to_crs(crs)
     near = polygons.intersection(shapely.box(*around))
-    # A straight edge in one CRS is a curve in another: vertices a few dozen pixels apart follow it.
+    # A straight edge in one CRS is a curve in another: a vertex every few dozen pixels follows it.
     return near.segmentize(_step(around, n_px / _DENSIFY_PX + 64)).to_crs(crs)
 
 

@@ -1,4 +1,4 @@
-"""Rasters opened, from a disk or a server, without rasterio's warning about no georeference."""
+"""Rasters opened from a disk or a server, without rasterio's warning of a missing CRS."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 def open_raster(path: str | Path) -> rasterio.DatasetReader:
-    """Open a raster; where it lies is checked, and told, by who needs to know.
+    """Open a raster. Callers that need a georeference check it themselves.
 
-    ``path`` may be a URL, see :func:`geoforest.io.remote.gdal_path`; then several tries are made.
+    ``path`` may be a URL, see :func:`geoforest.io.remote.gdal_path`; it is tried several times.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Rasters behind URLs: how GDAL opens them, what names them, which version they are."""
+"""Rasters behind URLs: paths for GDAL, names for messages, versions, and retries."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ _URL: Final = re.compile(r"([A-Za-z0-9]+)://(.+)", re.DOTALL)
 _ARCHIVE: Final = re.compile(r"(/vsi(?:s3|gs|curl)/.+?\.(?:zip|tar|tgz|tar\.gz))(?=[/?}]|$)")
 _QUERY: Final = re.compile(r"\?[^\s'\"]*")
 _ASKS: Final = 4
-# GDAL itself tries again after 429 and 5xx, and not after a connection that breaks or hangs.
+# GDAL itself retries after 429 and 5xx, but not after a connection that breaks or hangs.
 RETRY_WAITS_S = [0.5, 1.0, 2.0, 4.0]
 NETWORK_OPTIONS: Final[dict[str, str | int | float]] = {
-    # Object stores answer 429 and 503 to many workers at once, and mean "later".
+    # Object stores answer 429 and 503 when many workers ask at once.
     "GDAL_HTTP_MAX_RETRY": 4,
     "GDAL_HTTP_RETRY_DELAY": 1,
-    # A connection that hangs would hold a worker for ever.
+    # A hanging connection would block a worker for ever.
     "GDAL_HTTP_TIMEOUT": 120,
     "GDAL_HTTP_CONNECTTIMEOUT": 20,
-    # The blocks of a row of a tiled file lie side by side: one request fetches them.
+    # Blocks of one row of a tiled file are adjacent: one request fetches them.
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    # What was read of a file that has changed since, or could not be reached, is not to be kept.
+    # Do not cache files that may change, or failures to reach them.
     "CPL_VSIL_CURL_NON_CACHED": ":".join(_URLS),
 }
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is a URL that can be read from: ``s3``, ``gs``, ``http`` or ``https``.
+    """Check whether a location is a readable URL: ``s3``, ``gs``, ``http`` or ``https``.
 
     Examples
     --------
@@ -63,17 +63,17 @@ def is_url(location: str) -> bool:
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is a URL, or one of GDAL's that leads to a server, also into an archive."""
+    """Check whether a path is a URL or a GDAL path of a server, also into an archive."""
     return is_url(path) or (path.startswith("/vsi") and any(system in path for system in _URLS))
 
 
 def gdal_path(location: str) -> str:
-    """Path under which GDAL opens a URL; any other path is left as it is.
+    """Return the path with which GDAL opens a URL; any other path is returned unchanged.
 
     Raises
     ------
     SceneError
-        When a user or a password stands in the URL, or options of GDAL's.
+        When the URL holds a user, a password or options of GDAL.
 
     Examples
     --------
@@ -98,9 +98,9 @@ def gdal_path(location: str) -> str:
 
 
 def shown(path: str) -> str:
-    """Name of a file for messages and records: the URL, without its query; or the path.
+    """Return the name of a file for messages and records: its path, or URL without secrets.
 
-    Of any URL, also of one that cannot be read from.
+    It accepts any URL, readable or not.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def shown(path: str) -> str:
 
 
 def reason(error: BaseException, path: str) -> str:
-    """Tell what GDAL says of a path, less the query of its URL."""
+    """Return the text of a GDAL error about a path, without the query of its URL."""
     text = str(error)
     if not is_remote(path):
         return text
@@ -127,7 +127,7 @@ def reason(error: BaseException, path: str) -> str:
 
 
 def pure_path(location: str | Path) -> PurePath:
-    """Absolute path whose parts name a scene: of a URL, the bucket and the decoded key.
+    """Return the absolute path whose parts name a scene; of a URL, bucket and decoded key.
 
     Examples
     --------
@@ -144,22 +144,22 @@ def pure_path(location: str | Path) -> PurePath:
 
 
 def network_options(path: str | None = None) -> dict[str, str | int | float]:
-    """Options of GDAL for reading over a network; with a path, for opening it."""
+    """Return GDAL's options for reading over a network; with a path, for opening it."""
     options = {**NETWORK_OPTIONS, **gdal_options()}
     if path is not None and is_remote(path):
-        # A listing of the folder costs a request, and in a bucket of thousands many. So masks and
-        # overviews in files of their own are not found there.
+        # Listing the folder costs one request, or many in a large bucket. Masks and overviews in
+        # separate files are therefore not found there.
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
     return options
 
 
 def patiently(attempt: Callable[[], _Answer], path: str) -> _Answer:
-    """Try again, at growing intervals, what GDAL could not read of a remote file.
+    """Retry, at growing intervals, a read of a remote file that GDAL failed to do.
 
     Raises
     ------
     rasterio.errors.RasterioIOError
-        Of the last attempt; of the first for a local file.
+        The error of the last attempt; a local file is tried only once.
     """
     for wait_s in RETRY_WAITS_S if is_remote(path) else ():
         try:
@@ -170,19 +170,19 @@ def patiently(attempt: Callable[[], _Answer], path: str) -> _Answer:
 
 
 def remote_stamp(path: str) -> tuple[int, str]:
-    """Size and version of a remote file, or of the remote archive that holds it.
+    """Return size and version of a remote file, or of the remote archive that holds it.
 
-    The version is the server's ETag, or the time of last modification where it gives none.
+    The version is the server's ETag, or else the time of last modification.
 
     Raises
     ------
     SceneError
-        When it is not there or may not be read, or its server cannot be used: names the URL.
+        When it does not exist, may not be read, or its server cannot be used.
     """
     archive = _ARCHIVE.search(path) if path.startswith("/vsi") else None
     file = gdal_path(archive.group(1) if archive and not path.startswith(tuple(_URLS)) else path)
     system = next((system for system in _URLS if file.startswith(system)), None)
-    if system is None:  # deeper inside another of GDAL's systems
+    if system is None:  # nested in another of GDAL's file systems
         return -1, ""
     url = _URLS[system] + file.removeprefix(system)
     try:

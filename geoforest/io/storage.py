@@ -1,4 +1,4 @@
-"""Files and folders on disk that appear whole or not at all, and belong to one run at a time."""
+"""Files and folders on disk that appear completely or not at all, and locks of folders."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object from a file; None when the file is absent or holds something else."""
+    """Read a JSON object from a file; None when it is absent or holds no JSON object."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -32,9 +32,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees all of it or none, even after a power cut.
+    """Write a file so that readers see all of it or none, even after a power cut.
 
-    Several may write the same file at once: each has a partial file of its own.
+    Several processes may write the same file: each has its own partial file.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
     try:
@@ -49,29 +49,30 @@ def write_durably(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write a JSON object as :func:`write_durably` does, indented for people."""
+    """Write an indented JSON object by :func:`write_durably`."""
     write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
+    """Compute the SHA-256 of a file, in hex digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def replace_if_other(path: Path, write: Callable[[Path], None]) -> bool:
-    """Make a file, and put it in place where its bytes are other than those that are there.
+    """Write a file, but replace an existing one only if the bytes differ.
 
     Parameters
     ----------
     path
+        File to write.
     write
-        Makes the file under the name that it is given, of the same suffix.
+        Writes the file to the given path, which has the same suffix.
 
     Returns
     -------
     bool
-        Whether it was put in place.
+        Whether the file is new or was replaced.
     """
     partial = path.with_name(f".{path.stem}.new{path.suffix}")
     try:
@@ -85,7 +86,7 @@ def replace_if_other(path: Path, write: Callable[[Path], None]) -> bool:
 
 
 def flush(path: Path) -> None:
-    """Wait until a file is on the disk."""
+    """Flush a file to the disk (fsync)."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -95,12 +96,12 @@ def flush(path: Path) -> None:
 
 @contextmanager
 def writable(path: Path, remedy: str = "") -> Iterator[None]:
-    """Tell of all that goes wrong in writing a file or folder in one sentence.
+    """Convert every OSError of the block, which writes a file or folder, to an OutputError.
 
     Raises
     ------
     OutputError
-        When the operating system refuses, or the disk is full; ``remedy`` ends the sentence.
+        When the operating system refuses, or the disk is full; the message ends in ``remedy``.
     """
     try:
         yield
@@ -111,22 +112,22 @@ def writable(path: Path, remedy: str = "") -> Iterator[None]:
 
 
 def is_of_our_disk(error: BaseException) -> bool:
-    """Whether an error is of the disk that is written to: no server, no file read, fails so."""
+    """Check whether an error comes from a full or read-only disk, not from a server or a read."""
     return isinstance(error, OSError) and error.errno in _UNWRITABLE
 
 
 @contextmanager
 def new_folder(path: Path, *, mark: str, what: str) -> Iterator[Path]:
-    """Fill a folder under another name and put it in place at the end.
+    """Fill a folder under a temporary name, and rename it at the end.
 
     Parameters
     ----------
     path
-        Folder to make. One of the same kind that is there already is replaced.
+        Folder to make. An existing one of the same kind is replaced.
     mark
-        File name by which a folder of this kind is known.
+        Name of a file that every folder of this kind has.
     what
-        The kind, for messages.
+        Name of the kind, for messages.
 
     Yields
     ------
@@ -136,7 +137,7 @@ def new_folder(path: Path, *, mark: str, what: str) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        When ``path`` is something of another kind, or cannot be written to.
+        When ``path`` exists and is of another kind, or cannot be written to.
     """
     if path.exists() and not (path / mark).is_file():
         raise OutputError(f"{path}: exists and is no {what}; choose another name")
@@ -155,14 +156,14 @@ def new_folder(path: Path, *, mark: str, what: str) -> Iterator[Path]:
 
 @contextmanager
 def exclusive_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder, which must be there, for one run; the system frees it if the process dies.
+    """Lock an existing folder for one run; the system releases it if the process dies.
 
     Parameters
     ----------
     folder
-        To be held.
+        Folder to lock.
     wait
-        Until no other run holds it.
+        Whether to wait until no other run holds it.
 
     Raises
     ------
@@ -184,7 +185,7 @@ def exclusive_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a run holds a folder. Looking takes a shared lock for an instant."""
+    """Check whether a run holds a folder. The check takes a shared lock for an instant."""
     try:
         with (folder / "lock").open("rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -196,7 +197,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def _locked(descriptor: int) -> bool:
-    # More than one try: whoever only looks holds the lock for an instant, too.
+    # Several tries: `is_locked` of another process holds the lock for an instant.
     for _ in range(5):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -208,12 +209,12 @@ def _locked(descriptor: int) -> bool:
 
 
 def require_space(folder: Path, n_bytes: int) -> None:
-    """Refuse a folder whose disk has not ``n_bytes`` free.
+    """Check that the disk of a folder has ``n_bytes`` free.
 
     Raises
     ------
     OutputError
-        With what is free and what is wanted.
+        When it has less.
     """
     free = shutil.disk_usage(folder).free
     if free < n_bytes:

@@ -1,4 +1,4 @@
-"""Tables as text."""
+"""Tables as CSV text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Write rows of the same names as CSV with a header; numbers read back as they were.
+    """Format rows with the same keys as CSV with a header; numbers read back unchanged.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Polygons to a file, in the format that its name asks for: they stream through memory."""
+"""Polygons streamed to a file, in the format of its suffix."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_polygons(frames: Frames, path: str | Path) -> None:
     frames
         See :func:`geoforest.io.geopackage.write_geopackage`.
     path
-        Target; an existing file is replaced in one step.
+        File to write; an existing one is replaced in one step.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def write_polygons(frames: Frames, path: str | Path) -> None:
 
 
 def _write_geoparquet(frames: Frames, path: Path) -> None:
-    """GeoParquet 1.1: WKB, and a column of boxes for readers of a part."""
+    """Write GeoParquet 1.1: WKB, and a column of boxes for readers of a region."""
     import pyarrow
     import pyarrow.parquet
 
@@ -70,7 +70,7 @@ def _geo(frame: geopandas.GeoDataFrame, box: Any) -> dict[str, Any]:
     column = {
         "encoding": "WKB",
         "geometry_types": ["Polygon"],
-        # None says that it is not known; a missing one would be WGS 84.
+        # None means unknown; a missing key would mean WGS 84.
         "crs": frame.crs.to_json_dict() if frame.crs else None,
         "orientation": "counterclockwise",
         "edges": "planar",
@@ -95,7 +95,7 @@ def _with_boxes(frame: geopandas.GeoDataFrame) -> tuple[pyarrow.Table, Any]:
 
 
 def _groups(frames: Frames) -> Iterator[geopandas.GeoDataFrame]:
-    """Put small frames together: many groups of few rows are slow to read."""
+    """Concatenate small frames: many row groups of few rows are slow to read."""
     import pandas as pd
     import shapely
 
@@ -118,7 +118,7 @@ def _write_flatgeobuf(frames: Frames, path: Path) -> None:
 
 
 class _replaced:  # noqa: N801 - a context manager
-    """A file beside its target that takes its place when all went well."""
+    """Context manager of a partial file that replaces its target if all went well."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

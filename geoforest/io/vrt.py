@@ -1,4 +1,4 @@
-"""Virtual rasters that lay tiles of one grid side by side."""
+"""Virtual rasters (VRT) of tiles on one grid."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from affine import Affine
-    from rasterio.crs import CRS
-
+    from geoforest.arrays.georef import GeoRef
     from geoforest.arrays.grid import Window
 
 
@@ -23,27 +21,26 @@ def write_vrt(
     tiles: Mapping[Path, Window],
     *,
     window: Window,
-    crs: CRS,
-    transform: Affine,
+    georef: GeoRef,
     like: str,
     nodata: int = NO_OBSERVATION,
 ) -> None:
-    """Write a virtual raster of uint8 tiles, named relative to it.
+    """Write a virtual raster of uint8 tiles, with relative paths to them.
 
     Parameters
     ----------
     path
         File to write.
     tiles
-        File of each tile and its pixels, in the numbering of ``window``.
+        File and window of each tile, in the pixel numbering of ``window``.
     window
-        Pixels of the whole; where no tile is, it has the nodata value.
-    crs, transform
-        Of the whole.
+        Window of the whole raster; pixels without a tile have the nodata value.
+    georef
+        Grid of the whole raster.
     like
-        ``mask`` for colours and names of its codes, ``probability`` for a scale, ``count``.
+        ``mask``: with colours and class names; ``probability``: with a scale; ``count``.
     nodata
-        See ``window``.
+        Value of pixels without a tile.
     """
     from geoforest.io.cog import CATEGORIES, COLOURS
 
@@ -71,10 +68,10 @@ def write_vrt(
             f'<SrcRect xOff="0" yOff="0" {size}/><DstRect xOff="{col}" yOff="{row}" {size}/>'
             "</SimpleSource>"
         )
-    numbers = ", ".join(repr(float(number)) for number in transform.to_gdal())
+    numbers = ", ".join(repr(float(number)) for number in georef.transform.to_gdal())
     text = (
         f'<VRTDataset rasterXSize="{window.width}" rasterYSize="{window.height}">\n'
-        f"<SRS>{escape(crs.to_wkt())}</SRS><GeoTransform>{numbers}</GeoTransform>\n"
+        f"<SRS>{escape(georef.crs.to_wkt())}</SRS><GeoTransform>{numbers}</GeoTransform>\n"
         f'<VRTRasterBand dataType={quoteattr("Byte")} band="1">\n'
         + "\n".join(band)
         + "\n</VRTRasterBand>\n</VRTDataset>\n"

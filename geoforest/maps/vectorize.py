@@ -15,6 +15,7 @@ import numpy as np
 from affine import Affine
 from rasterio.errors import RasterioIOError
 
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.polygons.polygons import PolygonCounts, PolygonStream, check_rules, together
 from geoforest.arrays.polygons.reproject import checked_crs, reprojected
 from geoforest.arrays.stitch import mask_from_probability
@@ -31,7 +32,6 @@ from geoforest.types import (
     PROBABILITY_STEPS,
     Array,
     Mask,
-    Shape,
     StoredProbability,
 )
 
@@ -125,13 +125,13 @@ def vectorize_to_file(
     _check_target(out, Path(raster))
     source = _open(Path(raster), threshold, value)
     target = None if crs is None else checked_crs(crs)
-    if target is not None and source.crs is None:
+    if target is not None and source.georef.crs is None:
         raise InputError(f"{raster}: has no CRS, and so cannot be brought to {target.name!r}")
     present = next(path for path in out.absolute().parents if path.exists())
     with _stream(source, {**rules, "folder": present}) as stream:
         frames = stream.frames()
         if target is not None:
-            tolerance = _TOLERANCE_PX * source.transform.a
+            tolerance = _TOLERANCE_PX * source.georef.transform.a
             frames = (reprojected(frame, target, tolerance=tolerance) for frame in frames)
         write_polygons(frames, out)
         return stream.counts()
@@ -140,20 +140,14 @@ def vectorize_to_file(
 def _stream(source: _Source, rules: dict[str, Any]) -> PolygonStream:
     numbers = ("min_area_ha", "max_vertices", "simplify_px")
     check_rules(**{name: rules[name] for name in numbers if name in rules})
-    if source.crs is None:
+    if source.georef.crs is None:
         warnings.warn(
             f"{source.path}: has no CRS, so areas and lengths are in pixels, and no patch or hole "
             "is too small",
             GeoforestWarning,
             stacklevel=3,
         )
-    stream = PolygonStream(
-        source.shape,
-        transform=source.transform,
-        crs=source.crs,
-        attributes=source.attributes,
-        **rules,
-    )
+    stream = PolygonStream(source.georef, attributes=source.attributes, **rules)
     try:
         for mask, probability in source.strips():
             stream.add(mask, probability)
@@ -194,9 +188,7 @@ class _Source:
     """A raster whose pixels become a mask."""
 
     path: Path
-    shape: Shape
-    transform: Affine
-    crs: Any
+    georef: GeoRef
     attributes: dict[str, Any]
     to_mask: Callable[[Array], tuple[Mask, StoredProbability | None]]
 
@@ -214,10 +206,9 @@ def _open(path: Path, threshold: float | None, value: int | None) -> _Source:
         raise InputError(f"{path}: no such file")
     try:
         with open_raster(path) as source:
-            transform = _checked_grid(source, path)
+            georef = _georef(source, path)
             _check_band(source, path, value)
             tags, scale, nodata = source.tags(), source.scales[0], source.nodata
-            shape, crs = source.shape, source.crs
     except RasterioIOError as error:
         raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
     attributes: dict[str, Any] = {
@@ -232,17 +223,17 @@ def _open(path: Path, threshold: float | None, value: int | None) -> _Source:
             raise InputError(f"{path}: --value {value} is its nodata value; another was wanted")
         attributes["threshold"] = math.nan
         of_value = partial(_mask_of_value, value=value, nodata=nodata)
-        return _Source(path, shape, transform, crs, attributes, of_value)
+        return _Source(path, georef, attributes, of_value)
     if abs(scale - 1 / PROBABILITY_STEPS) < 1e-9:
         chosen = _chosen_threshold(path, threshold, _parsed(float, tags.get("MODEL_THRESHOLD")))
         attributes["threshold"] = chosen
         of_probability = partial(_mask_of_probability, path, threshold=chosen)
-        return _Source(path, shape, transform, crs, attributes, of_probability)
+        return _Source(path, georef, attributes, of_probability)
     if threshold is not None:
         raise InputError(f"{path}: is a mask, which takes no --threshold; give the probability")
     recorded = _parsed(float, tags.get("THRESHOLD"))
     attributes["threshold"] = math.nan if recorded is None else recorded
-    return _Source(path, shape, transform, crs, attributes, partial(_mask_of_codes, path))
+    return _Source(path, georef, attributes, partial(_mask_of_codes, path))
 
 
 def _mask_of_value(values: Array, value: int, nodata: float | None) -> tuple[Mask, None]:
@@ -277,17 +268,11 @@ def _parsed(kind: Callable[[str], _Value], text: str | None) -> _Value | None:
         return None
 
 
-def _checked_grid(source: rasterio.DatasetReader, path: Path) -> Affine:
-    t = source.transform
-    if source.crs is None and t == Affine.identity():
+def _georef(source: rasterio.DatasetReader, path: Path) -> GeoRef:
+    if source.crs is None and source.transform == Affine.identity():
         # It lies nowhere; rows grow downwards all the same, as QGIS draws it.
-        return Affine(1, 0, 0, 0, -1, 0)
-    if t.b or t.d or t.a <= 0 or t.e >= 0:
-        raise InputError(
-            f"{path}: pixels of ({t.a:g}, {t.e:g}) turned by ({t.b:g}, {t.d:g}); a north-up "
-            "raster, with width above 0, height below 0 and no turn, was wanted"
-        )
-    return t
+        return GeoRef(source.shape, Affine(1, 0, 0, 0, -1, 0), None)
+    return GeoRef.of(source, path)
 
 
 def _check_band(source: rasterio.DatasetReader, path: Path, value: int | None) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geoforest.arrays.georef import check_grid
 from geoforest.arrays.grid import Grid, Shard, shard_cores
 from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.reflectance import observed
@@ -285,9 +286,7 @@ def _bands_of(da: xarray.DataArray, wanted: tuple[str, ...]) -> xarray.DataArray
         raise InputError(f"array with dimensions {da.dims}: (band, y, x) was wanted")
     if da.rio.crs is None:
         raise InputError("array without a CRS; da.rio.write_crs gives it one")
-    t = da.rio.transform()
-    if t.b or t.d or t.a <= 0 or t.e >= 0:
-        raise InputError(f"array with transform {tuple(t)[:6]}: a north-up grid was wanted")
+    check_grid(da.rio.shape, da.rio.transform(), "array")
     if da.dtype.name not in _DTYPES:
         raise InputError(f"array of {da.dtype}: one of {', '.join(_DTYPES)} was wanted")
     order = _order(_names(da, str(others[0])), wanted)

@@ -264,7 +264,7 @@ def draft_job(
         scene_id=settings.scene_id,
     )
     # Areas are computed at the end; refuse a grid that has none before hours of prediction.
-    PixelTable.build(scene.transform, scene.crs, scene.shape)
+    PixelTable.build(scene.georef)
     window = settings.window or bundle.card.window
     if 2 * settings.halo >= window:
         raise InputError(f"--halo {settings.halo} leaves no core in a window of {window}")

@@ -84,8 +84,7 @@ def run_shard(
         halved=prediction.halved,
     )
     start = time.perf_counter()
-    place = {"crs": job.scene.crs, "transform": job.scene.transform}
-    store.write(shard, prediction.stored, receipt, **place)
+    store.write(shard, prediction.stored, receipt, georef=job.scene.georef)
     # The receipt is part of the file, so the seconds of writing come after it.
     return replace(receipt, seconds={**receipt.seconds, "write": time.perf_counter() - start})
 

@@ -12,7 +12,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import rasterio
-from affine import Affine
 from rasterio.io import MemoryFile
 
 from geoforest.arrays.reflectance import BandStatistics
@@ -25,8 +24,7 @@ from geoforest.types import NO_OBSERVATION, Array, StoredProbability, Valid
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rasterio.crs import CRS
-
+    from geoforest.arrays.georef import GeoRef
     from geoforest.arrays.grid import Shard
 
 
@@ -99,13 +97,12 @@ class ShardStore:
         stored: StoredProbability,
         receipt: Receipt,
         *,
-        crs: CRS,
-        transform: Affine,
+        georef: GeoRef,
     ) -> None:
         """Commit a shard: write it under a temporary name, flush it, rename it.
 
-        ``crs`` and ``transform`` are the scene's; they place the shard on a map, so that an
-        unfinished run can be looked at.
+        ``georef`` is the scene's; it places the shard on a map, so that an unfinished run can be
+        looked at.
 
         Raises
         ------
@@ -128,9 +125,8 @@ class ShardStore:
                 nodata=NO_OBSERVATION,
                 compress="deflate",
                 zlevel=1,
-                crs=crs,
-                transform=transform
-                @ Affine.translation(shard.extent.col_off, shard.extent.row_off),
+                crs=georef.crs,
+                transform=georef.window(shard.extent).transform,
             ) as target:
                 target.write(stored, 1)
                 target.update_tags(**tags)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import RasterioIOError
 
+from geoforest.arrays.georef import GeoRef
 from geoforest.errors import SceneError
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import (
@@ -256,13 +257,8 @@ def _describe(
 def _check_grid(source: rasterio.DatasetReader, first: rasterio.DatasetReader) -> None:
     if source.crs is None:
         raise SceneError(f"{shown(source.name)}: has no CRS; a georeferenced raster is wanted")
-    t = source.transform
-    if t.b or t.d or t.a <= 0 or t.e >= 0:
-        raise SceneError(
-            f"{shown(source.name)}: its transform {tuple(t)[:6]} is rotated or not north-up; "
-            "warp it first, for example with gdalwarp"
-        )
-    if (source.shape, source.crs, t) != (first.shape, first.crs, first.transform):
+    georef, wanted = (GeoRef.of(one, shown(one.name), error=SceneError) for one in (source, first))
+    if georef != wanted:
         raise SceneError(
             f"{shown(source.name)}: its grid ({_grid_text(source)}) differs from that of "
             f"{shown(first.name)} ({_grid_text(first)}); all bands must be on one grid"

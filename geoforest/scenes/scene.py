@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from geoforest.arrays.georef import GeoRef
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -95,12 +97,14 @@ class Scene:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
+    def georef(self) -> GeoRef:
+        """Its grid as one value."""
+        return GeoRef(self.shape, self.transform, self.crs)
+
+    @property
     def bounds(self) -> tuple[float, float, float, float]:
         """``(left, bottom, right, top)`` in the CRS."""
-        rows, cols = self.shape
-        left, top = self.transform @ (0, 0)
-        right, bottom = self.transform @ (cols, rows)
-        return left, bottom, right, top
+        return self.georef.bounds
 
 
 # The names that catalogues and tools give the Sentinel-2 bands a forest model may use.

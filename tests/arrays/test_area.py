@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from shapely.geometry import Polygon
 
 from geoforest.arrays.area import PixelTable
+from geoforest.arrays.georef import GeoRef
 from geoforest.errors import InputError
 
 # Name -> (CRS, transform): a Sentinel-2 tile at 20 m, or about its size.
@@ -43,7 +44,7 @@ def geodesic_m2(crs: str, transform: Affine, rows: tuple[int, int], cols: tuple[
 @pytest.fixture(params=list(GRIDS), scope="module")
 def grid(request: pytest.FixtureRequest) -> tuple[str, Affine, PixelTable]:
     crs, transform = GRIDS[request.param]
-    return crs, transform, PixelTable.build(transform, crs, SHAPE)
+    return crs, transform, PixelTable.build(GeoRef(SHAPE, transform, crs))
 
 
 def test_the_sum_over_a_scene_is_its_geodesic_area(grid):
@@ -67,10 +68,10 @@ def test_the_sum_over_any_small_rectangle_is_its_geodesic_area(grid, at):
 
 def test_projected_area_would_have_been_wrong():
     crs, transform = GRIDS["utm, central meridian"]
-    centre = PixelTable.build(transform, crs, SHAPE).pixel_area_m2()
+    centre = PixelTable.build(GeoRef(SHAPE, transform, crs)).pixel_area_m2()
     assert centre == pytest.approx(400 * 1.0008, rel=1e-4)
     crs, transform = GRIDS["utm, zone edge"]
-    edge = PixelTable.build(transform, crs, SHAPE).area_m2(slice(0, 1), slice(0, 1))[0, 0]
+    edge = PixelTable.build(GeoRef(SHAPE, transform, crs)).area_m2(slice(0, 1), slice(0, 1))[0, 0]
     assert edge == pytest.approx(400 * 0.998, rel=1e-3)
 
 
@@ -79,7 +80,7 @@ def test_projected_area_would_have_been_wrong():
 def test_a_pixel_has_one_value_in_whatever_rectangle(data):
     crs, transform = GRIDS[data.draw(st.sampled_from(sorted(GRIDS)))]
     shape = (700, 530)
-    table = PixelTable.build(transform, crs, shape)
+    table = PixelTable.build(GeoRef(shape, transform, crs))
     whole = table.area_m2(slice(0, shape[0]), slice(0, shape[1]))
     sides = []
     for side in shape:
@@ -94,14 +95,14 @@ def test_a_pixel_has_one_value_in_whatever_rectangle(data):
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 3)])
 def test_small_grids(shape):
     crs, transform = GRIDS["utm, zone edge"]
-    table = PixelTable.build(transform, crs, shape)
+    table = PixelTable.build(GeoRef(shape, transform, crs))
     total = table.area_m2(slice(0, shape[0]), slice(0, shape[1])).sum()
     assert total == pytest.approx(geodesic_m2(crs, transform, (0, shape[0]), (0, shape[1])), 1e-6)
 
 
 def test_coarse_pixels_get_a_finer_table():
     transform = Affine(0.05, 0, -60, 0, -0.05, 65)
-    table = PixelTable.build(transform, "EPSG:4326", (100, 100))
+    table = PixelTable.build(GeoRef((100, 100), transform, "EPSG:4326"))
     total = table.area_m2(slice(0, 100), slice(0, 100)).sum()
     zone = np.linspace(-60, -55, 5001)
     outline = np.concatenate(
@@ -145,7 +146,7 @@ def test_lengths_follow_the_ground(grid):
 @pytest.mark.parametrize("hectares", [0.0, 0.005, 0.5, 1.0, 3.3])
 def test_the_minimum_mapping_unit_is_the_smallest_count_that_reaches_it(hectares):
     for crs, transform in GRIDS.values():
-        table = PixelTable.build(transform, crs, SHAPE)
+        table = PixelTable.build(GeoRef(SHAPE, transform, crs))
         centre = table.area_m2(slice(2745, 2746), slice(2745, 2746))[0, 0]
         count = table.minimum_mapping_unit_px(hectares)
         assert count * centre >= hectares * 1e4 * (1 - 1e-8)
@@ -154,14 +155,14 @@ def test_the_minimum_mapping_unit_is_the_smallest_count_that_reaches_it(hectares
 
 def test_an_exact_ratio_is_not_rounded_up():
     crs, transform = GRIDS["utm, zone edge"]
-    table = PixelTable.build(transform, crs, SHAPE)
+    table = PixelTable.build(GeoRef(SHAPE, transform, crs))
     for count in range(200):
         assert table.minimum_mapping_unit_px(count * table.pixel_area_m2() / 1e4) == count
 
 
 def test_a_raster_of_the_whole_earth_has_a_bounded_table():
     transform = Affine(0.0025, 0, -180, 0, -0.0025, 90)
-    table = PixelTable.build(transform, "EPSG:4326", (72_000, 144_000))
+    table = PixelTable.build(GeoRef((72_000, 144_000), transform, "EPSG:4326"))
     assert 1_000_000 < table.area.size < 5_000_000
     equator = table.area_m2(slice(36_000, 36_001), slice(5, 6))[0, 0]
     assert equator == pytest.approx(0.0025**2 * 111_319.49 * 110_574.3, rel=1e-4)
@@ -171,7 +172,7 @@ def test_any_kind_of_crs_object_serves():
     transform = GRIDS["utm, zone edge"][1]
     window = slice(0, 10), slice(0, 10)
     tables = [
-        PixelTable.build(transform, crs, SHAPE).area_m2(*window)
+        PixelTable.build(GeoRef(SHAPE, transform, crs)).area_m2(*window)
         for crs in ("EPSG:32720", pyproj.CRS(32720), rasterio.crs.CRS.from_epsg(32720))
     ]
     assert np.array_equal(tables[0], tables[1])
@@ -190,4 +191,4 @@ def test_any_kind_of_crs_object_serves():
 )
 def test_what_has_no_ground_area_is_refused(transform, crs, shape, wanted):
     with pytest.raises(InputError, match=wanted):
-        PixelTable.build(transform, crs, shape)
+        PixelTable.build(GeoRef(shape, transform, crs))

@@ -159,8 +159,12 @@ def test_simplified(geoforest, classes, tmp_path):
         ({}, ["--value", 300, "--crs", "EPSG:999999"], "CRS 'EPSG:999999': not known"),
         ({}, ["--value", 300, "--simplify", -1], "--simplify -1.0: 0 or more was wanted"),
         ({"crs": None}, ["--value", 300, "--crs", "EPSG:4326"], "has no CRS, and so cannot"),
-        ({"transform": UTM @ Affine.rotation(30)}, ["--value", 300], "turned by (-5, -5)"),
-        ({"transform": UTM @ Affine.scale(1, -1)}, ["--value", 300], "pixels of (10, 10)"),
+        ({"transform": UTM @ Affine.rotation(30)}, ["--value", 300], "is rotated or not north-up"),
+        (
+            {"transform": UTM @ Affine.scale(1, -1)},
+            ["--value", 300],
+            "0.0, 10.0, 9600000.0) is rotated or not north-up",
+        ),
     ],
 )
 def test_mistakes(geoforest, tmp_path, profile, options, sentence):

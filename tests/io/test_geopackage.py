@@ -14,7 +14,7 @@ import pytest
 from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
 
-from geoforest.arrays.polygons.polygons import vectorize
+from geoforest.arrays.polygons.polygons import polygons_of_mask
 from geoforest.errors import WriteError
 from geoforest.io import geopackage
 from geoforest.io.geopackage import write_geopackage
@@ -34,7 +34,7 @@ def frame(forest: bool = True, grid: tuple[str, Affine] = UTM, **changes: object
     mask = (rng.random((40, 50)) < 0.6).astype(np.uint8) * forest
     crs, transform = grid
     attributes = {**ATTRIBUTES, **changes}
-    return vectorize(
+    return polygons_of_mask(
         mask.astype(np.uint8), transform=transform, crs=crs, min_area_ha=0, attributes=attributes
     ).frame
 

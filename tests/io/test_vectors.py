@@ -6,6 +6,7 @@ import json
 
 import geopandas
 import numpy as np
+import pandas as pd
 import pyarrow.parquet
 import pyogrio
 import pytest
@@ -13,7 +14,7 @@ import shapely
 from affine import Affine
 from geopandas.testing import assert_geodataframe_equal
 
-from geoforest.arrays.polygons.polygons import vectorize
+from geoforest.arrays.polygons.polygons import polygons_of_mask
 from geoforest.errors import InputError, WriteError
 from geoforest.io import vectors
 from geoforest.io.vectors import FORMATS, write_polygons
@@ -24,7 +25,9 @@ ATTRIBUTES = {"scene_id": "S2A_x", "acquired": None, "model": "starter", "thresh
 
 def frame(share: float = 0.6, crs: str | None = "EPSG:32720") -> geopandas.GeoDataFrame:
     mask = (np.random.default_rng(5).random((60, 50)) < share).astype(np.uint8)
-    return vectorize(mask, transform=TRANSFORM, crs=crs, min_area_ha=0, attributes=ATTRIBUTES).frame
+    return polygons_of_mask(
+        mask, transform=TRANSFORM, crs=crs, min_area_ha=0, attributes=ATTRIBUTES
+    ).frame
 
 
 def pieces(whole: geopandas.GeoDataFrame, size: int) -> list[geopandas.GeoDataFrame]:
@@ -63,6 +66,17 @@ def test_bytes_do_not_depend_on_how_features_arrive(tmp_path, suffix):
     one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
     write_polygons([written], one)
     write_polygons(pieces(written, 9), two)
+    assert one.read_bytes() == two.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_empty_parts_of_a_frame_do_no_harm(tmp_path, suffix):
+    """pandas keeps an Arrow chunk of no rows for each empty frame of a concatenation."""
+    written = frame()
+    parts = [written.iloc[:1], written.iloc[1:1], written.iloc[1:]]
+    one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
+    write_polygons([written], one)
+    write_polygons([pd.concat(parts, ignore_index=True)], two)
     assert one.read_bytes() == two.read_bytes()
 
 

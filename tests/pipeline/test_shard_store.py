@@ -8,6 +8,7 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Grid
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import OutputError
@@ -16,7 +17,7 @@ from geoforest.pipeline.shard_store import Receipt, ShardStore
 from tests.helpers import synthetic
 
 SHARDS = list(Grid((90, 70), window=32, halo=0, shard_cores=2).shards())
-PLACE = {"crs": rasterio.CRS.from_epsg(32720), "transform": synthetic.TRANSFORM}
+GEOREF = GeoRef((64, 64), synthetic.TRANSFORM, rasterio.CRS.from_epsg(32720))
 
 
 def stored(seed: int = 0) -> np.ndarray:
@@ -32,7 +33,7 @@ def receipt() -> Receipt:
 def store(tmp_path) -> ShardStore:
     store = ShardStore(tmp_path / "work", "a" * 64)
     (store.folder / "shards").mkdir(parents=True)
-    store.write(SHARDS[0], stored(), receipt(), **PLACE)
+    store.write(SHARDS[0], stored(), receipt(), georef=GEOREF)
     return store
 
 
@@ -60,7 +61,7 @@ def test_shards_of_another_job(store):
 def test_a_flipped_bit_never_passes_for_the_shard(tmp_path_factory, place, bit):
     store = ShardStore(tmp_path_factory.mktemp("flip"), "a" * 64)
     (store.folder / "shards").mkdir()
-    store.write(SHARDS[0], stored(), receipt(), **PLACE)
+    store.write(SHARDS[0], stored(), receipt(), georef=GEOREF)
     path = store.path(SHARDS[0])
     data = bytearray(path.read_bytes())
     data[int(place * len(data))] ^= 1 << bit

@@ -14,6 +14,7 @@ from affine import Affine
 from PIL import Image
 
 import geoforest
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.io.cog import CATEGORIES, COLOURS, MaskWriter
 from geoforest.io.storage import file_sha256
@@ -454,9 +455,7 @@ class TestManyMaps:
 def write_mask(path: Path, mask: np.ndarray, transform: Affine = synthetic.TRANSFORM) -> None:
     with MaskWriter(
         path,
-        shape=mask.shape,
-        crs=rasterio.CRS.from_string(synthetic.UTM_20S),
-        transform=transform,
+        georef=GeoRef(mask.shape, transform, rasterio.CRS.from_string(synthetic.UTM_20S)),
         tags={"THRESHOLD": "0.5"},
     ) as writer:
         writer.write(Window(0, 0, *mask.shape), mask)

@@ -1,5 +1,5 @@
-"""Loops over pixels, runs and corners that NumPy has no fast words for, compiled by numba.
+"""Loops over pixels, runs and corners that would be slow in NumPy, compiled by numba.
 
-They compile at their first call. Import them where they are used: loading the compiler takes half a
-second.
+They compile at their first call. Import them inside the functions that use them: loading numba
+takes half a second.
 """

@@ -1,4 +1,4 @@
-"""How loops are compiled: without Python's lock, and kept for the next process."""
+"""The numba decorator: releases the GIL and caches machine code for the next process."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ def compiled(function: F) -> F:
     """Compile a function at its first call."""
     try:
         kernel = numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # no folder to keep the machine code in
+    except RuntimeError:  # no writable folder for the cache
         kernel = numba.njit(nogil=True)(function)
     return cast("F", kernel)

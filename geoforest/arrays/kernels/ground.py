@@ -1,4 +1,4 @@
-"""True ground area and length along rows and columns, as whole numbers."""
+"""True ground area and length along rows and columns, as integers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @compiled
-def _along(
+def _integral(
     values: NDArray[np.float64],
     before: NDArray[np.float64],
     line: float,
@@ -22,20 +22,20 @@ def _along(
     at_px: float,
     unit: float,
 ) -> np.int64:
-    """Integral of a bilinear table along a line, from 0 to a place, in whole units.
+    """Integrate a bilinear table along a line, from 0 to a position, in whole units.
 
     Parameters
     ----------
     values
         ``(line node, node along the line)``.
     before
-        The same shape: integral up to each node, in steps of nodes.
+        Same shape: integral up to each node, in steps of nodes.
     line, at
-        Pixels across the lines, and along this one.
+        Position in pixels: of the line, and along it.
     line_px, at_px
         Distance of nodes, in pixels.
     unit
-        What the integral is counted in.
+        Unit of the result.
     """
     row = min(int(line / line_px), values.shape[0] - 2)
     col = min(int(at / at_px), values.shape[1] - 2)
@@ -59,13 +59,13 @@ def run_areas(
     col_px: float,
     unit: float,
 ) -> NDArray[np.int64]:
-    """Ground area of each run: whole numbers, so that sums do not depend on their order."""
+    """Compute the ground area of each run; integers make sums independent of their order."""
     areas = np.empty(len(start), np.int64)
     for row in range(len(row_ends) - 1):
         line = first_row + row + 0.5
         for run in range(row_ends[row], row_ends[row + 1]):
-            upto = _along(area, before, line, end[run], row_px, col_px, unit)
-            areas[run] = upto - _along(area, before, line, start[run], row_px, col_px, unit)
+            to_end = _integral(area, before, line, end[run], row_px, col_px, unit)
+            areas[run] = to_end - _integral(area, before, line, start[run], row_px, col_px, unit)
     return areas
 
 
@@ -82,10 +82,10 @@ def polygon_lengths(
     col_px: float,
     unit: float,
 ) -> NDArray[np.int64]:
-    """Ground length of all rings of each polygon, in whole units.
+    """Compute the ground length of all rings of each polygon, in whole units.
 
-    ``points`` are (col, row); every edge runs along a row or a column. Tables of height have
-    nodes of columns first, those of width nodes of rows.
+    ``points`` are (col, row); every edge runs along a row or a column. The first axis of the
+    tables of width is that of rows, of the tables of height that of columns.
     """
     lengths = np.zeros(len(polygon_ends) - 1, np.int64)
     for polygon in range(len(lengths)):
@@ -94,10 +94,10 @@ def polygon_lengths(
                 x, y = points[point]
                 next_x, next_y = points[point + 1]
                 if y == next_y:
-                    here = _along(width, width_before, y, x, row_px, col_px, unit)
-                    there = _along(width, width_before, y, next_x, row_px, col_px, unit)
+                    here = _integral(width, width_before, y, x, row_px, col_px, unit)
+                    there = _integral(width, width_before, y, next_x, row_px, col_px, unit)
                 else:
-                    here = _along(height, height_before, x, y, col_px, row_px, unit)
-                    there = _along(height, height_before, x, next_y, col_px, row_px, unit)
+                    here = _integral(height, height_before, x, y, col_px, row_px, unit)
+                    there = _integral(height, height_before, x, next_y, col_px, row_px, unit)
                 lengths[polygon] += abs(there - here)
     return lengths

@@ -1,4 +1,4 @@
-"""Corners of outlines, and the rings that they make."""
+"""Corners of outlines, and the rings they form."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def count_corners(
     lines: tuple[int, int, int],
     n_labels: int,
 ) -> NDArray[np.int64]:
-    """Corners of the outlines of each label along lattice lines; see :func:`trace_corners`.
+    """Count the corners of the outlines of each label; see :func:`trace_corners`.
 
-    No two labels share an edge. The walk along a line stands here and there: shared, as a
-    generator, it took three times as long here.
+    No two labels share an edge. The loop along a line is repeated in both functions: shared, as a
+    generator, it made this one three times slower.
     """
     counts = np.zeros(n_labels, np.int64)
     n_rows = len(row_ends) - 1
@@ -47,7 +47,7 @@ def count_corners(
                 below, below_left = below + 1, below_left - 1
             if (a == b and c == d) or (a == c and b == d):
                 continue
-            # A pixel alone has a corner, and so has the one between two others.
+            # A pixel has a corner where it is alone, or lies between two others of its label.
             if a >= 0 and (a == b) == (a == c) and not (a == b and a == d):
                 counts[a] += 1
             if b >= 0 and (b == a) == (b == d) and not (b == a and b == c):
@@ -60,7 +60,7 @@ def count_corners(
 
 
 @compiled
-def trace_corners(
+def trace_corners(  # noqa: C901 - shared code in a helper made the loop slower
     row_ends: NDArray[np.int64],
     start: NDArray[np.int32],
     feature: NDArray[np.int32],
@@ -72,36 +72,36 @@ def trace_corners(
     after: NDArray[np.int32],
     label: NDArray[np.int32],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Corners of the outlines of features along lattice lines, each linked to the next one.
+    """Find the corners of the outlines of features, line by line, each linked to the next corner.
 
-    Outlines have their feature to the right. Where two pixels of one feature touch at a corner
-    only, the outline crosses over to the other one: what they enclose gets a ring of its own, and
-    no ring touches itself. Where an outline passes straight by a point at which another feature
-    begins or ends, it has a corner, too, so that both have the same points.
+    An outline has its feature on the right. Where two pixels of one feature touch only at a corner,
+    the outline crosses to the other pixel: what they enclose gets its own ring, and no ring touches
+    itself. Where an outline runs straight past a point at which another feature begins or ends, it
+    gets a corner too, so that both outlines have the same points.
 
     Parameters
     ----------
     row_ends, start
         Runs of rows.
     feature
-        ``(n_runs,)``; -1 for none.
+        ``(n_runs,)``: feature of each run; -1 for none.
     n_cols
         Columns of the scene.
     lines
         First lattice line and the one after the last, counted from the upper edge of the first
-        row here, and the number of that edge in the scene. Beyond the rows there is nothing.
+        row here, and the number of that edge in the scene. Beyond the rows nothing is a feature.
     south, north
         ``(n_cols + 1,)``, changed in place: along each column edge the corner above, of the
         outline that comes from it and of the one that leads to it.
     points, after, label
-        Corners of the lines before, which outlines go on from.
+        Open corners of the lines before, which outlines continue.
 
     Returns
     -------
     points
-        ``(n, 2)``, (col, row); those given, and new ones, in the order of lines.
+        ``(n, 2)``, (col, row): the given ones and the new ones, in the order of lines.
     after
-        ``(n,)``: the corner after each one; -1 where it is not known yet.
+        ``(n,)``: next corner of each one; -1 where it is not known yet.
     label
         ``(n,)``: feature of each corner.
     """
@@ -113,7 +113,7 @@ def trace_corners(
     for line in range(first_line, end_line):
         above, above_end = row_ends[max(line - 1, 0)], row_ends[line]
         below, below_end = row_ends[line], row_ends[min(line + 1, n_rows)]
-        # Each row has one edge more than runs: the scene's.
+        # Each row has one edge more than it has runs: the edge of the scene.
         above_left = above_end - above + 1 if above_end > above else 0
         below_left = below_end - below + 1 if below_end > below else 0
         top, bottom = np.int32(-1), np.int32(-1)
@@ -149,8 +149,8 @@ def trace_corners(
                     or (over >= 0 and over != own)
                     or (across >= 0 and across != own)
                 )
-                # Pixels whose edges meet at the corner: of the one that the outline comes along,
-                # and of the one that it goes on along.
+                # Pixels whose edges meet at the corner: the outline arrives along `comes` and
+                # leaves along `goes`.
                 if side != own and over != own:
                     comes = goes = place
                     if across == own:
@@ -210,15 +210,15 @@ def _enlarged(
 def find_rings(
     after: NDArray[np.int32],
 ) -> tuple[NDArray[np.bool_], NDArray[np.int32], NDArray[np.int64]]:
-    """Follow corners to the rings that are closed.
+    """Find the closed rings by following the links of corners.
 
     Returns
     -------
     is_open
         ``(n_corners,)``: whether the corner is in no closed ring yet.
     order
-        Corners of the closed rings, end to end: each from its first corner on, against the way
-        that they are linked, and back to the first one.
+        Corners of the closed rings, end to end: each from its first corner back to it, against
+        the direction of the links.
     ring_ends
         ``(n_rings + 1,)``; rings are in the order of their first corners.
     """
@@ -265,7 +265,7 @@ def find_rings(
 
 @compiled
 def double_areas(points: NDArray[np.int32], ring_ends: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Twice the area inside each ring, below 0 for those that go clockwise on the map."""
+    """Compute twice the area inside each ring; negative for rings clockwise on the map."""
     areas = np.zeros(len(ring_ends) - 1, np.int64)
     for ring in range(len(areas)):
         for point in range(ring_ends[ring], ring_ends[ring + 1] - 1):

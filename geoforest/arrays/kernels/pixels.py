@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @compiled
 def count_pixels(labels: NDArray[np.integer], n_labels: int) -> NDArray[np.int64]:
-    """Pixels of each label below ``n_labels``."""
+    """Count the pixels of each label; labels are below ``n_labels``."""
     pixels = np.zeros(n_labels, np.int64)
     for row in range(labels.shape[0]):
         for col in range(labels.shape[1]):
@@ -31,7 +31,7 @@ def sum_by_label(
     col_share: NDArray[np.float64],
     stored: NDArray[np.uint8],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Pixels, ground area, sum of stored values and first pixel of each label.
+    """Compute pixels, ground area, sum of stored values and first pixel of each label.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def sum_by_label(
     lines
         ``(row, node)``: ground area of a pixel at each node of each row.
     col_node, col_share
-        ``(col,)``: node before each column, and how far it is on the way to the next.
+        ``(col,)``: node before each column, and share of the way to the next node.
     stored
         ``(row, col)``, or ``(0, 0)`` for none.
 
@@ -60,7 +60,7 @@ def sum_by_label(
             node, share = col_node[col], col_share[col]
             ground[col] = lines[row, node] * (1 - share) + lines[row, node + 1] * share
         start = 0
-        # By runs of one label: few additions to the tables, and small errors of rounding.
+        # Runs of one label are summed first: fewer additions to the tables, less rounding.
         while start < n_cols:
             label = labels[row, start]
             end = start
@@ -90,17 +90,17 @@ def add_to_cells(
     step: int,
     sums: NDArray[np.float32],
 ) -> None:
-    """Add pixels to the cells that their centres lie in.
+    """Add pixels to the cells that hold their centres.
 
     Parameters
     ----------
     mask
         ``(rows, cols)``: 1 forest, 255 no observation.
     weights
-        What each pixel counts, or an empty array: 1.
+        Weight of each pixel; an empty array for 1.
     row, col
-        ``(node rows, node cols)``: where among the cells the centres of every ``step``-th pixel
-        lie; between these it is interpolated.
+        ``(node rows, node cols)``: position, in cells, of the centre of every ``step``-th pixel;
+        interpolated in between.
     step
         Pixels from node to node.
     sums

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def encode_runs(
     mask: NDArray[np.uint8], stored: NDArray[np.uint8], starts_cell: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.uint8], NDArray[np.int64]]:
-    """Cut every row in runs of one code; a cell of the product grid begins a new run, too.
+    """Cut every row in runs of one code; a new cell of the product grid begins a new run too.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def _root(parent: NDArray[np.int32], run: int) -> int:
 
 @compiled
 def _join(parent: NDArray[np.int32], one: int, other: int) -> None:
-    # The earlier run is the root, so that components come in the order of their first pixels.
+    # The earlier run is the root, so that components are numbered by their first pixels.
     one, other = _root(parent, one), _root(parent, other)
     if one < other:
         parent[other] = one
@@ -96,14 +96,14 @@ def label_runs(
     row_ends, start, end
         Runs that cover each row, by their first column and the one after their last.
     key
-        Only runs of the same key are joined; those below 0 belong to nothing.
+        Only runs of the same key are joined; runs with a key below 0 have no component.
     corners_touch
-        Whether two runs that touch at a corner only are joined (8-connectivity).
+        Whether two runs that touch only at a corner are joined (8-connectivity).
 
     Returns
     -------
     component
-        ``(n_runs,)``, from 0 in the order of first pixels; -1 where the key is below 0.
+        ``(n_runs,)``, numbered from 0 by first pixel; -1 where the key is below 0.
     n_components
         Their number.
     """
@@ -146,10 +146,10 @@ def neighbours_of(
     n_components: int,
     patch: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Lowest and highest patch along the edges of each component.
+    """Find the lowest and highest patch along the edges of each component.
 
-    ``patch`` is below 0 wherever ``component`` is not, and the other way round. Where a component
-    touches no patch, the lowest is the largest number and the highest is -1.
+    Each run has either a ``patch`` or a ``component``; the other one is below 0. Where a component
+    touches no patch, the lowest is the largest int64 and the highest is -1.
     """
     lowest = np.full(n_components, np.iinfo(np.int64).max)
     highest = np.full(n_components, -1, np.int64)
@@ -157,18 +157,18 @@ def neighbours_of(
         above, above_end = row_ends[max(row - 1, 0)], row_ends[row]
         for run in range(row_ends[row], row_ends[row + 1]):
             if run > row_ends[row]:
-                _meet(run - 1, run, component, patch, lowest, highest)
+                _record_neighbour(run - 1, run, component, patch, lowest, highest)
             while above < above_end and end[above] <= start[run]:
                 above += 1
             other = above
             while other < above_end and start[other] < end[run]:
-                _meet(other, run, component, patch, lowest, highest)
+                _record_neighbour(other, run, component, patch, lowest, highest)
                 other += 1
     return lowest, highest
 
 
 @compiled
-def _meet(
+def _record_neighbour(
     one: int,
     other: int,
     component: NDArray[np.int32],
@@ -189,7 +189,7 @@ def _meet(
 def sum_runs(
     values: NDArray[np.int64], component: NDArray[np.int32], n_components: int
 ) -> NDArray[np.int64]:
-    """Sum of a value of runs over each component."""
+    """Sum a value of runs over each component."""
     sums = np.zeros(n_components, np.int64)
     for run in range(len(values)):
         if component[run] >= 0:

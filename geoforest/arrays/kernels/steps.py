@@ -19,25 +19,25 @@ def add_steps(
     across: NDArray[np.int64],
     down: NDArray[np.int64],
 ) -> None:
-    """Add up absolute steps between neighbours, where both were observed.
+    """Add up absolute steps between neighbouring pixels that were both observed.
 
     Parameters
     ----------
     stored
-        ``(row, col)``, 255 where nobody saw.
+        ``(row, col)``, 255 where not observed.
     above
         ``(col,)``: the row above the first.
     across
         ``(2, cols)``, changed in place: sum and count of steps into each column from its left.
     down
-        ``(2, rows)`` of these rows, changed in place: the same from above.
+        ``(2, rows)`` of these rows, changed in place: sum and count of steps from above.
     """
     before = above
     for row in range(stored.shape[0]):
         values = stored[row]
         total, count = np.int64(0), np.int64(0)
         for col in range(len(values)):
-            # Without branches, so that the compiler makes vectors of it.
+            # Without branches, so that the compiler can vectorise the loop.
             here, over = np.int64(values[col]), np.int64(before[col])
             both = np.int64((here != 255) & (over != 255))
             total += both * abs(here - over)

@@ -1,1 +1,1 @@
-"""A mask becomes polygons: whole patches, exact outlines."""
+"""From a mask to polygons: whole patches with exact outlines."""

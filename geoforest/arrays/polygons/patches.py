@@ -1,10 +1,10 @@
-"""From a mask to features: patches found, cleaned, and cut where they are giant. Arrays only.
+"""From a mask to features: patches are found, cleaned, and cut where they are giant.
 
-The mask comes in strips of rows. Each step goes over the strips side by side and keeps of each
-what it has in common with others; what it found is put aside on disk:
+The mask is processed in strips of rows, several at a time. Each step keeps in memory what a strip
+shares with others, and writes the rest to a temporary file (:mod:`geoforest.compute.spill`):
 
 1. patches: connected forest pixels, with their number of pixels;
-2. holes: connected pixels of anything but kept patches, and what surrounds them;
+2. holes: connected pixels outside of kept patches, and the patches around them;
 3. giants: vertices of patches after cleaning;
 4. features: whole patches, and parts of giants within a cell of the product grid.
 """
@@ -24,33 +24,33 @@ from geoforest.arrays.polygons.strips import (
     Components,
     Ids,
     Strip,
-    add_up,
     join_borders,
-    picked,
-    settled,
+    look_up,
+    sum_by_id,
+    with_totals,
 )
 from geoforest.compute.machine import usable_cores
 from geoforest.compute.spill import Spill, Ticket
 from geoforest.compute.threads import in_order
-from geoforest.types import FOREST, NO_OBSERVATION, Array, Mask, Shape, StoredProbability
+from geoforest.types import FOREST, NO_OBSERVATION, Array, Mask, StoredProbability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from affine import Affine
     from numpy.typing import NDArray
 
     from geoforest.arrays.area import PixelTable
+    from geoforest.arrays.georef import GeoRef
 
-# Some hundred megabytes a thread where runs are short; long enough to hide what a strip costs.
+# Some hundred megabytes per thread where runs are short; large enough to hide fixed costs.
 _STRIP_PX = 4_000_000
 _RUNS = ("row_ends", "start", "code", "total")
 
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """What becomes a feature.
+    """Rules of which patches are kept and where they are cut.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class Rules:
     max_vertices
         A patch with more is cut in parts; 0 never cuts.
     corners_touch
-        Whether pixels that touch at a corner only are of one patch.
+        Whether pixels that touch only at a corner belong to one patch (8-connectivity).
     every_row, every_col
-        Rows and columns at which every patch is cut, the first ones left out; for tiles.
+        Rows and columns at which every patch is cut, without row and column 0; for tiles.
     """
 
     min_px: int = 0
@@ -73,18 +73,18 @@ class Rules:
 
 @dataclass(frozen=True, eq=False)
 class FeatureStrip:
-    """Runs of a strip by feature.
+    """Runs of a strip with the feature of each.
 
     Attributes
     ----------
     strip
-        Without its codes, which are no longer needed.
+        Runs, without their codes and totals.
     feature
-        ``(n_runs,)``; -1 for what belongs to none.
+        ``(n_runs,)``; -1 for runs of no feature.
     pixels, area, total, first, patch, patch_area
-        ``(n_features,)``: of whole features, wherever they go on: pixels, ground area in units of
-        :attr:`geoforest.arrays.area.PixelTable.area_unit_m2`, sum of stored probability, first
-        pixel, first pixel of the patch, and its area.
+        ``(n_features,)``, of whole features, also beyond the strip: pixels, ground area in units
+        of :attr:`geoforest.arrays.area.PixelTable.area_unit_m2`, sum of stored probability, first
+        pixel, first pixel of the patch, and area of the patch.
     """
 
     strip: Strip
@@ -99,7 +99,7 @@ class FeatureStrip:
 
 @dataclass
 class Counts:
-    """Pixels and patches on their way to features."""
+    """Numbers of pixels and patches; see ``PolygonCounts``."""
 
     mask_px: int = 0
     dropped_px: int = 0
@@ -108,8 +108,8 @@ class Counts:
 
 
 @dataclass(eq=False)
-class _Held:
-    """What is known of a strip: tickets of what was put aside, and its borders, by step."""
+class _StripState:
+    """State of a strip: tickets of its spilled arrays, and its borders after each step."""
 
     first_row: int
     n_shared: int
@@ -120,20 +120,18 @@ class _Held:
 
 
 class PatchFinder:
-    """Features of a mask that comes from top to bottom: :meth:`add` it, then :meth:`features`.
+    """Finder of the features of a mask: :meth:`add` its rows, then get :meth:`features`.
 
     Parameters
     ----------
-    shape
-        ``(rows, cols)`` of the whole mask.
-    transform
-        The grid, north-up.
+    georef
+        Grid of the whole mask.
     table
         Ground area of its pixels.
     rules
-        What becomes a feature.
+        Which patches are kept and where they are cut.
     folder
-        On whose disk things are put aside.
+        Folder of the temporary file; by default the system's.
 
     Attributes
     ----------
@@ -143,12 +141,12 @@ class PatchFinder:
 
     def __init__(
         self,
-        shape: Shape,
-        transform: Affine,
+        georef: GeoRef,
         table: PixelTable,
         rules: Rules,
         folder: Path | None = None,
     ) -> None:
+        shape, transform = georef.shape, georef.transform
         self.shape, self.rules, self.counts = shape, rules, Counts()
         self._table = table
         self._cut_rows = cut_rows(shape[0], transform)
@@ -160,19 +158,19 @@ class PatchFinder:
         self._threads = ThreadPoolExecutor(self._n_threads)
         self._spill = Spill(folder)
         self._lock = threading.Lock()
-        self._begun: list[Future[_Held]] = []
+        self._begun: list[Future[_StripState]] = []
         self._row = 0
         self._last: tuple[Mask, StoredProbability | None] | None = None
-        self._strips: list[_Held] = []
+        self._strips: list[_StripState] = []
         self._elsewhere = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def close(self) -> None:
-        """Stop, and give memory and disk back."""
+        """Stop, and free memory and disk."""
         self._threads.shutdown(cancel_futures=True)
         self._spill.close()
 
     def add(self, mask: Mask, stored: StoredProbability | None = None) -> None:
-        """Take the next rows, all columns.
+        """Add the next rows, with all columns.
 
         The arrays must not be changed afterwards.
 
@@ -187,7 +185,7 @@ class PatchFinder:
         for top in range(0, len(mask), step):
             codes = mask[top : top + step]
             values = None if stored is None else stored[top : top + step]
-            # Rows that wait to be encoded are held: no more of them than threads.
+            # Rows stay in memory until they are encoded: bound how many wait.
             if len(self._begun) >= 2 * self._n_threads:
                 self._begun[-2 * self._n_threads].result()
             self._begun.append(
@@ -197,50 +195,50 @@ class PatchFinder:
             self._row += len(codes)
 
     def patches_at(self, rows: Ids, cols: Ids) -> tuple[Ids, Ids]:
-        """Tell which patches some pixels are of, before anything is cleaned up.
+        """Find the patches of some pixels, before cleaning.
 
         Parameters
         ----------
         rows, cols
-            Pixels; those outside of the mask are of none.
+            Pixels; those outside the mask have no patch.
 
         Returns
         -------
         first
-            First pixel of each one's patch; -1 where it is of none.
+            First pixel of each one's patch; -1 without one.
         pixels
-            Pixels of that patch.
+            Number of pixels of that patch.
         """
         found = np.full((2, len(rows)), -1, np.int64)
         inside = (cols >= 0) & (cols < self.shape[1])
-        for held in self._joined():
-            arrays = self._spill.get(*held.tickets)
-            held.patches.settle(pixels=arrays["pixels"], first=arrays["first"])
+        for state in self._joined():
+            arrays = self._spill.get(*state.tickets)
+            state.patches.settle(pixels=arrays["pixels"], first=arrays["first"])
             row_ends, start, patch = arrays["row_ends"], arrays["start"], arrays["patch"]
-            row = rows - held.first_row
-            here = np.flatnonzero(inside & (row >= held.n_shared) & (row < len(row_ends) - 1))
+            row = rows - state.first_row
+            here = np.flatnonzero(inside & (row >= state.n_shared) & (row < len(row_ends) - 1))
             if not len(here):
                 continue
             row = row[here]
             keys = np.repeat(np.arange(len(row_ends) - 1), np.diff(row_ends)) * self.shape[1]
             run = np.searchsorted(keys + start, row * self.shape[1] + cols[here], "right") - 1
             for values, name in zip(found, ("first", "pixels"), strict=True):
-                values[here] = picked(arrays[name], patch[run], -1)
+                values[here] = look_up(arrays[name], patch[run], -1)
         return found[0], found[1]
 
     def add_elsewhere(self, first: Ids, pixels: Ids) -> None:
-        """Tell of pixels that patches have beyond this mask, for the minimum mapping unit.
+        """Set the pixels that patches have beyond this mask, for the minimum mapping unit.
 
         Parameters
         ----------
         first
             First pixels of patches, sorted, each once.
         pixels
-            How many more each one has.
+            Number of further pixels of each.
         """
         self._elsewhere = first, pixels
 
-    def _joined(self) -> list[_Held]:
+    def _joined(self) -> list[_StripState]:
         """Join patches across strips, once."""
         assert self._row == self.shape[0], "rows are missing"
         if self._begun:
@@ -248,12 +246,12 @@ class PatchFinder:
             self._begun.clear()
             self._last = None
             join_borders(
-                [held.patches for held in self._strips], {"pixels": np.add, "first": np.minimum}
+                [state.patches for state in self._strips], {"pixels": np.add, "first": np.minimum}
             )
         return self._strips
 
     def features(self) -> Iterator[FeatureStrip]:
-        """Clean up, and give the strips by feature, from top to bottom.
+        """Clean the patches, and yield the features of each strip, from top to bottom.
 
         Raises
         ------
@@ -261,10 +259,10 @@ class PatchFinder:
             When the disk is full.
         """
         strips = self._joined()
-        self._each(self._find_holes, strips)
+        self._run_in_threads(self._find_holes, strips)
         if self.rules.min_px > 1:
             join_borders(
-                [held.holes for held in strips if held.holes],
+                [state.holes for state in strips if state.holes],
                 {
                     "pixels": np.add,
                     "never": np.maximum,
@@ -272,24 +270,29 @@ class PatchFinder:
                     "highest": np.maximum,
                 },
             )
-        giants = self._giants(self._each(self._count_vertices, strips))
-        shares = self._each(lambda held: self._find_features(held, giants), strips)
+        giants = self._giants(self._run_in_threads(self._count_vertices, strips))
+        shares = self._run_in_threads(lambda state: self._find_features(state, giants), strips)
         join_borders(
-            [held.features for held in strips if held.features],
+            [state.features for state in strips if state.features],
             {"pixels": np.add, "area": np.add, "total": np.add, "first": np.minimum},
         )
-        areas = add_up(shares)
+        areas = sum_by_id(shares)
         yield from in_order(
-            self._threads, lambda held: self._settled(held, areas), strips, self._n_threads
+            self._threads,
+            lambda state: self._settled_features(state, areas),
+            strips,
+            self._n_threads,
         )
 
-    def _each(self, step: Callable[[_Held], Any], strips: list[_Held]) -> list[Any]:
+    def _run_in_threads(
+        self, step: Callable[[_StripState], Any], strips: list[_StripState]
+    ) -> list[Any]:
         return list(in_order(self._threads, step, strips, self._n_threads))
 
-    def _taken(self, held: _Held) -> tuple[Strip, dict[str, Array]]:
-        arrays = self._spill.get(*held.tickets)
+    def _load(self, state: _StripState) -> tuple[Strip, dict[str, Array]]:
+        arrays = self._spill.get(*state.tickets)
         runs = [arrays.pop(name) for name in _RUNS]
-        return Strip(held.first_row, held.n_shared, self.shape[1], *runs), arrays
+        return Strip(state.first_row, state.n_shared, self.shape[1], *runs), arrays
 
     def _find_patches(
         self,
@@ -297,7 +300,7 @@ class PatchFinder:
         mask: Mask,
         stored: StoredProbability | None,
         before: tuple[Mask, StoredProbability | None] | None,
-    ) -> _Held:
+    ) -> _StripState:
         if before is not None:
             mask = np.concatenate([before[0], mask])
             stored = None if stored is None else np.concatenate([before[1], stored])
@@ -316,11 +319,11 @@ class PatchFinder:
         runs = {name: getattr(strip, name) for name in _RUNS}
         ticket = self._spill.put(**runs, patch=patch, pixels=pixels, first=first)
         border = strip.border(patch, pixels=pixels, first=first)
-        return _Held(strip.first_row, n_shared, [ticket], border)
+        return _StripState(strip.first_row, n_shared, [ticket], border)
 
-    def _kept(self, held: _Held, arrays: dict[str, Array]) -> Ids:
-        """First pixel of the patch of each component; -1 where it is below the minimum."""
-        held.patches.settle(pixels=arrays["pixels"], first=arrays["first"])
+    def _kept(self, state: _StripState, arrays: dict[str, Array]) -> Ids:
+        """Return the first pixel of each component's patch; -1 below the minimum mapping unit."""
+        state.patches.settle(pixels=arrays["pixels"], first=arrays["first"])
         pixels = arrays["pixels"]
         firsts, more = self._elsewhere
         if len(firsts):
@@ -328,13 +331,13 @@ class PatchFinder:
             pixels = pixels + np.where(firsts[place] == arrays["first"], more[place], 0)
         return np.where(pixels >= self.rules.min_px, arrays["first"], -1)
 
-    def _find_holes(self, held: _Held) -> None:
+    def _find_holes(self, state: _StripState) -> None:
         if self.rules.min_px <= 1:
             return
-        strip, arrays = self._taken(held)
+        strip, arrays = self._load(state)
         from geoforest.arrays.kernels.runs import neighbours_of
 
-        patch = picked(self._kept(held, arrays), arrays["patch"], -1)
+        patch = look_up(self._kept(state, arrays), arrays["patch"], -1)
         hole, n_holes = strip.components(np.where(patch < 0, 0, -1))
         outside = (strip.row == 0) | (strip.row == self.shape[0] - 1)
         outside |= (strip.start == 0) | (strip.end == strip.n_cols)
@@ -349,81 +352,82 @@ class PatchFinder:
             "lowest": lowest,
             "highest": highest,
         }
-        held.holes = strip.border(hole, **found)
+        state.holes = strip.border(hole, **found)
         renamed = {f"hole_{name}": table for name, table in found.items()}
-        held.tickets.append(self._spill.put(hole=hole, **renamed))
+        state.tickets.append(self._spill.put(hole=hole, **renamed))
 
-    def _cleaned(self, held: _Held) -> tuple[Strip, Ids, Components, NDArray[np.bool_]]:
-        """Give the patches of a strip, and which of them each run belongs to after cleaning.
+    def _cleaned(self, state: _StripState) -> tuple[Strip, Ids, Components, NDArray[np.bool_]]:
+        """Return the patches of a strip, and the patch of each run after cleaning.
 
         Returns
         -------
         strip
+            Runs of the strip.
         patches
-            First pixel of each, sorted.
+            First pixel of each patch, sorted.
         place
             ``(n_runs,)``: position in ``patches``; -1 for none.
         filled
-            ``(n_runs,)``: whether it is a hole that has been filled.
+            ``(n_runs,)``: whether the run is part of a filled hole.
         """
-        strip, arrays = self._taken(held)
-        patch_of = self._kept(held, arrays)
-        hole_in = self._filled(held.holes, arrays) if held.holes else np.zeros(0, np.int64)
+        strip, arrays = self._load(state)
+        patch_of = self._kept(state, arrays)
+        hole_in = self._filled(state.holes, arrays) if state.holes else np.zeros(0, np.int64)
         patches = np.unique(np.concatenate([patch_of, hole_in]))
         patches = patches[patches >= 0]
-        place = picked(_position(patches, patch_of), arrays["patch"], -1)
+        place = look_up(_position(patches, patch_of), arrays["patch"], -1)
         if not len(hole_in):
             return strip, patches, place, np.zeros(len(place), np.bool_)
-        within = picked(_position(patches, hole_in), arrays["hole"], -1)
+        within = look_up(_position(patches, hole_in), arrays["hole"], -1)
         return strip, patches, np.maximum(place, within), within >= 0
 
     def _filled(self, border: Border, arrays: dict[str, Array]) -> Ids:
-        """Patch that each hole is filled with, or -1."""
+        """Return the patch that each hole is filled with, or -1."""
         names = ("pixels", "never", "lowest", "highest")
         pixels, never, lowest, highest = (arrays[f"hole_{name}"] for name in names)
         border.settle(pixels=pixels, never=never, lowest=lowest, highest=highest)
         small = (pixels < self.rules.min_px) & (never == 0)
-        # What has two patches around it holds one of them, or lies outside of both.
+        # A hole that touches two patches encloses one of them, or lies outside of both.
         return np.where(small & (lowest == highest), lowest, -1)
 
-    def _count_vertices(self, held: _Held) -> tuple[Ids, Ids] | None:
+    def _count_vertices(self, state: _StripState) -> tuple[Ids, Ids] | None:
         if not self.rules.max_vertices:
             return None
-        strip, patches, place, _ = self._cleaned(held)
+        strip, patches, place, _ = self._cleaned(state)
         from geoforest.arrays.kernels.outlines import count_corners
 
         lines = strip.lines(self.shape[0])
         corners = count_corners(
             strip.row_ends, strip.start, place, strip.n_cols, lines, len(patches)
         )
-        # The rest is neither giant here nor anywhere else.
-        told = corners > self.rules.max_vertices
-        told[self._at_borders(strip, place)] = True
-        return patches[told], corners[told]
+        # Patches that are small here and end here cannot be giant.
+        reported = corners > self.rules.max_vertices
+        reported[self._at_borders(strip, place)] = True
+        return patches[reported], corners[reported]
 
     @staticmethod
     def _at_borders(strip: Strip, place: Components) -> Components:
-        """Places of the patches that other strips may have, too."""
+        """Return the positions of patches that other strips may share."""
         border = np.unique(np.concatenate([place[: strip.own.start], place[strip.row_ends[-2] :]]))
         return border[border >= 0]
 
     def _giants(self, shares: list[tuple[Ids, Ids] | None]) -> Ids:
-        """First pixels of the patches that are to be cut, sorted."""
-        told = [share for share in shares if share is not None]
-        if not told:
+        """Return the first pixels of the patches that must be cut, sorted."""
+        reported = [share for share in shares if share is not None]
+        if not reported:
             return np.zeros(0, np.int64)
-        patches, vertices = add_up(told)
+        patches, vertices = sum_by_id(reported)
         return patches[vertices > self.rules.max_vertices]
 
-    def _find_features(self, held: _Held, giants: Ids) -> tuple[Ids, Ids]:
-        """Give the ground area of the patches that other strips may have, too."""
-        strip, patches, place, filled = self._cleaned(held)
+    def _find_features(self, state: _StripState, giants: Ids) -> tuple[Ids, Ids]:
+        """Find the features of a strip; return the area of patches that other strips may share."""
+        strip, patches, place, filled = self._cleaned(state)
         n_cell_cols = len(self._cut_cols) + 1
         cell = np.searchsorted(self._cut_rows, strip.row, "right") * n_cell_cols
         cell += np.searchsorted(self._cut_cols, strip.start, "right")
         n_cells = n_cell_cols * (len(self._cut_rows) + 1)
         key = place.astype(np.int64) * (n_cells + 1)
-        is_giant = picked(np.isin(patches, giants), place, False)
+        is_giant = look_up(np.isin(patches, giants), place, False)
         key[is_giant] += cell[is_giant] + 1
         n_tile_cols = len(self.rules.every_col) + 1
         tile = np.searchsorted(self.rules.every_row, strip.row, "right") * n_tile_cols
@@ -440,11 +444,11 @@ class PatchFinder:
             "total": strip.sums(strip.total, feature, n_features),
             "first": strip.first_pixels(feature, n_features),
         }
-        held.features = strip.border(feature, **found)
+        state.features = strip.border(feature, **found)
         patch_area = strip.sums(area, place, len(patches))
         runs: dict[str, Array] = {"row_ends": strip.row_ends, "start": strip.start}
         tables: dict[str, Array] = {"patches": patches, "patch_areas": patch_area, "patch": patch}
-        held.tickets = [self._spill.put(**runs, feature=feature, **found, **tables)]
+        state.tickets = [self._spill.put(**runs, feature=feature, **found, **tables)]
         self._count(strip, patches, place, filled)
         border = self._at_borders(strip, place)
         return patches[border], patch_area[border]
@@ -457,31 +461,31 @@ class PatchFinder:
         begin = (strip.first_row + strip.n_shared) * strip.n_cols
         with self._lock:
             counts.mask_px += int(pixels[forest].sum())
-            # What was dropped inside a hole comes back with the hole.
+            # Dropped patches inside a filled hole are forest again, and count as filled.
             counts.dropped_px += int(pixels[forest & ((place < 0) | filled)].sum())
             counts.filled_px += int(pixels[filled].sum())
             counts.patches += int((patches >= begin).sum())
 
-    def _settled(self, held: _Held, areas: tuple[Ids, Ids]) -> FeatureStrip:
-        arrays = self._spill.get(*held.tickets)
+    def _settled_features(self, state: _StripState, areas: tuple[Ids, Ids]) -> FeatureStrip:
+        arrays = self._spill.get(*state.tickets)
         nothing = np.zeros(0, np.uint8), np.zeros(0, np.int64)
         strip = Strip(
-            held.first_row,
-            held.n_shared,
+            state.first_row,
+            state.n_shared,
             self.shape[1],
             arrays["row_ends"],
             arrays["start"],
             *nothing,
         )
         found = {name: arrays[name] for name in ("pixels", "area", "total", "first")}
-        assert held.features is not None
-        held.features.settle(**found)
-        # Components that join in other strips are one feature.
+        assert state.features is not None
+        state.features.settle(**found)
+        # Components that are connected in other strips are one feature.
         _, chosen, number = np.unique(found["first"], return_index=True, return_inverse=True)
-        feature = picked(number.astype(np.int32), arrays["feature"], -1)
+        feature = look_up(number.astype(np.int32), arrays["feature"], -1)
         tables = {name: table[chosen] for name, table in found.items()}
         patch = arrays["patch"][chosen]
-        patch_areas = settled(areas, arrays["patches"], arrays["patch_areas"])
+        patch_areas = with_totals(areas, arrays["patches"], arrays["patch_areas"])
         patch_area = patch_areas[np.searchsorted(arrays["patches"], patch)]
         return FeatureStrip(strip, feature, **tables, patch=patch, patch_area=patch_area)
 

@@ -1,12 +1,12 @@
-"""Forest patches as exact polygons: found, cleaned, cut where they are giant, outlined.
+"""Forest patches as exact polygons: found, cleaned, cut where they are giant, and outlined.
 
 A patch is a 4-connected set of forest pixels. Patches below the minimum mapping unit are dropped
 first; then holes below it are filled, islands included, unless they enclose an unobserved pixel.
 A patch with too many vertices is cut along a fixed grid that belongs to the product.
 
-Memory is that of some rows of the mask and of what is open there, and grows slowly with what
-strips of rows have in common, some 9 bytes a column and strip. Simplified polygons alone are held
-all together.
+Memory holds some strips of rows of the mask and the outlines that are open there, and about 9 bytes
+per column and strip. Other arrays spill to a temporary file (:mod:`geoforest.compute.spill`). Only
+simplified polygons are all held in memory.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import numpy as np
 import shapely
 
 from geoforest.arrays.area import PixelTable
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.polygons.patches import FeatureStrip, PatchFinder, Rules
 from geoforest.arrays.polygons.tracing import Outlines, Tracer
 from geoforest.errors import InputError
-from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, Shape, StoredProbability
+from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,18 +38,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PolygonCounts:
-    """The accounting of pixels.
+    """Account of the pixels of a mask and of its polygons.
 
     Attributes
     ----------
     mask_px
         Forest pixels of the mask.
     dropped_px, filled_px
-        Removed with patches, and added with holes, below the minimum mapping unit.
+        Pixels removed with patches, and added with holes, below the minimum mapping unit.
     polygon_px
         Pixels inside the polygons, counted; equals ``mask_px - dropped_px + filled_px``.
     patches, parts
-        Whole patches, and polygons.
+        Number of whole patches, and of polygons.
     """
 
     mask_px: int
@@ -61,19 +62,19 @@ class PolygonCounts:
 
 @dataclass(frozen=True, eq=False)
 class Polygons:
-    """Polygons of a mask that fits into memory; see :func:`vectorize`."""
+    """Polygons of a mask that fits into memory; see :func:`polygons_of_mask`."""
 
     frame: geopandas.GeoDataFrame
     counts: PolygonCounts
 
 
 def check_rules(**rules: float) -> None:
-    """Refuse rules of polygons that are below 0 or no number, before the work.
+    """Check before the work that rules of polygons are finite and not below 0.
 
     Raises
     ------
     InputError
-        Named as the option of the command line: ``min_area_ha`` is ``--min-area-ha``.
+        It names the option of the command line: ``--min-area-ha`` for ``min_area_ha``.
     """
     for name, number in rules.items():
         if not (math.isfinite(number) and number >= 0):
@@ -82,51 +83,46 @@ def check_rules(**rules: float) -> None:
 
 
 class PolygonStream:
-    """Polygons of a mask that comes from top to bottom: :meth:`add` it, then :meth:`frames`.
+    """Polygons of a mask: :meth:`add` its rows from top to bottom, then get :meth:`frames`.
 
-    As a context manager it gives memory and disk back.
+    As a context manager it frees memory and disk.
 
     Parameters
     ----------
-    shape
-        ``(rows, cols)`` of the whole mask.
-    transform, crs
-        The grid, north-up. Without a CRS areas are in pixels, and nothing is too small.
+    georef
+        Grid of the whole mask. Without a CRS areas are in pixels, and no patch is too small.
     min_area_ha
         Minimum mapping unit for whole patches and for holes; 0 keeps all. It becomes a pixel
         count by the ground area of the pixel at the centre.
     max_vertices
         A patch with more is cut in parts; 0 never cuts.
     corners_touch
-        Whether pixels that touch at a corner only are of one patch (8-connectivity). Such a patch
-        is written as polygons that touch at corners, of one ``patch_id``.
+        Whether pixels that touch only at a corner belong to one patch (8-connectivity). Such a
+        patch is written as polygons of one ``patch_id`` that touch at corners.
     simplify_px
-        Simplify outlines: about the side, in pixels, of the bays and noses that vanish; 0 leaves
-        the edges of the pixels. See :func:`simplified`.
+        Simplify outlines: about the side, in pixels, of the details that vanish; 0 keeps the
+        edges of pixels. See :func:`simplified`.
     min_px
         Minimum mapping unit in pixels, in place of ``min_area_ha``.
     every_row, every_col
-        Rows and columns at which every patch is cut, the first ones left out.
+        Rows and columns at which every patch is cut, without row and column 0.
     attributes
         Constant columns: ``scene_id``, ``acquired``, ``model``, ``threshold``.
     folder
-        On whose disk things are put aside meanwhile, up to a few bytes a vertex; by default the
-        system's folder of temporary files.
+        Folder of the temporary file, up to a few bytes per vertex; by default the system's.
 
     Raises
     ------
     InputError
         For a grid that :meth:`geoforest.arrays.area.PixelTable.build` refuses.
     WriteError
-        When there is no room to put things aside.
+        When there is no room for the temporary file.
     """
 
     def __init__(
         self,
-        shape: Shape,
+        georef: GeoRef,
         *,
-        transform: Affine,
-        crs: Any,
         min_area_ha: float = 0.5,
         max_vertices: int = 100_000,
         corners_touch: bool = False,
@@ -137,13 +133,13 @@ class PolygonStream:
         attributes: Mapping[str, Any] | None = None,
         folder: Path | None = None,
     ) -> None:
-        self._transform, self._crs = transform, crs
+        self._georef = georef
         self._attributes = attributes or {}
-        self._tolerance = simplify_px * math.sqrt(abs(transform.determinant))
-        if crs is None:
-            self._table, fewest = PixelTable.flat(shape), 0
+        self._tolerance = simplify_px * math.sqrt(abs(georef.transform.determinant))
+        if georef.crs is None:
+            self._table, fewest = PixelTable.flat(georef.shape), 0
         else:
-            self._table = PixelTable.build(transform, crs, shape)
+            self._table = PixelTable.build(georef)
             fewest = self._table.minimum_mapping_unit_px(min_area_ha)
         none = np.zeros(0, np.int64)
         rules = Rules(
@@ -153,10 +149,10 @@ class PolygonStream:
             none if every_row is None else every_row,
             none if every_col is None else every_col,
         )
-        self._finder = PatchFinder(shape, transform, self._table, rules, folder)
+        self._finder = PatchFinder(georef, self._table, rules, folder)
         self.patches_at = self._finder.patches_at
         self.add_elsewhere = self._finder.add_elsewhere
-        self._shape = shape
+        self._shape = georef.shape
         self._row = self._parts = self._polygon_px = 0
         self._has_probability: bool | None = None
         self._given = False
@@ -168,11 +164,11 @@ class PolygonStream:
         self.close()
 
     def close(self) -> None:
-        """Stop, and give memory and disk back."""
+        """Stop, and free memory and disk."""
         self._finder.close()
 
     def add(self, mask: Mask, probability: StoredProbability | None = None) -> None:
-        """Take the next rows, all columns, which are not to be changed afterwards.
+        """Add the next rows, with all columns; the arrays must not be changed afterwards.
 
         Parameters
         ----------
@@ -202,7 +198,7 @@ class PolygonStream:
         self._row += len(mask)
 
     def frames(self) -> Iterator[geopandas.GeoDataFrame]:
-        """Give the polygons, from north to south: in the order in which they end.
+        """Yield the polygons, from north to south, in the order in which they end.
 
         Yields
         ------
@@ -211,8 +207,8 @@ class PolygonStream:
             ``patch_area_ha`` and ``perimeter_m`` (true ground; without a CRS ``area_px``,
             ``patch_area_px`` and ``perimeter_px``), ``n_pixels``, ``mean_probability`` (0 to 1,
             NaN without probability), the attributes, ``geometry`` (Polygon, exterior
-            counter-clockwise). The first one comes even if it has no rows. Numbers are those of
-            the pixels, of simplified outlines, too.
+            counter-clockwise). The first frame comes even without rows. Numbers are those of the
+            pixels, even when outlines are simplified.
         """
         if self._row != self._shape[0] or self._given:
             raise InputError(
@@ -237,7 +233,7 @@ class PolygonStream:
             is_first = False
 
     def counts(self) -> PolygonCounts:
-        """Give the accounting, once all frames have been taken."""
+        """Return the account, after all frames."""
         counted = self._finder.counts
         return PolygonCounts(
             mask_px=counted.mask_px,
@@ -257,7 +253,7 @@ class PolygonStream:
             outlines.points, outlines.ring_ends, outlines.polygon_ends
         )
         unit, length, scale = "ha", "m", self._table.area_unit_m2 / 1e4
-        if self._crs is None:
+        if self._georef.crs is None:
             unit, length, scale = "px", "px", self._table.area_unit_m2
         pixels = strip.pixels[chosen]
         mean = strip.total[chosen] / pixels / PROBABILITY_STEPS
@@ -272,11 +268,13 @@ class PolygonStream:
         for name, value in self._attributes.items():
             kind = "datetime64[ms, UTC]" if name == "acquired" else pd.Series([value]).dtype
             columns[name] = pd.Series([value] * len(chosen), dtype=kind)
-        geometry = _geometries(outlines, self._transform)
-        return geopandas.GeoDataFrame(pd.DataFrame(columns), geometry=geometry, crs=self._crs)
+        geometry = _geometries(outlines, self._georef.transform)
+        return geopandas.GeoDataFrame(
+            pd.DataFrame(columns), geometry=geometry, crs=self._georef.crs
+        )
 
 
-def vectorize(
+def polygons_of_mask(
     mask: Mask,
     *,
     transform: Affine,
@@ -284,7 +282,7 @@ def vectorize(
     probability: StoredProbability | None = None,
     **rules: Any,
 ) -> Polygons:
-    """Turn the forest pixels of a mask into polygons, all of them in memory.
+    """Convert the forest pixels of a mask to polygons, all in memory.
 
     Parameters
     ----------
@@ -296,7 +294,7 @@ def vectorize(
     Returns
     -------
     Polygons
-        Their frame as :meth:`PolygonStream.frames` gives it, in one.
+        One frame with the columns of :meth:`PolygonStream.frames`, and the account.
 
     Raises
     ------
@@ -306,31 +304,31 @@ def vectorize(
         :meth:`geoforest.arrays.area.PixelTable.build` refuses.
     """
     _check(mask, probability, 0)
-    shape = mask.shape[0], mask.shape[1]
-    with PolygonStream(shape, transform=transform, crs=crs, **rules) as stream:
+    georef = GeoRef((mask.shape[0], mask.shape[1]), transform, crs)
+    with PolygonStream(georef, **rules) as stream:
         stream.add(mask, probability)
         frame = together(stream.frames())
         return Polygons(frame, stream.counts())
 
 
 def simplified(frame: geopandas.GeoDataFrame, tolerance: float) -> geopandas.GeoDataFrame:
-    """Simplify the outlines of all polygons at once, so that what they share stays shared.
+    """Simplify the outlines of all polygons at once, so that shared edges stay shared.
 
-    Points go where they make the smallest triangle with their neighbours (Visvalingam and Whyatt
-    1993, doi 10.1179/000870493786962263, by GEOS). Where parts of a patch meet they keep the same
-    straight border; valid polygons stay valid, apart from each other, and with as many holes.
+    Points are removed that form the smallest triangles with their neighbours (Visvalingam and
+    Whyatt 1993, doi 10.1179/000870493786962263, by GEOS). Parts of a patch keep their common
+    straight border; valid polygons stay valid, do not overlap, and keep their number of holes.
 
     Parameters
     ----------
     frame
         Polygons that do not overlap, each with the points of those it touches.
     tolerance
-        Square root of the largest area that goes with one point, in units of the frame's CRS.
+        Square root of the largest triangle that is removed, in units of the frame's CRS.
 
     Returns
     -------
     geopandas.GeoDataFrame
-        The same rows, with other geometries.
+        The same rows, with simplified geometries.
     """
     if frame.empty:
         return frame
@@ -339,7 +337,7 @@ def simplified(frame: geopandas.GeoDataFrame, tolerance: float) -> geopandas.Geo
 
 
 def together(frames: Iterable[geopandas.GeoDataFrame]) -> geopandas.GeoDataFrame:
-    """Lay the frames of a stream end to end."""
+    """Concatenate the frames of a stream."""
     import pandas as pd
 
     return pd.concat(list(frames), ignore_index=True)
@@ -357,7 +355,7 @@ def _check(mask: Mask, probability: StoredProbability | None, first_row: int) ->
             f"probability: shape {probability.shape} of {probability.dtype}; {mask.shape} of "
             "uint8, as the mask, was wanted"
         )
-    # The code 255 counted as a probability would spoil the mean without a sign.
+    # The code 255 would silently enter the mean as a probability.
     lacking = (probability > PROBABILITY_STEPS) & (mask != NO_OBSERVATION)
     if lacking.any():
         row, col = (int(place) for place in np.unravel_index(lacking.argmax(), mask.shape))
@@ -369,7 +367,7 @@ def _check(mask: Mask, probability: StoredProbability | None, first_row: int) ->
 
 
 def _geometries(outlines: Outlines, transform: Affine) -> NDArray[np.object_]:
-    """Polygons in CRS coordinates."""
+    """Convert outlines to polygons in CRS coordinates."""
     if not len(outlines.feature):
         return np.zeros(0, np.object_)
     coordinates = outlines.points * (transform.a, transform.e) + (transform.c, transform.f)

@@ -1,7 +1,7 @@
-"""The product grid, whose lines cut giant patches in parts. Arrays only.
+"""The product grid: fixed lines along which giant patches are cut in parts.
 
-Its lines belong to the product: they depend on the CRS and the pixel size, and neither on where
-a scene begins nor on strips or shards.
+The lines depend only on the CRS and the pixel size, not on the origin of the scene, strips or
+shards.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ if TYPE_CHECKING:
 CUT_PX: Final = 1024
 """Distance of the lines of the product grid, in pixels."""
 
-# An edge that floating point puts this part of a pixel before a multiple is still at it.
+# Tolerance of floating point, in pixels, for an edge that lies on a multiple.
 _HAIR_PX = 1e-6
 
 
 def cut_cols(n_cols: int, transform: Affine) -> NDArray[np.int64]:
-    """Columns of a scene at which a cell of the product grid begins, the first one left out.
+    """Find the columns of a scene where a cell of the product grid begins, but not column 0.
 
     Each line lies on the first pixel edge at or after a multiple of 1024 pixel sizes in CRS
     coordinates, "after" being towards greater x or y.
 
     Examples
     --------
+    >>> from affine import Affine
     >>> cut_cols(2000, Affine(10, 0, 10_005, 0, -10, 50)).tolist()
     [24, 1048]
     """
@@ -37,15 +38,16 @@ def cut_cols(n_cols: int, transform: Affine) -> NDArray[np.int64]:
 
 
 def cut_rows(n_rows: int, transform: Affine) -> NDArray[np.int64]:
-    """Rows of a scene at which a cell of the product grid begins, the first one left out.
+    """Find the rows of a scene where a cell of the product grid begins, but not row 0.
 
     Examples
     --------
+    >>> from affine import Affine
     >>> cut_rows(2000, Affine(10, 0, 0, 0, -10, 10_255)).tolist()
     [1, 1025]
     """
     top = transform.f / -transform.e
-    # In pixel sizes y is top - row: a greater y is a smaller row.
+    # y in pixel sizes is top - row, so a greater y is a smaller row.
     return _inside(np.floor(top - _multiples(top - n_rows, top) + _HAIR_PX), n_rows)
 
 

@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-# An edge as long as a scene bends by a thousandth of its length, and a torn one by half of it.
+# Bend over length: about a thousandth for an edge as long as a scene, a half for a torn one.
 _TORN = 0.25
 _SIDE_PARTS = 64
 
 
 def checked_crs(crs: Any) -> pyproj.CRS:
-    """Make a CRS of what a user wrote.
+    """Parse a CRS that a user wrote.
 
     Raises
     ------
     InputError
-        When there is no such CRS.
+        When it is unknown.
     """
     try:
         return pyproj.CRS.from_user_input(crs)
@@ -42,17 +42,17 @@ def reprojected(
 ) -> geopandas.GeoDataFrame:
     """Move polygons to another CRS.
 
-    What is inserted along an edge depends on its two ends alone, whichever comes first: polygons
-    that share an edge share it afterwards, to the last bit.
+    The points inserted along an edge depend only on its two ends, not on their order: polygons
+    that share an edge still share it, to the last bit.
 
     Parameters
     ----------
     frame
         Polygons, with a CRS.
     crs
-        Where to.
+        CRS of the result.
     tolerance
-        How far an edge may lie from where its points belong, in units of the frame's CRS.
+        Largest distance of an edge from the exact line, in units of the frame's CRS.
 
     Returns
     -------
@@ -62,13 +62,13 @@ def reprojected(
     Raises
     ------
     InputError
-        When a polygon leaves the domain of the CRS, or is torn by its edge.
+        When a polygon leaves the domain of the CRS, or is torn where the CRS begins and ends.
     """
     if frame.empty:
         return frame.to_crs(crs)
     move = pyproj.Transformer.from_crs(frame.crs, crs, always_xy=True)
     _, points, (ring_ends, polygon_ends) = shapely.to_ragged_array(frame.geometry.to_numpy())
-    # Edges from each point to the next; those from the end of a ring to the next are none.
+    # Edges from each point to the next; from the end of a ring to the next there is none.
     starts, ends = points[:-1], points[1:]
     swapped = (starts[:, 0] > ends[:, 0]) | (
         (starts[:, 0] == ends[:, 0]) & (starts[:, 1] > ends[:, 1])
@@ -83,7 +83,7 @@ def reprojected(
     # Steps are counted from the lower end.
     step = np.where(swapped[edge], pieces[edge] - step, step)
     dense = low[edge] + (high - low)[edge] * (step / pieces[edge])[:, None]
-    # Ends as they are: rounding must not move them.
+    # Rounding must not move the ends.
     dense[step == 0] = low[edge[step == 0]]
     dense[step == pieces[edge]] = high[edge[step == pieces[edge]]]
     dense = np.concatenate([dense, points[-1:]])
@@ -98,9 +98,9 @@ def reprojected(
 
 
 def surroundings(box: shapely.Geometry, crs: Any, there: Any) -> tuple[float, ...] | None:
-    """Bounds of a box in another CRS, with a margin: what to cut polygons to that are about it.
+    """Return the bounds of a box in another CRS, with a margin, to clip polygons before projecting.
 
-    Half a world does not fit into the domain of most projections.
+    Most projections cannot hold polygons of half the world.
 
     Parameters
     ----------
@@ -128,12 +128,12 @@ def surroundings(box: shapely.Geometry, crs: Any, there: Any) -> tuple[float, ..
 def _pieces(
     low: Floats, high: Floats, move: pyproj.Transformer, tolerance: float, crs: pyproj.CRS
 ) -> NDArray[np.int64]:
-    """In how many pieces each edge has to be cut."""
+    """Count the pieces that each edge must be cut in."""
     a, b = _moved(move, low, crs), _moved(move, high, crs)
     middle = _moved(move, (low + high) / 2, crs)
     bend = np.hypot(*(middle - (a + b) / 2).T)
     length, length_after = np.hypot(*(high - low).T), np.hypot(*(b - a).T)
-    # Between its ends such an edge leaves at one side of the map and comes back at the other.
+    # A torn edge leaves the map at one side and comes back at the other.
     if (bend > _TORN * length_after).any():
         raise InputError(
             f"CRS {crs.name!r}: polygons are torn where it begins and ends; another CRS was wanted"
@@ -142,7 +142,8 @@ def _pieces(
         ratio = bend / (tolerance * length_after / length)
     # The bend falls with the square of the number of pieces.
     ratio = np.nan_to_num(ratio, nan=0.0, posinf=0.0)
-    return np.clip(np.ceil(np.sqrt(ratio)), 1, 10_000).astype(np.int64)
+    pieces: NDArray[np.int64] = np.clip(np.ceil(np.sqrt(ratio)), 1, 10_000).astype(np.int64)
+    return pieces
 
 
 def _moved(move: pyproj.Transformer, points: Floats, crs: pyproj.CRS) -> Floats:

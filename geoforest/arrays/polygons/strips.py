@@ -1,7 +1,7 @@
-"""A raster in strips of whole rows, as runs of equal pixels, and what strips have in common.
+"""A raster in strips of rows, as runs of equal pixels, and components that cross strips.
 
-Each strip but the first begins with the last row of the one before, so that whatever meets, meets
-within a strip, and what is one across strips is found by that row.
+Each strip but the first begins with the last row of the strip before. So neighbouring pixels always
+lie in one strip, and components are joined across strips by the shared row.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Components = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """Runs of a strip; they cover its rows.
+    """Runs of a strip, which cover all its rows.
 
     Attributes
     ----------
     first_row
-        Row of the scene that the strip begins with.
+        Row of the scene where the strip begins.
     n_shared
         Rows that belong to the strip before: 1, and 0 in the first strip.
     n_cols
-        Of the scene.
+        Columns of the scene.
     row_ends
         ``(rows + 1,)``: first run of each row, and the number of runs.
     start
@@ -43,8 +43,7 @@ class Strip:
     code
         ``(n_runs,)``: mask code.
     total
-        ``(n_runs,)``: sum of the stored probability; 0 where there is none, and for runs that
-        another strip counts.
+        ``(n_runs,)``: sum of the stored probability; 0 without one, and in the shared row.
     """
 
     first_row: int
@@ -75,7 +74,7 @@ class Strip:
 
     @property
     def n_rows(self) -> int:
-        """Rows, those of the strip before included."""
+        """Rows, including the one shared with the strip before."""
         return len(self.row_ends) - 1
 
     @cached_property
@@ -94,20 +93,20 @@ class Strip:
 
     @cached_property
     def own(self) -> slice:
-        """The runs that no other strip counts."""
+        """Runs that no strip before has."""
         return slice(int(self.row_ends[self.n_shared]), None)
 
     @cached_property
     def pixels(self) -> Ids:
-        """Pixels of each run; 0 for those that another strip counts."""
+        """Pixels of each run; 0 in the shared row, which the strip before counts."""
         pixels = (self.end - self.start).astype(np.int64)
         pixels[: self.own.start] = 0
         return pixels
 
     def lines(self, scene_rows: int) -> tuple[int, int, int]:
-        """Lattice lines that the strip answers for: between its rows, and the scene's edges.
+        """Return the strip's lattice lines: those between its rows, and the scene's edges.
 
-        As :func:`geoforest.arrays.kernels.outlines.trace_corners` takes them.
+        In the form of :func:`geoforest.arrays.kernels.outlines.trace_corners`.
         """
         is_last = self.first_row + self.n_rows == scene_rows
         return self.n_shared, self.n_rows + is_last, self.first_row
@@ -122,25 +121,25 @@ class Strip:
         return component, n_components
 
     def sums(self, values: Ids, component: Components, n_components: int) -> Ids:
-        """Sum of a value of runs over each component."""
+        """Sum a value of runs over each component."""
         from geoforest.arrays.kernels.runs import sum_runs
 
         sums: Ids = sum_runs(values, component, n_components)
         return sums
 
     def first_pixels(self, component: Components, n_components: int) -> Ids:
-        """First pixel of each component, ``row * n_cols + col``, among those of this strip.
+        """Find the first own pixel of each component, ``row * n_cols + col``.
 
-        Where it has none, the largest number.
+        The largest int64 where the component has only pixels of the shared row.
         """
         first = np.full(n_components, np.iinfo(np.int64).max)
         runs = np.flatnonzero(component >= 0)
-        runs = runs[runs >= self.own.start][::-1]  # of several, the last one counts
+        runs = runs[runs >= self.own.start][::-1]  # the last assignment to a component wins
         first[component[runs]] = self.row[runs] * self.n_cols + self.start[runs]
         return first
 
     def border(self, component: Components, **values: Array) -> Border:
-        """Tell what a labelling has in common with the strips before and after."""
+        """Return the components that go on in the strips before and after."""
         upper = component[: self.own.start]
         lower = component[self.row_ends[-2] :]
         upper, lower = upper[upper >= 0], lower[lower >= 0]
@@ -157,9 +156,9 @@ class Border:
     upper, lower
         Components along the row shared with the strip before, and along the last row.
     members
-        All of them, sorted, each once.
+        All of these components, sorted, each once.
     values
-        What is known of each member.
+        Named values of each member.
     """
 
     upper: Components
@@ -168,20 +167,20 @@ class Border:
     values: dict[str, Array] = field(default_factory=dict)
 
     def settle(self, **tables: Array) -> None:
-        """Put the values of members into tables of all components, in place."""
+        """Copy the values of members into tables of all components, in place."""
         for name, table in tables.items():
             table[self.members] = self.values[name]
 
 
 def join_borders(borders: Sequence[Border], how: Mapping[str, np.ufunc]) -> None:
-    """Give all members of one component, whatever their strips, the same values, in place.
+    """Combine the values of components that are connected across strips, in place.
 
     Parameters
     ----------
     borders
         Of all strips, from top to bottom.
     how
-        For each value what combines those of two members: ``np.add``, ``np.minimum`` ...
+        For each value the ufunc that combines two members: ``np.add``, ``np.minimum`` ...
     """
     ends = np.concatenate([[0], np.cumsum([len(border.members) for border in borders])])
     if not ends[-1]:
@@ -194,14 +193,14 @@ def join_borders(borders: Sequence[Border], how: Mapping[str, np.ufunc]) -> None
         np.searchsorted(border.members, border.upper) + offset
         for border, offset in zip(borders[1:], ends[1:-1], strict=True)
     ]
-    # The first of no arrays cannot be told from the first of nothing.
+    # np.concatenate rejects an empty list, and a single strip has no borders.
     pairs = np.concatenate([*above, np.zeros(0, int)]), np.concatenate([*below, np.zeros(0, int)])
     edges = coo_array((np.ones(len(pairs[0]), np.bool_), pairs), shape=(ends[-1], ends[-1]))
     n_groups, group = connected_components(edges, directed=False)
     for name, ufunc in how.items():
         values = np.concatenate([border.values[name] for border in borders])
         combined = np.empty(n_groups, values.dtype)
-        # Any member to begin with, counted once.
+        # One member of each group is the start value; it must not be combined again.
         firsts = np.unique(group, return_index=True)[1]
         combined[:] = values[firsts]
         rest = np.ones(len(values), np.bool_)
@@ -211,8 +210,8 @@ def join_borders(borders: Sequence[Border], how: Mapping[str, np.ufunc]) -> None
             border.values[name] = combined[group[offset : offset + len(border.members)]]
 
 
-def add_up(shares: Sequence[tuple[Ids, Ids]]) -> tuple[Ids, Ids]:
-    """Sum what strips tell of ids that they have in common.
+def sum_by_id(shares: Sequence[tuple[Ids, Ids]]) -> tuple[Ids, Ids]:
+    """Sum values of several strips by id.
 
     Parameters
     ----------
@@ -230,8 +229,8 @@ def add_up(shares: Sequence[tuple[Ids, Ids]]) -> tuple[Ids, Ids]:
     return ids, values
 
 
-def settled(totals: tuple[Ids, Ids], ids: Ids, values: Ids) -> Ids:
-    """Values with those of ids that several strips share replaced by their totals."""
+def with_totals(totals: tuple[Ids, Ids], ids: Ids, values: Ids) -> Ids:
+    """Replace the values of ids that have totals by these totals."""
     shared, sums = totals
     place = np.minimum(np.searchsorted(shared, ids), max(len(shared) - 1, 0))
     if not len(shared):
@@ -239,8 +238,8 @@ def settled(totals: tuple[Ids, Ids], ids: Ids, values: Ids) -> Ids:
     return np.where(shared[place] == ids, sums[place], values)
 
 
-def picked(table: Array, index: Components, default: Any) -> Array:
-    """``table[index]``, and the default where the index is below 0."""
+def look_up(table: Array, index: Components, default: Any) -> Array:
+    """Return ``table[index]``, and the default where the index is below 0."""
     if not len(table):
         return np.full(len(index), default, table.dtype)
     return np.where(index >= 0, table[index], default).astype(table.dtype, copy=False)

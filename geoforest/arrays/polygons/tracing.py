@@ -1,7 +1,7 @@
-"""Outlines of features, strip by strip. Arrays only.
+"""Outlines of features, strip by strip.
 
-Corners are found line by line and linked to the next one of their outline. What is closed leaves
-with its strip; what is open waits, and so do holes of features that are not complete.
+Corners are found line by line and linked to the next corner of their outline. Closed outlines are
+returned with their strip; open ones, and holes of incomplete features, wait for the next strip.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Corners = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
 
 def no_corners() -> Corners:
-    """Give what :func:`geoforest.arrays.kernels.outlines.trace_corners` begins with."""
+    """Return empty arrays, to start :func:`geoforest.arrays.kernels.outlines.trace_corners`."""
     empty = np.zeros(0, np.int32)
     return np.zeros((0, 2), np.int32), empty, empty
 
@@ -40,7 +40,7 @@ class Outlines:
     polygon_ends
         First ring of each polygon, its exterior, and the number of rings.
     feature
-        Of each polygon: position in the tables of its strip.
+        Row of each polygon in the tables of its strip.
     """
 
     points: NDArray[np.int32]
@@ -51,7 +51,7 @@ class Outlines:
 
 @dataclass(frozen=True, eq=False)
 class _Rings:
-    """Closed rings, laid end to end; of each one the first pixel of its feature."""
+    """Closed rings, laid end to end, and the first pixel of the feature of each."""
 
     points: NDArray[np.int32]
     ring_ends: Ids
@@ -70,7 +70,7 @@ class _Rings:
 
 
 class Tracer:
-    """Outlines of features from strips given from top to bottom.
+    """Outlines of features, from strips in order from top to bottom.
 
     Parameters
     ----------
@@ -85,9 +85,9 @@ class Tracer:
         self._waiting: list[_Rings] = []
 
     def trace(self, strip: FeatureStrip) -> Outlines:
-        """Give the features that are complete with this strip.
+        """Return the features that this strip completes.
 
-        In the order of the lattice line that they end at, then of their first pixels.
+        They are sorted by the lattice line where they end, then by first pixel.
         """
         from geoforest.arrays.kernels.outlines import double_areas, find_rings, trace_corners
 
@@ -103,7 +103,7 @@ class Tracer:
             *self._corners,
         )
         is_open, order, ring_ends = find_rings(after)
-        # The last corner of a ring is of this strip, whose features the label counts.
+        # The last corner of a ring lies in this strip, so its label is a feature of this strip.
         last = np.maximum.reduceat(order, ring_ends[:-1]) if len(order) else order
         feature = label[last]
         rings = _Rings(points[order], ring_ends, strip.first[feature])
@@ -134,7 +134,7 @@ class Tracer:
             waiting.append(some.select(np.flatnonzero(~ready)))
         self._waiting = [some for some in waiting if len(some.feature_id)]
         found = _joined([rings.select(exteriors), *holes])
-        # An exterior comes before its holes, and those in the order of their first pixels.
+        # An exterior comes before its holes; holes are sorted by first pixel.
         rank = by_id[np.searchsorted(ids[by_id], found.feature_id)]
         col, row = found.points[found.ring_ends[:-1]].T
         follows = np.arange(len(rank)) >= len(exteriors)
@@ -143,9 +143,9 @@ class Tracer:
         return Outlines(found.points, found.ring_ends, _ends(counts), feature[exteriors])
 
     def _keep(self, is_open: NDArray[np.bool_], corners: Corners) -> None:
-        """Keep the corners of open outlines, numbered anew."""
+        """Keep the corners of open outlines, renumbered."""
         number = np.where(is_open, np.cumsum(is_open) - 1, -1).astype(np.int32)
-        # The last one stands for -1, "not known".
+        # Index -1 means "not known" and must stay -1.
         number = np.append(number, np.int32(-1))
         points, after, label = corners
         after = number[after[is_open]]

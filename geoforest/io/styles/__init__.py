@@ -1,4 +1,4 @@
-"""How layers look in QGIS: QML files, by name."""
+"""QGIS styles of layers: QML files, by name."""
 
 from __future__ import annotations
 

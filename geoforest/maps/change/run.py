@@ -15,6 +15,7 @@ from rasterio.errors import RasterioIOError
 
 from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.polygons.polygons import PolygonStream, check_rules
 from geoforest.errors import InputError, ReadError
 from geoforest.io.cog import ClassWriter, read_strips
@@ -135,11 +136,14 @@ def _check_together(
     for one in (earlier, later):
         try:
             with open_raster(one.probability) as source:
-                grids.append((source.shape, source.transform, source.crs))
+                grids.append(GeoRef.of(source, one.probability))
         except RasterioIOError as error:
             raise InputError(f"{one.probability}: cannot be read ({error})") from error
     if grids[0] != grids[1]:
-        shapes = [f"{shape[0]} x {shape[1]} px at ({t.c:g}, {t.f:g})" for shape, t, _ in grids]
+        shapes = [
+            f"{grid.shape[0]} x {grid.shape[1]} px at ({grid.transform.c:g}, {grid.transform.f:g})"
+            for grid in grids
+        ]
         raise InputError(
             f"{later.folder}: its grid ({shapes[1]}) is not that of {earlier.folder} "
             f"({shapes[0]}); one grid was wanted"
@@ -170,8 +174,8 @@ def _make(
 ) -> dict[str, Any]:
     earlier, later = maps
     with open_raster(earlier.probability) as source:
-        shape, transform, crs = source.shape, source.transform, source.crs
-    table = PixelTable.build(transform, crs, shape)
+        georef = GeoRef.of(source, earlier.probability)
+    table = PixelTable.build(georef)
     pixels, areas = np.zeros(256, np.int64), np.zeros(256)
     tags = {
         "GEOFOREST_PRODUCT": "forest_change",
@@ -187,18 +191,14 @@ def _make(
                 folder / CHANGE_NAME,
                 NAMES,
                 COLOURS,
-                shape=shape,
-                crs=crs,
-                transform=transform,
+                georef=georef,
                 tags=tags,
             )
         )
         streams = {
             kind: held.enter_context(
                 PolygonStream(
-                    shape,
-                    transform=transform,
-                    crs=crs,
+                    georef,
                     min_area_ha=settings["min_area_ha"],
                     max_vertices=settings["max_vertices"],
                     attributes={

@@ -79,10 +79,8 @@ def write_catalogue(
 
 
 def _item(job: TileJob, record: Mapping[str, Any]) -> pystac.Item:
-    transform = job.grid.transform(job.window)
-    height, width = job.window.shape
-    outline = shapely.box(*(transform @ (0, height)), *(transform @ (width, 0)))
-    outline = shapely.segmentize(outline, 25_000)
+    georef = job.georef
+    outline = shapely.segmentize(shapely.box(*georef.bounds), 25_000)
     footprint = transform_geom(
         f"EPSG:{job.grid.zone.epsg}", "EPSG:4326", shapely.geometry.mapping(outline)
     )
@@ -105,7 +103,7 @@ def _item(job: TileJob, record: Mapping[str, Any]) -> pystac.Item:
         properties=properties,
     )
     ProjectionExtension.ext(item, add_if_missing=True).apply(
-        epsg=job.grid.zone.epsg, shape=[height, width], transform=list(transform)[:6]
+        epsg=job.grid.zone.epsg, shape=list(georef.shape), transform=list(georef.transform)[:6]
     )
     for key, name in _ASSETS.items():
         item.add_asset(

@@ -13,6 +13,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from geoforest._version import __version__
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.arrays.zones import ZoneGrid, common, hull
 from geoforest.io.cog import PercentWriter
@@ -121,9 +122,7 @@ def write_fraction(path: Path, sums: Iterable[Path]) -> None:
     tags = {"GEOFOREST_PRODUCT": "forest_fraction", "TIFFTAG_SOFTWARE": f"geoforest {__version__}"}
     with PercentWriter(
         path,
-        shape=whole.shape,
-        crs=rasterio.CRS.from_epsg(CRS_CODE),
-        transform=_transform(whole, cell_m),
+        georef=GeoRef(whole.shape, _transform(whole, cell_m), rasterio.CRS.from_epsg(CRS_CODE)),
         tags=tags,
     ) as writer:
         for row in range(0, whole.height, _BLOCK_CELLS):

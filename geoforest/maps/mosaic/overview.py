@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyproj
 
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.polygons.polygons import PolygonStream
 from geoforest.arrays.polygons.reproject import reprojected
 from geoforest.io.cog import read_strips
@@ -39,11 +40,9 @@ def write_overview(path: Path, fraction: Path, attributes: Mapping[str, Any]) ->
         Constant columns.
     """
     with open_raster(fraction) as source:
-        shape, transform, crs = source.shape, source.transform, source.crs
+        georef = GeoRef.of(source, fraction)
     with PolygonStream(
-        shape,
-        transform=transform,
-        crs=crs,
+        georef,
         min_area_ha=_MIN_AREA_HA,
         simplify_px=_SIMPLIFY_CELLS,
         attributes=dict(attributes),
@@ -53,9 +52,9 @@ def write_overview(path: Path, fraction: Path, attributes: Mapping[str, Any]) ->
             mask = np.where(percent >= _FOREST_PERCENT, FOREST, OTHER).astype(np.uint8)
             mask[percent == NO_OBSERVATION] = NO_OBSERVATION
             stream.add(mask)
-        degrees = pyproj.CRS.from_epsg(4326)
+        degrees, cell_m = pyproj.CRS.from_epsg(4326), georef.transform.a
         frames = (
-            reprojected(frame.drop(columns="mean_probability"), degrees, tolerance=transform.a / 10)
+            reprojected(frame.drop(columns="mean_probability"), degrees, tolerance=cell_m / 10)
             for frame in stream.frames()
         )
         write_geopackage(frames, path, layer=OVERVIEW_LAYER)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyproj
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.warp import reproject
 
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import PREVIEW_PX, Window
 from geoforest.io.raster import open_raster
 from geoforest.report.layers import Layer, indexed, ramped
@@ -80,21 +80,22 @@ def _layers(fraction: Path, probability: Iterable[Path], counts: Iterable[Path])
     """Draw the mosaic on the cells of the fraction, decimated, as far as anything was observed."""
     with open_raster(fraction) as source:
         window = _seen(source)
-        corner = source.transform @ Affine.translation(window.col_off, window.row_off)
-        true = window.height * _stretch(corner @ (window.width / 2, window.height / 2), source.crs)
+        cells = GeoRef.of(source, fraction).window(window)
+        centre = cells.transform @ (window.width / 2, window.height / 2)
+        true = window.height * _stretch(centre, source.crs)
         # A cell has ten pixels at least: a small mosaic is shown as fine as it is.
         factor = max(1 / _CELL_PX, max(true, window.width) / PREVIEW_PX)
         shape = _shrunk((true, window.width), factor)
         percent = source.read(
             1, window=window.slices, out_shape=shape, resampling=Resampling.nearest
         )
-        transform, crs = _coarser(corner, window.shape, shape), source.crs
+        georef = cells.resampled(shape)
     stored = np.full(percent.shape, NO_OBSERVATION, np.uint8)
     for path in probability:
-        _paste(path, stored, transform, crs, NO_OBSERVATION)
+        _paste(path, stored, georef, NO_OBSERVATION)
     seen_by = np.zeros(percent.shape, np.uint8)
     for path in counts:
-        _paste(path, seen_by, transform, crs, 0)
+        _paste(path, seen_by, georef, 0)
     most = max(_COUNT_COLOURS)
     found = np.unique(np.minimum(seen_by, most)).tolist()
     names = {n: "1 map" if n == 1 else f"{n} maps" + " or more" * (n == most) for n in found if n}
@@ -152,29 +153,25 @@ def _shrunk(shape: tuple[float, float], factor: float) -> Shape:
     return rows, cols
 
 
-def _paste(path: Path, target: Bytes, transform: Affine, crs: rasterio.CRS, nodata: int) -> None:
+def _paste(path: Path, target: Bytes, georef: GeoRef, nodata: int) -> None:
     """Put a zone's raster into the picture, where it has something."""
+    pixel = min(georef.transform.a, -georef.transform.e)
     with open_raster(path) as source:
         # Overviews are read, not all of a basin.
-        shape = _shrunk(source.shape, max(1.0, min(transform.a, -transform.e) / source.transform.a))
+        shape = _shrunk(source.shape, max(1.0, pixel / source.transform.a))
         values = source.read(1, out_shape=shape, resampling=Resampling.nearest)
-        at = _coarser(source.transform, source.shape, shape)
+        at = GeoRef.of(source, path).resampled(shape)
         moved = np.full(target.shape, nodata, np.uint8)
         reproject(
             values,
             moved,
-            src_transform=at,
-            src_crs=source.crs,
+            src_transform=at.transform,
+            src_crs=at.crs,
             src_nodata=nodata,
-            dst_transform=transform,
-            dst_crs=crs,
+            dst_transform=georef.transform,
+            dst_crs=georef.crs,
             dst_nodata=nodata,
             resampling=Resampling.nearest,
         )
     there = moved != nodata
     target[there] = moved[there]
-
-
-def _coarser(transform: Affine, shape: Shape, other: Shape) -> Affine:
-    """Transform of the same ground in other pixels."""
-    return transform @ Affine.scale(shape[1] / other[1], shape[0] / other[0])

@@ -9,8 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import rasterio
 from rasterio.errors import RasterioIOError
 
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.arrays.zones import Zone, ZoneGrid, common
 from geoforest.errors import InputError
@@ -20,8 +22,6 @@ from geoforest.maps.finished import FinishedMap, read_finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-    import rasterio
 
     from geoforest.maps.mosaic.rule import MosaicRule
     from geoforest.types import Shape
@@ -95,6 +95,11 @@ class TileJob:
     aoi: bytes | None = None
 
     @property
+    def georef(self) -> GeoRef:
+        """Grid of its pixels."""
+        return zone_georef(self.grid, self.window)
+
+    @property
     def name(self) -> str:
         """Such as ``20S_E05_N90``: zone, and lower left corner in 100 km."""
         return f"{self.grid.zone.name}_E{self.across:02d}_N{self.up:02d}"
@@ -159,6 +164,11 @@ def _placed(
     if max(map(abs, shift)) < _HAIR_PX * t.a:
         shift = 0.0, 0.0
     return ZoneGrid(zone, t.a), Window(at[1], at[0], *source.shape), shift
+
+
+def zone_georef(grid: ZoneGrid, window: Window) -> GeoRef:
+    """Return the georeference of a window of a zone's pixels."""
+    return GeoRef(window.shape, grid.transform(window), rasterio.CRS.from_epsg(grid.zone.epsg))
 
 
 def check_together(maps: Sequence[Map], *, threshold: float | None, mixed: bool) -> list[str]:

@@ -12,7 +12,6 @@ import geopandas
 import numpy as np
 import pandas as pd
 import pyproj
-import rasterio
 import shapely
 
 from geoforest.arrays.polygons.polygons import PolygonStream
@@ -22,6 +21,7 @@ from geoforest.io.storage import replace_if_other
 from geoforest.io.vectors import write_polygons
 from geoforest.maps.mosaic.join import Joined, global_ids, join_zones
 from geoforest.maps.mosaic.pieces import ZoneRasters, by_tile, tile_edges, write_pieces
+from geoforest.maps.mosaic.plan import zone_georef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -183,9 +183,7 @@ def make_polygons(
 
 def _stream(rasters: ZoneRasters, rules: PolygonRules, folder: Path, **cuts: Any) -> PolygonStream:
     stream = PolygonStream(
-        rasters.window.shape,
-        transform=rasters.grid.transform(rasters.window),
-        crs=rasterio.CRS.from_epsg(rasters.grid.zone.epsg),
+        zone_georef(rasters.grid, rasters.window),
         min_px=rules.min_px(rasters.grid),
         max_vertices=rules.max_vertices,
         attributes=dict(rules.attributes),

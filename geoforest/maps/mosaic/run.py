@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-import rasterio
 import shapely
 from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
@@ -44,6 +43,7 @@ from geoforest.maps.mosaic.plan import (
     map_folders,
     plan_tiles,
     read_map,
+    zone_georef,
 )
 from geoforest.maps.mosaic.polygons import PolygonRules, Rewritten, make_polygons
 from geoforest.maps.mosaic.rule import MosaicRule
@@ -177,10 +177,8 @@ def _outline(path: str | Path) -> Callable[[ZoneGrid, Window], bytes | None]:
     polygons = read_polygons(path)
 
     def of_tile(grid: ZoneGrid, window: Window) -> bytes | None:
-        transform = grid.transform(window)
-        height, width = window.shape
-        box = shapely.box(*(transform @ (0, height)), *(transform @ (width, 0)))
-        found = outline_in(polygons, box, rasterio.CRS.from_epsg(grid.zone.epsg), max(window.shape))
+        georef = zone_georef(grid, window)
+        found = outline_in(polygons, shapely.box(*georef.bounds), georef.crs, max(window.shape))
         if found is None:
             return None
         wkb: bytes = shapely.to_wkb(found)
@@ -376,8 +374,7 @@ def _zones(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
                 path,
                 tiles,
                 window=window,
-                crs=rasterio.CRS.from_epsg(zone.epsg),
-                transform=grid.transform(window),
+                georef=zone_georef(grid, window),
                 like=like,
                 nodata=nodata,
             )

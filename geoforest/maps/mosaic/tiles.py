@@ -80,8 +80,7 @@ def make_tile(job: TileJob, folder: Path) -> dict[str, Any]:
 
 
 def _make(job: TileJob, folder: Path) -> dict[str, Any]:
-    transform, crs = job.grid.transform(job.window), rasterio.CRS.from_epsg(job.grid.zone.epsg)
-    table = PixelTable.build(transform, crs, job.window.shape)
+    table = PixelTable.build(job.georef)
     tags = {
         "MODEL": job.model,
         "THRESHOLD": repr(job.threshold),
@@ -90,13 +89,16 @@ def _make(job: TileJob, folder: Path) -> dict[str, Any]:
         "MOSAIC_RULE": job.rule,
         "TIFFTAG_SOFTWARE": f"geoforest {__version__}",
     }
-    grid = {"shape": job.window.shape, "crs": crs, "transform": transform}
     pixels, areas = np.zeros(256, np.int64), np.zeros(256)
     with ExitStack() as held:
         held.enter_context(rasterio.Env(**GDAL_OPTIONS, **network_options()))
         mask, probability, count = (
             held.enter_context(
-                kind(folder / name, tags={**tags, "GEOFOREST_PRODUCT": product}, **grid)
+                kind(
+                    folder / name,
+                    georef=job.georef,
+                    tags={**tags, "GEOFOREST_PRODUCT": product},
+                )
             )
             for kind, name, product in (
                 (MaskWriter, MASK_NAME, "forest_mask"),

@@ -239,7 +239,7 @@ def choose(
 
 def _measure(source: StratifiedMap) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Pixels of each code, and their true ground area, m2."""
-    table = PixelTable.build(source.transform, source.crs, source.shape)
+    table = PixelTable.build(source.georef)
     pixels, area_m2 = np.zeros(256, np.int64), np.zeros(256)
     for window, codes in source.strips():
         sums = table.sums(codes, 256, at=(window.row_off, window.col_off))
@@ -276,15 +276,15 @@ def _check_size(
 
 
 def _origin(source: StratifiedMap, seed: int) -> Origin:
-    t = source.transform
+    t = source.georef.transform
     return Origin(
         scene_id=source.scene_id,
         sha256=source.sha256,
         threshold=source.threshold,
         change=source.names is not source.classes,
         seed=seed,
-        rows=source.shape[0],
-        cols=source.shape[1],
+        rows=source.georef.shape[0],
+        cols=source.georef.shape[1],
         left=t.c,
         top=t.f,
         pixel_width=t.a,
@@ -301,7 +301,6 @@ def _project(
 ) -> bytes:
     from geoforest.maps.sample.qgis import sample_project
 
-    t, (rows, cols) = source.transform, source.shape
     return sample_project(
         sample.with_suffix(".qgz"),
         sample,
@@ -309,9 +308,9 @@ def _project(
         title=source.scene_id,
         style=style,
         looks=looks,
-        bounds=(t.c, t.f + t.e * rows, t.c + t.a * cols, t.f),
-        pixel=t.a,
-        crs=source.crs,
+        bounds=source.georef.bounds,
+        pixel=source.georef.transform.a,
+        crs=source.georef.crs,
     )
 
 
@@ -323,7 +322,7 @@ def _frame(
 ) -> geopandas.GeoDataFrame:
     import geopandas
 
-    t, n = source.transform, len(rows)
+    t, n = source.georef.transform, len(rows)
     centres = geopandas.points_from_xy(t.c + t.a * (cols + 0.5), t.f + t.e * (rows + 0.5))
     return geopandas.GeoDataFrame(
         {
@@ -337,5 +336,5 @@ def _frame(
             "col": cols,
         },
         geometry=centres,
-        crs=source.crs,
+        crs=source.georef.crs,
     )

@@ -85,7 +85,7 @@ def _cut(
                 f"{folder}: the scene that it was made of is not on this disk as it was, so at "
                 f"most {QUICKLOOK_NAME} is shown, which is coarse"
             )
-        if scene.shape != source.shape:
+        if scene.shape != source.georef.shape:
             return f"{folder}: its grid is not that of {source.raster}; no picture of it is made"
         if not write_picture(partial, scene, rows, cols, _AROUND_PX):
             return f"{folder}: its scene has no red, green and blue to be shown"

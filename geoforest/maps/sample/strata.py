@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rasterio.errors import RasterioIOError
 
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import InputError, ReadError
 from geoforest.io.cog import CATEGORIES, read_strips
@@ -15,12 +16,10 @@ from geoforest.io.raster import open_raster
 from geoforest.io.storage import file_sha256, read_json
 from geoforest.maps.change import codes as change
 from geoforest.maps.finished import read_finished
-from geoforest.types import NO_OBSERVATION, Array, Shape
+from geoforest.types import NO_OBSERVATION, Array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from affine import Affine
 
     from geoforest.arrays.grid import Window
 
@@ -52,7 +51,7 @@ class StratifiedMap:
         Of the strata, by code.
     classes
         Those of them that the reference may be.
-    shape, transform, crs
+    georef
         The grid.
     maps
         Output folders of ``geoforest map`` that it was made of, by scene id, the earliest first.
@@ -64,9 +63,7 @@ class StratifiedMap:
     threshold: float | None
     names: Mapping[int, str]
     classes: Mapping[int, str]
-    shape: Shape
-    transform: Affine
-    crs: Any
+    georef: GeoRef
     maps: Mapping[str, Path]
 
     def strips(self) -> Iterator[tuple[Window, Array]]:
@@ -116,7 +113,7 @@ def read_stratified(folder: str | Path) -> StratifiedMap:
             ) from error
     try:
         with open_raster(raster) as source:
-            grid = {"shape": source.shape, "transform": source.transform, "crs": source.crs}
+            georef = GeoRef.of(source, raster)
     except RasterioIOError as error:
         raise InputError(f"{raster}: not a raster that GDAL can read ({error})") from error
     return StratifiedMap(
@@ -126,8 +123,8 @@ def read_stratified(folder: str | Path) -> StratifiedMap:
         threshold=threshold,
         names=names,
         classes=classes,
+        georef=georef,
         maps=_maps(folder, summary),
-        **grid,
     )
 
 

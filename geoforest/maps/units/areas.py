@@ -169,7 +169,7 @@ def _rasters(source: Path) -> list[MaskRaster]:
 def _measure(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
     touched, hectares, notes = hectares_by_unit(rasters, units, CODES)
     frame = units.frame[touched].reset_index(drop=True)
-    return UnitAreas(_table(frame, hectares, rasters[0].crs), tuple(notes))
+    return UnitAreas(_table(frame, hectares, rasters[0].georef.crs), tuple(notes))
 
 
 def areas_on(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
@@ -191,7 +191,7 @@ def areas_on(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
     if not touched.any():
         notes.append(f"{units.path}: no unit touches the map, so there is no table of units")
     frame = units.frame[touched].reset_index(drop=True)
-    return UnitAreas(_table(frame, hectares, rasters[0].crs), tuple(notes))
+    return UnitAreas(_table(frame, hectares, rasters[0].georef.crs), tuple(notes))
 
 
 def hectares_by_unit(
@@ -227,7 +227,7 @@ def hectares_by_unit(
         bounds = tuple(round(float(value), 3) for value in rasters[0].box.bounds)
         raise InputError(
             f"{units.path}: no unit touches {rasters[0].path}, whose bounds are {bounds} in "
-            f"{rasters[0].crs.to_string()[:40]}"
+            f"{rasters[0].georef.crs.to_string()[:40]}"
         )
     notes = list(units.notes)
     if not touched.all():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.errors import RasterioIOError
 
 from geoforest.arrays.area import PixelTable
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.arrays.polygons.reproject import reprojected, surroundings
 from geoforest.arrays.zones import Zone
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import geopandas
-    from affine import Affine
-    from rasterio.crs import CRS
+    import rasterio
 
 Floats = NDArray[np.float64]
 
@@ -46,22 +46,21 @@ class MaskRaster:
 
     Attributes
     ----------
-    path, shape, transform, crs
+    path
+    georef
+        The grid.
     territory
         In the CRS, where its ground ends before its pixels do.
     """
 
     path: Path
-    shape: Shape
-    transform: Affine
-    crs: CRS
+    georef: GeoRef
     territory: shapely.Polygon | None
 
     @property
     def box(self) -> shapely.Polygon:
         """Bounds, in the CRS."""
-        rows, cols = self.shape
-        return shapely.box(*(self.transform @ (0, rows)), *(self.transform @ (cols, 0)))
+        return shapely.box(*self.georef.bounds)
 
 
 def open_mask(path: Path, *, owned: bool = False) -> MaskRaster:
@@ -82,26 +81,24 @@ def open_mask(path: Path, *, owned: bool = False) -> MaskRaster:
         raise InputError(f"{path}: no such file or folder")
     try:
         with open_raster(path) as source:
-            shape, transform, crs = source.shape, source.transform, source.crs
-            count, kind, scale = source.count, source.dtypes[0], source.scales[0]
+            georef = _checked(source, path)
     except RasterioIOError as error:
         raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
+    zone = Zone.of(georef.crs) if owned else None
+    _, bottom, _, top = georef.bounds
+    territory = None if zone is None else zone.territory(bottom, top)
+    return MaskRaster(path, georef, territory)
+
+
+def _checked(source: rasterio.DatasetReader, path: Path) -> GeoRef:
+    count, kind = source.count, source.dtypes[0]
     if count != 1 or kind != "uint8":
         raise InputError(f"{path}: {count} band(s) of {kind}; a mask, one of uint8, was wanted")
-    if abs(scale - 1 / PROBABILITY_STEPS) < 1e-9:
+    if abs(source.scales[0] - 1 / PROBABILITY_STEPS) < 1e-9:
         raise InputError(f"{path}: is a stored probability; a mask, {MASK_NAME}, was wanted")
-    if crs is None:
+    if source.crs is None:
         raise InputError(f"{path}: has no CRS; a georeferenced mask was wanted")
-    t = transform
-    if t.b or t.d or t.a <= 0 or t.e >= 0:
-        raise InputError(
-            f"{path}: pixels of ({t.a:g}, {t.e:g}) turned by ({t.b:g}, {t.d:g}); a north-up "
-            "raster was wanted"
-        )
-    zone = Zone.of(crs) if owned else None
-    bottom = t.f + t.e * shape[0]
-    territory = None if zone is None else zone.territory(bottom, t.f)
-    return MaskRaster(path, shape, transform, crs, territory)
+    return GeoRef.of(source, path)
 
 
 def in_pixels(units: geopandas.GeoDataFrame, raster: MaskRaster) -> geopandas.GeoDataFrame:
@@ -114,9 +111,10 @@ def in_pixels(units: geopandas.GeoDataFrame, raster: MaskRaster) -> geopandas.Ge
     """
     import geopandas
 
-    box, crs = raster.box, pyproj.CRS.from_user_input(raster.crs)
+    box, georef = raster.box, raster.georef
+    crs = pyproj.CRS.from_user_input(georef.crs)
     geometry = units.geometry
-    around = surroundings(box, raster.crs, units.crs)
+    around = surroundings(box, georef.crs, units.crs)
     if around is not None:
         geometry = geometry.intersection(shapely.box(*around))
     parts = geopandas.GeoDataFrame(
@@ -126,9 +124,9 @@ def in_pixels(units: geopandas.GeoDataFrame, raster: MaskRaster) -> geopandas.Ge
     parts = parts[~parts.is_empty].reset_index(drop=True)
     if parts.crs != crs and len(parts):
         across = parts.total_bounds if around is None else around
-        size = max(across[2] - across[0], across[3] - across[1]) / max(raster.shape)
+        size = max(across[2] - across[0], across[3] - across[1]) / max(georef.shape)
         parts = reprojected(parts, crs, tolerance=_TOLERANCE_PX * size)
-    t = raster.transform
+    t = georef.transform
     to_pixels = np.array([t.c, t.f]), np.array([t.a, -t.e])
 
     def placed(shapes: Any) -> Any:
@@ -139,7 +137,7 @@ def in_pixels(units: geopandas.GeoDataFrame, raster: MaskRaster) -> geopandas.Ge
     shapes[bent] = shapely.make_valid(shapes[bent], method="structure", keep_collapsed=False)
     if raster.territory is not None:
         shapes = shapely.intersection(shapes, placed(raster.territory))
-    grid = shapely.box(0, -raster.shape[0], raster.shape[1], 0)
+    grid = shapely.box(0, -georef.shape[0], georef.shape[1], 0)
     inside = shapely.area(shapely.intersection(shapes, grid)) > 0
     return geopandas.GeoDataFrame({"row": parts["row"][inside]}, geometry=shapes[inside])
 
@@ -174,10 +172,10 @@ def sums_by_unit(
     ReadError
         When it cannot be read to its end.
     """
-    table = PixelTable.build(raster.transform, raster.crs, raster.shape)
+    table = PixelTable.build(raster.georef)
     shapes, rows = near.geometry.to_numpy(), near["row"].to_numpy()
     tree, sums = shapely.STRtree(shapes), np.zeros((n_units, len(codes)))
-    for window in _blocks(raster.shape):
+    for window in _blocks(raster.georef.shape):
         left, top = window.col_off, -window.row_off
         bounds = (left, top - window.height, left + window.width, top)
         found = np.sort(tree.query(shapely.box(*bounds), predicate="intersects"))

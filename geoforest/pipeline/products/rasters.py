@@ -109,9 +109,7 @@ class _Raster:
         tags: Mapping[str, str],
     ) -> None:
         self.path, self.tags = path, tags
-        self._open = partial(
-            kind, path, shape=scene.shape, crs=scene.crs, transform=scene.transform, tags=tags
-        )
+        self._open = partial(kind, path, georef=scene.georef, tags=tags)
 
     @cached_property
     def writer(self) -> CogWriter:

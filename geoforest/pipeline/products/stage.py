@@ -79,7 +79,7 @@ def _write_rasters(
 ) -> tuple[MaskTotals, Seams]:
     """Write mask and probability, count pixels, and find patches in whole rows."""
     scene = run.job.scene
-    table = PixelTable.build(scene.transform, scene.crs, scene.shape)
+    table = PixelTable.build(scene.georef)
     totals, steps, rows = MaskTotals(), Steps(scene.shape), WholeRows(scene.shape[1])
     run.progress("rasters", 0, 1)
     with run.clock.stage("mask"):
@@ -98,9 +98,7 @@ def _write_rasters(
 def _polygon_stream(run: MapRun) -> PolygonStream:
     scene, settings = run.job.scene, run.settings
     return PolygonStream(
-        scene.shape,
-        transform=scene.transform,
-        crs=scene.crs,
+        scene.georef,
         min_area_ha=settings.min_area_ha,
         max_vertices=settings.max_vertices,
         attributes={

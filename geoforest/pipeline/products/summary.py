@@ -190,7 +190,7 @@ def _mismatches(job: Job) -> list[str]:
     """Return a sentence per way in which the scene differs from the training data."""
     scene, card = job.scene, job.bundle.card
     sentences = []
-    table = PixelTable.build(scene.transform, scene.crs, scene.shape)
+    table = PixelTable.build(scene.georef)
     gsd_m = math.sqrt(table.pixel_area_m2())
     if max(gsd_m / card.gsd_m, card.gsd_m / gsd_m) > _GSD_TOLERANCE:
         sentences.append(

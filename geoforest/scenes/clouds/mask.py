@@ -132,7 +132,7 @@ def cloud_mask(
         scene = replace(scene, files=tuple(sorted({*scene.files, *map(stamp, files)})))
         # Of the scene with these stamps: an open file is known by them.
         source = replace(source, scene=scene)
-    table = PixelTable.build(scene.transform, scene.crs, scene.shape)
+    table = PixelTable.build(scene.georef)
     return scene, CloudMask(source, buffer_m, table.pixel_size_m())
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from rasterio.errors import RasterioIOError
 
 from geoforest.arrays.clouds import CLEAR, CLOUD, UNKNOWN
+from geoforest.arrays.georef import check_grid
 from geoforest.arrays.grid import Window
 from geoforest.errors import SceneError
 from geoforest.io.raster import open_raster
@@ -153,9 +154,7 @@ def _check_kind(source: rasterio.DatasetReader, path: str) -> None:
             f"{shown(path)}: {source.count} band(s) of {source.dtypes[0]}; a scene classification "
             "of one band of uint8 was wanted"
         )
-    t = source.transform
-    if t.b or t.d or t.a <= 0 or t.e >= 0:
-        raise SceneError(f"{shown(path)}: its transform {tuple(t)[:6]} is rotated or not north-up")
+    check_grid(source.shape, source.transform, shown(path), error=SceneError)
 
 
 def _check_cover(

@@ -132,7 +132,7 @@ def open_csmask(scene: Scene) -> CloudShadowNetwork:
             f"bands are {', '.join(names)}, without {missing[0]}"
         )
     level = "l1c" if scene.processing_level == "L1C" else "l2a"
-    table = PixelTable.build(scene.transform, scene.crs, scene.shape)
+    table = PixelTable.build(scene.georef)
     factor = max(1, round(_GSD_M / math.sqrt(table.pixel_area_m2())))
     return CloudShadowNetwork(scene, factor, level, _network(level).version)
 

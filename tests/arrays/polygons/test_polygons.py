@@ -17,9 +17,10 @@ from rasterio.features import rasterize, shapes
 from scipy import ndimage
 
 from geoforest.arrays.area import PixelTable
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.polygons import patches
 from geoforest.arrays.polygons import product_grid as parts
-from geoforest.arrays.polygons.polygons import Polygons, PolygonStream, vectorize
+from geoforest.arrays.polygons.polygons import Polygons, PolygonStream, polygons_of_mask
 from geoforest.errors import InputError
 
 CRS = "EPSG:32720"
@@ -218,12 +219,12 @@ def masks(draw: st.DrawFn) -> np.ndarray:
 
 def hectares(mask: np.ndarray, mmu_px: int, transform: Affine = TRANSFORM, crs: str = CRS) -> float:
     """A minimum mapping unit that comes to so many pixels."""
-    pixel = PixelTable.build(transform, crs, mask.shape).pixel_area_m2()
+    pixel = PixelTable.build(GeoRef(mask.shape, transform, crs)).pixel_area_m2()
     return max(mmu_px - 0.5, 0) * pixel / 1e4
 
 
 def run(mask: np.ndarray, mmu_px: int = 0, max_vertices: int = 0, **options: object) -> Polygons:
-    return vectorize(
+    return polygons_of_mask(
         mask,
         transform=TRANSFORM,
         crs=CRS,
@@ -473,7 +474,8 @@ def test_areas_add_up_over_parts_patches_and_pixels():
     mask = (rng.random((40, 50)) < 0.7).astype(np.uint8)
     frame = run(mask, 0, 12).frame
     pixel_ha = (
-        PixelTable.build(TRANSFORM, CRS, mask.shape).area_m2(slice(0, 40), slice(0, 50)) / 1e4
+        PixelTable.build(GeoRef(mask.shape, TRANSFORM, CRS)).area_m2(slice(0, 40), slice(0, 50))
+        / 1e4
     )
     for geometry, area in zip(frame.geometry, frame["area_ha"], strict=True):
         own = sum(pixel_ha[pixel] for pixel in pixels_of(geometry, mask.shape))
@@ -487,7 +489,7 @@ def test_areas_add_up_over_parts_patches_and_pixels():
 def test_the_perimeter_counts_all_rings_on_the_ground():
     mask = drawn(SHAPES["unseen hole and unseen island"])
     frame = run(mask).frame
-    table = PixelTable.build(TRANSFORM, CRS, mask.shape)
+    table = PixelTable.build(GeoRef(mask.shape, TRANSFORM, CRS))
     widths, heights = table.width.mean(), table.height.mean()
     # Across: outline 2 x 11, holes 2, 2, 6; down: outline 2 x 5, holes 4, 2, 6.
     assert frame["perimeter_m"][0] == pytest.approx(32 * widths + 22 * heights, rel=1e-6)
@@ -542,7 +544,7 @@ def test_degrees_give_exact_corners_and_true_hectares():
         ####.
         #..#.
         ####.""")
-    frame = vectorize(mask, transform=transform, crs="EPSG:4326", min_area_ha=0).frame
+    frame = polygons_of_mask(mask, transform=transform, crs="EPSG:4326", min_area_ha=0).frame
     corners = {tuple(transform @ (col, row)) for row in range(4) for col in range(6)}
     assert set(map(tuple, shapely.get_coordinates(frame.geometry[0]))) <= corners
     assert frame["area_ha"][0] == pytest.approx(10 * 100 * 0.5 / 1e4, rel=0.01)
@@ -569,12 +571,12 @@ def test_the_argument_is_left_as_it_is():
 )
 def test_arrays_that_cannot_be_meant_are_refused(mask, probability, wanted):
     with pytest.raises(InputError, match=wanted):
-        vectorize(mask, transform=TRANSFORM, crs=CRS, probability=probability)
+        polygons_of_mask(mask, transform=TRANSFORM, crs=CRS, probability=probability)
 
 
 class TestStreams:
     def stream(self) -> PolygonStream:
-        return PolygonStream((6, 5), transform=TRANSFORM, crs=CRS, min_area_ha=0)
+        return PolygonStream(GeoRef((6, 5), TRANSFORM, CRS), min_area_ha=0)
 
     def test_rows_that_do_not_fit(self):
         with self.stream() as stream:

@@ -11,7 +11,7 @@ import shapely
 from affine import Affine
 
 from geoforest.arrays.polygons import product_grid as parts
-from geoforest.arrays.polygons.polygons import vectorize
+from geoforest.arrays.polygons.polygons import polygons_of_mask
 from geoforest.arrays.polygons.reproject import checked_crs, reprojected
 from geoforest.errors import InputError
 
@@ -23,7 +23,9 @@ def frame(transform: Affine = TRANSFORM, crs: str = "EPSG:32720", scale: int = 4
     mask = (np.random.default_rng(2).random((30, 40)) < 0.75).astype(np.uint8)
     transform = transform @ Affine.scale(scale)
     with mock.patch.object(parts, "CUT_PX", 9):
-        return vectorize(mask, transform=transform, crs=crs, min_area_ha=0, max_vertices=8).frame
+        return polygons_of_mask(
+            mask, transform=transform, crs=crs, min_area_ha=0, max_vertices=8
+        ).frame
 
 
 @pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32721", "EPSG:6933"])

@@ -19,6 +19,7 @@ from rio_cogeo import cog_validate
 
 from geoforest import map_change
 from geoforest.arrays.area import PixelTable
+from geoforest.arrays.georef import GeoRef
 from geoforest.errors import InputError, OutputError
 from geoforest.maps.change.codes import change_codes
 from tests.helpers.maps import write_map
@@ -92,7 +93,7 @@ def test_the_raster_is_exact(maps, made):
 
 def test_hectares_are_true_ground(maps, made):
     with rasterio.open(made / "forest_change.tif") as source:
-        codes, table = source.read(1), PixelTable.build(source.transform, source.crs, source.shape)
+        codes, table = source.read(1), PixelTable.build(GeoRef.of(source, source.name))
     area = table.area_m2(slice(0, codes.shape[0]), slice(0, codes.shape[1])) / 1e4
     found = json.loads((made / "change.json").read_text())
     for name, code in (("stable_other", 0), ("stable_forest", 1), ("loss", 2), ("gain", 3)):

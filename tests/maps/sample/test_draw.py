@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from geoforest import draw_sample, map_change
 from geoforest.arrays.area import PixelTable
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.errors import InputError, OutputError, WriteError
 from geoforest.io.storage import file_sha256
@@ -144,7 +145,7 @@ class TestFile:
     def test_strata_have_true_hectares(self, folder, mask, tmp_path):
         made = draw_sample(folder, 120, tmp_path / "s.gpkg")
         with rasterio.open(folder / "forest_mask.tif") as source:
-            table = PixelTable.build(source.transform, source.crs, source.shape)
+            table = PixelTable.build(GeoRef.of(source, source.name))
         area = table.area_m2(slice(0, 120), slice(0, 150)) / 1e4
         strata = pyogrio.read_dataframe(made.path, layer="strata").set_index("code")
         for code in (0, 1):

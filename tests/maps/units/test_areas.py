@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from geoforest import area_by_unit, mosaic_maps
 from geoforest.arrays.area import PixelTable
+from geoforest.arrays.georef import GeoRef
 from geoforest.errors import InputError, OutputError
 from geoforest.maps.units.areas import as_text
 from geoforest.maps.units.zonal import ground_m2
@@ -64,7 +65,7 @@ def write_zones(path: Path, shapes: dict | list, crs=UTM, **columns) -> Path:
 
 def pixel_areas(transform=TRANSFORM, crs=UTM, shape=SHAPE) -> np.ndarray:
     """Hectares of each pixel."""
-    table = PixelTable.build(transform, crs, shape)
+    table = PixelTable.build(GeoRef(shape, transform, crs))
     return table.area_m2(slice(0, shape[0]), slice(0, shape[1])) / 1e4
 
 

@@ -15,6 +15,7 @@ import shapely
 from PIL import Image
 
 import geoforest
+from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.polygons.polygons import PolygonStream
 from geoforest.pipeline.products.charts import patch_chart, probability_chart
 from geoforest.pipeline.products.patch_sizes import PatchSizes
@@ -65,7 +66,7 @@ def test_parts_of_a_patch_are_one_patch():
     mask[10:13, 10:21] = 1  # 0.33 ha
     sizes = PatchSizes()
     with PolygonStream(
-        mask.shape, transform=synthetic.TRANSFORM, crs="EPSG:32720", min_area_ha=0, max_vertices=4,
+        GeoRef(mask.shape, synthetic.TRANSFORM, "EPSG:32720"), min_area_ha=0, max_vertices=4,
         every_row=np.array([700, 1400]),
     ) as stream:  # fmt: skip
         stream.add(mask, None)
