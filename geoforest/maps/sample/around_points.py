@@ -14,7 +14,7 @@ from geoforest.arrays.grid import Window
 from geoforest.errors import WriteError
 from geoforest.report.picture import stretch_limits, stretched
 from geoforest.report.quicklook import rgb_reflectance
-from geoforest.scenes.read import read, release
+from geoforest.scenes.read import read_window, release
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +107,7 @@ def _blocks(
 def _limits(scene: Scene, blocks: list[tuple[int, int]]) -> tuple[float, float] | None:
     seen = []
     for block in blocks[:_BLOCKS_LOOKED_AT]:
-        dn, valid = read(scene, _window(scene, block))
+        dn, valid = read_window(scene, _window(scene, block))
         seen.append(rgb_reflectance(scene, dn)[:, valid])
     values = np.concatenate(seen, axis=1)[:, None]
     if not values.size:
@@ -137,7 +137,7 @@ def _write(
     ):
         for block in blocks:
             window = _window(scene, block)
-            dn, valid = read(scene, window)
+            dn, valid = read_window(scene, window)
             colours = np.rint(255 * stretched(rgb_reflectance(scene, dn), *limits))
             colours[~valid] = 0
             place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
