@@ -205,10 +205,10 @@ def _found(stac: str | None, aoi: Path | None, asked: dict[str, Any], *, listed:
             option = "datetime" if given == "period" else given.replace("_", "-")
             raise InputError(f"--{option}: goes with --stac")
         return []
-    from geoforest.scenes.stac.search import ask, search
+    from geoforest.scenes.stac.search import build_question, search
 
     collection, bbox = asked["collection"], asked["bbox"]
-    question = ask(
+    question = build_question(
         collections=words(collection) if collection else (),
         bbox=_numbers(bbox, float, "--bbox") if bbox else None,
         aoi=None if bbox else aoi,

@@ -44,7 +44,7 @@ def sweep_command(
 
     **Example:** `geoforest sweep sweep.yaml data/amazon --out sweep`
     """
-    from geoforest.models.registry import open_target
+    from geoforest.models.registry import open_push_registry
     from geoforest.train.sweep import run_sweep
     from geoforest.train.sweep_config import read_sweep
     from geoforest.train.trials import best_bundle
@@ -58,7 +58,7 @@ def sweep_command(
     target = registry or f"{place}/{chosen.name}"
     with warnings_said():
         # Before the trainings, not after them.
-        models, name = open_target(target)
+        models, name = open_push_registry(target)
         if wandb is None:
             result = run_sweep(chosen, data, out, on_trial=on_trial)
         else:

@@ -12,7 +12,7 @@ from geoforest.arrays.grid import PREVIEW_PX
 from geoforest.io.geopackage import LAYER
 from geoforest.io.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
 from geoforest.report.figures import quicklook
-from geoforest.report.quicklook import decimated, visible
+from geoforest.report.quicklook import decimated, rgb_reflectance
 from geoforest.report.sketch import Sketch
 from geoforest.scenes.scene import Scene
 
@@ -52,7 +52,7 @@ def scene_quicklook(
     """
     dn, valid = seen or decimated(scene)
     return quicklook(
-        visible(scene, dn),
+        rgb_reflectance(scene, dn),
         valid,
         probability=_decimated(probability),
         mask=_decimated(mask),

@@ -1,1 +1,1 @@
-"""Model bundles, where they come from, and the runtimes that predict with them."""
+"""Model bundles, the registries that hold them, and the runtimes that run them."""

@@ -1,4 +1,4 @@
-"""Check chips, and how far two runtimes agree on their masks."""
+"""Synthetic check chips, and the share of their pixels on which two runtimes agree."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CHECK_SEED: Final = 1709
 CALIBRATION_SEED: Final = 4241
 _CHECK_PX = 8 * 512 * 512
 _MAX_CHIPS = 8
-# Drawn no larger than this and mirrored: drawing takes longer than predicting.
+# Larger windows are filled by mirroring: drawing takes longer than predicting.
 _MAX_DRAWN_PX = 512
 # Red edge and near infrared see vegetation bright, all other bands see it dark.
 _BRIGHT_OVER_VEGETATION = {"B05", "B06", "B07", "B08", "B8A", "B09"}
-# How far one scene lies from another, in deviations of the training data: sun, haze and season
-# move visible and infrared bands each together.
+# How much scenes differ, in standard deviations of the training data: sun, haze and season shift
+# all visible bands together, and all infrared bands together.
 _SEASON_SHIFT = 0.7
 _SEASON_CONTRAST = (0.8, 1.2)
 _HOLE_SHARE = 0.06
@@ -37,7 +37,7 @@ _HOLE_SHARE = 0.06
 
 @dataclass(frozen=True, eq=False)
 class Chips:
-    """Windows made by code for one model.
+    """Synthetic windows for one model.
 
     Attributes
     ----------
@@ -57,26 +57,26 @@ class Chips:
         return len(self.dn)
 
     def batches(self, size: int) -> Iterator[slice]:
-        """Cut into batches; the last one may be short."""
+        """Yield the slice of each batch of ``size`` chips; the last one may be shorter."""
         for start in range(0, len(self), size):
             yield slice(start, start + size)
 
 
 def make_model_chips(card: ModelCard, window: int, *, seed: int) -> Chips:
-    """Make chips that a model can take for scenes of its own kind.
+    """Build synthetic chips that look to a model like its own training data.
 
     Land cover and texture are those of :mod:`geoforest.scenes.synthetic`. Each band gets the mean
-    and deviation of the training data, whatever its unit, and each chip a sun, haze and season of
-    its own: a network is as close to its threshold on them as on real scenes.
+    and standard deviation of the training data, and each chip its own sun, haze and season, so
+    that probabilities lie as close to the threshold as on real scenes.
 
     Parameters
     ----------
     card
         The model's card.
     window
-        Rows and columns, px. Up to 512 px there are eight chips, fewer above.
+        Rows and columns, px. Up to 512 px there are eight chips, above that fewer.
     seed
-        Decides everything.
+        Seed of all random numbers.
     """
     rng = np.random.default_rng(seed)
     n_chips = int(np.clip(_CHECK_PX // window**2, 1, _MAX_CHIPS))
@@ -104,11 +104,11 @@ def make_model_chips(card: ModelCard, window: int, *, seed: int) -> Chips:
 def predicted_masks(
     predictor: Predictor, chips: Chips, threshold: float, batch_size: int = 1
 ) -> Mask:
-    """Mask of each chip as a job would store it, uint8 ``(n, row, col)``, 255 in holes."""
+    """Return each chip's mask as a job stores it, uint8 ``(n, row, col)``, 255 in holes."""
     masks = np.empty(chips.valid.shape, np.uint8)
     for part in chips.batches(batch_size):
         n = len(chips.valid[part])
-        # Of a batch shape that the job itself uses.
+        # The job's own batch shape: another one may change the last bits.
         full = np.resize(np.arange(n), batch_size)
         probability = predictor(
             chips.dn[part][full], scale=chips.scale, valid=chips.valid[part][full]
@@ -119,7 +119,7 @@ def predicted_masks(
 
 
 def same_share(masks: Mask, others: Mask) -> float:
-    """Share of observed pixels with the same code in both.
+    """Return the share of observed pixels, 0 to 1, that have the same code in both masks.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def same_share(masks: Mask, others: Mask) -> float:
 
 
 def agreement(reference: Predictor, candidate: Predictor, chips: Chips, threshold: float) -> float:
-    """Share of the chips' observed pixels that get the same mask from both, 0 to 1."""
+    """Return the share of observed pixels, 0 to 1, whose mask is the same from both predictors."""
     return same_share(
         predicted_masks(reference, chips, threshold), predicted_masks(candidate, chips, threshold)
     )
@@ -144,6 +144,6 @@ def _drawn_band(band: str) -> int:
 
 
 def _holes(rng: np.random.Generator, side: int) -> Valid:
-    """Blobs without observation, True inside."""
+    """Draw blobs without observation: bool ``(side, side)``, True inside."""
     field = gaussian_filter(rng.normal(size=(side, side)), 8, mode="wrap")
     return np.asarray(field > np.quantile(field, 1 - _HOLE_SHARE))

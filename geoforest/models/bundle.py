@@ -1,7 +1,7 @@
 """A model bundle: ``model.safetensors`` and ``model.json`` in a folder or a zip file.
 
 Nothing in a bundle is ever executed: weights are safetensors, the card is JSON. A pickle is
-refused, whatever its name.
+refused under any file name.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 Architecture = Literal["Unet", "UnetFullResolution"]
 Encoder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=100)]
-"""Name of an encoder in smp. Names with a colon or a slash would fetch from hubs and folders."""
+"""Name of an encoder in smp, without ``:`` and ``/``, which would load from hubs and folders."""
 
 FORMAT_VERSION: Final = 1
 WEIGHTS_NAME: Final = "model.safetensors"
@@ -44,10 +44,10 @@ _PICKLE_SUFFIXES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 # A U-Net with a large encoder has 150 M parameters: 600 MB in fp32.
 _MAX_WEIGHTS_BYTES = 4 << 30
 _MAX_CARD_BYTES = 16 << 20
-# A plain name that is not hidden: a zip may hold others, which lead elsewhere.
-_BESIDE = re.compile(r"[\w-][\w .-]*")
-_MAX_BESIDE_BYTES = 16 << 20
-# As safetensors itself.
+# A plain name that is not hidden: names in a zip may also point outside the folder.
+_EXTRA_NAME = re.compile(r"[\w-][\w .-]*")
+_MAX_EXTRA_BYTES = 16 << 20
+# Limits of the safetensors format.
 _PREFIX_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000
 _CHUNK_BYTES = 1 << 20
@@ -65,11 +65,11 @@ class ThresholdPoint(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """What a reader of a map must know of the model behind it.
+    """Describe a model: its input, threshold, scores and origin.
 
     ``mean`` and ``std`` are in units of ``reflectance_scale``: with the default 1e-4, a mean of
-    622.59 is a reflectance of 0.062259. Logits are divided by ``temperature`` before they become
-    probabilities, and ``threshold`` is one of these.
+    622.59 is a reflectance of 0.062259. ``probability = sigmoid(logit / temperature)``; a pixel is
+    forest where it is at least ``threshold``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -113,9 +113,10 @@ class ModelCard(BaseModel):
     def folded(
         self, scale: Factor, offset: Factor
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Gain and bias a band, ``(band,)``, that normalise raw numbers of this scale and offset.
+        """Return the gain and bias of each band, float32 ``(band,)``, that normalise raw numbers.
 
-        See :func:`geoforest.arrays.reflectance.fold_normalisation`.
+        Reflectance is ``dn * scale + offset``; see
+        :func:`geoforest.arrays.reflectance.fold_normalisation`.
         """
         return fold_normalisation(
             mean=self.mean,
@@ -128,7 +129,7 @@ class ModelCard(BaseModel):
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle. ``weights`` stays on disk or in the zip until it is asked for.
+    """An opened bundle; :meth:`state_dict` reads the weights when it is called.
 
     Attributes
     ----------
@@ -137,7 +138,7 @@ class Bundle:
     card
         The checked model card.
     sha256
-        Hash of the weights file: together with the card's numbers, the identity of the model.
+        Hash of the weights file. Together with the card's numbers it identifies the model.
     """
 
     path: Path
@@ -151,40 +152,40 @@ class Bundle:
 
     @property
     def weights_mb(self) -> float:
-        """Size of the weights as stored, MB."""
+        """Size of the weights file, or of the zip that holds it, MB."""
         file = self.path / WEIGHTS_NAME if self.path.is_dir() else self.path
         return file.stat().st_size / 1e6
 
     def files(self) -> Iterator[tuple[str, bytes]]:
-        """Name and bytes of weights, card and what lies beside them, such as a licence's text.
+        """Yield name and bytes of the weights, the card and the files beside them.
 
-        Of the latter only files of at most 16 MB, no folders.
+        Files beside them, such as a licence, are included up to 16 MB each; folders are not.
 
         Raises
         ------
         BundleError
-            When the bundle cannot be read any more.
+            When the bundle can no longer be read.
         """
         with _zip_errors(self.path):
             if self.path.is_dir():
                 for item in self.path.iterdir():
-                    if item.is_file() and _belongs(item.name, item.stat().st_size):
+                    if item.is_file() and _is_bundle_file(item.name, item.stat().st_size):
                         yield item.name, item.read_bytes()
                 return
             with zipfile.ZipFile(self.path) as archive:
-                top = _top(self.path, archive.namelist())
+                top = _top_folder(self.path, archive.namelist())
                 for info in archive.infolist():
                     name = info.filename.removeprefix(top)
-                    if info.filename.startswith(top) and _belongs(name, info.file_size):
+                    if info.filename.startswith(top) and _is_bundle_file(name, info.file_size):
                         yield name, archive.read(info)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Weights by name, as stored (fp16 weights stay fp16), on the CPU.
+        """Load the weights by name, on the CPU, in the dtype that is stored.
 
         Raises
         ------
         BundleError
-            When the weights are truncated, no safetensors, or changed since the bundle was opened.
+            When the weights are truncated, not safetensors, or changed since the bundle was opened.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load
@@ -202,12 +203,12 @@ class Bundle:
 
 
 def load_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Open and check a bundle without loading its weights into torch.
+    """Open and check a bundle without loading its weights into memory.
 
     Raises
     ------
     BundleError
-        When a part is missing, damaged, unsafe, or of another format version.
+        When a file is missing, damaged or unsafe, or the format version is another one.
     """
     path = Path(path)
     if not path.exists():
@@ -223,14 +224,14 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
 def save_bundle(
     path: str | os.PathLike[str], state_dict: dict[str, torch.Tensor], card: ModelCard
 ) -> Bundle:
-    """Write a bundle folder in one step: a reader sees all of it or nothing.
+    """Write a bundle folder atomically: a reader sees all of it or nothing.
 
     Parameters
     ----------
     path
-        Folder to make. A bundle that is there already is replaced, anything else is refused.
+        Folder to write. An existing bundle there is replaced, anything else is refused.
     state_dict
-        Tensors by name; they are stored in the dtype they have.
+        Tensors by name; their dtypes are kept.
     card
         The model card.
 
@@ -274,9 +275,9 @@ def _parse_json(data: bytes) -> dict[str, Any] | None:
     return raw if isinstance(raw, dict) else None
 
 
-def _belongs(name: str, size: int) -> bool:
+def _is_bundle_file(name: str, size: int) -> bool:
     is_part = name in (WEIGHTS_NAME, CARD_NAME)
-    return is_part or (_BESIDE.fullmatch(name) is not None and size <= _MAX_BESIDE_BYTES)
+    return is_part or (_EXTRA_NAME.fullmatch(name) is not None and size <= _MAX_EXTRA_BYTES)
 
 
 def _refuse_pickles(path: Path) -> None:
@@ -300,7 +301,7 @@ def _refuse_pickles(path: Path) -> None:
 
 @contextmanager
 def _opened(path: Path, name: str, limit: int) -> Iterator[tuple[IO[bytes], int]]:
-    """Open one member of a folder or zip, and give its size; nothing is ever extracted by name."""
+    """Open one file of a folder or zip, and yield its stream and its size in bytes."""
     if path.is_dir():
         member = path / name
         if not member.exists():
@@ -308,28 +309,28 @@ def _opened(path: Path, name: str, limit: int) -> Iterator[tuple[IO[bytes], int]
         if not member.is_file():
             raise BundleError(f"{path}: {name} is no regular file")
         with _zip_errors(path), member.open("rb") as stream:
-            yield stream, _within(path, name, member.stat().st_size, limit)
+            yield stream, _checked_size(path, name, member.stat().st_size, limit)
         return
     with _zip_errors(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-        member_name = _top(path, names) + name
+        member_name = _top_folder(path, names) + name
         if member_name not in names:
             raise BundleError(f"{path}: {name} is missing")
         info = archive.getinfo(member_name)
-        size = _within(path, name, info.file_size, limit)
+        size = _checked_size(path, name, info.file_size, limit)
         with archive.open(info) as stream:
             # zipfile never inflates past the declared size, and checks it and the CRC at the end.
             yield stream, size
 
 
-def _within(path: Path, name: str, size: int, limit: int) -> int:
+def _checked_size(path: Path, name: str, size: int, limit: int) -> int:
     if size > limit:
         raise BundleError(f"{path}: {name} has more than {limit} bytes")
     return size
 
 
-def _top(path: Path, names: list[str]) -> str:
-    """Give what the members of a zipped bundle begin with: nothing, or the folder zipped."""
+def _top_folder(path: Path, names: list[str]) -> str:
+    """Return the prefix of all names in a zipped bundle: empty, or a folder with ``/``."""
     if CARD_NAME in names:
         return ""
     nested = [name for name in names if name.count("/") == 1 and name.endswith(f"/{CARD_NAME}")]
@@ -340,7 +341,7 @@ def _top(path: Path, names: list[str]) -> str:
 
 @contextmanager
 def _zip_errors(path: Path) -> Iterator[None]:
-    """Tell of all the ways in which reading an archive fails in one."""
+    """Turn every way of failing to read a folder or zip into one BundleError."""
     try:
         yield
     except (
@@ -349,14 +350,14 @@ def _zip_errors(path: Path) -> Iterator[None]:
         zipfile.BadZipFile,
         zlib.error,
         lzma.LZMAError,
-        RuntimeError,  # encrypted
-        NotImplementedError,  # a compression that Python lacks
+        RuntimeError,  # the zip is encrypted
+        NotImplementedError,  # Python lacks the zip's compression
     ) as error:
         raise BundleError(f"{path}: cannot be read ({error})") from error
 
 
 def _checked_weights(path: Path, stream: IO[bytes], size: int) -> str:
-    """Find truncation and foreign formats before a job starts, without torch; give the hash."""
+    """Check the format and size of the weights without torch, and return their SHA-256."""
     digest = hashlib.sha256()
     prefix = stream.read(_PREFIX_BYTES)
     digest.update(prefix)
@@ -381,7 +382,7 @@ def _checked_weights(path: Path, stream: IO[bytes], size: int) -> str:
 
 
 def _end_of_tensors(header: bytes) -> int | None:
-    """Bytes of all tensors by a safetensors header; None when it is none."""
+    """Return the bytes of all tensors by a safetensors header; None when it is not valid."""
     raw = _parse_json(header)
     if raw is None:
         return None

@@ -1,4 +1,4 @@
-"""Copies of bundles: byte for byte into a folder, and a cache of those from elsewhere."""
+"""Copies of bundles: byte for byte into a folder, and a cache of bundles from elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def copy_bundle(bundle: Bundle, folder: Path) -> Bundle:
-    """Write :meth:`Bundle.files` into a folder that is there, flushed to its disk.
+    """Copy :meth:`Bundle.files` into an existing folder, flushed to disk.
 
     Raises
     ------
@@ -33,14 +33,14 @@ def copy_bundle(bundle: Bundle, folder: Path) -> Bundle:
 
 
 def save_copy(bundle: Bundle, out: str | os.PathLike[str]) -> Bundle:
-    """Copy a bundle to a folder in one step: a reader sees all of it or nothing.
+    """Copy a bundle to a folder atomically: a reader sees all of it or nothing.
 
     Parameters
     ----------
     bundle
         A folder or a zip file.
     out
-        Folder to make. A bundle that is there already is replaced, anything else is refused.
+        Folder to write. An existing bundle there is replaced, anything else is refused.
 
     Raises
     ------
@@ -57,36 +57,36 @@ def save_copy(bundle: Bundle, out: str | os.PathLike[str]) -> Bundle:
 def cached_bundle(
     key: Sequence[str] | None, make: Callable[[Path], Bundle], *, shown: str
 ) -> Bundle:
-    """Open a bundle in the cache, which is made on first use.
+    """Open a bundle in the cache; ``make`` writes it there on first use.
 
     Parameters
     ----------
     key
-        What tells this bundle from any other, its version included. None where nobody can tell:
-        then it is made each time, and kept under its content.
+        Identifies this bundle and its version. None when its version is unknown: then it is made
+        each time, and stored by its content.
     make
-        Makes the bundle folder it is given, and may put other files beside it.
+        Writes the bundle to the folder it is given; it may write other files beside that folder.
     shown
         Where it comes from, for messages.
 
     Raises
     ------
     BundleError
-        When what was made is no good bundle; nothing is kept then.
+        When ``make`` wrote no valid bundle; nothing is cached then.
     OutputError
         When the cache cannot be written to.
     """
     made: Bundle | None = None
 
-    def make_it(folder: Path) -> Sequence[str]:
+    def make_and_key(folder: Path) -> Sequence[str]:
         nonlocal made
         try:
             made = make(folder)
         except BundleError as error:
-            # The folder that it speaks of is about to go.
+            # The message names a temporary folder, which means nothing to the user.
             raise BundleError(str(error).replace(str(folder.parent), shown)) from error
         return key or (made.sha256, made.card.model_dump_json())
 
-    folder = kept_folder("models", key, make_it)
-    # What was made here has been verified.
+    folder = kept_folder("models", key, make_and_key)
+    # A bundle made in this call has just been verified.
     return load_bundle(folder) if made is None else replace(made, path=folder)

@@ -1,4 +1,4 @@
-"""Bundles at a URL: S3, HTTPS, and whatever else fsspec opens."""
+"""Bundles at a URL: S3, HTTPS, and all other kinds that fsspec opens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _ZIP_NAME = "model.zip"
-# By one of these a file system says that a file is another one: HTTP, S3, GCS, Azure, local.
+# Keys under which file systems (HTTP, S3, GCS, Azure, local) report the version of a file.
 _VERSIONS = (
     *("ETag", "etag", "md5Hash", "content_md5"),
     *("Last-Modified", "LastModified", "last_modified", "updated", "mtime"),
@@ -25,37 +25,37 @@ _VERSIONS = (
 
 
 def fetch_bundle(url: str) -> Bundle:
-    """Open the bundle at a URL; it is downloaded when the cache does not have that version.
+    """Open the bundle at a URL; download it when the cache does not hold this version.
 
     Parameters
     ----------
     url
-        Of a zip file, when a part of its path ends with ``.zip``, or else of a folder. Credentials
-        come from the environment, or for HTTP from the URL; what may be secret in it goes into no
-        message and no file.
+        A zip file when a part of its path ends with ``.zip``, otherwise a folder. Credentials come
+        from the environment, or for HTTP from the URL; secrets in the URL never appear in messages
+        or files.
 
     Raises
     ------
     BundleError
-        When there is no bundle, or no good one.
+        When there is no bundle, or it is not valid.
     RegistryError
         When it cannot be fetched.
     InputError
-        When the URL is of a kind that cannot be opened here.
+        When this kind of URL cannot be opened here.
     OutputError
         When the cache cannot be written to.
     """
     if "::" in url:
-        # Only of a plain URL is it known where its secrets are.
+        # Where the secrets are is known for plain URLs only.
         raise InputError(f"{url.partition('::')[0]}::...: chained URLs are not supported")
     shown = without_secrets(url)
     places = {name: open_place(source) for name, source in _sources(url).items()}
-    with _one_sentence(shown):
+    with _fetch_errors(shown):
         versions = [_version(place) for place in places.values()]
 
     def make(folder: Path) -> Bundle:
         fetched = folder.with_name("fetched")
-        with _one_sentence(shown):
+        with _fetch_errors(shown):
             _download(places, fetched)
         archive = fetched / _ZIP_NAME
         fetched_bundle = load_bundle(archive if archive.exists() else fetched)
@@ -67,7 +67,7 @@ def fetch_bundle(url: str) -> Bundle:
 
 
 def _sources(url: str) -> dict[str, str]:
-    """URLs of the files to fetch, by the names they get here."""
+    """Return the URL of each file to fetch, by its local name."""
     parts = urlsplit(url)
     if any(part.lower().endswith(".zip") for part in PurePosixPath(parts.path).parts):
         return {_ZIP_NAME: url}
@@ -90,11 +90,11 @@ def _download(places: Mapping[str, Place], folder: Path) -> None:
 
 
 @contextmanager
-def _one_sentence(shown: str) -> Iterator[None]:
-    """Turn what file systems raise into our errors; their texts hold the URL, secrets and all."""
+def _fetch_errors(shown: str) -> Iterator[None]:
+    """Replace the errors of file systems, whose texts hold the URL and its secrets, by ours."""
     try:
         yield
-    except Exception as error:  # each file system has its own kinds
+    except Exception as error:  # each file system raises its own kinds
         if is_of_our_disk(error):
             raise
         cause = error.__cause__ or error

@@ -1,7 +1,7 @@
 """A model registry in a folder: versions that never change, and a file with their aliases.
 
-``NAME/v0`` is a bundle like any other, ``NAME/v0.json`` says when and what was pushed, and
-``NAME/aliases.json`` names versions.
+``NAME/v0`` is a bundle, ``NAME/v0.json`` records its hashes and when it was pushed, and
+``NAME/aliases.json`` holds the version of each alias.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _RECORDED: Final = {"model", "weights_sha256", "card_sha256", "created"}
 
 
 class FolderRegistry:
-    """A :class:`~geoforest.models.references.Registry` in a folder, on this machine or a share.
+    """A :class:`~geoforest.models.references.Registry` in a local or shared folder.
 
-    Pushes wait for each other; readers never wait, and see each version whole or not at all.
+    Pushes wait for each other. Readers never wait, and see each version whole or not at all.
 
     Parameters
     ----------
     root
-        The folder; the first push makes it.
+        The folder; the first push creates it.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -54,18 +54,18 @@ class FolderRegistry:
         Parameters
         ----------
         bundle
-            To be stored; when a version has the same weights and card, it gets no new one.
+            The bundle to store. When a version has the same weights and card, no new one is added.
         name
-            Of the model.
+            Name of the model.
         aliases
-            To be moved to this version, besides ``latest``.
+            Aliases to move to this version, besides ``latest``.
 
         Raises
         ------
         InputError
-            When a name is none.
+            When the name or an alias is not valid.
         BundleError
-            When the aliases that are there are damaged.
+            When the file of aliases is damaged.
         OutputError
             When the folder cannot be written to.
         """
@@ -75,7 +75,7 @@ class FolderRegistry:
             folder.mkdir(parents=True, exist_ok=True)
             with exclusive_lock(folder, wait=True):
                 before = _aliases(folder)
-                version = _find(folder, bundle) or _add(folder, bundle)
+                version = _find_version(folder, bundle) or _add_version(folder, bundle)
                 write_json(folder / ALIASES_NAME, {**before, **dict.fromkeys(moved, version)})
         return join_reference(self.reference, name, version)
 
@@ -90,7 +90,7 @@ class FolderRegistry:
         Raises
         ------
         BundleError
-            When it is not there, or is no longer what was pushed.
+            When there is no such version, or it changed since it was pushed.
         """
         name, version = split_model(model)
         folder = self.root / name
@@ -109,12 +109,12 @@ class FolderRegistry:
         return bundle
 
     def entries(self) -> list[Entry]:
-        """All versions of all models, by name, oldest first.
+        """List all versions of all models, by name, oldest first.
 
         Raises
         ------
         BundleError
-            When the folder is not there, or a file in it is damaged.
+            When the folder does not exist, or a file in it is damaged.
         """
         if not self.root.is_dir():
             raise BundleError(f"{self.root}: no such model registry")
@@ -137,21 +137,21 @@ class FolderRegistry:
         )
 
 
-def _find(folder: Path, bundle: Bundle) -> str | None:
-    """Version that holds this bundle already, or None."""
+def _find_version(folder: Path, bundle: Bundle) -> str | None:
+    """Return the version that already holds this bundle, or None."""
     for version in _versions(folder):
         if _record(folder / version)["weights_sha256"] == bundle.sha256:
-            there = load_bundle(folder / version)
-            if (there.sha256, there.card) == (bundle.sha256, bundle.card):
+            stored = load_bundle(folder / version)
+            if (stored.sha256, stored.card) == (bundle.sha256, bundle.card):
                 return version
     return None
 
 
-def _add(folder: Path, bundle: Bundle) -> str:
+def _add_version(folder: Path, bundle: Bundle) -> str:
     versions = _versions(folder)
     version = f"v{int(versions[-1][1:]) + 1}" if versions else "v0"
     partial = folder / ".partial"
-    # A push that was killed may have left it.
+    # A killed push may have left it behind.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
@@ -174,7 +174,7 @@ def _card_hash(folder: Path) -> str:
 
 
 def _versions(folder: Path) -> list[str]:
-    """Oldest first."""
+    """List the versions of a model, oldest first."""
     if not folder.is_dir():
         return []
     names = [path.name for path in folder.iterdir() if is_version(path.name)]

@@ -1,4 +1,4 @@
-"""Bring a legacy state dict into a bundle, once, without unpickling arbitrary objects."""
+"""Convert a state dict into a bundle without unpickling arbitrary objects."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def import_weights(
     notes: str = "",
     origin: Mapping[str, str] | None = None,
 ) -> Bundle:
-    """Make a bundle of a U-Net's weights.
+    """Convert the weights of a U-Net into a bundle.
 
     Parameters
     ----------
@@ -48,23 +48,23 @@ def import_weights(
         A state dict: ``.safetensors``, or ``.pt``/``.pth`` which is loaded with
         ``weights_only=True``, so that no code in it can run.
     out
-        Bundle folder to make.
+        Bundle folder to write.
     bands, mean, std
-        Of the network's input; mean and standard deviation as reflectance x 10000.
+        Bands of the network's input, with their mean and standard deviation, reflectance x 10000.
     encoder
-        Name in segmentation-models-pytorch; by default from a file name such as
+        Name in segmentation-models-pytorch; by default taken from a file name such as
         ``se_resnet50_batch4_lr1.0e-04_weights.pt``.
     threshold, window, name, training_data, weights_license, notes
-        Go into the card.
+        Written to the model card.
     origin
-        Where the file comes from, for the card's ``training``.
+        Where the file comes from; added to the card's ``training``.
 
     Raises
     ------
     BundleError
-        When the file is no state dict, or does not fit the architecture.
+        When the file is not a state dict, or does not fit the architecture.
     InputError
-        When the encoder cannot be told, or the numbers do not fit the bands.
+        When the encoder is neither given nor in the file name, or the numbers do not fit the bands.
     """
     path = Path(path)
     published = _PUBLISHED_NAME.fullmatch(path.stem)

@@ -1,7 +1,7 @@
-"""The OpenVINO runtime: two to four times torch's speed on a CPU, in lower precision if wanted.
+"""The OpenVINO runtime: two to four times torch's speed on a CPU, also in lower precisions.
 
-A bundle's network is converted once (and quantised, for int8), and kept as OpenVINO's own files in
-the cache of geoforest; they are never read from anywhere else.
+A bundle's network is converted once (and quantised, for int8), and stored as OpenVINO's own files
+in geoforest's cache; such files are never read from anywhere else.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from geoforest.models.bundle import Bundle, ModelCard
     from geoforest.types import Array, Factor, Valid
 
-# What OpenVINO says that a processor is able to do, and what it has to be told.
+# OpenVINO's own words for a processor's abilities and for the precision to use.
 _CAPABILITY: Final = {"float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "int8": "INT8"}
 _HINT: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-# Part of the key of all that is kept: another number where conversion or quantisation changes.
+# Part of every cache key: increase it when conversion or quantisation changes.
 RECIPE: Final = 1
 _MODEL_NAME: Final = "model.xml"
 
@@ -41,17 +41,17 @@ class OpenVinoPredictor:
     """Forest probabilities of raw windows; see :class:`geoforest.arrays.predict.Predictor`.
 
     The same processor, threads, batch shape and versions give the same result. Another kind of
-    processor may differ in the last bits; with int8, whose quantisation is computed where the
-    model is first used, by more.
+    processor may differ in the last bits, and with int8 by more, because each machine computes its
+    own quantisation.
 
     Parameters
     ----------
     bundle
         The opened model bundle.
     precision
-        ``float32``; ``bfloat16`` or ``float16`` where the processor computes with them; ``int8``,
-        by post-training quantisation on synthetic chips, with the layers that bear it badly in
-        the best of the others. See :func:`available_precisions`.
+        ``float32``; ``bfloat16`` or ``float16`` where the processor computes with them; ``int8``
+        by post-training quantisation on synthetic chips, with sensitive layers in
+        :func:`best_precision`. See :func:`available_precisions`.
     threads
         Threads of the kernels; 0 leaves OpenVINO's own choice.
 
@@ -81,14 +81,14 @@ class OpenVinoPredictor:
         offset: Factor = 0.0,
         valid: Valid | None = None,
     ) -> NDArray[np.float32]:
-        """Probabilities of a batch of windows; as :meth:`TorchPredictor.__call__`.
+        """Compute the probabilities of a batch of windows, as :meth:`TorchPredictor.__call__`.
 
-        The first call, and the first one with another shape, compiles the network.
+        The first call, and every change of shape, compiles the network.
 
         Raises
         ------
         InputError
-            When ``dn`` is no such batch.
+            When ``dn`` is not ``(n, band, row, col)`` with the card's bands.
         BundleError
             When OpenVINO cannot convert the network.
         OutputError
@@ -98,14 +98,14 @@ class OpenVinoPredictor:
         batch = self.prepare(dn, scale, offset, valid)
         probability = _sigmoid(self.forward(batch)[:, 0], self.card.temperature)
         if np.issubdtype(dn.dtype, np.inexact):
-            # OpenVINO's kernels lose a NaN at a ReLU. One that counts as observed must be seen.
+            # OpenVINO's kernels lose a NaN at a ReLU, but an observed NaN must not go unnoticed.
             probability[~np.isfinite(batch).all(axis=(1, 2, 3))] = np.nan
         return probability
 
     def prepare(
         self, dn: Array, scale: Factor, offset: Factor, valid: Valid | None
     ) -> NDArray[np.float32]:
-        """Normalise a batch; see :meth:`__call__`."""
+        """Normalise a batch to float32 of the same shape; see :meth:`__call__`."""
         gain, bias = self.card.folded(scale, offset)
         batch = np.empty(dn.shape, np.float32)
         with np.errstate(all="ignore"):
@@ -121,13 +121,13 @@ class OpenVinoPredictor:
 
         The logits are valid until the next call.
         """
-        request = self._requested(batch.shape)
+        request = self._request_for(batch.shape)
         request.get_input_tensor().data[:] = batch
         request.infer()
         logits: NDArray[np.float32] = request.get_output_tensor().data
         return logits
 
-    def _requested(self, shape: tuple[int, ...]) -> Any:
+    def _request_for(self, shape: tuple[int, ...]) -> Any:
         if shape != self._shape:
             self._request = self._compile(shape).create_infer_request()
             self._shape = shape
@@ -135,10 +135,11 @@ class OpenVinoPredictor:
 
     def _compile(self, shape: Sequence[int]) -> Any:
         quantised = self._precision == "int8"
-        path = _kept_model(self._bundle, shape[2:], quantised=quantised)
+        path = _cached_model(self._bundle, shape[2:], quantised=quantised)
         model = _core().read_model(path)
         model.reshape(list(shape))
-        return _compiled(model, best_precision() if quantised else self._precision, self._threads)
+        precision = best_precision() if quantised else self._precision
+        return _compile_model(model, precision, self._threads)
 
 
 def _sigmoid(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
@@ -149,12 +150,12 @@ def _sigmoid(logits: NDArray[np.float32], temperature: float) -> NDArray[np.floa
         return np.reciprocal(probability, out=probability)
 
 
-def _compiled(model: Any, precision: str, threads: int) -> Any:
+def _compile_model(model: Any, precision: str, threads: int) -> Any:
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
-        # Pinning puts the threads of every process of a machine on the same cores.
+        # Pinning would put the threads of all processes on the same cores.
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": _HINT[precision],
     }
@@ -162,7 +163,7 @@ def _compiled(model: Any, precision: str, threads: int) -> Any:
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which would report each import to its makers.
+    """Import OpenVINO without its telemetry, which would report each import to its developers.
 
     Raises
     ------
@@ -179,48 +180,48 @@ def import_openvino() -> Any:
 
 @cache
 def _core() -> Any:
-    """Give the one core of this process, which stays.
+    """Return the one OpenVINO core of this process, which is never deleted.
 
-    With the last of them OpenVINO's libraries would be unloaded, and threads that still have
-    destructors in them crash the process later.
+    Deleting the last core unloads OpenVINO's libraries; threads that still have destructors in
+    them would later crash the process.
     """
     return import_openvino().Core()
 
 
 def available_precisions() -> tuple[str, ...]:
-    """Precisions that OpenVINO has for this processor, the exact one first."""
+    """List the precisions that OpenVINO has for this processor, float32 first."""
     capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return tuple(name for name, word in _CAPABILITY.items() if word in capabilities)
 
 
 def best_precision() -> str:
-    """Give the fastest floating-point precision of this processor."""
+    """Return the fastest floating-point precision of this processor."""
     return next(
         name for name in ("bfloat16", "float16", "float32") if name in available_precisions()
     )
 
 
-def _kept_model(bundle: Bundle, window: Sequence[int], *, quantised: bool) -> Path:
-    """Path of a network in OpenVINO's format, made on first use."""
-    key = _key(bundle, window, quantised=quantised)
+def _cached_model(bundle: Bundle, window: Sequence[int], *, quantised: bool) -> Path:
+    """Return the path of a network in OpenVINO's format, converted on first use."""
+    key = _cache_key(bundle, window, quantised=quantised)
 
     def make(folder: Path) -> Sequence[str]:
         if quantised:
-            model = _quantise(_kept_model(bundle, window, quantised=False), bundle.card)
+            model = _quantise(_cached_model(bundle, window, quantised=False), bundle.card)
         else:
             model = _convert(bundle, window)
         folder.mkdir()
         try:
             import_openvino().save_model(model, folder / _MODEL_NAME, compress_to_fp16=False)
-        except RuntimeError as error:  # of a C++ stream: a full disk, for one
+        except RuntimeError as error:  # from a C++ stream, for example on a full disk
             raise OSError(str(error)) from error
         return key
 
     return kept_folder("openvino", key, make) / _MODEL_NAME
 
 
-def _key(bundle: Bundle, window: Sequence[int], *, quantised: bool) -> list[str]:
-    """All that decides the converted network."""
+def _cache_key(bundle: Bundle, window: Sequence[int], *, quantised: bool) -> list[str]:
+    """List everything that the converted network depends on."""
     card = bundle.card
     words = [str(RECIPE), bundle.sha256, card.architecture, card.encoder, str(card.in_channels)]
     words += [str(side) for side in window]
@@ -233,7 +234,7 @@ def _key(bundle: Bundle, window: Sequence[int], *, quantised: bool) -> list[str]
 
 
 def _convert(bundle: Bundle, window: Sequence[int]) -> Any:
-    """OpenVINO model of a bundle's network: normalised bands to logits, any batch."""
+    """Convert a bundle's network to OpenVINO: normalised bands to logits, any batch size."""
     import torch
 
     from geoforest.models.torch_runtime import load_network
@@ -243,9 +244,12 @@ def _convert(bundle: Bundle, window: Sequence[int]) -> Any:
     example = torch.zeros(1, bundle.card.in_channels, *window)
     try:
         with warnings.catch_warnings(), torch.inference_mode():
-            warnings.simplefilter("ignore")  # of branches on shapes, which are fixed here
-            # OpenVINO would trace by itself, and then run everything twice more to compare.
-            traced = torch.jit.trace(network, example, check_trace=False)
+            # torch warns of branches on shapes, which are fixed here.
+            warnings.simplefilter("ignore")
+            # OpenVINO's own tracing would run the network twice more to compare.
+            traced = torch.jit.trace(  # type: ignore[no-untyped-call]  # torch does not type it
+                network, example, check_trace=False
+            )
             return openvino.convert_model(traced, example_input=example)
     except Exception as error:  # OpenVINO raises many kinds
         reason = " ".join(str(error).split())[:300]
@@ -255,27 +259,27 @@ def _convert(bundle: Bundle, window: Sequence[int]) -> Any:
 
 
 def _quantise(source: Path, card: ModelCard) -> Any:
-    with _without_telemetry(), _quiet():
+    with _without_telemetry(), _without_output():
         try:
             import nncf
         except ImportError as error:
             raise InputError('precision int8: pip install "geoforest[openvino]"') from error
-        from geoforest.models.quantisation import quantise
+        from geoforest.models.quantisation import quantise_int8
 
-        return quantise(nncf, _core().read_model(source), card, _infer)
+        return quantise_int8(nncf, _core().read_model(source), card, _infer)
 
 
 def _infer(model: Any, images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Logits ``(n, row, col)`` of normalised images, one by one."""
+    """Compute logits ``(n, row, col)`` of normalised images ``(n, band, row, col)`` one by one."""
     sized = model.clone()
     sized.reshape([1, *images.shape[1:]])
-    request = _compiled(sized, best_precision(), threads=0).create_infer_request()
+    request = _compile_model(sized, best_precision(), threads=0).create_infer_request()
     return np.stack([request.infer([image[None]])[0][0, 0] for image in images])
 
 
 @contextlib.contextmanager
 def _without_telemetry() -> Iterator[None]:
-    """Make ``openvino_telemetry`` look as if it were not installed, which its users provide for."""
+    """Hide the package ``openvino_telemetry``, which OpenVINO and NNCF treat as optional."""
     name = "openvino_telemetry"
     absent = name not in sys.modules
     if absent:
@@ -288,7 +292,7 @@ def _without_telemetry() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _without_output() -> Iterator[None]:
     """Keep progress bars off standard output, which belongs to ``--json``."""
     noisy = logging.getLogger("torch.utils.cpp_extension")
     level = noisy.level

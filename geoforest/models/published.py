@@ -1,4 +1,4 @@
-"""The models that the reference system published: a state dict each, in a W&B artifact."""
+"""The models that the reference system published, each as one state dict in a W&B artifact."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     from geoforest.models.bundle import Bundle
 
-# The artifacts tell none of these. They are the reference system's own: channel statistics of the
-# training chips as published with it, and the threshold of best F1 on its validation chips.
+# The artifacts do not hold these values. They are the reference system's own: channel statistics
+# of the training chips as published with it, and the threshold of best F1 on its validation chips.
 BANDS: Final = ("B04", "B03", "B02", "B08")
 MEAN: Final = (622.59, 683.14, 436.69, 2951.97)
 STD: Final = (541.08, 368.43, 342.26, 633.47)
@@ -20,24 +20,24 @@ THRESHOLD: Final = 0.35
 
 
 def import_published(weights: Path, out: Path, *, name: str, reference: str, digest: str) -> Bundle:
-    """Make a bundle of a published state dict.
+    """Convert a published state dict into a bundle.
 
     Parameters
     ----------
     weights
-        The artifact's file; its name tells the encoder, as in
+        The artifact's file; its name holds the encoder's, as in
         ``se_resnet50_batch4_lr1.0e-04_weights.pt``.
     out
-        Bundle folder to make.
+        Bundle folder to write.
     name
-        Of the model.
+        Name of the model.
     reference, digest
-        Version and content of the artifact; they go into the card.
+        Version and content hash of the artifact; written to the card.
 
     Raises
     ------
     BundleError
-        When the file is no state dict of such a network.
+        When the file is not a state dict of such a network.
     """
     return import_weights(
         weights,

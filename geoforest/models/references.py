@@ -1,16 +1,15 @@
-"""How models are named, and what a registry of them can do.
+"""References that name models, and the protocol of a model registry.
 
 A reference is one of:
 
-- ``bundled``: the starter that ships with the package.
+- ``bundled``: the starter model that ships with the package.
 - ``models/mine`` or ``mine.zip``: the path of a bundle folder or zip file.
 - ``folder:PATH/NAME:VERSION``: a model in the folder registry at PATH.
 - ``wandb:ENTITY/PROJECT/NAME:VERSION``: a model artifact in Weights & Biases.
 - ``s3://BUCKET/mine.zip``, ``https://...``: a URL that fsspec opens, of a zip file or of a folder.
 
-VERSION is ``v0``, ``v1`` ... or an alias such as ``best_model``; without ``:VERSION`` it is
-``latest``, the last version that was pushed. ``folder:PATH`` and ``wandb:ENTITY/PROJECT`` name
-registries.
+VERSION is ``v0``, ``v1`` ... or an alias such as ``best_model``. Without ``:VERSION`` it is
+``latest``, the version pushed last. ``folder:PATH`` and ``wandb:ENTITY/PROJECT`` name registries.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 BUNDLED: Final = "bundled"
 LATEST: Final = "latest"
 _REGISTRIES = {"folder": "folder:PATH/NAME", "wandb": "wandb:ENTITY/PROJECT/NAME"}
-# Also a W&B artifact's name, and safe as the name of a folder.
+# Valid as the name of a W&B artifact and as the name of a folder.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _VERSION = re.compile(r"v(0|[1-9][0-9]*)")
 
@@ -41,17 +40,17 @@ class Entry:
     Attributes
     ----------
     reference
-        In full, such as ``folder:models/unet:v0``.
+        Full reference, such as ``folder:models/unet:v0``.
     name, version
-        Of the model in its registry.
+        Name of the model in its registry, and the version, such as ``v0``.
     aliases
         Other names of this version, in alphabetical order.
     model
-        Name and hash of the weights; empty where the registry does not tell.
+        Name and hash of the weights, as :attr:`Bundle.model_id`; empty when not recorded.
     created
-        When it was pushed, ISO 8601 in UTC.
+        Time of the push, ISO 8601 in UTC.
     metadata
-        What else the registry tells of it; of a folder nothing, of W&B what the card says.
+        Values from the model card, with W&B; empty for a folder.
     """
 
     reference: str
@@ -64,25 +63,26 @@ class Entry:
 
 
 class Registry(Protocol):
-    """Models under names, each in versions that never change, with aliases that move.
+    """Named models in versions that never change, with aliases that can move.
 
-    A model is named ``NAME`` or ``NAME:VERSION``. What a user can cause is an
-    :class:`~geoforest.errors.InputError`, what is not their doing a :class:`RegistryError`.
+    A model is named ``NAME`` or ``NAME:VERSION``. Methods raise
+    :class:`~geoforest.errors.InputError` for mistakes that the user can correct, and
+    :class:`~geoforest.errors.RegistryError` for failures of the registry.
     """
 
     def push(self, bundle: Bundle, name: str, aliases: Sequence[str] = ()) -> str:
         """Store a bundle as a new version, move the aliases to it, and return its reference.
 
-        A bundle that is there already gets no new version. ``latest`` moves always.
+        A bundle that is already stored gets no new version. ``latest`` always moves.
         """
         ...
 
     def open(self, model: str) -> Bundle:
-        """Open a version where the registry or the cache has it; not to be changed there."""
+        """Open a version in the registry or the cache; callers must not change its files."""
         ...
 
     def entries(self) -> list[Entry]:
-        """All versions of all models, by name, oldest first."""
+        """List all versions of all models, by name, oldest first."""
         ...
 
 
@@ -92,12 +92,12 @@ def split_reference(reference: str) -> tuple[str, str] | None:
     Returns
     -------
     tuple of str, or None
-        Registry and model, ``("folder:models", "unet:v0")``; None for other references.
+        Registry and model, such as ``("folder:models", "unet:v0")``; None for other references.
 
     Raises
     ------
     InputError
-        When it names a registry but no model in it.
+        When ``reference`` names a registry but no model in it.
     """
     kind, _, rest = reference.partition(":")
     if kind not in _REGISTRIES:
@@ -109,29 +109,29 @@ def split_reference(reference: str) -> tuple[str, str] | None:
 
 
 def join_reference(registry: str, name: str, version: str) -> str:
-    """Give the reference of a version: what :func:`split_reference` takes apart."""
+    """Return the reference of a version: the inverse of :func:`split_reference`."""
     return f"{registry}/{name}:{version}"
 
 
 def split_model(model: str) -> tuple[str, str]:
-    """Split ``NAME:VERSION`` into its checked parts; without a version it is the latest.
+    """Split ``NAME:VERSION`` into its checked parts; the default version is ``latest``.
 
     Raises
     ------
     InputError
-        When a part has characters that have no place in a name.
+        When a part is not a valid name.
     """
     name, separator, version = model.partition(":")
     return checked_name(name), checked_name(version) if separator else LATEST
 
 
 def checked_name(name: str) -> str:
-    """Return a name that can be one folder and one W&B artifact, whatever was given.
+    """Return ``name`` when it can name both a folder and a W&B artifact.
 
     Raises
     ------
     InputError
-        When it cannot.
+        When it is not a valid name.
     """
     if not _NAME.fullmatch(name):
         raise InputError(
@@ -142,12 +142,12 @@ def checked_name(name: str) -> str:
 
 
 def checked_aliases(aliases: Sequence[str]) -> list[str]:
-    """Aliases without repeats, ``latest`` first.
+    """Return the aliases without repeats, ``latest`` first.
 
     Raises
     ------
     InputError
-        When one is no name, or would be taken for a version.
+        When one is not a valid name, or looks like a version.
     """
     for alias in aliases:
         if is_version(checked_name(alias)):
@@ -156,5 +156,5 @@ def checked_aliases(aliases: Sequence[str]) -> list[str]:
 
 
 def is_version(name: str) -> bool:
-    """Whether a name is that of a version, ``v0``, ``v1`` ..., and no alias."""
+    """Return whether a name is a version, ``v0``, ``v1`` ..., and not an alias."""
     return _VERSION.fullmatch(name) is not None

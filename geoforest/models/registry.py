@@ -1,6 +1,6 @@
-"""Where models come from: a reference is turned into an opened bundle.
+"""Open and push models by reference.
 
-The grammar of references is documented in :mod:`geoforest.models.references`.
+:mod:`geoforest.models.references` lists the forms of a reference.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ __all__ = ["BUNDLED", "bundled_path", "load_model", "open_model", "open_registry
 
 
 def bundled_path() -> Path:
-    """Folder of the starter bundle that ships with the package."""
+    """Return the folder of the starter bundle that ships with the package."""
     return Path(str(files("geoforest") / "models" / "bundled" / "starter"))
 
 
 def open_model(reference: str | os.PathLike[str] = BUNDLED) -> Bundle:
-    """Open the bundle a reference names; one from elsewhere is downloaded into a cache.
+    """Open the bundle that a reference names; remote bundles are downloaded into a cache.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ def open_model(reference: str | os.PathLike[str] = BUNDLED) -> Bundle:
     Raises
     ------
     InputError
-        When nothing usable is there, or the reference cannot be used.
+        When there is no valid bundle, or the reference is not valid.
     RegistryError
-        When it cannot be fetched.
+        When the bundle cannot be fetched.
     """
     if isinstance(reference, str):
         if reference == BUNDLED:
@@ -59,7 +59,7 @@ def open_model(reference: str | os.PathLike[str] = BUNDLED) -> Bundle:
 
 
 def open_registry(reference: str) -> Registry:
-    """Open a registry of models; nothing is read yet.
+    """Open a model registry, without reading anything yet.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def open_registry(reference: str) -> Registry:
     Raises
     ------
     InputError
-        When it is neither, or wandb is wanted and not installed.
+        When the reference has another form, or wandb is needed and not installed.
 
     Examples
     --------
@@ -94,35 +94,35 @@ def push_model(bundle: Bundle, reference: str, aliases: Sequence[str] = ()) -> s
     Parameters
     ----------
     bundle
-        A folder or a zip file.
+        The bundle to store, a folder or a zip file.
     reference
         ``"folder:PATH/NAME"`` or ``"wandb:ENTITY/PROJECT/NAME"``, without a version.
     aliases
-        To be moved to this version, besides ``latest``.
+        Aliases to move to this version, besides ``latest``.
 
     Returns
     -------
     str
-        The version's reference.
+        Reference of the new version.
 
     Raises
     ------
     InputError
-        When the reference cannot be used, or there is no key.
+        When the reference is not valid, or the W&B key is missing.
     RegistryError
         When the server cannot be reached, or refuses.
     """
-    registry, name = open_target(reference)
+    registry, name = open_push_registry(reference)
     return registry.push(bundle, name, aliases)
 
 
-def open_target(reference: str) -> tuple[Registry, str]:
-    """Open the registry that a model is to be pushed to, and give the model's name in it.
+def open_push_registry(reference: str) -> tuple[Registry, str]:
+    """Open the registry of a reference to push to, and return it with the model's name.
 
     Raises
     ------
     InputError
-        When ``reference`` cannot be pushed to.
+        When ``reference`` does not name a model in a registry, or has a version.
     """
     named = split_reference(reference)
     if named is None:
@@ -134,7 +134,7 @@ def open_target(reference: str) -> tuple[Registry, str]:
 def load_model(
     reference: str | os.PathLike[str] = BUNDLED, *, device: str = "auto"
 ) -> TorchPredictor:
-    """Load a model for use in a program of one's own.
+    """Load a model as a predictor that can be called from Python.
 
     Parameters
     ----------
@@ -151,9 +151,9 @@ def load_model(
     Raises
     ------
     InputError
-        When nothing usable is there, or the reference cannot be used.
+        When there is no valid bundle, or the reference or device is not valid.
     RegistryError
-        When it cannot be fetched.
+        When the bundle cannot be fetched.
 
     Examples
     --------

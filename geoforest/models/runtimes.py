@@ -1,4 +1,4 @@
-"""Which runtime and precision a job computes with: the fastest that agrees with the reference."""
+"""The choice of a job's runtime and precision: the fastest that agrees with the reference."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MapRuntime = Literal["auto", "torch", "openvino"]
 
 AUTO_AGREEMENT: Final = 0.999
 NAMED_AGREEMENT: Final = 0.995
-# Of these, the precisions that `auto` never takes.
+# Precisions that are never chosen automatically.
 _ONLY_BY_NAME = {"int8"}
 _REFERENCE = ("torch", "float32")
 _PACKAGES = ("torch", "openvino", "nncf", "segmentation-models-pytorch")
@@ -39,19 +39,19 @@ _FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Choice:
-    """A runtime and precision, and why.
+    """A runtime and precision, with the measurements behind the choice.
 
     Attributes
     ----------
     runtime
         ``torch`` or ``openvino``.
     precision
-        Of the network's arithmetic.
+        Precision of the network's arithmetic, such as ``float32``.
     agreement
-        Share of check pixels with the same mask as torch with float32; None where it was not
+        Share of check pixels, 0 to 1, with the same mask as torch in float32; None when not
         measured (float16 on CUDA).
     windows_per_second
-        On the check chips; None where there was nothing to choose.
+        Speed on the check chips; None when nothing was measured.
     """
 
     runtime: str
@@ -60,7 +60,7 @@ class Choice:
     windows_per_second: float | None = None
 
 
-def choose(
+def choose_runtime(
     bundle: Bundle,
     *,
     runtime: MapRuntime = "auto",
@@ -70,12 +70,12 @@ def choose(
     window: int | None = None,
     batch_size: int = 1,
 ) -> Choice:
-    """Choose what to compute with.
+    """Choose the runtime and precision of a job.
 
-    ``auto`` takes the fastest runtime whose mask agrees with torch in float32 on 99.9 % of the
-    bundle's check chips, and never int8. A precision asked for by name needs 99.5 %. The runtime
-    torch without a precision is the reference: float32, or float16 on CUDA, at no cost. What was
-    measured is kept in the cache, so that every scene on a machine gets the same answer.
+    ``auto`` takes the fastest runtime whose masks agree with torch in float32 on 99.9 % of the
+    check pixels, and never int8. A precision given by name needs 99.5 %. The runtime torch
+    without a precision is the reference, float32 or on CUDA float16, and needs no measurement.
+    Measurements are cached, so that every scene on a machine gets the same choice.
 
     Parameters
     ----------
@@ -84,18 +84,18 @@ def choose(
     runtime
         ``auto``, ``torch`` or ``openvino``.
     precision
-        ``float32``, ``bfloat16``, ``float16``, ``int8``, or None for the best.
+        ``float32``, ``bfloat16``, ``float16``, ``int8``, or None for the fastest allowed.
     device
         ``cpu``, ``cuda`` or ``cuda:1``.
     threads
         Threads of CPU kernels; 0 leaves the runtime's own choice.
     window, batch_size
-        Of the job; the window is the card's by default.
+        Window side, px, and batch size of the job; by default the card's window and 1.
 
     Raises
     ------
     InputError
-        When the combination is not possible here, or agrees too little with the reference.
+        When this machine cannot run the combination, or it agrees too little with the reference.
     """
     candidates = _candidates(runtime, precision, device)
     if candidates == [_REFERENCE]:
@@ -108,14 +108,14 @@ def choose(
         / "runtimes"
         / _digest(bundle, candidates, precision, device, threads, window, batch_size)
     )
-    if (found := _read(kept)) is not None:
+    if (found := _read_choice(kept)) is not None:
         return found
-    # In a thread that ends. While one lives that has run such kernels, libgomp counts its threads
-    # with those of the thread that is to predict, finds more than there are cores, and puts them
-    # to sleep at every barrier.
+    # Measure in a thread that ends. As long as a thread lives that ran such kernels, libgomp adds
+    # its OpenMP threads to those of the predicting thread, finds more threads than cores, and puts
+    # them to sleep at every barrier.
     with ThreadPoolExecutor(1) as thread:
         chosen = thread.submit(
-            _measure,
+            _choose_fastest,
             bundle,
             candidates,
             gate=NAMED_AGREEMENT if precision else AUTO_AGREEMENT,
@@ -124,16 +124,16 @@ def choose(
             window=window,
             batch_size=batch_size,
         ).result()
-    with suppress(OSError):  # then the next job measures again
+    with suppress(OSError):  # without a cache the next job measures again
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, asdict(chosen))
     return chosen
 
 
-def load(
+def load_predictor(
     bundle: Bundle, *, runtime: str, precision: str, device: str = "cpu", threads: int = 0
 ) -> Predictor:
-    """Load a bundle into a runtime.
+    """Load a bundle into a runtime, ready to predict.
 
     Raises
     ------
@@ -157,13 +157,13 @@ def load(
 def _candidates(
     runtime: MapRuntime, precision: MapPrecision | None, device: str
 ) -> list[tuple[str, str]]:
-    """List runtime and precision of all that may be chosen, never empty."""
+    """List the (runtime, precision) pairs to choose from; never empty."""
     on_cuda = device.startswith("cuda")
     if runtime == "openvino" and on_cuda:
         raise InputError(f"runtime openvino computes on the CPU, not on {device}")
     if precision is None and (on_cuda or runtime == "torch"):
         return [("torch", reference_precision(device))]
-    possible = _possible(runtime, device)
+    possible = _possible_pairs(runtime, device)
     if precision is None:
         return [pair for pair in possible if pair[1] not in _ONLY_BY_NAME]
     chosen = [pair for pair in possible if pair[1] == precision]
@@ -178,8 +178,8 @@ def _candidates(
     return chosen
 
 
-def _possible(runtime: MapRuntime, device: str) -> list[tuple[str, str]]:
-    """List all that this machine can do."""
+def _possible_pairs(runtime: MapRuntime, device: str) -> list[tuple[str, str]]:
+    """List all (runtime, precision) pairs that this machine can run."""
     on_cuda = device.startswith("cuda")
     possible: list[tuple[str, str]] = []
     if runtime != "openvino":
@@ -194,7 +194,7 @@ def _possible(runtime: MapRuntime, device: str) -> list[tuple[str, str]]:
 def _torch_precisions(*, on_cuda: bool) -> tuple[str, ...]:
     if on_cuda:
         return ("float32", "float16", "bfloat16")
-    # Without such instructions torch would emulate them, slower than float32.
+    # Without bfloat16 instructions torch emulates them, slower than float32.
     return ("float32", "bfloat16") if computes_bfloat16() else ("float32",)
 
 
@@ -208,7 +208,7 @@ def _has_openvino() -> bool:
     return True
 
 
-def _measure(
+def _choose_fastest(
     bundle: Bundle,
     candidates: list[tuple[str, str]],
     *,
@@ -218,9 +218,9 @@ def _measure(
     window: int,
     batch_size: int,
 ) -> Choice:
-    """Time all candidates, and take the fastest that passes the gate.
+    """Time all candidates, and return the fastest whose agreement is at least ``gate``, 0 to 1.
 
-    One of them is in memory at a time: what is wanted twice is loaded twice.
+    Only one predictor is in memory at a time, so some are loaded twice.
     """
     from geoforest.models.agreement import (
         CHECK_SEED,
@@ -232,7 +232,9 @@ def _measure(
     chips = make_model_chips(bundle.card, window, seed=CHECK_SEED)
 
     def loaded(pair: tuple[str, str]) -> Predictor:
-        return load(bundle, runtime=pair[0], precision=pair[1], device=device, threads=threads)
+        return load_predictor(
+            bundle, runtime=pair[0], precision=pair[1], device=device, threads=threads
+        )
 
     def masks(pair: tuple[str, str]) -> Mask:
         return predicted_masks(loaded(pair), chips, bundle.card.threshold, batch_size)
@@ -243,7 +245,7 @@ def _measure(
         try:
             rates[pair] = _windows_per_second(loaded(pair), chips, batch_size)
         except InputError as error:
-            # A network that one runtime cannot take is fine, where there is another.
+            # One runtime may fail to load a network while another one succeeds.
             errors.append(error)
     if not rates:
         raise errors[0]
@@ -265,7 +267,7 @@ def _measure(
 
 
 def _windows_per_second(predictor: Predictor, chips: Chips, batch_size: int) -> float:
-    """Best of a few calls, after one that warms up."""
+    """Measure the speed of a predictor: the fastest of three calls after one to warm up."""
     seconds = []
     batch = np.resize(np.arange(len(chips)), batch_size)
     for _ in range(1 + _TRIALS):
@@ -275,14 +277,14 @@ def _windows_per_second(predictor: Predictor, chips: Chips, batch_size: int) -> 
     return round(batch_size / min(seconds[1:]), 3)
 
 
-def _read(path: Path) -> Choice | None:
+def _read_choice(path: Path) -> Choice | None:
     try:
         return Choice(**(read_json(path) or {}))
-    except TypeError:  # absent, or of another form
+    except TypeError:  # no file, or fields of another version
         return None
 
 
-def _digest(bundle: Bundle, *asked: object) -> str:
+def _digest(bundle: Bundle, *settings: object) -> str:
     from geoforest.models.openvino_runtime import RECIPE
 
     return cache_digest(
@@ -291,7 +293,7 @@ def _digest(bundle: Bundle, *asked: object) -> str:
             str(RECIPE),
             bundle.sha256,
             bundle.card.model_dump_json(),
-            *map(repr, asked),
+            *map(repr, settings),
             *installed(_PACKAGES),
             platform.node(),
             platform.machine(),

@@ -29,24 +29,24 @@ class TorchPredictor:
     device
         ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ...
     threads
-        Threads of the CPU kernels; 0 leaves torch's own choice. Fixed for a job, because another
-        number may sum in another order.
+        Threads of the CPU kernels; 0 leaves torch's own choice. Fixed for a job, because the order
+        of summation depends on it.
     autocast
-        dtype of the network's arithmetic; by default that of
+        dtype of the network's arithmetic; by default
         :func:`geoforest.compute.machine.reference_precision`.
 
     Attributes
     ----------
     halvings
-        How often a batch was too large for the device and was done in halves. Values may then
-        differ by the last bits from those of whole batches.
+        How often a batch was too large for the device and was split in halves. Values may then
+        differ in the last bits from those of whole batches.
 
     Raises
     ------
     BundleError
         When the weights do not fit the architecture on the card.
     InputError
-        When the device is not there.
+        When the device is not available.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class TorchPredictor:
         offset: Factor = 0.0,
         valid: Valid | None = None,
     ) -> NDArray[np.float32]:
-        """Probabilities of a batch of windows.
+        """Compute the forest probabilities of a batch of windows.
 
         Parameters
         ----------
@@ -84,12 +84,19 @@ class TorchPredictor:
         scale, offset
             Reflectance is ``dn * scale + offset``; scalars or one per band.
         valid
-            bool ``(n, row, col)``; pixels that are not valid enter as the training mean.
+            bool ``(n, row, col)``; invalid pixels are replaced by the training mean.
 
         Returns
         -------
         numpy.ndarray
             float32 ``(n, row, col)``, 0 to 1.
+
+        Raises
+        ------
+        InputError
+            When ``dn`` is not ``(n, band, row, col)`` with the card's bands.
+        GeoforestError
+            When the device's memory does not hold one window.
         """
         check_windows(dn, self.card.bands)
         if self._threads and torch.get_num_threads() != self._threads:
@@ -103,9 +110,9 @@ class TorchPredictor:
     def prepare(
         self, dn: Array, scale: Factor, offset: Factor, valid: Valid | None
     ) -> torch.Tensor:
-        """Bring a batch to the device and normalise it there; see :meth:`__call__`."""
+        """Move a batch to the device and normalise it there; see :meth:`__call__`."""
         gain, bias = self.card.folded(scale, offset)
-        # Only the stored integers cross the bus; the arithmetic is on the device.
+        # Stored integers are smaller to transfer than normalised float32.
         batch = self._to_device(dn).to(torch.float32)
         batch = batch.contiguous(memory_format=torch.channels_last)
         batch.mul_(self._column(gain)).add_(self._column(bias))
@@ -132,7 +139,7 @@ class TorchPredictor:
                     ) from error
             else:
                 return logits
-        # Not inside the except clause, whose traceback would hold what has to be freed.
+        # Not inside the except clause: its traceback would keep the tensors that must be freed.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         self.halvings += 1
@@ -149,7 +156,7 @@ class TorchPredictor:
 
 
 def load_network(bundle: Bundle) -> torch.nn.Module:
-    """Build a bundle's network with its weights, float32, for inference, on the CPU.
+    """Load a bundle's network with its weights, in float32 on the CPU, in inference mode.
 
     Raises
     ------
@@ -160,7 +167,7 @@ def load_network(bundle: Bundle) -> torch.nn.Module:
     network = build_unet(
         card.encoder,
         card.in_channels,
-        card.architecture,  # type: ignore[arg-type]  # checked there
+        card.architecture,  # type: ignore[arg-type]  # build_unet checks the value
     )
     try:
         network.load_state_dict(bundle.state_dict())
@@ -174,9 +181,10 @@ def load_network(bundle: Bundle) -> torch.nn.Module:
 
 
 def default_batch_size(device: str) -> int:
-    """Windows a call: one on a CPU, and on CUDA one a free gigabyte, a power of two up to 32.
+    """Return the default number of windows per call.
 
-    Where this process does not see the device, as with a cluster, 8.
+    One on a CPU. On CUDA one per free GiB, rounded down to a power of two, 1 to 32; 8 when this
+    process does not see the device, as with a cluster.
     """
     if not device.startswith("cuda"):
         return 1
@@ -187,7 +195,7 @@ def default_batch_size(device: str) -> int:
 
 
 def best_device() -> str:
-    """``"cuda"`` where torch finds a device, else ``"cpu"``."""
+    """Return ``"cuda"`` when torch finds a CUDA device, otherwise ``"cpu"``."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -1,4 +1,4 @@
-"""The networks: U-Nets from segmentation-models-pytorch, giving logits."""
+"""The networks: U-Nets from segmentation-models-pytorch that return logits."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class UnetFullResolution(nn.Module):
-    """A U-Net whose last skip connection comes from the image itself, at full resolution.
+    """A U-Net with an additional skip connection from the image at full resolution.
 
-    Encoders halve the image in their first layer, so that ``smp.Unet`` sees single pixels only
-    through a stride of two. At 10 m that is where forest edges are decided: four fifths of a
-    plain U-Net's errors lie within a pixel of them. Two convolutions at full resolution beside
-    the encoder, joined to the decoder's output as in Ronneberger et al. 2015, bring them back.
+    Encoders halve the image in their first layer, so ``smp.Unet`` has no features at full
+    resolution, where forest edges are decided: at 10 m, four fifths of a plain U-Net's errors lie
+    within one pixel of an edge. Here two convolutions run on the full image beside the encoder, and
+    are joined to the decoder's output as in Ronneberger et al. 2015.
 
     Parameters
     ----------
@@ -47,11 +47,11 @@ class UnetFullResolution(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """``(n, in_channels, row, col)`` float32 to logits ``(n, 1, row, col)``."""
+        """Compute logits ``(n, 1, row, col)`` of float32 ``(n, in_channels, row, col)``."""
         return self.decode(images, self.encoder(images))
 
     def decode(self, images: torch.Tensor, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Logits from the encoder's features of ``images``."""
+        """Compute logits ``(n, 1, row, col)`` from ``images`` and the encoder's features."""
         decoded = self.decoder(features)
         logits: torch.Tensor = self.head(torch.cat([decoded, self.skip(images)], dim=1))
         return logits
@@ -60,7 +60,7 @@ class UnetFullResolution(nn.Module):
 def decode(
     network: nn.Module, images: torch.Tensor, features: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """Logits of either architecture from its encoder's features of ``images``."""
+    """Compute the logits of either architecture from ``images`` and its encoder's features."""
     if isinstance(network, UnetFullResolution):
         return network.decode(images, features)
     head, decoder = (network.get_submodule(part) for part in ("segmentation_head", "decoder"))
@@ -69,7 +69,7 @@ def decode(
 
 
 def encoder_of(network: nn.Module) -> nn.Module:
-    """Give the encoder of either architecture."""
+    """Return the encoder of either architecture."""
     return network.get_submodule("encoder")
 
 
@@ -85,18 +85,18 @@ def build_unet(
     in_channels
         Bands of the input.
     architecture
-        ``Unet``, as the library has it, or :class:`UnetFullResolution`.
+        ``Unet``, which is ``smp.Unet``, or :class:`UnetFullResolution`.
 
     Returns
     -------
     torch.nn.Module
-        ``(n, in_channels, row, col)`` float32 to logits ``(n, 1, row, col)``; rows and columns
-        are multiples of 32.
+        Maps float32 ``(n, in_channels, row, col)`` to logits ``(n, 1, row, col)``; rows and
+        columns must be multiples of 32.
 
     Raises
     ------
     BundleError
-        When there is no such architecture or encoder.
+        When the architecture or encoder is not known.
     """
     if architecture not in get_args(Architecture):
         raise BundleError(
@@ -106,12 +106,15 @@ def build_unet(
     try:
         if architecture == "UnetFullResolution":
             return UnetFullResolution(encoder, in_channels)
-        return smp.Unet(encoder, encoder_weights=None, in_channels=in_channels, classes=1)
+        unet: nn.Module = smp.Unet(
+            encoder, encoder_weights=None, in_channels=in_channels, classes=1
+        )
     except Exception as error:  # smp and timm raise many kinds
         raise BundleError(
             f"encoder {encoder!r}: not known to segmentation-models-pytorch, or of no use in a "
             f"U-Net ({' '.join(str(error).split())[:300]})"
         ) from error
+    return unet
 
 
 def _convolution(in_channels: int, out_channels: int) -> list[nn.Module]:

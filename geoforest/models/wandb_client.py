@@ -1,7 +1,7 @@
-"""The client of Weights & Biases: imported when it is wanted, quiet, and with our errors.
+"""The client of Weights & Biases: imported when needed, without output, with our errors.
 
-The key comes from ``WANDB_API_KEY`` or from what ``wandb login`` stored. Nothing here reads it, but
-that of the environment to keep it out of messages.
+The client takes its key from ``WANDB_API_KEY`` or from ``wandb login``. This module reads that
+variable only to remove the key from messages.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from geoforest.models.bundle import Bundle
 
 MODEL_TYPE = "model"
-# From the query of a URL on.
+# A URL's query, which may hold a signature.
 _SIGNATURE = re.compile(r"(?<=\w)\?\S*[=&]\S*")
 _LONGEST_MESSAGE = 300
 _RETRIES = 2
@@ -35,12 +35,12 @@ _FINISH_TIMEOUT_S = 600.0
 
 
 def silence_wandb() -> None:
-    """Import wandb, and keep it from printing and from asking for a key on the terminal.
+    """Import wandb, and stop it from printing and from asking for a key on the terminal.
 
     Raises
     ------
     InputError
-        When it is not installed.
+        When wandb is not installed.
     """
     try:
         import wandb
@@ -52,17 +52,17 @@ def silence_wandb() -> None:
 
 
 def is_offline() -> bool:
-    """Whether the user has told wandb to leave its server alone."""
+    """Return whether ``WANDB_MODE`` tells wandb not to contact its server."""
     return os.environ.get("WANDB_MODE") in ("offline", "dryrun", "disabled")
 
 
 def connect(what: str) -> wandb.Api:
-    """Connect to the server, for ``what``; the key is verified.
+    """Connect to the server and verify the key; ``what`` names the purpose in messages.
 
     Raises
     ------
     InputError
-        When there is no key, or wandb is offline.
+        When the key is missing, or wandb is offline.
     RegistryError
         When the server cannot be reached, or refuses the key.
     """
@@ -72,11 +72,11 @@ def connect(what: str) -> wandb.Api:
         raise InputError(f"{what}: needs its server, and WANDB_MODE says not to use it")
     settings = wandb.setup().settings
     retries, timeout = settings.x_graphql_retry_max, settings.x_graphql_timeout_seconds
-    # By default the client tries again for many minutes, and this process may not end before.
+    # By default the client retries for many minutes, and this process cannot end before.
     settings.x_graphql_retry_max = retries or _RETRIES
     settings.x_graphql_timeout_seconds = timeout or _TIMEOUT_S
     try:
-        with one_sentence(what):
+        with wandb_errors(what):
             return wandb.Api()
     finally:
         settings.x_graphql_retry_max = retries
@@ -84,20 +84,20 @@ def connect(what: str) -> wandb.Api:
 
 
 def run_settings() -> wandb.Settings:
-    """Build the settings of all our runs: they record what they are given, and nothing else."""
+    """Return settings for runs that record what we log and nothing else."""
     import wandb
 
     return wandb.Settings(
         silent=True,
-        # By default the end of a run waits for its server for ever.
+        # By default a run waits for its server without limit when it ends.
         finish_timeout=wandb.setup().settings.finish_timeout or _FINISH_TIMEOUT_S,
         finish_timeout_raises=True,
         console="off",
         save_code=False,
         disable_git=True,
-        # It would hold the command line, where the URL of the data may be signed.
+        # Metadata would hold the command line, and with it signed URLs.
         x_disable_meta=True,
-        # A run of the user's own in this process is not ours to go on with.
+        # Do not continue a run that the user started in this process.
         reinit="create_new",
     )
 
@@ -105,35 +105,35 @@ def run_settings() -> wandb.Settings:
 def model_artifact(
     run: Run, bundle: Bundle, name: str, metadata: Mapping[str, Any] | None = None
 ) -> wandb.Artifact:
-    """Make an artifact of a bundle, which is copied into the run's own folder.
+    """Build an artifact from a copy of a bundle in the run's own folder.
 
-    So an offline run has all that it needs, wherever the bundle goes.
+    With the copy, an offline run can be synced even after the bundle is moved or deleted.
 
     Parameters
     ----------
     run
-        That is to log it.
+        The run that will log the artifact.
     bundle
         A folder or a zip file.
     name
-        Of the artifact.
+        Name of the artifact.
     metadata
-        Added to what is essential in the card; plain JSON.
+        Added to :func:`card_metadata`; plain JSON.
     """
     import wandb
 
     folder = Path(tempfile.mkdtemp(prefix="model-", dir=Path(run.dir).parent))
     copy_bundle(bundle, folder)
     artifact = wandb.Artifact(
-        name, type=MODEL_TYPE, metadata={**essentials(bundle), **(metadata or {})}
+        name, type=MODEL_TYPE, metadata={**card_metadata(bundle), **(metadata or {})}
     )
     for file in sorted(folder.iterdir()):
         artifact.add_file(str(file), policy="immutable", skip_cache=True)
     return artifact
 
 
-def essentials(bundle: Bundle) -> dict[str, Any]:
-    """Pick from a card what helps to choose among models, as plain JSON."""
+def card_metadata(bundle: Bundle) -> dict[str, Any]:
+    """Return the fields of a model card that help to choose among models, as plain JSON."""
     card = bundle.card
     return {
         "model": bundle.model_id,
@@ -151,15 +151,15 @@ def essentials(bundle: Bundle) -> dict[str, Any]:
 
 
 @contextmanager
-def one_sentence(what: str) -> Iterator[None]:
-    """Turn what wandb raises into our errors; a full disk is none of wandb's.
+def wandb_errors(what: str) -> Iterator[None]:
+    """Turn wandb's errors into ours, with ``what`` before their text; a full disk passes through.
 
     Raises
     ------
     InputError
-        When there is no key.
+        When the key is missing.
     BundleError
-        When the client does not find what was asked for.
+        When the server has no such project, model or version.
     RegistryError
         When the server cannot be reached, refuses, or fails.
     """
@@ -170,21 +170,22 @@ def one_sentence(what: str) -> Iterator[None]:
     except GeoforestError:
         raise
     except wandb.errors.UsageError as error:
-        raise InputError(f"{what}: {told(error)}; or set WANDB_API_KEY") from error
+        raise InputError(f"{what}: {error_text(error)}; or set WANDB_API_KEY") from error
     except wandb.errors.AuthenticationError as error:
         raise RegistryError(
-            f"{what}: the server refuses the key or cannot be reached ({told(error)})"
+            f"{what}: the server refuses the key or cannot be reached ({error_text(error)})"
         ) from error
-    except Exception as error:  # wandb raises many kinds
+    except Exception as error:  # wandb raises many kinds of errors
         if is_of_our_disk(error):
             raise
-        # What it does not find is a ValueError, alone or within its own.
+        # wandb reports a missing object by a ValueError, bare or wrapped in its own error.
         missing = isinstance(getattr(error, "exc", error), ValueError)
-        raise (BundleError if missing else RegistryError)(f"{what}: {told(error)}") from error
+        kind = BundleError if missing else RegistryError
+        raise kind(f"{what}: {error_text(error)}") from error
 
 
-def told(error: BaseException) -> str:
-    """Tell what an error says, in one line, without the key and without what signs a URL."""
+def error_text(error: BaseException) -> str:
+    """Return the message of an error on one line, without the key and signatures of URLs."""
     text = " ".join(str(error).split())
     key = os.environ.get("WANDB_API_KEY")
     if key:

@@ -24,9 +24,9 @@ from geoforest.models.wandb_client import (
     connect,
     is_offline,
     model_artifact,
-    one_sentence,
     run_settings,
     silence_wandb,
+    wandb_errors,
 )
 
 if TYPE_CHECKING:
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
 
     import wandb
 
-# What a state dict that the reference system published ends with.
+# How the file names of the reference system's published state dicts end.
 _PUBLISHED_SUFFIX = "_weights.pt"
 
 
 class WandbRegistry:
-    """A :class:`~geoforest.models.references.Registry` in a project of Weights & Biases.
+    """A :class:`~geoforest.models.references.Registry` in a Weights & Biases project.
 
     Parameters
     ----------
     project
-        ``ENTITY/PROJECT``; a registry of an organisation is ``ORGANISATION/wandb-registry-NAME``.
+        ``ENTITY/PROJECT``, or ``ORGANISATION/wandb-registry-NAME`` for an organisation's registry.
 
     Raises
     ------
     InputError
-        When it is no such path, or wandb is not installed.
+        When ``project`` has another form, or wandb is not installed.
     """
 
     def __init__(self, project: str) -> None:
@@ -62,22 +62,22 @@ class WandbRegistry:
     def push(self, bundle: Bundle, name: str, aliases: Sequence[str] = ()) -> str:
         """Store a bundle as a new version, move the aliases to it, and return its reference.
 
-        With ``WANDB_MODE=offline`` it is stored in a run folder, from where ``wandb sync`` sends
-        it; the reference is then that of the latest version, and a warning names the folder.
+        With ``WANDB_MODE=offline`` the bundle is stored in a run folder, which ``wandb sync``
+        uploads later; a warning names the folder, and the reference is that of ``latest``.
 
         Parameters
         ----------
         bundle
-            To be stored; when a version holds the same files, it gets no new one.
+            The bundle to store. When a version holds the same files, no new one is added.
         name
-            Of the model.
+            Name of the model.
         aliases
-            To be moved to this version, besides ``latest``.
+            Aliases to move to this version, besides ``latest``.
 
         Raises
         ------
         InputError
-            When a name is none, or there is no key.
+            When the name or an alias is not valid, or the key is missing.
         OutputError
             When the disk is full.
         RegistryError
@@ -88,10 +88,10 @@ class WandbRegistry:
         moved = checked_aliases(aliases)
         reference = join_reference(self.reference, checked_name(name), LATEST)
         if not is_offline():
-            # A key that is refused shows itself here at once; a run would try again and again.
+            # A refused key fails here at once; a run would retry for a long time.
             connect(reference)
         home = Path.cwd() if is_offline() else Path(tempfile.gettempdir())
-        with writable(home), one_sentence(reference), tempfile.TemporaryDirectory() as folder:
+        with writable(home), wandb_errors(reference), tempfile.TemporaryDirectory() as folder:
             run = wandb.init(
                 entity=self.entity,
                 project=self.project,
@@ -113,10 +113,9 @@ class WandbRegistry:
         return reference
 
     def open(self, model: str) -> Bundle:
-        """Open a version; it is downloaded when the cache does not have it.
+        """Open a version; download it when the cache does not hold it.
 
-        An artifact that is no bundle, but one of the reference system's published models, is made
-        a bundle.
+        One of the reference system's published models is converted into a bundle.
 
         Parameters
         ----------
@@ -126,41 +125,41 @@ class WandbRegistry:
         Raises
         ------
         BundleError
-            When the artifact is not there, or is neither.
+            When there is no such artifact, or it is neither a bundle nor a published model.
         InputError
-            When a name is none, there is no key, or wandb is offline.
+            When a name is not valid, the key is missing, or wandb is offline.
         RegistryError
             When the server cannot be reached, or refuses.
         """
         name, version = split_model(model)
         reference = join_reference(self.reference, name, version)
         api = connect(reference)
-        with one_sentence(reference):
+        with wandb_errors(reference):
             artifact = api.artifact(reference.removeprefix("wandb:"))
             found = join_reference(self.reference, name, artifact.version)
             key = (api.settings["base_url"], found, artifact.digest)
 
         def make(folder: Path) -> Bundle:
-            with one_sentence(found):
+            with wandb_errors(found):
                 return _make_bundle(artifact, found, folder)
 
         return cached_bundle(key, make, shown=found)
 
     def entries(self) -> list[Entry]:
-        """All versions of all models, by name, oldest first.
+        """List all versions of all models, by name, oldest first.
 
         Raises
         ------
         InputError
-            When there is no key, or wandb is offline.
+            When the key is missing, or wandb is offline.
         BundleError
-            When the project is not there.
+            When there is no such project.
         RegistryError
             When the server cannot be reached, or refuses.
         """
         project = f"{self.entity}/{self.project}"
         api = connect(self.reference)
-        with one_sentence(self.reference):
+        with wandb_errors(self.reference):
             try:
                 kinds = [kind.name for kind in api.artifact_types(project)]
             except ValueError as error:
@@ -190,7 +189,7 @@ class WandbRegistry:
 
 
 def _make_bundle(artifact: wandb.Artifact, reference: str, folder: Path) -> Bundle:
-    """Download an artifact that is a bundle, or can be made one, into a bundle folder."""
+    """Download an artifact into a bundle folder; a published state dict is converted."""
     names = [str(entry.path) for entry in artifact.manifest.entries.values()]
     published = [name for name in names if name.endswith(_PUBLISHED_SUFFIX)]
     is_bundle = {CARD_NAME, WEIGHTS_NAME} <= set(names)
@@ -199,7 +198,7 @@ def _make_bundle(artifact: wandb.Artifact, reference: str, folder: Path) -> Bund
             f"{reference}: neither a model bundle nor one published state dict "
             f"(it holds {', '.join(sorted(names)[:5]) or 'nothing'})"
         )
-    _refuse_elsewhere(artifact, reference)
+    _refuse_outside_files(artifact, reference)
     if is_bundle:
         artifact.download(root=str(folder), skip_cache=True)
         artifact.verify(root=str(folder))
@@ -218,8 +217,8 @@ def _make_bundle(artifact: wandb.Artifact, reference: str, folder: Path) -> Bund
     )
 
 
-def _refuse_elsewhere(artifact: wandb.Artifact, reference: str) -> None:
-    """Let no artifact name files of this machine, or of another server, or write outside."""
+def _refuse_outside_files(artifact: wandb.Artifact, reference: str) -> None:
+    """Refuse an artifact that refers to files elsewhere, or would write outside its folder."""
     for entry in artifact.manifest.entries.values():
         path = PurePosixPath(entry.path)
         if entry.ref is not None or path.is_absolute() or ".." in path.parts:

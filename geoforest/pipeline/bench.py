@@ -24,7 +24,7 @@ from geoforest.models.unet import build_unet
 from geoforest.pipeline.run import map_scene
 from geoforest.pipeline.settings import MapOptions, MapSettings
 from geoforest.pipeline.setup import Setup
-from geoforest.scenes.read import read
+from geoforest.scenes.read import read_window
 from geoforest.scenes.synthetic import BANDS, make_scene
 from geoforest.types import Progress, quiet
 
@@ -146,7 +146,7 @@ def _batches(job: Job, predictor: Any) -> list[Any]:
     windows = []
     for core in cores[::step][:_SAMPLE]:
         support = job.grid.support(core)
-        dn, valid = read(job.scene, support.window)
+        dn, valid = read_window(job.scene, support.window)
         windows.append((support.expand(dn), support.expand(valid).astype(np.bool_)))
     size = job.runtime.batch_size
     batches = []

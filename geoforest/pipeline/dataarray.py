@@ -17,7 +17,7 @@ from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.reflectance import observed
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import GeoforestWarning, InputError, checked
-from geoforest.models.runtimes import load
+from geoforest.models.runtimes import load_predictor
 from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.setup import Setup
 from geoforest.scenes.scene import band_name
@@ -201,7 +201,7 @@ def _predictor(bundle: Bundle, runtime: Runtime) -> Predictor:
     if key not in _loaded:
         # Keep one: a notebook that compares models would otherwise hold them all.
         _loaded.clear()
-        _loaded[key] = load(
+        _loaded[key] = load_predictor(
             bundle,
             runtime=runtime.name,
             precision=runtime.precision,

@@ -41,10 +41,10 @@ _SHARD_PX = 1792
 
 def load_job_predictor(job: Job) -> Predictor:
     """Load a job's bundle into its runtime."""
-    from geoforest.models.runtimes import load
+    from geoforest.models.runtimes import load_predictor
 
     runtime = job.runtime
-    return load(
+    return load_predictor(
         job.bundle,
         runtime=runtime.name,
         precision=runtime.precision,

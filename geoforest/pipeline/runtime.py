@@ -92,9 +92,9 @@ def resolve_runtime(
         name = "torch" if settings.runtime == "auto" else settings.runtime
         precision = settings.precision or reference_precision(device)
         return Runtime(name, device, precision, threads, batch_size, asked=asked)
-    from geoforest.models.runtimes import choose
+    from geoforest.models.runtimes import choose_runtime
 
-    choice = choose(
+    choice = choose_runtime(
         bundle,
         runtime=settings.runtime,
         precision=settings.precision,

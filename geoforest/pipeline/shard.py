@@ -13,7 +13,7 @@ from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import IncompleteError
 from geoforest.pipeline.shard_store import Receipt, ShardStore
-from geoforest.scenes.read import read
+from geoforest.scenes.read import read_window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ def run_shard(
     start = time.perf_counter()
     inside = job.inside(shard)
     support = job.grid.support(shard.extent)
-    dn, valid = read(job.scene, support.window)
+    dn, valid = read_window(job.scene, support.window)
     seen = _cut(valid, shard, support.window) & inside
     cloudy = seen & job.cloudy(shard)
     seen &= ~cloudy

@@ -1,1 +1,1 @@
-"""What people read: summary, pictures, report."""
+"""Pictures, pages and QGIS projects for people to look at."""

@@ -1,4 +1,4 @@
-"""Pictures for people: scene, probability, mask and polygons side by side. Arrays only."""
+"""A figure of four panels: scene, probability, mask and polygons. Takes arrays only."""
 
 from __future__ import annotations
 
@@ -34,26 +34,27 @@ def quicklook(
     rgb: Sequence[int] = (0, 1, 2),
     metres: bool = True,
 ) -> bytes:
-    """Draw four panels of a map.
+    """Draw scene, probability, mask and polygons of a map as four panels.
 
     Parameters
     ----------
     reflectance
-        ``(band, row, col)``, decimated to a picture's size.
+        ``(band, row, col)``, decimated to the size of the picture.
     valid
-        ``(row, col)`` of ``reflectance``, True where observed.
+        ``(row, col)``, True where observed.
     probability, mask
-        Stored probability and mask codes, decimated.
+        uint8 ``(row, col)``, decimated: stored probability 0 to 250, and mask codes; 255 is no
+        observation.
     outlines
-        Rings of polygons, ``(n, 2)`` each, in the CRS of ``bounds``; may be none.
+        Rings of polygons, ``(n, 2)`` each, in the CRS of ``bounds``; may be empty.
     bounds
         ``(left, bottom, right, top)`` of the whole scene.
     title
-        Above the panels.
+        Text above the panels.
     rgb
-        Positions of red, green and blue.
+        Indices of red, green and blue in ``reflectance``.
     metres
-        Whether the CRS counts metres, so that a scale bar can be drawn.
+        Whether the unit of the CRS is the metre; only then a scale bar is drawn.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def quicklook(
 
 
 def draw_scale_bar(axes: Axes, bounds: tuple[float, float, float, float]) -> None:
-    """Draw a length in the lower left corner; bounds in metres."""
+    """Draw a scale bar in the lower left corner; ``(left, bottom, right, top)`` is in metres."""
     left, bottom, right, top = bounds
     width = right - left
     wanted = width / 4

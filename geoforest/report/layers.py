@@ -1,4 +1,4 @@
-"""Pictures of a map for a page, one a layer, all of one place: scene, NDVI, probability ..."""
+"""Pictures of a map for a page, one per layer: scene, NDVI, probability, mask and polygons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rasterio.enums import Resampling
 
 from geoforest.arrays.reflectance import ndvi
 from geoforest.report.picture import MASK_COLOURS, MASK_NAMES, true_colour
-from geoforest.report.quicklook import visible
+from geoforest.report.quicklook import rgb_reflectance
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Array, Valid
 
 if TYPE_CHECKING:
@@ -35,20 +35,22 @@ _NDVI_RANGE = (-0.2, 1.0)
 
 @dataclass(frozen=True)
 class Layer:
-    """One picture.
+    """One picture of a page, with its legend.
 
     Attributes
     ----------
     name
-        What it shows.
+        Title, such as ``probability``.
     alt
-        The same for who cannot see it.
+        Description for readers who cannot see the picture.
     image
-        A JPEG or PNG file.
+        Bytes of a JPEG or PNG file.
     legend
-        Colour and name of each class.
+        Colour and name of each class; empty for a colour ramp.
     ramp
-        Colours from low to high, and ``ends``, what they stand for; none where it has classes.
+        Colours from low to high; empty for classes.
+    ends
+        Labels of the lowest and highest colour of ``ramp``.
     """
 
     name: str
@@ -67,24 +69,24 @@ def scene_layers(
     Parameters
     ----------
     scene
-        What the bands are, and the place.
+        The mapped scene.
     probability, mask
-        Rasters of the map.
+        Paths of the map's rasters.
     sketch
-        Outlines of its polygons.
+        Outlines of the map's polygons.
     seen
-        Pixels of the scene ``(band, row, col)``, and where they are valid.
+        Decimated pixels of the scene ``(band, row, col)`` and their valid mask ``(row, col)``.
 
     Returns
     -------
     list of Layer
-        Scene, NDVI where there are red and near infrared, probability, mask; outlines where there
-        are any. All have one shape, that of ``seen``, but the outlines, which are finer.
+        Scene, NDVI when the scene has red and near infrared, probability, mask, and polygons when
+        there are any. All have the shape of ``seen``, except polygons, which are twice as large.
     """
     dn, valid = seen
-    picture = np.rint(255 * true_colour(visible(scene, dn), valid)).astype(np.uint8)
+    picture = np.rint(255 * true_colour(rgb_reflectance(scene, dn), valid)).astype(np.uint8)
     layers = [Layer("scene", "The scene in true colour.", jpeg(Image.fromarray(picture)))]
-    index = _index(scene, np.where(valid, dn, 0))
+    index = _ndvi(scene, np.where(valid, dn, 0))
     if index is not None:
         low, high = _NDVI_RANGE
         steps = np.nan_to_num((index - low) / (high - low)).clip(0, 1) * PROBABILITY_STEPS
@@ -109,7 +111,8 @@ def scene_layers(
     return layers
 
 
-def _index(scene: Scene, dn: Array) -> NDArray[np.float64] | None:
+def _ndvi(scene: Scene, dn: Array) -> NDArray[np.float64] | None:
+    """Compute the NDVI ``(row, col)`` of a scene's pixels; None without red or near infrared."""
     names = [band.name for band in scene.bands]
     if not {"B04", "B08"} <= set(names):
         return None
@@ -129,7 +132,7 @@ def ramped(
     *,
     top: int = PROBABILITY_STEPS,
 ) -> Layer:
-    """Draw values 0 to ``top`` along a ramp, and 255 in grey."""
+    """Draw uint8 values 0 to ``top`` in the colours of a matplotlib colormap, and 255 in grey."""
     ramp = matplotlib.colormaps[colours]
     steps = np.linspace(0, 1, top + 1)
     table = {code: matplotlib.colors.to_hex(ramp(step)) for code, step in enumerate(steps)}
@@ -144,7 +147,7 @@ def ramped(
 
 
 def indexed(codes: Array, colours: dict[int, str]) -> bytes:
-    """Encode codes ``(row, col)`` as a PNG in their colours."""
+    """Encode uint8 codes ``(row, col)`` as a PNG with one palette colour per code."""
     palette = np.zeros((256, 3), np.uint8)
     for code, colour in colours.items():
         palette[code] = np.rint(255 * np.array(to_rgb(colour)))
@@ -160,7 +163,7 @@ def _outlined(
     rings: Sequence[NDArray[np.float64]],
     bounds: tuple[float, float, float, float],
 ) -> bytes:
-    # At twice the size lines are fine enough to see the scene between them.
+    # At twice the size the lines are fine enough to leave the scene visible.
     image = Image.fromarray(picture)
     image = image.resize((2 * image.width, 2 * image.height), Image.Resampling.BILINEAR)
     left, bottom, right, top = bounds
@@ -172,10 +175,10 @@ def _outlined(
 
 
 def jpeg(image: Image.Image) -> bytes:
-    """Encode as well as fits: a page of all layers is to stay below 5 MB."""
+    """Encode a JPEG in the best quality below 1 MB, so that a page stays below 5 MB."""
     for quality in _QUALITIES:
         stream = io.BytesIO()
-        # Colours as fine as brightness: outlines are fine.
+        # Full colour resolution keeps thin outlines visible.
         image.save(stream, "JPEG", quality=quality, subsampling=0)
         if stream.tell() <= _MOST_BYTES:
             break

@@ -1,4 +1,4 @@
-"""Pages of HTML from the templates of this folder, with their pictures inside."""
+"""HTML pages from the templates of this folder, with embedded pictures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import jinja2
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template, by its file name.
+    """Fill the template with this file name and return its text.
 
-    ``image | picture`` makes the bytes of a PNG or JPEG file the source of an img.
-
-    Text is escaped, and a name without a value is an error.
+    Values are escaped, and a missing one is an error. In a template, ``image | picture`` turns the
+    bytes of a PNG or JPEG file into the ``src`` of an ``img``.
     """
     return _environment().get_template(template).render(**values)
 

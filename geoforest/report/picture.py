@@ -1,4 +1,4 @@
-"""What the pictures of the project share: colours, masks, and how a figure becomes a file."""
+"""Colours, contrast stretches and PNG files shared by all pictures."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ _NO_DATA_GREY = 0.6
 
 
 def true_colour(rgb: Array, valid: Valid) -> NDArray[np.float64]:
-    """Stretch red, green and blue for the eye.
+    """Stretch red, green and blue to a picture for display.
 
-    The 1st to 98th percentile over all three bands, with a gamma for dark forest.
+    Black is the 1st and white the 98th percentile of all three bands together; a gamma of 1.6
+    brightens dark forest.
 
     Parameters
     ----------
     rgb
         ``(3, row, col)``, in any unit.
     valid
-        ``(row, col)``, True where observed; elsewhere the picture is grey.
+        ``(row, col)``, True where observed; other pixels are grey.
 
     Returns
     -------
@@ -42,21 +43,21 @@ def true_colour(rgb: Array, valid: Valid) -> NDArray[np.float64]:
     picture = np.full((*valid.shape, 3), _NO_DATA_GREY)
     if not valid.any():
         return picture
-    low, high = stretch(rgb, valid)
+    low, high = stretch_limits(rgb, valid)
     return np.where(valid[..., None], stretched(rgb, low, high), picture)
 
 
-def stretch(rgb: Array, valid: Valid) -> tuple[float, float]:
-    """Give the values that are to be black and white: the 1st and 98th percentile of all bands.
+def stretch_limits(rgb: Array, valid: Valid) -> tuple[float, float]:
+    """Compute the values shown black and white: the 1st and 98th percentile of all bands.
 
-    ``rgb`` is ``(3, row, col)``; at least one pixel has to be valid.
+    ``rgb`` is ``(3, row, col)``; at least one pixel must be valid.
     """
     low, high = np.nanpercentile(rgb[:, valid].astype(np.float64), [1, 98])
     return float(low), float(high)
 
 
 def stretched(rgb: Array, low: float, high: float) -> NDArray[np.float64]:
-    """Stretch ``(3, row, col)`` to 0 to 1, ``(row, col, 3)``, with a gamma for dark forest."""
+    """Map ``low`` to ``high`` of ``(3, row, col)`` to 0 to 1, ``(row, col, 3)``, with gamma 1.6."""
     values = (np.moveaxis(rgb, 0, -1).astype(np.float64) - low) / max(high - low, 1e-9)
     return np.nan_to_num(np.clip(values, 0, 1) ** (1 / 1.6))
 
@@ -69,11 +70,11 @@ def mask_image(
     Parameters
     ----------
     axes
-        To draw in.
+        Axes to draw in.
     mask
         uint8 ``(row, col)``: 0 other, 1 forest, 255 no observation.
     extent
-        ``(left, right, bottom, top)`` of the mask; by default its pixels.
+        ``(left, right, bottom, top)`` of the mask in data coordinates; by default its pixels.
     """
     codes = np.searchsorted(list(MASK_COLOURS), mask)
     colours = ListedColormap(list(MASK_COLOURS.values()))
@@ -81,21 +82,21 @@ def mask_image(
 
 
 def png(figure: Figure) -> bytes:
-    """Give a figure as a PNG file, the same bytes for the same figure."""
+    """Encode a figure as PNG, with the same bytes for the same figure."""
     stream = io.BytesIO()
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is shown as boxes.
+        # Characters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", ".*[Gg]lyph.*missing")
         figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()
 
 
 def shrunk(data: bytes, side_px: int) -> bytes:
-    """Make a PNG smaller, until no side is longer than ``side_px``; a small one stays as it is."""
+    """Shrink a PNG until no side is longer than ``side_px``; a smaller one is not changed."""
     with Image.open(io.BytesIO(data)) as image:
         if max(image.size) <= side_px:
             return data
-        # A palette is a third of the bytes; this kind keeps colours that few pixels have.
+        # A palette needs a third of the bytes; FASTOCTREE keeps rare colours.
         smaller = image.convert("RGB")
         smaller.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
         stream = io.BytesIO()

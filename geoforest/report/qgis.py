@@ -1,4 +1,4 @@
-"""What the QGIS projects of maps and of samples share."""
+"""QGIS project files for maps and samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-# As old as a zip can tell: a file's bytes must not depend on when it was written.
+# The earliest time a zip can store: a file's bytes must not depend on when it was written.
 _PINNED_TIME = (1980, 1, 1, 0, 0, 0)
 
 
@@ -36,26 +36,26 @@ def project_archive(
     dates: Sequence[Mapping[str, Any]] = (),
     places: Mapping[int, list[str]] | None = None,
 ) -> bytes:
-    """Return the bytes of a ``.qgz``: a project from the template, in a zip of pinned time.
+    """Return the bytes of a ``.qgz``: the filled project template in a zip with a fixed time.
 
     Parameters
     ----------
     stem
-        Of the file, which the project inside is named after.
+        Name of the project inside the archive, without ``.qgs``.
     title
-        For people.
+        Title of the project.
     layers
-        From top to bottom, as ``project.qgs`` in the templates names their parts.
+        Layers from top to bottom, with the keys that the template ``project.qgs`` uses.
     bounds
         ``(left, bottom, right, top)`` of the project, in ``crs``.
     crs
-        Of the project.
+        CRS of the project and its layers.
     labelling
-        A print layout, where there is one.
+        A print layout, or None.
     dates
-        A theme each: ``name`` and ``layers``.
+        Map themes, one per date, with ``name`` and ``layers``.
     places
-        Bounds of a bookmark by number.
+        Bounds of each bookmark by the number of its point.
     """
     project = render(
         "project.qgs",
@@ -77,25 +77,25 @@ def project_archive(
 
 
 def plain_title(title: str) -> str:
-    """Return a title that QGIS shows as it stands."""
-    # QGIS evaluates what stands between [% and %] in titles of layers.
+    """Return a title that QGIS shows without evaluating it."""
+    # In titles of layers QGIS evaluates expressions between [% and %].
     return title.replace("[%", "[ %")
 
 
 def layer_key(title: str) -> str:
-    """Return the part of layer ids that tells projects apart."""
-    # Two projects can be opened in one: ids must not be those of another scene.
+    """Return a hash of the title that makes layer ids unique across projects."""
+    # QGIS can embed one project in another, where equal ids would clash.
     return hashlib.sha256(title.encode()).hexdigest()[:12]
 
 
 def relative_source(target: Path, project: Path) -> str:
-    """Return the path of a layer's file as a project in another file names it."""
+    """Return the path of a layer's file relative to the project's folder, with ``/``."""
     relative = os.path.relpath(target.absolute(), project.absolute().parent).replace(os.sep, "/")
     return relative if relative.startswith("../") else f"./{relative}"
 
 
 def style_parts(style: str) -> dict[str, str]:
-    """Split a style of the package, whose text is trusted, in attributes and elements."""
+    """Split one of the package's own QML styles into attributes and elements, as markup."""
     root = ElementTree.fromstring(style)
     attributes = {
         name: value
@@ -112,7 +112,7 @@ def style_parts(style: str) -> dict[str, str]:
 
 
 def _crs(crs: CRS) -> dict[str, str | bool | None]:
-    """Say what QGIS asks of a CRS; the code only where it says the very same."""
+    """Describe a CRS for QGIS; ``code`` is set only when EPSG defines exactly this CRS."""
     described = pyproj.CRS.from_user_input(crs)
     code = None
     try:
@@ -130,7 +130,7 @@ def _crs(crs: CRS) -> dict[str, str | bool | None]:
 
 
 def _ellipsoid(crs: pyproj.CRS) -> str:
-    """Code of an ellipsoid of the same axes: QGIS takes none that is given by its axes."""
+    """Return the EPSG code of the ellipsoid with these axes: QGIS accepts only codes."""
     wanted = crs.ellipsoid
     if wanted is not None:
         axes = wanted.semi_major_metre, wanted.semi_minor_metre
@@ -138,4 +138,4 @@ def _ellipsoid(crs: pyproj.CRS) -> str:
             known = type(wanted).from_epsg(code)
             if (known.semi_major_metre, known.semi_minor_metre) == axes:
                 return f"EPSG:{code}"
-    return "EPSG:7030"  # WGS 84, which others differ from by less than a thousandth
+    return "EPSG:7030"  # WGS 84, from which the others differ by less than a thousandth

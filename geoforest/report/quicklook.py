@@ -1,4 +1,4 @@
-"""``quicklook.tif``: the scene as the eye sees it, small, and in its place on the map."""
+"""``quicklook.tif``: the scene in true colour, decimated and georeferenced."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _QUALITY = 88
 
 
 def decimated(scene: Scene) -> tuple[Array, Valid]:
-    """Read the scene at a picture's size; all unobserved where it cannot be read.
+    """Read the scene decimated for a picture; when it cannot be read, all of it is unobserved.
 
     Returns
     -------
@@ -44,26 +44,26 @@ def decimated(scene: Scene) -> tuple[Array, Valid]:
     try:
         return read_decimated(scene, PREVIEW_PX)
     except ReadError:
-        # The map may have gaps that were allowed; a picture is no reason to lose it.
+        # A map with allowed gaps must not fail because of its picture.
         rows, cols = preview_lattice(scene.shape)
         dn = np.zeros((len(scene.bands), len(rows), len(cols)), scene.dtype)
         return dn, np.zeros(dn.shape[1:], np.bool_)
 
 
-def visible(scene: Scene, dn: Array) -> NDArray[np.float64]:
-    """Reflectance of red, green and blue; of the first band three times where one is missing.
+def rgb_reflectance(scene: Scene, dn: Array) -> NDArray[np.float64]:
+    """Compute the reflectance of B04, B03 and B02, or three times the first band if one is missing.
 
     Parameters
     ----------
     scene
-        What the bands are.
+        The scene that the pixels are from.
     dn
         ``(band, row, col)``, in the scene's band order.
 
     Returns
     -------
     numpy.ndarray
-        ``(3, row, col)``.
+        ``(3, row, col)``, unitless.
     """
     names = [band.name for band in scene.bands]
     rgb = [names.index(name) for name in ("B04", "B03", "B02") if name in names]
@@ -74,26 +74,25 @@ def visible(scene: Scene, dn: Array) -> NDArray[np.float64]:
 
 
 def write_quicklook(path: Path, scene: Scene, dn: Array, valid: Valid) -> None:
-    """Write the scene in true colour: COG in the scene's CRS, JPEG, masked where unobserved.
+    """Write the scene in true colour: a JPEG COG in its CRS, transparent where unobserved.
 
     Parameters
     ----------
     path
-        File to make.
+        File to write.
     scene
-        The grid; the picture covers it exactly.
+        The scene; the picture covers its grid exactly.
     dn, valid
-        As from :func:`decimated`.
+        Pixels and valid mask from :func:`decimated`.
 
     Raises
     ------
     WriteError
         When the file cannot be written.
     """
-    colours = np.rint(255 * np.moveaxis(true_colour(visible(scene, dn), valid), -1, 0))
+    colours = np.rint(255 * np.moveaxis(true_colour(rgb_reflectance(scene, dn), valid), -1, 0))
     rows, cols = valid.shape
-    # Pixels are as many times larger as there are fewer of them: seldom a whole number, nor the
-    # same along both sides.
+    # The pixel size grows by a factor that is rarely an integer, and may differ in x and y.
     step = Affine.scale(scene.shape[1] / cols, scene.shape[0] / rows)
     try:
         with MemoryFile() as memory:
@@ -119,9 +118,9 @@ def write_quicklook(path: Path, scene: Scene, dn: Array, valid: Valid) -> None:
 
 
 def scene_picture(scene: Scene) -> bytes:
-    """PNG of a scene in true colour, decimated to a page's size; grey where unobserved."""
+    """Return a PNG of a scene in true colour, decimated for a page; grey where unobserved."""
     dn, valid = decimated(scene)
-    picture = np.rint(255 * true_colour(visible(scene, dn), valid)).astype(np.uint8)
+    picture = np.rint(255 * true_colour(rgb_reflectance(scene, dn), valid)).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, format="png")
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""Outlines of polygons for a picture, kept while the polygons stream by."""
+"""Simplified outlines of polygons for a picture, collected from a stream of polygons."""
 
 from __future__ import annotations
 
@@ -13,22 +13,28 @@ if TYPE_CHECKING:
 
     from geoforest.scenes.scene import Scene
 
-# More than a picture of a scene has pixels along a side.
+# Longer than a side of any picture of a scene, px.
 _SIDE_PX = 2000
 
 
 class Sketch:
-    """Polygons of a scene as fine as a picture can show them."""
+    """Outlines of a scene's polygons, as detailed as a picture can show.
+
+    Parameters
+    ----------
+    scene
+        Its bounds and size determine the tolerance of simplification.
+    """
 
     def __init__(self, scene: Scene) -> None:
         left, bottom, right, top = scene.bounds
-        # A small scene is shown as it is.
+        # The outlines of a small scene are not simplified.
         is_large = max(scene.shape) > _SIDE_PX
         self._step = max(right - left, top - bottom) / _SIDE_PX if is_large else 0.0
         self._rings: list[NDArray[np.float64]] = []
 
     def tap(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
-        """Keep the outlines of some polygons, and pass the polygons on."""
+        """Store the outlines of some polygons, and return the polygons unchanged."""
         geometries = frame.geometry.to_numpy()
         if self._step:
             geometries = shapely.simplify(geometries, self._step, preserve_topology=False)
@@ -37,5 +43,5 @@ class Sketch:
         return frame
 
     def rings(self) -> list[NDArray[np.float64]]:
-        """``(n, 2)`` of each, in CRS coordinates."""
+        """Return the outlines collected so far, ``(n, 2)`` each, in CRS coordinates."""
         return self._rings

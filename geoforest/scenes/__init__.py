@@ -1,1 +1,1 @@
-"""An input becomes a scene, and windows of it."""
+"""Open inputs as scenes, and read windows of them."""

@@ -1,4 +1,4 @@
-"""The area of interest: any vector file, brought to the scene's CRS and burned core by core."""
+"""The area of interest: a vector file, reprojected to the scene's CRS, rasterised core by core."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AreaOfInterest:
-    """Where results are wanted.
+    """The area to map.
 
     Attributes
     ----------
     geometry
-        Polygonal, in the scene's CRS.
+        Polygon or multipolygon in the scene's CRS.
     transform
-        Of the scene.
+        Affine transform of the scene.
     digest
-        Hash of the geometry as it was in its file.
+        SHA-256 of the CRS and geometries in the file.
     """
 
     geometry: BaseGeometry
@@ -42,10 +42,10 @@ class AreaOfInterest:
     digest: str
 
     def inside(self, grid: Grid, extent: Window) -> Valid:
-        """Pixels of ``extent`` whose centre lies inside.
+        """Return a bool mask of ``extent``, True where a pixel's centre lies inside.
 
-        Burned core by core, on the lattice that belongs to the scene, so that a pixel's answer
-        does not depend on the shard it is asked for in.
+        Pixels are rasterised core by core, on the lattice of the scene, so that a pixel's value
+        does not depend on its shard.
         """
         inside = np.zeros(extent.shape, np.bool_)
         for core in grid.cores(extent):
@@ -55,7 +55,7 @@ class AreaOfInterest:
         return inside
 
     def touches(self, core: Window) -> bool:
-        """Whether any of a core lies inside."""
+        """Return whether any part of a core lies inside."""
         origin = self._origin(core)
         left, top = origin @ (0, 0)
         right, bottom = origin @ (core.width, core.height)
@@ -79,7 +79,7 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
     Raises
     ------
     InputError
-        When the file is no vector file, has no CRS or no polygon, or lies beside the scene.
+        When the file is not a vector file, has no CRS or no polygon, or does not touch the scene.
     """
     path = Path(path)
     try:
@@ -89,7 +89,7 @@ def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
         near = in_crs(frame.make_valid(), bounds, scene.crs, max(scene.shape))
         geometry = near.make_valid().union_all()
     except shapely.errors.ShapelyError as error:
-        raise InputError(f"{path}: holds geometries that are none ({error})") from error
+        raise InputError(f"{path}: holds invalid geometries ({error})") from error
     if not shapely.intersects(geometry, shapely.box(*scene.bounds)):
         raise InputError(
             f"{path}: does not touch scene {scene.scene_id}, whose bounds are "

@@ -1,4 +1,4 @@
-"""Which file, and which band in it, is the one wanted: of a raster, or of a folder of bands."""
+"""Find the file and band number of each band, in one raster or in a folder of band files."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ BAND_FILES = {".tif", ".tiff", ".jp2", ".vrt", ".img"}
 
 
 def band_folder(location: str) -> Place | None:
-    """Folder of band files at a location; None where it is a file, or nothing."""
+    """Return the folder of band files at a location; None when it is a file or does not exist."""
     if not is_remote(location):
-        # Not through a parser of URLs: any name will do for a folder on disk.
+        # Not parsed as a URL: a folder on disk may have any name.
         local = Place(location, str(Path(location).absolute()), LocalFileSystem())
         return local if Path(location).is_dir() else None
     if not is_url(location) or pure_path(location).suffix.lower() in BAND_FILES:
         return None
     if location.lower().startswith(("http://", "https://")):
-        # Servers of files have no listings that a program could rely on.
+        # Web servers offer no reliable listing of a folder.
         return None
     try:
         place = open_place(location)
@@ -46,7 +46,7 @@ def band_files(folder: Place, wanted: Sequence[str]) -> list[str]:
     candidates: dict[str, list[Place]] = {name: [] for name in wanted}
     for item in folder.children() or ():
         name = band_name(item.stem)
-        # Hidden files, such as macOS leaves beside those it copies, are no bands.
+        # macOS leaves hidden files beside those it copies.
         if not item.name.startswith(".") and item.suffix in BAND_FILES and name in candidates:
             candidates[name].append(item)
     for name, files in candidates.items():
@@ -64,7 +64,7 @@ def band_files(folder: Place, wanted: Sequence[str]) -> list[str]:
 
 
 def classification_file(folder: Place) -> str | None:
-    """Find the scene classification that lies beside the bands of a folder."""
+    """Find the scene classification (SCL) in a folder of bands; None when there is none."""
     found = [
         item
         for item in folder.children() or ()
@@ -86,7 +86,7 @@ def raster_bands(
     wanted: Sequence[str],
     bands: Sequence[int] | None,
 ) -> list[BandSource]:
-    """Find the bands of one raster, in the order wanted: by their numbers, or by their names."""
+    """Find the wanted bands of one raster, in this order, by their numbers or descriptions."""
     names = [band_name(text or "") for text in source.descriptions]
     if bands is None:
         bands = _bands_by_description(shown(path), names, wanted)
@@ -106,7 +106,7 @@ def raster_bands(
 def single_bands(
     opened: Mapping[str, rasterio.DatasetReader], wanted: Sequence[str]
 ) -> list[BandSource]:
-    """Take one band of each file, in the order wanted."""
+    """Return the single band of each file, in the order wanted."""
     for file, source in opened.items():
         if source.count != 1:
             raise SceneError(f"{shown(file)}: has {source.count} bands, one was wanted")

@@ -1,4 +1,4 @@
-"""Which scenes lie in a folder or a bucket."""
+"""Find the scenes in a folder or a bucket."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _MAX_ITEM_BYTES: Final = 4 << 20
 
 
 def find_scenes(folder: str) -> dict[str, str]:
-    """List the scenes that lie side by side in a folder; none of them is opened.
+    """List the scenes in a folder without opening them.
 
     Parameters
     ----------
     folder
-        A path, or a URL such as ``s3://bucket/prefix``. In it, rasters, folders with one file a
-        band; on disk also SAFE products and STAC items. Names that begin with a dot are left out,
-        and so is what is no scene by its name.
+        A path, or a URL such as ``s3://bucket/prefix``. Scenes are rasters and folders with one
+        file per band; on disk also SAFE products and STAC items. Names that begin with a dot, and
+        all other files, are ignored.
 
     Returns
     -------
     dict
-        Location of each scene by its id, in the order of ids.
+        Location of each scene by its id, sorted by id.
 
     Raises
     ------
     InputError
-        When there is no such folder, or two scenes in it have one id; a product beside its archive,
-        and pixels beside their STAC item, are one scene.
+        When there is no such folder, or two scenes in it have the same id. A product beside its
+        archive, and pixels beside their STAC item, count as one scene.
     DataError
-        When it cannot be listed: no permission, no credentials, no network.
+        When it cannot be listed: no permission, no credentials or no network.
     """
     place = open_place(folder)
     children = place.children()
@@ -61,15 +61,15 @@ def find_scenes(folder: str) -> dict[str, str]:
 
 
 def scene_stamp(location: str) -> str:
-    """Tell what the files of a scene look like from outside: another stamp, another state.
+    """Return a hash of the names, sizes and versions of a scene's files.
 
-    It changes with the name, the size, and the ETag or time of modification of any file, so that a
-    scene that is still being copied differs from one look to the next.
+    The version is the ETag or the time of modification. The hash of a scene that is still being
+    copied changes from one call to the next.
 
     Parameters
     ----------
     location
-        As :func:`find_scenes` gives it.
+        Location of the scene, as from :func:`find_scenes`.
 
     Raises
     ------
@@ -77,8 +77,8 @@ def scene_stamp(location: str) -> str:
         When it cannot be listed.
     """
     files = open_place(location).everything()
-    told = sorted((path, str(one.get("size")), version_in(one)) for path, one in files.items())
-    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
+    states = sorted((path, str(one.get("size")), version_in(one)) for path, one in files.items())
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]
 
 
 def _is_scene(child: Place) -> bool:
@@ -86,7 +86,7 @@ def _is_scene(child: Place) -> bool:
     if child.suffix in BAND_FILES:
         return True
     if not is_url(location) and is_item(location):
-        return _is_item_of_stac(Path(location))
+        return _is_stac_document(Path(location))
     if not is_url(location) and is_safe(location):
         return True
     return child.is_folder() and any(
@@ -95,13 +95,13 @@ def _is_scene(child: Place) -> bool:
 
 
 def _preferred(*locations: str) -> str | None:
-    """Of two that are one scene: what is unpacked rather than its archive, pixels than an item."""
+    """Return the better location of one scene: a folder over its zip, pixels over a STAC item."""
     plain = [one for one in locations if not one.lower().endswith((".zip", ".json", ".geojson"))]
     return plain[0] if len(plain) == 1 else None
 
 
-def _is_item_of_stac(path: Path) -> bool:
-    """Tell items from areas of interest and other JSON that lies among scenes."""
+def _is_stac_document(path: Path) -> bool:
+    """Return whether a JSON file is a STAC item, and not an area of interest or other JSON."""
     try:
         if path.stat().st_size > _MAX_ITEM_BYTES:
             return False

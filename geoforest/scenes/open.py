@@ -1,4 +1,4 @@
-"""What is this input? Opens a product, a raster or a folder of bands, described as a scene."""
+"""Open a product, a raster or a folder of bands as a scene."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
     from geoforest.types import Factor
 
 _DTYPES = ("uint8", "uint16", "int16", "float32")
-# Such as the STAC item of a scene, <scene id>.json, would take.
+# Names of other files of the outputs, which the scene's STAC item <scene id>.json must not take.
 _RESERVED = {"job", "summary"}
-# With a suffix and a prefix it must stay a file name.
+# With a prefix and a suffix it must still fit into a file name.
 _MAX_SCENE_ID_BYTES = 200
 
 
@@ -61,21 +61,21 @@ def open_scene(
     nodata: float | None = None,
     scene_id: str | None = None,
 ) -> Scene:
-    """Describe a product, a raster, or a folder with one file a band, as a scene.
+    """Open a product, a raster, or a folder with one file per band, as a scene.
 
     Parameters
     ----------
     path
         A Sentinel-2 product (see :mod:`geoforest.scenes.safe.product`), a raster that GDAL opens,
-        or a folder with files such as ``B02.tif`` ... ``B08.tif``, and perhaps ``SCL.tif`` beside
-        them; each may be a URL, see :mod:`geoforest.io.remote`.
+        or a folder with files such as ``B02.tif`` ... ``B08.tif``, and optionally ``SCL.tif``;
+        each may be a URL, see :mod:`geoforest.io.remote`.
     wanted
         Bands the model needs, in its order, such as ``("B04", "B03", "B02", "B08")``.
     bands
         1-based band numbers of ``wanted``, for a raster whose descriptions do not name them.
     scale, offset
-        Reflectance is ``dn * scale + offset``; scalars or one per band. By default as the
-        product's metadata says, and 1e-4 and 0 where there is none.
+        Reflectance is ``dn * scale + offset``; scalars or one per band. By default from the
+        product's metadata, or 1e-4 and 0 when there is none.
     nodata
         Replaces the file's own nodata value.
     scene_id
@@ -84,7 +84,7 @@ def open_scene(
     Raises
     ------
     SceneError
-        With the file, what was found and what was wanted.
+        When the input cannot be used; names the file, what was found and what was wanted.
     """
     location = os.fspath(path)
     path = shown(gdal_path(location))
@@ -105,7 +105,7 @@ def open_scene(
             sources = raster_bands(location, opened[location], wanted, bands)
         identity = scene_id or (product.product_id if product else scene_name(location))
         _check_scene_id(path, identity)
-        own_scale, own_offset, own_nodata = _own(product, wanted)
+        own_scale, own_offset, own_nodata = _product_scaling(product, wanted)
         scene = _describe(
             path,
             identity,
@@ -117,16 +117,16 @@ def open_scene(
         )
     if folder:
         return replace(scene, scene_classification=classification_file(folder))
-    return scene if product is None else _completed(scene, product)
+    return scene if product is None else _with_metadata(scene, product)
 
 
 def read_product(location: str) -> Product | None:
-    """Read the metadata of a product; None where the location is no product.
+    """Read the metadata of a product; None when the location is not a product.
 
     Raises
     ------
     SceneError
-        When it is one, and its metadata cannot be used.
+        When it is a product whose metadata cannot be used.
     """
     for is_one, read in _PRODUCTS:
         if is_one(location):
@@ -134,25 +134,25 @@ def read_product(location: str) -> Product | None:
     return None
 
 
-# How to tell a product of some packaging, and how to read it.
+# How to recognise and how to read each kind of product.
 _PRODUCTS: tuple[tuple[Callable[[str], bool], Callable[[str], Product]], ...] = (
     (is_safe, read_safe),
     (is_item, read_item),
 )
 
 
-def _own(
+def _product_scaling(
     product: Product | None, wanted: Sequence[str]
 ) -> tuple[tuple[float, ...], tuple[float, ...], float | None]:
-    """Scale and offset of each band, and the nodata value."""
+    """Return scale and offset of each wanted band, and nodata; the defaults without a product."""
     if product is None:
         return (1e-4,) * len(wanted), (0.0,) * len(wanted), None
     scale = tuple(product.scale[name] for name in wanted)
     return scale, tuple(product.offset[name] for name in wanted), product.nodata
 
 
-def _completed(scene: Scene, product: Product) -> Scene:
-    """Add what only the product's metadata tells."""
+def _with_metadata(scene: Scene, product: Product) -> Scene:
+    """Add what is known from the product's metadata only."""
     stamps = {*scene.files, *map(stamp, product.metadata)}
     return replace(
         scene,
@@ -166,7 +166,7 @@ def _completed(scene: Scene, product: Product) -> Scene:
 
 
 def scene_name(path: str | Path) -> str:
-    """Id of a scene given no other: the product's, the file's stem, or the folder's name."""
+    """Return the default id of a scene: the product's, the file's stem, or the folder's name."""
     if is_remote(str(path)):
         pure = pure_path(path)
         return pure.stem if pure.suffix.lower() in BAND_FILES else pure.name
@@ -198,7 +198,7 @@ def _check_scene_id(path: str, scene_id: str) -> None:
 @contextmanager
 def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
     if is_remote(path):
-        # GDAL does not tell what is wrong with it.
+        # Checked first, because GDAL does not explain why a remote file fails.
         remote_stamp(path)
     elif not (is_virtual(path) or Path(path).exists()):
         raise SceneError(f"{path}: no such file or folder")
@@ -293,7 +293,7 @@ def _with_validity(
     sources: Sequence[BandSource],
     nodata: float | None,
 ) -> BandSource:
-    """Add the nodata value and the mask; a band the model uses is never taken for alpha."""
+    """Add the nodata value and the mask to a band; a band the model uses is never its alpha."""
     used = {other.index for other in sources if other.path == band.path}
     alphas = [
         index
@@ -309,7 +309,7 @@ def _with_validity(
     tag = source.nodatavals[band.index - 1]
     return replace(
         band,
-        # The job is the same, and workers find the file, from whatever folder they were started.
+        # The job and its workers must find the file from any working folder.
         path=absolute(band.path),
         nodata=tag if nodata is None else nodata,
         mask_index=mask_index,
@@ -317,13 +317,13 @@ def _with_validity(
 
 
 def _product_ids(path: str) -> tuple[str, str]:
-    """Where a product's id may stand: the name of the scene, or of the folder it lies in."""
+    """Return the two names that may hold a product's id: the scene's and its folder's."""
     pure = pure_path(path)
     return pure.stem, pure.parent.name
 
 
 def _acquired(path: str, source: rasterio.DatasetReader) -> datetime | None:
-    """Time in the product's name, else the one in GDAL's metadata domain for it."""
+    """Find the acquisition time in the product's name, or else in GDAL's IMAGERY metadata."""
     for named in map(sensing_time, _product_ids(path)):
         if named is not None:
             return named

@@ -1,4 +1,4 @@
-"""What a Sentinel-2 product's own metadata says of its files and its numbers."""
+"""A Sentinel-2 product: its files and the meaning of its numbers, by its own metadata."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Product:
-    """One product, of whatever packaging: a SAFE folder or archive, a STAC item.
+    """One product: a SAFE folder or archive, or a STAC item.
 
     Attributes
     ----------
     product_id
-        Becomes the scene's id.
+        Used as the scene's id.
     location
-        What the user gave, for messages.
+        The user's path or URL, for messages.
     bands
-        Each band at the highest resolution it is there in, by name: a path that GDAL opens.
+        Path for GDAL of each band by name, at the highest resolution available.
     scale, offset
-        By band: reflectance is ``dn * scale + offset``, as the metadata says.
+        By band name: reflectance is ``dn * scale + offset``.
     nodata
-        Stored value of pixels that were not observed, before the offset.
+        DN of unobserved pixels, before the offset.
     acquired
         Sensing time, UTC.
     processing_level
         ``L1C`` or ``L2A``.
     scene_classification
-        Path of the scene classification layer (SCL), where there is one.
+        Path of the scene classification layer (SCL), or None.
     metadata
-        Paths of the files all this was read from.
+        Paths of the metadata files.
     facts
-        For people and records: ``mgrs_tile``, ``orbit``, ``processing_baseline``,
-        ``cloud_percent`` and such.
+        Values for summaries, such as ``mgrs_tile``, ``orbit``, ``processing_baseline`` and
+        ``cloud_percent``.
     notes
         Sentences the user should read.
     """
@@ -57,7 +57,7 @@ class Product:
     notes: tuple[str, ...] = ()
 
     def files(self, wanted: Sequence[str]) -> list[str]:
-        """Paths of the bands a model needs, in its order.
+        """Return the paths of the wanted bands, in this order.
 
         Raises
         ------

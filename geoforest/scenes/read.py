@@ -1,7 +1,7 @@
 """Read windows of a scene through rasterio.
 
-A scene is a description that travels; each process opens its files once and keeps them open, so
-that neighbouring shards find the blocks they share in GDAL's cache, decoded.
+A scene is a picklable description. Each process opens its files once and keeps them open, so that
+neighbouring shards find the blocks they share decoded in GDAL's cache.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from geoforest.scenes.scene import BandSource, FileStamp, Scene
     from geoforest.types import Array, Shape, Valid
 
-# The blocks of a row of shards are wanted again by the row below: 225 MB for 10980 columns of four
+# The next row of shards reads the blocks of the row above again: 225 MB for 10980 columns of four
 # uint16 bands in blocks of 512.
 CACHE_BYTES = 384 << 20
 GDAL_OPTIONS = {
-    # rasterio passes the number on as it is: bytes.
+    # In bytes: rasterio passes the number to GDAL unchanged.
     "GDAL_CACHEMAX": CACHE_BYTES,
-    # Decoding is shared out by shards; more threads here would only fight the network for cores.
+    # Shards decode in parallel already; more threads here would compete with the network for cores.
     "GDAL_NUM_THREADS": 1,
 }
 
 
-def read(scene: Scene, window: Window) -> tuple[Array, Valid]:
+def read_window(scene: Scene, window: Window) -> tuple[Array, Valid]:
     """Read one window of all bands.
 
     Safe to call from several threads and processes at once.
@@ -48,38 +48,38 @@ def read(scene: Scene, window: Window) -> tuple[Array, Valid]:
     Parameters
     ----------
     scene
-        The description; its band order is the order of the result.
+        The scene; the result has its band order.
     window
-        Inside the scene.
+        A window inside the scene.
 
     Returns
     -------
     dn : numpy.ndarray
         ``(band, row, col)``, the stored dtype.
     valid : numpy.ndarray
-        bool ``(row, col)``: not nodata and finite in every band.
+        bool ``(row, col)``: True where observed and finite in every band.
 
     Raises
     ------
     ReadError
         When a block cannot be decoded; names the file.
     """
-    return _read(scene, window, window.shape)
+    return _read_bands(scene, window, window.shape)
 
 
 def read_band(path: str, scene: Scene, window: Window) -> Array:
-    """Read one window of the first band of another file of a scene, such as its classification.
+    """Read a window ``(row, col)`` of another file's first band, such as the classification's.
 
     Safe to call from several threads and processes at once.
 
     Parameters
     ----------
     path
-        Anything GDAL opens, on a grid of its own.
+        Anything GDAL opens, on its own grid.
     scene
-        Whose file it is; :func:`release` closes it with the others.
+        The scene the file belongs to; :func:`release` closes it with the scene's other files.
     window
-        Inside the file.
+        A window inside the file.
 
     Raises
     ------
@@ -100,25 +100,25 @@ def read_band(path: str, scene: Scene, window: Window) -> Array:
 
 
 def read_decimated(scene: Scene, max_side_px: int) -> tuple[Array, Valid]:
-    """Read the whole scene at a smaller size, by nearest neighbour, for a picture.
+    """Read the whole scene decimated by nearest neighbour, for a picture.
 
     Returns
     -------
     dn, valid : numpy.ndarray
-        As from :func:`read`, with no side longer than ``max_side_px``.
+        As from :func:`read_window`, with no side longer than ``max_side_px``.
     """
     rows, cols = preview_lattice(scene.shape, max_side_px)
     try:
         if _has_overviews(scene):
-            return _read(scene, Window(0, 0, *scene.shape), (len(rows), len(cols)))
-        # GDAL would go through the file once a band, and decode all bands each time.
+            return _read_bands(scene, Window(0, 0, *scene.shape), (len(rows), len(cols)))
+        # GDAL would read the whole file once per band, and decode all bands each time.
         dn = np.empty((len(scene.bands), len(rows), len(cols)), scene.dtype)
         valid = np.empty(dn.shape[1:], np.bool_)
         for top in range(0, scene.shape[0], _STRIP_ROWS):
             strip = Window(top, 0, min(_STRIP_ROWS, scene.shape[0] - top), scene.shape[1])
             down, _ = strip.cut(rows, cols)
             if down.start < down.stop:
-                values, seen = read(scene, strip)
+                values, seen = read_window(scene, strip)
                 picked = rows[down] - top
                 dn[:, down], valid[down] = values[:, picked][..., cols], seen[picked][:, cols]
         return dn, valid
@@ -133,21 +133,21 @@ def _has_overviews(scene: Scene) -> bool:
 
 
 def release(scene: Scene) -> None:
-    """Close the files of a scene in this process, and free their blocks."""
+    """Close the files of a scene in this process, and free their cached blocks."""
     with _lock:
         for key in [key for key in _open if key[1] == scene.files]:
             _open.pop(key).close()
 
 
 _lock = threading.Lock()
-"""GDAL's datasets serve one thread at a time. Decoding takes a few percent of prediction."""
+"""GDAL's datasets are not thread-safe; decoding takes only a few percent of prediction's time."""
 _open: OrderedDict[tuple[str, tuple[FileStamp, ...]], rasterio.DatasetReader] = OrderedDict()
 _MOST_OPEN = 64
 _STRIP_ROWS = 512
 
 
 def _dataset(path: str, scene: Scene) -> rasterio.DatasetReader:
-    # With the stamps of its files, so that a changed file is not taken for the old one.
+    # The stamps are part of the key, so that a changed file is opened anew.
     key = path, scene.files
     if key not in _open:
         _open[key] = open_raster(path)
@@ -157,7 +157,8 @@ def _dataset(path: str, scene: Scene) -> rasterio.DatasetReader:
     return _open[key]
 
 
-def _read(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
+def _read_bands(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
+    """Read a window of all bands, resampled to ``shape``."""
     dn = np.empty((len(scene.bands), *shape), scene.dtype)
     valid = np.ones(shape, np.bool_)
     place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
@@ -165,7 +166,8 @@ def _read(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
     for path, group in groupby(numbered, key=lambda item: item[1].path):
         bands = list(group)
         try:
-            patiently(lambda: _read_open(path, scene, bands, place, dn, valid), path)  # noqa: B023
+            # patiently() calls the lambda within this iteration.
+            patiently(lambda: _read_into(path, scene, bands, place, dn, valid), path)  # noqa: B023
         except RasterioIOError as error:
             raise _unreadable(path, place, error) from _cause(path, error)
     valid &= observed(
@@ -174,7 +176,7 @@ def _read(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
     return dn, valid
 
 
-def _read_open(
+def _read_into(
     path: str,
     scene: Scene,
     bands: list[tuple[int, BandSource]],
@@ -183,12 +185,12 @@ def _read_open(
     valid: Valid,
 ) -> None:
     with _source(path, scene) as source:
-        _read_file(source, bands, place, dn, valid)
+        _read_file_into(source, bands, place, dn, valid)
 
 
 @contextmanager
 def _source(path: str, scene: Scene) -> Iterator[rasterio.DatasetReader]:
-    """Have a file to oneself; where it cannot be read it is opened anew the next time."""
+    """Lock and yield an open file; after a failed read it is closed, to be opened anew."""
     with _lock, rasterio.Env(**GDAL_OPTIONS, **network_options()):
         try:
             yield _dataset(path, scene)
@@ -207,11 +209,11 @@ def _unreadable(path: str, place: RasterioWindow, error: RasterioIOError) -> Rea
 
 
 def _cause(path: str, error: RasterioIOError) -> RasterioIOError | None:
-    """Leave the cause out where it may show a signature: workers log it."""
+    """Return the cause to chain, or None when it may show a URL's signature, which workers log."""
     return None if "?" in path else error
 
 
-def _read_file(
+def _read_file_into(
     source: rasterio.DatasetReader,
     bands: list[tuple[int, BandSource]],
     place: RasterioWindow,

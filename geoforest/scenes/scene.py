@@ -1,4 +1,4 @@
-"""A scene as a value: where its bands are, on which grid, and what its numbers mean."""
+"""A scene as a value: the files of its bands, their grid, and the meaning of their numbers."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from geoforest.types import Shape
 
 FileStamp = tuple[str, int, int | str]
-"""Name, size, and modification time in ns of a file; of a remote one the URL without its query,
-and what its server calls the version."""
+"""Name, size in bytes and modification time in ns of a file; of a remote file the URL without its
+query, the size and the version that its server reports."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class BandSource:
     name
         Sentinel-2 name, such as ``B04``.
     path
-        Anything GDAL opens; absolute. May hold a signature, so it is not shown.
+        Absolute path: anything GDAL opens. It may hold a signature, so it is never shown.
     index
         1-based band number in ``path``.
     nodata
         Stored value that marks unobserved pixels, or None.
     mask_index
-        Where the file says by a mask what was observed: the 1-based number of its alpha band,
-        0 for GDAL's mask band, None when there is neither.
+        Mask of observed pixels: the 1-based number of the alpha band, 0 for GDAL's mask band, or
+        None when the file has neither.
     """
 
     name: str
@@ -50,16 +50,16 @@ class BandSource:
 
 @dataclass(frozen=True)
 class Scene:
-    """A description of a scene; pixels are read lazily, see :mod:`geoforest.scenes.read`.
+    """A description of a scene without its pixels, which :mod:`geoforest.scenes.read` reads.
 
     Attributes
     ----------
     scene_id
         Name of the scene and of its output folder.
     bands
-        In the order the model wants.
+        In the order of the model.
     crs, transform, shape
-        The grid: north-up, ``(rows, cols)``.
+        The grid, north-up; the shape is ``(rows, cols)``.
     dtype
         NumPy name of the stored type, the same for all bands.
     scale, offset
@@ -67,15 +67,15 @@ class Scene:
     zero_is_nodata
         True for integer data without any nodata tag or mask: 0 in all bands is unobserved.
     acquired
-        Time of acquisition, UTC, when known.
+        Time of acquisition, UTC, or None.
     processing_level
-        ``L1C`` or ``L2A``, when known.
+        ``L1C`` or ``L2A``, or None.
     files
-        Of every file that GDAL lists for the input.
+        Stamps of all files that the scene is read from.
     scene_classification
-        Path of the product's scene classification layer (SCL), where it has one.
+        Path of the product's scene classification layer (SCL), or None.
     facts
-        What else the product's metadata says: ``mgrs_tile``, ``orbit``, ``processing_baseline``.
+        Other metadata of the product: ``mgrs_tile``, ``orbit``, ``processing_baseline``.
     notes
         Sentences the user should read.
     """
@@ -107,7 +107,7 @@ class Scene:
         return self.georef.bounds
 
 
-# The names that catalogues and tools give the Sentinel-2 bands a forest model may use.
+# Common names of Sentinel-2 bands in catalogues and tools.
 _COMMON_NAMES = {
     "BLUE": "B02",
     "GREEN": "B03",
@@ -124,7 +124,7 @@ _SENSING_TIME = re.compile(r"(?:^|_)(20\d{6}T\d{6})(?=_|\.|$)")
 
 
 def band_name(text: str) -> str | None:
-    """Sentinel-2 band that a description or file stem names, or None.
+    """Find the Sentinel-2 band that a description or file stem names; None when it names none.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def band_name(text: str) -> str | None:
     >>> band_name("Band 3 (green)"), band_name("B8A"), band_name("cloud_mask")
     ('B03', 'B8A', None)
 
-    A number in some other order than Sentinel-2's tells nothing.
+    A number that contradicts the name counts from another order, so the result is None.
 
     >>> band_name("Band 4 (NIR)") is None
     True
@@ -145,18 +145,18 @@ def band_name(text: str) -> str | None:
         numbered = "B8A" if number == "8A" else f"B{int(number):02d}"
     if found := _COMMON_NAME.search(upper):
         named = _COMMON_NAMES[found.group(1)]
-    if numbered and named and not _agree(numbered, named):
+    if numbered and named and not _same_band(numbered, named):
         return None
     return numbered or named
 
 
-def _agree(numbered: str, named: str) -> bool:
-    # B8A is a near infrared band, too.
+def _same_band(numbered: str, named: str) -> bool:
+    # B8A is also called near infrared.
     return numbered == named or {numbered, named} == {"B08", "B8A"}
 
 
 def sensing_time(product_id: str) -> datetime | None:
-    """Time of acquisition in a Sentinel-2 product id, the first time that stands in it.
+    """Parse the time of acquisition, the first time in a Sentinel-2 product id; None without one.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def sensing_time(product_id: str) -> datetime | None:
 
 
 def processing_level(product_id: str) -> str | None:
-    """Find the processing level that a Sentinel-2 product id names, or None.
+    """Parse the processing level in a Sentinel-2 product id; None without one.
 
     Examples
     --------

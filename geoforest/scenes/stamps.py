@@ -1,4 +1,4 @@
-"""Which files an input is, and their versions: what a fingerprint holds of a scene."""
+"""List all files of an input and their versions, for the fingerprint of a job."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ _VIRTUAL_RASTER = "vrt://"
 
 
 def is_virtual(path: str) -> bool:
-    """Whether a path is one of GDAL's own, such as into an archive."""
+    """Return whether a path is in one of GDAL's virtual file systems, such as in an archive."""
     return path.startswith(("/vsi", _VIRTUAL_RASTER))
 
 
 def absolute(path: str) -> str:
-    """Give a path that means the same from whatever folder it is used in."""
-    # Not through pathlib, which takes /vsizip//a.zip and /vsizip/a.zip for the same.
+    """Return an absolute path; paths of GDAL's virtual file systems are not changed."""
+    # pathlib would turn /vsizip//a.zip into /vsizip/a.zip, which is another file.
     path = gdal_path(path)
     return path if is_virtual(path) else str(Path(path).absolute())
 
 
 def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
-    """All files that rasters are read from, those behind virtual rasters included, by name.
+    """List all files that rasters are read from, sorted, with the sources of virtual rasters.
 
     Parameters
     ----------
     opened
-        Rasters by path. Files behind them are opened here, each once.
+        Open rasters by path. This function opens each of their sources once.
 
     Raises
     ------
     SceneError
-        When a file is missing or no raster, naming the one that needs it; or when the blocks of a
-        local TIFF lie beyond its end.
+        When a file is missing or not a raster (the message names the file that needs it), or when
+        blocks of a local TIFF lie beyond the end of the file.
     """
     found: set[str] = set()
     waiting = [(absolute(path), path) for path in opened]
-    at_hand = {absolute(path): source for path, source in opened.items()}
+    already_open = {absolute(path): source for path, source in opened.items()}
     while waiting:
         path, needed_by = waiting.pop()
         if path in found:
@@ -65,8 +65,8 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
             continue
         try:
             with ExitStack() as stack:
-                source = at_hand.get(path) or stack.enter_context(open_raster(path))
-                # Of one level: a VRT of VRTs does not tell what is below them.
+                source = already_open.get(path) or stack.enter_context(open_raster(path))
+                # GDAL lists one level only: a VRT of VRTs does not list their sources.
                 waiting += [(absolute(name), path) for name in source.files]
                 _check_not_truncated(source, Path(path))
         except RasterioIOError as error:
@@ -98,12 +98,12 @@ def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:
 
 
 def stamp(file: str) -> FileStamp:
-    """Tell name, size and time of a file, or of the archive that holds it."""
+    """Return name, size and modification time of a file, or of the archive that holds it."""
     if is_remote(file):
         return shown(gdal_path(file)), *remote_stamp(file)
     real = Path(file)
     if is_virtual(file):
-        # /vsizip//data/scenes.zip/a.tif lies in /data/scenes.zip.
+        # For example, /vsizip//data/scenes.zip/a.tif is in /data/scenes.zip.
         inside = Path(file.split("/", 2)[2])
         archives = [path for path in (inside, *inside.parents) if path.is_file()]
         if not archives:

@@ -1,9 +1,9 @@
-"""A synthetic Sentinel-2 scene, made by code and a seed: Rondonia-like, and no real place.
+"""Draw a synthetic Sentinel-2 scene from a seed: a landscape like Rondonia's, but no real place.
 
 Land cover is drawn first, then each class gets reflectances with texture. Class means, spreads
-and band correlations follow what Sentinel-2 L2A shows of tree cover, pasture, bare soil and water
-at 10 m; texture is noise blurred by the sensor's point spread, plus slow variation. Regrowth is
-left out: a pixel is closed forest or it is not.
+and band correlations follow Sentinel-2 L2A over tree cover, pasture, bare soil and water at 10 m;
+texture is noise blurred by the sensor's point spread, plus slow variation. There is no regrowth: a
+pixel is closed forest or it is not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Floats = NDArray[np.float64]
 
 
 class Cover(IntEnum):
-    """Land cover that the scene is drawn with; forest alone is forest in the truth."""
+    """Land cover classes of the scene; only ``FOREST`` is forest in the truth."""
 
     FOREST = 0
     PASTURE = 1
@@ -47,7 +47,7 @@ class Cover(IntEnum):
     SAND = 6
 
 
-# Mean reflectance x 10000 of red, green, blue, near infrared; spread as a share of it.
+# Mean reflectance x 10000 of red, green, blue, near infrared, and spread as a share of the mean.
 _REFLECTANCE = {
     Cover.FOREST: ((205, 395, 205, 3150), 0.11),
     Cover.PASTURE: ((820, 930, 540, 2850), 0.07),
@@ -68,11 +68,11 @@ class SyntheticScene:
     dn
         uint16 ``(4, row, col)`` in the order of :data:`BANDS`, reflectance x 10000, 0 = nodata.
     truth
-        uint8 ``(row, col)``: 0 other, 1 forest, 255 beyond the swath, under cloud or shadow.
+        uint8 ``(row, col)``: 0 other, 1 forest, 255 beyond the swath, under cloud or in shadow.
     transform, crs
-        The grid.
+        Affine transform and CRS of the grid.
     acquired
-        Time of acquisition, as invented as the rest.
+        Invented time of acquisition, UTC.
     """
 
     dn: NDArray[np.uint16]
@@ -85,21 +85,21 @@ class SyntheticScene:
 def make_scene(
     seed: int = 7, shape: Shape = (2304, 2304), *, clear: bool = False
 ) -> SyntheticScene:
-    """Make a scene.
+    """Draw a scene with its truth.
 
     Parameters
     ----------
     seed
-        Decides everything.
+        Seed of all random numbers.
     shape
         ``(rows, cols)``, at least 256 each.
     clear
-        Without cloud and swath edge.
+        Leave out clouds and the edge of the swath.
 
     Raises
     ------
     ValueError
-        When the shape is smaller.
+        When a side of ``shape`` is below 256.
     """
     if min(shape) < 256:
         raise ValueError(f"shape {shape}: at least 256 x 256 was wanted")
@@ -125,7 +125,7 @@ def make_chips(
     Returns
     -------
     images
-        uint16 ``(n, 4, side, side)``.
+        uint16 ``(n, 4, side, side)``, reflectance x 10000, in the order of :data:`BANDS`.
     masks
         uint8 ``(n, side, side)``, 0 other, 1 forest.
     """
@@ -141,18 +141,19 @@ def make_chips(
 
 
 def write_chips(folder: str | Path, *, seed: int = 0, n_chips: int = 8, side: int = 256) -> None:
-    """Write labelled chips of :func:`make_chips` as one split of a set that can be trained on.
+    """Write labelled chips of :func:`make_chips` as one split of a training set.
 
     Parameters
     ----------
     folder
-        Of the split, such as ``chips/train``; gets ``images`` and ``masks``.
+        Folder of the split, such as ``chips/train``; its subfolders are ``images`` and ``masks``.
     seed
-        Another one, another landscape: chips of different seeds share no ground.
+        Seed of the landscape; chips of different seeds share no ground.
     n_chips
-        Files named ``synthetic-<seed>-000.tif`` and so on in both; earlier ones are replaced.
+        Number of chips. Files are named ``synthetic-<seed>-000.tif`` and so on; existing ones are
+        replaced.
     side
-        Pixels, a multiple of 32.
+        Side of a chip, px, a multiple of 32.
     """
     for name in ("images", "masks"):
         (Path(folder) / name).mkdir(parents=True, exist_ok=True)
@@ -165,7 +166,7 @@ def write_chips(folder: str | Path, *, seed: int = 0, n_chips: int = 8, side: in
 
 def _write_chip(path: Path, values: Array, names: tuple[str, ...]) -> None:
     with warnings.catch_warnings():
-        # They lie nowhere.
+        # Chips have no georeference.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(
             path,
@@ -183,7 +184,7 @@ def _write_chip(path: Path, values: Array, names: tuple[str, ...]) -> None:
 
 
 def write_scene(scene: SyntheticScene, path: str | Path) -> None:
-    """Write the scene as a tiled GeoTIFF that says it is synthetic."""
+    """Write the scene as a tiled GeoTIFF with the tag ``SYNTHETIC=YES``."""
     with rasterio.open(
         path,
         "w",
@@ -209,7 +210,7 @@ def write_scene(scene: SyntheticScene, path: str | Path) -> None:
 
 def _land_cover(rng: np.random.Generator, shape: Shape) -> NDArray[np.uint8]:
     rows, cols = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
-    # Nothing on the ground is straight for long.
+    # Bend the coordinates, because nothing in a landscape is straight for long.
     bent_rows = rows + 16 * _slow_noise(rng, shape, 60) + 2.0 * _slow_noise(rng, shape, 6)
     bent_cols = cols + 16 * _slow_noise(rng, shape, 60) + 2.0 * _slow_noise(rng, shape, 6)
     cover = np.full(shape, Cover.FOREST, np.uint8)
@@ -236,10 +237,10 @@ def _clear_fishbone(
     reach = n_cols * rng.uniform(0.2, 0.62, (n_bones, 2))[bone, side]
     lot = np.clip(along // _LOT_PX, 0, n_cols // _LOT_PX + 1).astype(int)
     n_lots = n_cols // _LOT_PX + 2
-    # One depth and one use a lot: (bone, side of the bone, side of the main road, lot).
+    # One depth and one use per lot: (bone, side of the bone, side of the main road, lot).
     key = (bone, (across > 0).astype(int), side, lot)
     size = (n_bones, 2, 2, n_lots)
-    # The oldest clearings, near the main road, have met in the middle; the frontier is young.
+    # The oldest clearings, near the main road, touch each other; those at the frontier are young.
     youth = np.clip(along / reach, 0, 1)
     depth = rng.uniform(0.45, 1.15, size)[key] * _SIDE_ROADS_PX / 2 * (1.05 - 0.75 * youth)
     kept = rng.random(size)[key] < 0.12 + 0.25 * youth
@@ -268,7 +269,7 @@ def _draw_ponds(rng: np.random.Generator, cover: NDArray[np.uint8]) -> None:
 def _draw_river(
     rng: np.random.Generator, cover: NDArray[np.uint8], rows: Array, cols: Floats
 ) -> None:
-    """Draw a meandering river with gallery forest and, on its bends, sand."""
+    """Draw a meandering river with gallery forest, and sand in its bends."""
     n_rows, n_cols = cover.shape
     phase = rng.uniform(0, 2 * np.pi, 3)
     line = np.arange(n_rows)
@@ -285,28 +286,28 @@ def _draw_river(
 
 
 def _reflectance(rng: np.random.Generator, cover: NDArray[np.uint8]) -> Floats:
-    """``(4, row, col)``, reflectance x 10000."""
+    """Draw the reflectance x 10000 of a land cover, ``(4, row, col)``."""
     shape = cover.shape
     means = np.array([_REFLECTANCE[kind][0] for kind in Cover], np.float64)
     spreads = np.array([_REFLECTANCE[kind][1] for kind in Cover])
-    # The instrument mixes neighbours: edges are half a pixel soft.
+    # The sensor mixes neighbouring pixels, so edges are half a pixel wide.
     reflectance = np.stack([gaussian_filter(band[cover], 0.55) for band in means.T])
     spread = spreads[cover]
-    # Crowns and their shadows: all bands together, near infrared most.
+    # Crowns and their shadows change all bands together.
     crowns = _texture(rng, shape, 0.9)
     field = 0.6 * _slow_noise(rng, shape, 25) + 0.8 * _slow_noise(rng, shape, 5)
     is_forest = cover == Cover.FOREST
     common = np.where(is_forest, crowns + 0.5 * field, 0.35 * crowns + field)
-    for index, band in enumerate(reflectance):
+    for index in range(len(reflectance)):
         own = _texture(rng, shape, 0.7)
         strength = 1.0 if index == 3 else np.where(is_forest, 1.3, 1.0)
-        band *= 1 + spread * (strength * common + 0.45 * own)
-        band += rng.normal(0, 8, shape)
+        reflectance[index] *= 1 + spread * (strength * common + 0.45 * own)
+        reflectance[index] += rng.normal(0, 8, shape)
     return reflectance
 
 
 def _add_clouds(rng: np.random.Generator, reflectance: Floats, truth: Mask) -> None:
-    """Cumulus and its shadow, in place; both are unobserved in the truth."""
+    """Draw cumulus and its shadow in place; both become unobserved in the truth."""
     shape = truth.shape
     field = _slow_noise(rng, shape, 70) + 0.75 * _slow_noise(rng, shape, 22)
     field += 0.25 * _slow_noise(rng, shape, 6)
@@ -326,8 +327,8 @@ def _beyond_swath(shape: Shape) -> NDArray[np.bool_]:
 
 
 def _slow_noise(rng: np.random.Generator, shape: Shape, scale: float) -> Floats:
-    """Gaussian noise with a correlation length of ``scale`` px, mean 0, deviation 1."""
-    # Made coarse and enlarged: a wide blur of the full size would take seconds.
+    """Draw noise with a correlation length of ``scale`` px, mean 0, standard deviation 1."""
+    # Drawn on a coarse grid and enlarged: a wide blur at full size would take seconds.
     factor = max(1.0, scale / 3)
     coarse = tuple(int(side / factor) + 4 for side in shape)
     noise = gaussian_filter(rng.normal(size=coarse), scale / factor)
@@ -337,6 +338,6 @@ def _slow_noise(rng: np.random.Generator, shape: Shape, scale: float) -> Floats:
 
 
 def _texture(rng: np.random.Generator, shape: Shape, blur: float) -> Floats:
-    """Pixel noise seen through a point spread of ``blur`` px, deviation 1."""
+    """Draw pixel noise blurred by a point spread of ``blur`` px, standard deviation 1."""
     noise = gaussian_filter(rng.normal(size=shape), blur)
     return np.asarray(noise / noise.std())

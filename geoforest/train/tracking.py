@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from geoforest.errors import GeoforestWarning, InputError
 from geoforest.models.references import checked_name
 from geoforest.models.wandb_client import (
+    error_text,
     model_artifact,
     run_settings,
     silence_wandb,
-    told,
 )
 
 if TYPE_CHECKING:
@@ -173,13 +173,13 @@ class WandbTracker(Tracker):
         try:
             return begin()
         except wandb.errors.UsageError as error:
-            raise InputError(f"W&B: {told(error)}; or set WANDB_API_KEY") from error
+            raise InputError(f"W&B: {error_text(error)}; or set WANDB_API_KEY") from error
         except Exception as error:  # wandb raises many kinds
-            reason = told(error)
+            reason = error_text(error)
         try:
             run = begin("offline")
         except Exception as error:  # wandb raises many kinds
-            self._warn(f"nothing is recorded ({told(error)})")
+            self._warn(f"nothing is recorded ({error_text(error)})")
             return None
         self._warn(f"{reason}; the run is recorded in {_folder(run)}, `wandb sync` sends it")
         return run
@@ -190,7 +190,9 @@ class WandbTracker(Tracker):
         try:
             call(self._run)
         except Exception as error:  # wandb raises many kinds
-            self._warn(f"{told(error)}; `wandb sync {_folder(self._run)}` may send what is missing")
+            self._warn(
+                f"{error_text(error)}; `wandb sync {_folder(self._run)}` may send what is missing"
+            )
 
     def _warn(self, text: str) -> None:
         if not self._warned:

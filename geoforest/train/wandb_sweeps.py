@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoforest.errors import GeoforestError, GeoforestWarning
-from geoforest.models.wandb_client import connect, one_sentence, silence_wandb
+from geoforest.models.wandb_client import connect, silence_wandb, wandb_errors
 from geoforest.train.tracking import Tracker, WandbTracker, tracked
 from geoforest.train.trials import (
     SweepResult,
@@ -150,7 +150,7 @@ def sweep_with_wandb(
         else:
             losses.append(loss)
 
-    with _environment_kept(), redirect_stdout(sys.stderr), one_sentence("wandb sweep"):
+    with _environment_kept(), redirect_stdout(sys.stderr), wandb_errors("wandb sweep"):
         os.environ["WANDB_SILENT"] = "true"
         sweep_id = wandb.sweep(dict(sweep), entity=entity, project=project)
         wandb.agent(sweep_id, trial, entity=entity, project=project, count=count)

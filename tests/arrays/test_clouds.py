@@ -32,7 +32,7 @@ class Codes:
     def identity(self) -> dict[str, object]:
         return {}
 
-    def look(self, window: Window) -> np.ndarray:
+    def read_codes(self, window: Window) -> np.ndarray:
         return self._codes[window.slices]
 
 

@@ -82,6 +82,6 @@ def test_broken_product(geoforest, tiny_bundle, tmp_path, dn):
     (root / "MTD_MSIL2A.xml").write_text("<a>")
     done = geoforest("map", root, "--out", tmp_path / "out", "--model", tiny_bundle.path)
     assert done.returncode == 2
-    assert "MTD_MSIL2A.xml: broken or foul XML" in done.stderr
+    assert "MTD_MSIL2A.xml: broken or forbidden XML" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ from geoforest.errors import ReadError, SceneError
 from geoforest.io import download, remote
 from geoforest.io.remote import NETWORK_OPTIONS, gdal_path, reason, shown
 from geoforest.scenes.open import open_scene, scene_name
-from geoforest.scenes.read import read, release
+from geoforest.scenes.read import read_window, release
 from tests.helpers import synthetic
 from tests.helpers.servers import SECRET_KEY, FileServer, file_server, s3_bucket, s3_server
 from tests.helpers.synthetic import BANDS
@@ -42,7 +42,7 @@ def file(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def expected(file) -> tuple[np.ndarray, np.ndarray]:
-    return read(open_scene(file, wanted=BANDS), WHOLE)
+    return read_window(open_scene(file, wanted=BANDS), WHOLE)
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def s3(address, monkeypatch, file) -> Any:
 
 
 def same(scene, expected) -> bool:
-    dn, valid = read(scene, WHOLE)
+    dn, valid = read_window(scene, WHOLE)
     release(scene)
     return bool((dn == expected[0]).all() and (valid == expected[1]).all())
 
@@ -147,7 +147,7 @@ class TestTheVersion:
         after = open_scene(url, wanted=BANDS)
         assert after.files != before.files
         # Nothing of the old one is left in GDAL.
-        assert (read(after, WHOLE)[0] == synthetic.digital_numbers(SHAPE, seed=1)).all()
+        assert (read_window(after, WHOLE)[0] == synthetic.digital_numbers(SHAPE, seed=1)).all()
         release(after)
 
     def test_is_the_time_where_there_is_no_etag(self, web):
@@ -203,7 +203,7 @@ def test_a_failure_that_stays_is_told_without_the_signature(web, caplog, capfd):
         scene = open_scene(f"{web.url}/a/scene.tif?sig={SECRET}", wanted=BANDS)
         web.answers = [403] * 100
         with pytest.raises(ReadError) as caught:
-            read(scene, WHOLE)
+            read_window(scene, WHOLE)
     assert str(caught.value).startswith(f"{web.url}/a/scene.tif: rows 0 to 300, columns 0 to 400 ")
     assert SECRET not in str(caught.value)
     assert SECRET not in "".join(capfd.readouterr())

@@ -10,7 +10,7 @@ import pytest
 
 from geoforest.errors import InputError, checked
 from geoforest.models import runtimes
-from geoforest.models.runtimes import Choice, choose
+from geoforest.models.runtimes import Choice, choose_runtime
 from geoforest.pipeline.job import draft_job
 from geoforest.pipeline.runtime import Runtime, resolve_runtime
 from geoforest.pipeline.settings import MapSettings
@@ -48,10 +48,10 @@ def fakes(monkeypatch):
         loaded.append((runtime, precision))
         return Slow(exact, *table[runtime, precision])
 
-    monkeypatch.setattr(runtimes, "load", load)
+    monkeypatch.setattr(runtimes, "load_predictor", load)
     monkeypatch.setattr(
         runtimes,
-        "_possible",
+        "_possible_pairs",
         lambda runtime, device: [pair for pair in table if runtime in ("auto", pair[0])],
     )
     table["torch", "float32"] = (0.0, 0.03)
@@ -63,7 +63,7 @@ def test_auto_takes_the_fastest_that_agrees(fakes, tiny_bundle):
     table["torch", "bfloat16"] = (0.0003, 0.02)
     table["openvino", "bfloat16"] = (0.01, 0.0)
     table["openvino", "int8"] = (0.0, 0.0)
-    choice = choose(tiny_bundle)
+    choice = choose_runtime(tiny_bundle)
     assert (choice.runtime, choice.precision) == ("torch", "bfloat16")
     assert choice.agreement is not None
     assert 0.999 <= choice.agreement < 1
@@ -73,7 +73,7 @@ def test_auto_takes_the_fastest_that_agrees(fakes, tiny_bundle):
 def test_auto_falls_back_to_the_reference(fakes, tiny_bundle):
     table, _ = fakes
     table["openvino", "bfloat16"] = (0.003, 0.0)
-    choice = choose(tiny_bundle)
+    choice = choose_runtime(tiny_bundle)
     assert (choice.runtime, choice.precision, choice.agreement) == ("torch", "float32", 1.0)
 
 
@@ -81,7 +81,7 @@ def test_auto_falls_back_to_the_reference(fakes, tiny_bundle):
 def test_what_is_asked_for_by_name_may_disagree_a_little(fakes, tiny_bundle, runtime):
     table, _ = fakes
     table["openvino", "int8"] = (0.003, 0.0)
-    choice = choose(tiny_bundle, runtime=runtime, precision="int8")
+    choice = choose_runtime(tiny_bundle, runtime=runtime, precision="int8")
     assert (choice.runtime, choice.precision) == ("openvino", "int8")
     assert choice.agreement == pytest.approx(0.997, abs=5e-4)
 
@@ -90,28 +90,28 @@ def test_but_not_much(fakes, tiny_bundle, cache):
     table, _ = fakes
     table["openvino", "int8"] = (0.02, 0.0)
     with pytest.raises(InputError, match=r"openvino int8 9[78]\.\d\d %; at least 99\.5 % was want"):
-        choose(tiny_bundle, precision="int8")
+        choose_runtime(tiny_bundle, precision="int8")
     assert not [path for path in cache.rglob("*") if path.is_file()]
 
 
 def test_the_answer_is_kept_for_the_same_question(fakes, tiny_bundle):
     table, loaded = fakes
     table["openvino", "bfloat16"] = (0.0, 0.0)
-    first = choose(tiny_bundle, batch_size=2)
+    first = choose_runtime(tiny_bundle, batch_size=2)
     n = len(loaded)
-    assert choose(tiny_bundle, batch_size=2) == first
+    assert choose_runtime(tiny_bundle, batch_size=2) == first
     assert len(loaded) == n
-    choose(tiny_bundle, batch_size=3)
+    choose_runtime(tiny_bundle, batch_size=3)
     assert len(loaded) > n
 
 
 def test_the_answer_is_not_kept_for_another_conversion(fakes, tiny_bundle, monkeypatch):
     table, loaded = fakes
     table["openvino", "bfloat16"] = (0.0, 0.0)
-    choose(tiny_bundle)
+    choose_runtime(tiny_bundle)
     n = len(loaded)
     monkeypatch.setattr("geoforest.models.openvino_runtime.RECIPE", -1)
-    choose(tiny_bundle)
+    choose_runtime(tiny_bundle)
     assert len(loaded) == 2 * n
 
 
@@ -119,15 +119,15 @@ def test_one_runtime_is_in_memory_at_a_time(fakes, tiny_bundle, monkeypatch):
     table, loaded = fakes
     table["openvino", "float32"] = (0.01, 0.0)
     table["openvino", "bfloat16"] = (0.0003, 0.01)
-    load, alive = runtimes.load, weakref.WeakSet()
+    load, alive = runtimes.load_predictor, weakref.WeakSet()
 
     def load_alone(*arguments, **named):
         assert not alive
         alive.add(predictor := load(*arguments, **named))
         return predictor
 
-    monkeypatch.setattr(runtimes, "load", load_alone)
-    choice = choose(tiny_bundle)
+    monkeypatch.setattr(runtimes, "load_predictor", load_alone)
+    choice = choose_runtime(tiny_bundle)
     assert (choice.runtime, choice.precision) == ("openvino", "bfloat16")
     assert set(loaded) == set(table)
     assert not alive
@@ -143,8 +143,8 @@ def test_one_runtime_is_in_memory_at_a_time(fakes, tiny_bundle, monkeypatch):
     ],
 )
 def test_nothing_is_run_where_there_is_nothing_to_choose(monkeypatch, tiny_bundle, asked, wanted):
-    monkeypatch.setattr(runtimes, "load", None)
-    assert choose(tiny_bundle, **asked) == wanted
+    monkeypatch.setattr(runtimes, "load_predictor", None)
+    assert choose_runtime(tiny_bundle, **asked) == wanted
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_nothing_is_run_where_there_is_nothing_to_choose(monkeypatch, tiny_bundl
 )
 def test_what_cannot_be(tiny_bundle, asked, message):
     with pytest.raises(InputError, match=message):
-        choose(tiny_bundle, **asked)
+        choose_runtime(tiny_bundle, **asked)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_words_that_are_none(asked, message):
 def test_a_processor_without_bfloat16(monkeypatch, tiny_bundle):
     monkeypatch.setattr(runtimes, "computes_bfloat16", lambda: False)
     with pytest.raises(InputError, match="bfloat16 with runtime torch on cpu: not possible"):
-        choose(tiny_bundle, runtime="torch", precision="bfloat16")
+        choose_runtime(tiny_bundle, runtime="torch", precision="bfloat16")
 
 
 def without_openvino(call):
@@ -193,22 +193,22 @@ def without_openvino(call):
 
 
 def test_without_openvino_auto_is_torch_and_costs_nothing():
-    run = without_openvino("runtimes.choose(open_model())")
+    run = without_openvino("runtimes.choose_runtime(open_model())")
     assert run.stdout.startswith("Choice(runtime='torch', precision='float32', agreement=1.0")
 
 
 @pytest.mark.parametrize("asked", ["runtime='openvino'", "precision='int8'"])
 def test_without_openvino_asked_for(asked):
-    run = without_openvino(f"runtimes.choose(open_model(), {asked})")
+    run = without_openvino(f"runtimes.choose_runtime(open_model(), {asked})")
     assert 'pip install "geoforest[openvino]"' in run.stderr
 
 
 def test_real_runtimes(tiny_bundle):
     pytest.importorskip("openvino")
-    choice = choose(tiny_bundle, runtime="openvino", precision="float32", threads=1)
+    choice = choose_runtime(tiny_bundle, runtime="openvino", precision="float32", threads=1)
     assert choice.agreement is not None
     assert choice.agreement > 0.999
-    auto = choose(tiny_bundle, threads=1)
+    auto = choose_runtime(tiny_bundle, threads=1)
     assert auto.agreement is not None
     assert auto.agreement >= 0.999
     assert auto.precision != "int8"
@@ -248,7 +248,7 @@ def test_a_record_of_another_version_is_not_taken_up(document):
 
 
 def test_the_same_question_gets_the_same_answer(tiny_bundle, scene_path):
-    """As recorded, whatever this machine would choose now; another question asks anew."""
+    """As recorded, whatever this machine would choose_runtime now; another question asks anew."""
     settings = MapSettings(halo=8)
     runtime = Runtime("torch", "cuda", "float16", 3, 8, asked=("auto", None, "auto", None))
     job = draft_job(scene_path, settings, tiny_bundle).job(runtime)

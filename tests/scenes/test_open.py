@@ -13,7 +13,7 @@ from rasterio.enums import ColorInterp
 from geoforest.arrays.grid import Window, preview_lattice
 from geoforest.errors import ReadError, SceneError
 from geoforest.scenes.open import open_scene
-from geoforest.scenes.read import read, read_decimated
+from geoforest.scenes.read import read_decimated, read_window
 from tests.helpers import synthetic
 from tests.helpers.synthetic import BANDS, digital_numbers, write_raster
 
@@ -29,7 +29,7 @@ def test_bands_are_found_by_description_in_the_wanted_order(tmp_path, dn):
     path = write_raster(tmp_path / "a.tif", dn, descriptions=("nir", "Band 2", "B3 (green)", "RED"))
     scene = open_scene(path, wanted=BANDS)
     assert [band.index for band in scene.bands] == [4, 3, 2, 1]
-    values, valid = read(scene, WHOLE)
+    values, valid = read_window(scene, WHOLE)
     assert (values == dn[::-1]).all()
     assert valid.all()
 
@@ -37,7 +37,7 @@ def test_bands_are_found_by_description_in_the_wanted_order(tmp_path, dn):
 def test_bands_are_given_by_number(tmp_path, dn):
     path = write_raster(tmp_path / "a.tif", dn, descriptions=None)
     scene = open_scene(path, wanted=BANDS, bands=(2, 1, 4, 3))
-    assert (read(scene, WHOLE)[0] == dn[[1, 0, 3, 2]]).all()
+    assert (read_window(scene, WHOLE)[0] == dn[[1, 0, 3, 2]]).all()
 
 
 def folder_of_bands(tmp_path: Path, dn: np.ndarray, **changes) -> Path:
@@ -55,7 +55,7 @@ def test_a_folder_with_one_file_a_band(tmp_path, dn):
     assert scene.acquired is not None
     assert scene.acquired.isoformat() == "2021-08-04T14:27:41+00:00"
     assert len(scene.files) == 4
-    assert (read(scene, WHOLE)[0] == dn).all()
+    assert (read_window(scene, WHOLE)[0] == dn).all()
 
 
 @pytest.mark.parametrize("driver", ["JP2OpenJPEG", "COG"])
@@ -65,7 +65,7 @@ def test_other_drivers(tmp_path, dn, driver):
     other = tmp_path / ("b.jp2" if driver == "JP2OpenJPEG" else "b.tif")
     rasterio.shutil.copy(plain, other, driver=driver, **options)
     scene = open_scene(other, wanted=BANDS, bands=(1, 2, 3, 4))
-    assert (read(scene, WHOLE)[0] == dn).all()
+    assert (read_window(scene, WHOLE)[0] == dn).all()
 
 
 def test_vrt(tmp_path, dn):
@@ -73,7 +73,7 @@ def test_vrt(tmp_path, dn):
     rasterio.shutil.copy(plain, tmp_path / "a.vrt", driver="VRT")
     scene = open_scene(tmp_path / "a.vrt", wanted=BANDS)
     assert {Path(name).name for name, *_ in scene.files} == {"a.vrt", "a.tif"}
-    assert (read(scene, WHOLE)[0] == dn).all()
+    assert (read_window(scene, WHOLE)[0] == dn).all()
 
 
 def test_each_file_is_opened_once(tmp_path, dn, monkeypatch):
@@ -101,13 +101,13 @@ class TestValidity:
     def test_nodata_tag(self, tmp_path, dn):
         dn[2, 5, 6] = 7
         scene = open_scene(write_raster(tmp_path / "a.tif", dn, nodata=7), wanted=BANDS)
-        assert np.argwhere(~read(scene, WHOLE)[1]).tolist() == [[5, 6]]
+        assert np.argwhere(~read_window(scene, WHOLE)[1]).tolist() == [[5, 6]]
 
     def test_nodata_option_replaces_the_tag(self, tmp_path, dn):
         dn[2, 5, 6], dn[1, 7, 8] = 7, 9
         path = write_raster(tmp_path / "a.tif", dn, nodata=7)
         scene = open_scene(path, wanted=BANDS, nodata=9)
-        assert np.argwhere(~read(scene, WHOLE)[1]).tolist() == [[7, 8]]
+        assert np.argwhere(~read_window(scene, WHOLE)[1]).tolist() == [[7, 8]]
 
     def test_mask_band(self, tmp_path, dn):
         path = write_raster(tmp_path / "a.tif", dn)
@@ -116,7 +116,7 @@ class TestValidity:
         with rasterio.open(path, "r+") as target:
             target.write_mask(mask)
         scene = open_scene(path, wanted=BANDS)
-        assert np.argwhere(~read(scene, WHOLE)[1]).tolist() == [[3, 4]]
+        assert np.argwhere(~read_window(scene, WHOLE)[1]).tolist() == [[3, 4]]
         assert any(name.endswith(".msk") for name, *_ in scene.files) or len(scene.files) == 1
 
     def test_alpha_band(self, tmp_path, dn):
@@ -128,7 +128,7 @@ class TestValidity:
         with rasterio.open(path, "r+") as target:
             target.colorinterp = [ColorInterp.gray, *[ColorInterp.undefined] * 3, ColorInterp.alpha]
         scene = open_scene(path, wanted=BANDS)
-        assert np.argwhere(~read(scene, WHOLE)[1]).tolist() == [[9, 9]]
+        assert np.argwhere(~read_window(scene, WHOLE)[1]).tolist() == [[9, 9]]
 
     def test_a_used_band_is_never_alpha(self, tmp_path):
         dn = digital_numbers((40, 50), dtype="uint8")
@@ -136,13 +136,13 @@ class TestValidity:
         path = write_raster(tmp_path / "a.tif", dn, photometric="RGB", alpha="yes")
         with rasterio.open(path) as source:
             assert source.colorinterp[3] == ColorInterp.alpha
-        assert read(open_scene(path, wanted=BANDS), WHOLE)[1].all()
+        assert read_window(open_scene(path, wanted=BANDS), WHOLE)[1].all()
 
     def test_untagged_integers_take_zero_in_all_bands_as_unobserved(self, tmp_path, dn):
         dn[:, 1, 1] = 0
         dn[0, 2, 2] = 0
         scene = open_scene(write_raster(tmp_path / "a.tif", dn), wanted=BANDS)
-        assert np.argwhere(~read(scene, WHOLE)[1]).tolist() == [[1, 1]]
+        assert np.argwhere(~read_window(scene, WHOLE)[1]).tolist() == [[1, 1]]
         assert any("0 in all bands" in note for note in scene.notes)
 
     def test_untagged_floats_keep_zero(self, tmp_path, dn):
@@ -150,7 +150,7 @@ class TestValidity:
         dn[:, 1, 1] = 0
         dn[1, 2, 2] = np.nan
         scene = open_scene(write_raster(tmp_path / "a.tif", dn), wanted=BANDS)
-        assert np.argwhere(~read(scene, WHOLE)[1]).tolist() == [[2, 2]]
+        assert np.argwhere(~read_window(scene, WHOLE)[1]).tolist() == [[2, 2]]
 
 
 def test_decimated(tmp_path, dn):
@@ -278,8 +278,8 @@ def test_unreadable_block_names_the_file_and_the_place(tmp_path, dn):
     data[offset : offset + 50] = bytes(50)
     path.write_bytes(data)
     with pytest.raises(ReadError, match=r"a\.tif: rows 32 to 64, columns 0 to 64"):
-        read(scene, Window(32, 0, 32, 64))
-    read(scene, Window(0, 0, 32, 64))
+        read_window(scene, Window(32, 0, 32, 64))
+    read_window(scene, Window(0, 0, 32, 64))
 
 
 def test_a_picture_is_of_the_nearest_pixels(tmp_path, monkeypatch):

@@ -12,9 +12,9 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoforest.arrays.grid import Window
 from geoforest.errors import WriteError
-from geoforest.report.picture import stretch, stretched
-from geoforest.report.quicklook import visible
-from geoforest.scenes.read import read, release
+from geoforest.report.picture import stretch_limits, stretched
+from geoforest.report.quicklook import rgb_reflectance
+from geoforest.scenes.read import read_window, release
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _BLOCK_PX = 128
 _RGB = ("B04", "B03", "B02")
-# Of them the stretch is taken: points come in random order, so these are a sample.
+# The stretch is computed from this many points; they come in random order, so it is a sample.
 _BLOCKS_LOOKED_AT = 64
 _QUALITY = 85
 
@@ -107,12 +107,12 @@ def _blocks(
 def _limits(scene: Scene, blocks: list[tuple[int, int]]) -> tuple[float, float] | None:
     seen = []
     for block in blocks[:_BLOCKS_LOOKED_AT]:
-        dn, valid = read(scene, _window(scene, block))
-        seen.append(visible(scene, dn)[:, valid])
+        dn, valid = read_window(scene, _window(scene, block))
+        seen.append(rgb_reflectance(scene, dn)[:, valid])
     values = np.concatenate(seen, axis=1)[:, None]
     if not values.size:
         return None
-    return stretch(values, np.ones(values.shape[1:], np.bool_))
+    return stretch_limits(values, np.ones(values.shape[1:], np.bool_))
 
 
 def _write(
@@ -137,8 +137,8 @@ def _write(
     ):
         for block in blocks:
             window = _window(scene, block)
-            dn, valid = read(scene, window)
-            colours = np.rint(255 * stretched(visible(scene, dn), *limits))
+            dn, valid = read_window(scene, window)
+            colours = np.rint(255 * stretched(rgb_reflectance(scene, dn), *limits))
             colours[~valid] = 0
             place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
             target.write(np.moveaxis(colours, -1, 0).astype(np.uint8), window=place)

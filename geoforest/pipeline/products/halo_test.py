@@ -11,7 +11,7 @@ import rasterio
 from geoforest.arrays.grid import Grid, Window, wider_halo
 from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.stitch import mask_from_probability
-from geoforest.scenes.read import read, release
+from geoforest.scenes.read import read_window, release
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, StoredProbability
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _predict(
     job: Job, grid: Grid, predictor: Predictor, core: Window, before: StoredProbability
 ) -> StoredProbability:
     support = grid.support(core)
-    dn, valid = read(job.scene, support.window)
+    dn, valid = read_window(job.scene, support.window)
     stored, _ = predict_shard(
         predictor,
         support.expand(dn),

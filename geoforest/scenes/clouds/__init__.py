@@ -1,1 +1,1 @@
-"""Where clouds are: from a scene's own classification, or from a network."""
+"""Cloud masks, from a scene's own classification or from a network."""

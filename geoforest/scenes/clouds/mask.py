@@ -1,4 +1,4 @@
-"""The cloud mask of a scene: who tells clouds, and the buffer around them, shard by shard."""
+"""The cloud mask of a scene: a source of cloud codes and a buffer, computed shard by shard."""
 
 from __future__ import annotations
 
@@ -24,33 +24,36 @@ CloudMaskKind = Literal["auto", "scl", "none", "ukis"]
 
 
 class CloudSource(Protocol):
-    """Tells clouds. It travels to workers, and a pixel's answer does not depend on the window."""
+    """A source of cloud codes.
+
+    It must be picklable, and a pixel's code must not depend on the window it is read in.
+    """
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides an answer, besides the files of the scene: plain data."""
+        """Everything that the codes depend on, besides the scene's files, as plain JSON."""
         ...
 
     @property
     def memory_mb(self) -> float:
-        """Resident memory that a worker needs for it, besides arrays of a shard's size."""
+        """Resident memory that a worker needs for it, MB, without arrays of a shard's size."""
         ...
 
-    def look(self, window: Window) -> NDArray[np.uint8]:
-        """Codes of :mod:`geoforest.arrays.clouds` for a window of the scene."""
+    def read_codes(self, window: Window) -> NDArray[np.uint8]:
+        """Read the codes of :mod:`geoforest.arrays.clouds`, ``(row, col)``, in a scene's window."""
         ...
 
 
 @dataclass(frozen=True)
 class CloudMask:
-    """Where a scene is cloudy, or too near to a cloud.
+    """The pixels of a scene that are cloudy or within a buffer around clouds.
 
     Attributes
     ----------
     source
-        Who tells clouds.
+        Source of the cloud codes.
     buffer_m
-        Distance from a cloud within which nothing counts as seen, metres on the ground.
+        Width of the buffer in which pixels count as unobserved, metres on the ground.
     pixel_m
         Height and width of a pixel at the centre of the scene, metres on the ground.
     """
@@ -61,51 +64,52 @@ class CloudMask:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides the mask, besides the files of the scene."""
+        """Everything that the mask depends on, besides the scene's files, as plain JSON."""
         return {**self.source.identity, "buffer_m": self.buffer_m}
 
     def masked(self, grid: Grid, extent: Window) -> Valid:
-        """Pixels of ``extent`` that are to be masked: the same in whatever extent they lie."""
+        """Return a bool mask of ``extent``, True where masked; it is the same for any extent."""
         down, across = buffer_px(self.buffer_m, self.pixel_m)
-        around = _grown(extent, down, across, grid)
-        codes = self.source.look(around)
+        around = _widened(extent, down, across, grid)
+        codes = self.source.read_codes(around)
         masked = np.empty(extent.shape, np.bool_)
-        # Distances take forty bytes a pixel, so not of a whole shard at once.
+        # Distances need forty bytes per pixel, too much for a whole shard at once.
         for core in grid.cores(extent):
-            ring = _grown(core, down, across, grid)
-            near = within(codes[_place(ring, around)] == CLOUD, self.buffer_m, self.pixel_m)
-            unclear = codes[_place(core, around)] != CLEAR
-            masked[_place(core, extent)] = near[_place(core, ring)] | unclear
+            ring = _widened(core, down, across, grid)
+            near = within(codes[_slices(ring, around)] == CLOUD, self.buffer_m, self.pixel_m)
+            unclear = codes[_slices(core, around)] != CLEAR
+            masked[_slices(core, extent)] = near[_slices(core, ring)] | unclear
         return masked
 
 
 def cloud_mask(
     scene: Scene, kind: CloudMaskKind = "auto", *, buffer_m: float = 100.0, snow: bool = False
 ) -> tuple[Scene, CloudMask | None]:
-    """Find what shows the clouds of a scene.
+    """Build the cloud mask of a scene.
 
     Parameters
     ----------
     scene
-        See :func:`geoforest.scenes.open.open_scene`.
+        The scene, as from :func:`geoforest.scenes.open.open_scene`.
     kind
         ``scl``, the scene's own classification; ``ukis``, a network; ``none``; or ``auto``, the
-        classification where the scene has one.
+        classification when the scene has one.
     buffer_m
-        Distance from a cloud within which nothing counts as seen, metres on the ground.
+        Width of the buffer in which pixels count as unobserved, metres on the ground.
     snow
         Whether snow in the classification counts as cloud.
 
     Returns
     -------
     scene : Scene
-        With the files of the mask among its own, or with a note that there is none.
+        The scene with the mask's files added, or with a note that clouds are not masked.
     mask : CloudMask or None
+        None when clouds are not masked.
 
     Raises
     ------
     InputError
-        When clouds cannot be told as asked.
+        When the scene or this installation lacks what ``kind`` needs.
     """
     path = scene.scene_classification
     if kind == "none":
@@ -130,20 +134,21 @@ def cloud_mask(
         assert path is not None
         source, files = open_classification(path, scene, snow=snow)
         scene = replace(scene, files=tuple(sorted({*scene.files, *map(stamp, files)})))
-        # Of the scene with these stamps: an open file is known by them.
+        # Open files are identified by the scene's stamps, so the source needs the new ones.
         source = replace(source, scene=scene)
     table = PixelTable.build(scene.georef)
     return scene, CloudMask(source, buffer_m, table.pixel_size_m())
 
 
-def _grown(window: Window, down: int, across: int, grid: Grid) -> Window:
-    """Widen a window, up to the edges of the scene."""
+def _widened(window: Window, down: int, across: int, grid: Grid) -> Window:
+    """Widen a window on all sides, at most to the edges of the scene."""
     top, left = max(0, window.row_off - down), max(0, window.col_off - across)
     bottom = min(grid.shape[0], window.row_off + window.height + down)
     right = min(grid.shape[1], window.col_off + window.width + across)
     return Window(top, left, bottom - top, right - left)
 
 
-def _place(inner: Window, outer: Window) -> tuple[slice, slice]:
+def _slices(inner: Window, outer: Window) -> tuple[slice, slice]:
+    """Return the slices of an array of ``outer`` that cover ``inner``."""
     row, col = inner.row_off - outer.row_off, inner.col_off - outer.col_off
     return slice(row, row + inner.height), slice(col, col + inner.width)

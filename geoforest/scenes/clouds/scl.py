@@ -36,7 +36,7 @@ _WITHOUT: Final = "; --cloud-mask none maps without"
 
 
 def is_scene_classification(stem: str) -> bool:
-    """Whether a file with this stem is named as an SCL is.
+    """Return whether a file with this stem is named like an SCL.
 
     Examples
     --------
@@ -48,16 +48,16 @@ def is_scene_classification(stem: str) -> bool:
 
 @dataclass(frozen=True)
 class SceneClassification:
-    """Where the scene classification says that there are clouds.
+    """Cloud codes from a scene classification layer.
 
     Attributes
     ----------
     path
-        Anything GDAL opens.
+        The layer: anything GDAL opens.
     scene
-        On whose grid it is asked.
+        The scene whose grid the codes are on.
     transform
-        Of the layer, in the scene's CRS.
+        Affine transform of the layer, in the scene's CRS.
     snow
         Whether snow counts as cloud.
     """
@@ -69,18 +69,18 @@ class SceneClassification:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides an answer, besides the content of the file."""
+        """Everything that the codes depend on, besides the file's content, as plain JSON."""
         return {"by": "scl", "file": shown(self.path), "snow": self.snow}
 
     @property
     def memory_mb(self) -> float:
-        """Its blocks are kept with those of the bands."""
+        """Zero, because its blocks share the cache of the bands."""
         return 0.0
 
-    def look(self, window: Window) -> NDArray[np.uint8]:
-        """Codes of :mod:`geoforest.arrays.clouds` for a window of the scene.
+    def read_codes(self, window: Window) -> NDArray[np.uint8]:
+        """Read the codes of :mod:`geoforest.arrays.clouds`, ``(row, col)``, in a scene's window.
 
-        Each pixel gets the class that lies at its centre.
+        Each pixel gets the class at its centre.
 
         Raises
         ------
@@ -98,21 +98,22 @@ class SceneClassification:
             int(across[-1] - across[0]) + 1,
         )
         classes = read_band(self.path, self.scene, place)
-        codes = np.full(256, CLEAR, np.uint8)
-        codes[_NO_DATA] = UNKNOWN
-        codes[[*_CLOUDS, *([_SNOW] if self.snow else [])]] = CLOUD
-        return codes[classes][down - down[0]][:, across - across[0]]
+        code_of = np.full(256, CLEAR, np.uint8)
+        code_of[_NO_DATA] = UNKNOWN
+        code_of[[*_CLOUDS, *([_SNOW] if self.snow else [])]] = CLOUD
+        codes: NDArray[np.uint8] = code_of[classes][down - down[0]][:, across - across[0]]
+        return codes
 
 
 def open_classification(
     path: str, scene: Scene, *, snow: bool
 ) -> tuple[SceneClassification, list[str]]:
-    """Check that an SCL says something of every pixel of a scene.
+    """Open an SCL, and check that it covers every pixel of a scene.
 
     Parameters
     ----------
     path
-        Anything GDAL opens.
+        The layer: anything GDAL opens.
     scene
         The scene; the layer may have any resolution in the same CRS.
     snow
@@ -121,13 +122,14 @@ def open_classification(
     Returns
     -------
     classification : SceneClassification
+        The cloud source.
     files : list of str
         All files that the layer is read from.
 
     Raises
     ------
     SceneError
-        When it cannot be read, is no such layer, or lies on another grid.
+        When it cannot be read, is not such a layer, has another CRS, or does not cover the scene.
     """
     try:
         with open_raster(path) as source:
@@ -169,7 +171,7 @@ def _check_cover(
 
 
 def _indices(scene: Scene, transform: Affine) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Row and column of the layer that lie at the centres of the scene's rows and columns."""
+    """Compute the layer's row and column at the centre of each of the scene's rows and columns."""
     own, (n_rows, n_cols) = scene.transform, scene.shape
     y = own.f + (np.arange(n_rows) + 0.5) * own.e
     x = own.c + (np.arange(n_cols) + 0.5) * own.a

@@ -1,9 +1,9 @@
-"""Clouds and their shadows by the network of ukis-csmask, for scenes that tell none themselves.
+"""Clouds and their shadows from the network of ukis-csmask, for scenes without a classification.
 
 Wieland, Li and Martinis 2019, Multi-sensor cloud and cloud shadow segmentation with a
-convolutional neural network, Remote Sensing of Environment 230. The network is run here, and not
-by the package's own class, which blends its tiles by the array it is given: a pixel's answer would
-depend on the shard it is asked for in.
+convolutional neural network, Remote Sensing of Environment 230. This module runs the network
+itself. The package's own class places and blends its tiles relative to the array it is given, so a
+pixel's class would depend on its shard.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from geoforest.arrays.area import PixelTable
 from geoforest.arrays.clouds import CLEAR, CLOUD
 from geoforest.arrays.grid import Grid, Window
 from geoforest.errors import InputError
-from geoforest.scenes.read import read
+from geoforest.scenes.read import read_window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,27 +34,27 @@ if TYPE_CHECKING:
 _BANDS: Final = ("B02", "B03", "B04", "B08")
 _WINDOW_PX: Final = 256
 _HALO_PX: Final = 32
-# At about 30 m the network is best, as its authors say.
+# According to its authors the network is best at about 30 m.
 _GSD_M: Final = 30.0
 
 
 @dataclass(frozen=True)
 class CloudShadowNetwork:
-    """Where the four-band network of ukis-csmask sees clouds and their shadows.
+    """Cloud codes, shadows included, from the four-band network of ukis-csmask.
 
-    It looks at squares of ``factor`` x ``factor`` pixels, counted from the scene's first pixel, in
-    windows on a lattice that belongs to the scene.
+    Its input are means over squares of ``factor`` x ``factor`` pixels, counted from the scene's
+    first pixel, in windows on a lattice that is fixed for the scene.
 
     Attributes
     ----------
     scene
-        Whose bands it looks at.
+        The scene whose bands are the input.
     factor
-        Pixels along the side of a square.
+        Side of a square, px.
     level
         Processing level the network was trained on: ``l1c`` or ``l2a``.
     version
-        Of the network.
+        Version of the network.
     """
 
     scene: Scene
@@ -64,16 +64,16 @@ class CloudShadowNetwork:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides an answer, besides the files of the scene."""
+        """Everything that the codes depend on, besides the scene's files, as plain JSON."""
         return {"by": "ukis", "network": self.version, "factor": self.factor}
 
     @property
     def memory_mb(self) -> float:
-        """ONNX Runtime, weights, and the activations of two windows at once, as measured."""
+        """Measured memory of ONNX Runtime, weights and the activations of two windows, MB."""
         return 330.0
 
-    def look(self, window: Window) -> NDArray[np.uint8]:
-        """Codes of :mod:`geoforest.arrays.clouds` for a window of the scene.
+    def read_codes(self, window: Window) -> NDArray[np.uint8]:
+        """Compute the codes of :mod:`geoforest.arrays.clouds`, ``(row, col)``, in a window.
 
         Raises
         ------
@@ -85,17 +85,17 @@ class CloudShadowNetwork:
         codes = np.full(window.shape, CLEAR, np.uint8)
         for shard in grid.shards():
             extent = _scaled(shard.extent, self.factor, self.scene.shape)
-            place, part = _shared(window, extent)
+            place, part = _overlap(window, extent)
             if place is not None:
-                squares = self._predicted(grid, shard.extent)
+                squares = self._predict_squares(grid, shard.extent)
                 whole = squares.repeat(self.factor, axis=0).repeat(self.factor, axis=1)
                 codes[place] = whole[part]
         return codes
 
-    def _predicted(self, grid: Grid, core: Window) -> NDArray[np.uint8]:
-        """Codes of the squares of one core."""
+    def _predict_squares(self, grid: Grid, core: Window) -> NDArray[np.uint8]:
+        """Compute the codes of the squares in one core."""
         support = grid.support(core)
-        dn, valid = read(self.scene, _scaled(support.window, self.factor, self.scene.shape))
+        dn, valid = read_window(self.scene, _scaled(support.window, self.factor, self.scene.shape))
         seen, reflectance = _means(dn, valid, self.factor)
         if not seen.any():
             return np.full(core.shape, CLEAR, np.uint8)
@@ -106,7 +106,7 @@ class CloudShadowNetwork:
         )
         network = _network(self.level)
         values = (reflectance[order] * scale + offset - network.mean) / network.std
-        # What was not seen enters as the training mean, as with the forest model.
+        # Unobserved squares are replaced by the training mean, as with the forest model.
         values = np.where(seen, values, 0).astype(np.float32)
         classes = network(support.expand(values))[grid.halo :, grid.halo :]
         cut = slice(core.row_off - support.window.row_off, None)
@@ -117,7 +117,7 @@ class CloudShadowNetwork:
 
 
 def open_csmask(scene: Scene) -> CloudShadowNetwork:
-    """Check that the network can look at a scene.
+    """Load the network, and check that it can be applied to a scene.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def open_csmask(scene: Scene) -> CloudShadowNetwork:
 
 
 class _Network:
-    """The network in ONNX Runtime, and the statistics its input is normalised with."""
+    """The network in ONNX Runtime, with the statistics that normalise its input."""
 
     def __init__(self, level: str) -> None:
         try:
@@ -152,8 +152,8 @@ class _Network:
         self.mean, self.std = (np.asarray(row)[:, None, None] for row in (mean, std))
         self.version: str = card["model"]["version"]
         options = onnxruntime.SessionOptions()
-        # In more threads sums may come in another order, and a machine with more cores would tell
-        # other clouds; two shards are on a worker at once, and prediction has the rest.
+        # More threads may sum in another order, so clouds would depend on the number of cores. Two
+        # shards are on a worker at once, and prediction uses the other cores.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
             model.read_bytes(), options, providers=["CPUExecutionProvider"]
@@ -161,7 +161,7 @@ class _Network:
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, values: Array) -> NDArray[np.intp]:
-        """Classes ``(row, col)`` of normalised ``(band, row, col)``: 0 clear, 1 cloud, 2 shadow."""
+        """Classify normalised ``(band, row, col)``: ``(row, col)``, 0 clear, 1 cloud, 2 shadow."""
         (scores,) = self._session.run(None, {self._input: values[None]})
         classes: NDArray[np.intp] = scores[0].argmax(axis=0)
         return classes
@@ -173,9 +173,9 @@ def _network(level: str) -> _Network:
 
 
 def _means(dn: Array, valid: Valid, factor: int) -> tuple[Valid, NDArray[np.float64]]:
-    """Whether any of a square was seen, and the mean of what was, by band.
+    """Compute for each square whether any pixel is valid, and the band means of valid pixels.
 
-    Squares at the scene's far edges may be cut.
+    Squares at the right and lower edges may have fewer pixels.
     """
     rows, cols = (range(0, side, factor) for side in valid.shape)
     counts = _sums(valid.astype(np.float64), rows, cols)
@@ -189,17 +189,17 @@ def _sums(values: Array, rows: Sequence[int], cols: Sequence[int]) -> NDArray[np
 
 
 def _scaled(window: Window, factor: int, shape: tuple[int, int]) -> Window:
-    """Pixels of the scene that lie in a window of squares."""
+    """Return the scene's pixels in a window of squares."""
     top, left = window.row_off * factor, window.col_off * factor
     bottom = min((window.row_off + window.height) * factor, shape[0])
     right = min((window.col_off + window.width) * factor, shape[1])
     return Window(top, left, bottom - top, right - left)
 
 
-def _shared(
+def _overlap(
     target: Window, source: Window
 ) -> tuple[tuple[slice, slice] | None, tuple[slice, slice]]:
-    """Where two windows overlap, in each of them; None and anything where they do not."""
+    """Return the slices of each window where two windows overlap; None first when they do not."""
     top, left = max(target.row_off, source.row_off), max(target.col_off, source.col_off)
     bottom = min(target.row_off + target.height, source.row_off + source.height)
     right = min(target.col_off + target.width, source.col_off + source.width)

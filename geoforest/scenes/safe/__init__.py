@@ -1,1 +1,1 @@
-"""Sentinel-2 products as ESA packs them."""
+"""Sentinel-2 products in ESA's SAFE format."""

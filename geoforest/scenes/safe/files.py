@@ -1,4 +1,4 @@
-"""Files of a product that nobody vouches for: in a folder, or in a zip archive left packed."""
+"""Files of an untrusted product, in a folder or in a zip archive that stays packed."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from geoforest.errors import SceneError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# More than this no honest product holds: one of 15 tiles has some 2,000 files, and the largest of
-# them, a band of 10980 x 10980 px unpacked to four bytes a pixel, 482 MB.
+# No real product exceeds these limits: one of 15 tiles has some 2,000 files, and the largest, a
+# band of 10980 x 10980 px unpacked to four bytes per pixel, has 482 MB.
 MAX_FILES: Final = 20_000
 MAX_FILE_BYTES: Final = 1 << 30
 MAX_TOTAL_BYTES: Final = 32 << 30
-# What GDAL unpacks while it reads, too.
+# The methods that GDAL, too, can unpack while it reads.
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENCRYPTED_OR_PATCHED: Final = 0x1 | 0x20 | 0x40
-# ValueError: names that are not UTF-8, places before the file's beginning.
+# ValueError: names that are not UTF-8, or negative offsets in the archive.
 _UNREADABLE: Final = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
 class ProductFiles:
-    """What lies below the root of a product.
+    """The files below the root of a product.
 
     Attributes
     ----------
     root
-        Path of the root as GDAL opens it, for files and messages.
+        Path of the root for GDAL and for messages.
     names
-        Of the files, below the root, with ``/``.
+        Paths of the files relative to the root, with ``/``.
     """
 
     root: str
@@ -44,11 +44,11 @@ class ProductFiles:
     _opened: Callable[[str], AbstractContextManager[IO[bytes]]]
 
     def path(self, name: str) -> str:
-        """Path of a file that GDAL opens."""
+        """Return the path of a file for GDAL."""
         return f"{self.root}/{name}"
 
-    def start(self, name: str, most_bytes: int) -> bytes:
-        """Read the first bytes of a file, whatever size it says it has.
+    def read_start(self, name: str, most_bytes: int) -> bytes:
+        """Read at most the first ``most_bytes`` of a file, without trusting its stated size.
 
         Raises
         ------
@@ -61,18 +61,18 @@ class ProductFiles:
         except _UNREADABLE as error:
             raise SceneError(f"{self.path(name)}: cannot be read ({error!s:.80})") from error
 
-    def whole(self, name: str, most_bytes: int) -> bytes:
-        """Read a small file.
+    def read_whole(self, name: str, most_bytes: int) -> bytes:
+        """Read a file of at most ``most_bytes``.
 
         Raises
         ------
         SceneError
-            When it cannot be read, or is larger than a file of its kind.
+            When it cannot be read, or is larger.
         """
-        data = self.start(name, most_bytes + 1)
+        data = self.read_start(name, most_bytes + 1)
         if len(data) > most_bytes:
             raise SceneError(
-                f"{self.path(name)}: has more than {most_bytes} bytes; such a file was wanted small"
+                f"{self.path(name)}: has more than {most_bytes} bytes; a smaller file was wanted"
             )
         return data
 
@@ -83,7 +83,7 @@ def folder_files(root: Path) -> ProductFiles:
     Raises
     ------
     SceneError
-        When there are more than a product has.
+        When there are more than :data:`MAX_FILES`.
     """
     names: set[str] = set()
     for folder, _, files in os.walk(root):
@@ -94,14 +94,13 @@ def folder_files(root: Path) -> ProductFiles:
 
 
 def zip_names(archive: Path) -> frozenset[str]:
-    """List the files of a zip archive, after a look at all its entries.
+    """List the files of a zip archive after checking all its entries.
 
     Raises
     ------
     SceneError
-        When it is no zip archive, is cut off, or holds what an honest one does not: names that
-        lead out of it, one file twice, encryption, files that lie over each other, or more than
-        the limits.
+        When it is not a zip archive, is truncated or exceeds the limits, or when it has names that
+        lead out of it, duplicate names, encrypted files, or files that overlap each other.
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
@@ -123,12 +122,12 @@ def zip_names(archive: Path) -> frozenset[str]:
 
 
 def zip_files(archive: Path, root: str) -> ProductFiles:
-    """List the files below a folder of a zip archive, ``""`` for its top.
+    """List the files below a folder of a zip archive; ``root`` is ``""`` for the top.
 
     Raises
     ------
     SceneError
-        As :func:`zip_names`.
+        As for :func:`zip_names`.
     """
     prefix = f"{root}/" if root else ""
     names = {name.removeprefix(prefix) for name in zip_names(archive) if name.startswith(prefix)}

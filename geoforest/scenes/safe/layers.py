@@ -1,4 +1,4 @@
-"""Which file of a Sentinel-2 product holds which band, or the scene classification layer (SCL)."""
+"""Find the file of each band, and of the scene classification layer (SCL), in a product."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _NATIVE_M: Final = {
 
 @dataclass(frozen=True)
 class _Image:
-    """An image file.
+    """An image file of one band or layer.
 
     Attributes
     ----------
     name
-        Below the product's root.
+        Path relative to the product's root.
     layer
-        Such as ``B04`` or ``SCL``.
+        Band or layer, such as ``B04`` or ``SCL``.
     resolution_m
-        As its name or folder tells, else the band's own.
+        Resolution in its name or folder, or else the band's native one.
     granule
-        Folder in ``GRANULE`` it lies in; ``""`` where there are none.
+        Its folder in ``GRANULE``, or ``""``.
     tile
-        MGRS tile that its name or granule tells.
+        MGRS tile in its name or granule, or None.
     listed
         Whether the product's XML lists it.
     """
@@ -59,36 +59,37 @@ def find_layers(
     metadata: ProductMetadata,
     granule: str | None = None,
 ) -> tuple[dict[str, str], str | None]:
-    """Find each band, and the SCL, at the highest resolution it is there in.
+    """Find the file of each band, and of the SCL, at the highest resolution available.
 
-    Files that the product's XML lists come first; others count when they lie where bands do.
+    Files that the product's XML lists are preferred; others count when they are in a usual place
+    for bands.
 
     Parameters
     ----------
     location
-        For messages.
+        Path of the product, for messages.
     names
-        Of all files below the product's root.
+        Paths of all files relative to the product's root.
     metadata
-        Of the product.
+        Metadata of the product.
     granule
-        The only one to look at; None: all.
+        The only granule to search; None for all.
 
     Returns
     -------
     layers : dict of str to str
-        Name of a file by band, and by ``SCL``.
+        File name of each band, and of ``SCL``.
     tile : str or None
         The MGRS tile, such as ``20LMR``.
 
     Raises
     ------
     SceneError
-        When there is none, or those of several granules or tiles, or of another tile than the
-        metadata; when two are of one band; when the XML lists what leads out of the product.
+        When there is no image; when there are images of several granules or tiles, of another tile
+        than the metadata, or two of one band; or when the XML lists a path outside the product.
     """
-    listed = _listed(location, metadata)
-    found = [_image(PurePosixPath(name), name in listed) for name in sorted(names)]
+    listed = _listed_names(location, metadata)
+    found = [_parse_image(PurePosixPath(name), name in listed) for name in sorted(names)]
     images = [image for image in found if image and granule in (None, image.granule)]
     if not images:
         raise SceneError(
@@ -101,11 +102,11 @@ def find_layers(
             f"{location}: has {len(granules)} granules, {granules[0]!r:.80} and others; give the "
             "folder of one of them, unpacked"
         )
-    return _highest(location, images), _tile(location, images, metadata)
+    return _highest_resolution(location, images), _common_tile(location, images, metadata)
 
 
-def _listed(location: str, metadata: ProductMetadata) -> set[str]:
-    """Names that image files may have, from the XML."""
+def _listed_names(location: str, metadata: ProductMetadata) -> set[str]:
+    """Return the names that the XML lists for images, with each possible suffix."""
     names = set()
     for image in metadata.images:
         if image.startswith("/") or "\\" in image or ".." in image.split("/"):
@@ -116,31 +117,33 @@ def _listed(location: str, metadata: ProductMetadata) -> set[str]:
     return names
 
 
-def _image(path: PurePosixPath, listed: bool) -> _Image | None:
+def _parse_image(path: PurePosixPath, listed: bool) -> _Image | None:
+    """Parse layer, resolution and tile from a path; None when it is not an image of a band."""
     folders = path.parts[:-1]
-    # QI_DATA and previews hold files named after bands, too; in buckets of single tiles, bands lie
-    # at the top or in a folder by resolution.
-    place = "IMG_DATA" in folders or not folders or _RESOLUTION.fullmatch(folders[0])
+    # QI_DATA and previews also hold files named after bands. In buckets of single tiles, bands are
+    # at the top or in one folder per resolution.
+    is_band_folder = "IMG_DATA" in folders or not folders or _RESOLUTION.fullmatch(folders[0])
     layers = _LAYER.findall(path.stem)
-    # Hidden files are what macOS leaves beside those it copies.
+    # macOS leaves hidden files beside those it copies.
     if path.name.startswith(".") or path.suffix.lower() not in _SUFFIXES:
         return None
-    if not layers or not (listed or place):
+    if not layers or not (listed or is_band_folder):
         return None
-    told_m = _RESOLUTION.search(path.stem) or _RESOLUTION.search(path.parent.name)
+    named_m = _RESOLUTION.search(path.stem) or _RESOLUTION.search(path.parent.name)
     granule = folders[1] if folders[:1] == ("GRANULE",) and len(folders) > 1 else ""
     tile = _TILE.search(path.stem) or _TILE.search(granule)
     return _Image(
         name=path.as_posix(),
         layer=layers[-1],
-        resolution_m=int(told_m[1]) if told_m else _NATIVE_M[layers[-1]],
+        resolution_m=int(named_m[1]) if named_m else _NATIVE_M[layers[-1]],
         granule=granule,
         tile=tile[1] if tile else None,
         listed=listed,
     )
 
 
-def _tile(location: str, images: Iterable[_Image], metadata: ProductMetadata) -> str | None:
+def _common_tile(location: str, images: Iterable[_Image], metadata: ProductMetadata) -> str | None:
+    """Return the one MGRS tile of the images or the metadata; None when it is not known."""
     found = {image.tile for image in images if image.tile}
     if len(found) > 1:
         raise SceneError(
@@ -156,7 +159,8 @@ def _tile(location: str, images: Iterable[_Image], metadata: ProductMetadata) ->
     return next(iter(known)) if len(known) == 1 else None
 
 
-def _highest(location: str, images: Iterable[_Image]) -> dict[str, str]:
+def _highest_resolution(location: str, images: Iterable[_Image]) -> dict[str, str]:
+    """Choose the file of each layer at its highest resolution, a listed one first."""
     by_layer: dict[tuple[str, int], list[_Image]] = {}
     for image in images:
         by_layer.setdefault((image.layer, image.resolution_m), []).append(image)

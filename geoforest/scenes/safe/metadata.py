@@ -1,4 +1,4 @@
-"""What the XML of a Sentinel-2 product says: scale and offset by band, time, orbit, tile, files."""
+"""Parse the XML of a Sentinel-2 product: scale, offset per band, time, orbit, tiles and files."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from geoforest.errors import SceneError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# One tile has 55 kB of it.
+# A product of one tile has 55 kB of XML.
 MAX_XML_BYTES: Final = 8 << 20
-# The order of band ids, where the XML does not tell it.
+# The bands in the order of their ids, for XML that does not state it.
 _BANDS: Final = (
     *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12"),
 )
-# Names of the same things, of today and before October 2018.
+# Names of the same element, today and before October 2018.
 _QUANTIFICATION: Final = {
     "L1C": ("QUANTIFICATION_VALUE",),
     "L2A": ("BOA_QUANTIFICATION_VALUE", "L2A_BOA_QUANTIFICATION_VALUE"),
@@ -37,7 +37,7 @@ _TILE: Final = re.compile(r"_T(\d\d[A-Z]{3})(?=_|$)")
 
 @dataclass(frozen=True)
 class ProductMetadata:
-    """What ``MTD_MSIL2A.xml`` says, or its like.
+    """The content of ``MTD_MSIL2A.xml`` or ``MTD_MSIL1C.xml``.
 
     Attributes
     ----------
@@ -46,17 +46,17 @@ class ProductMetadata:
     quantification
         Reflectance is ``(dn + add_offset) / quantification``.
     add_offset
-        By band; 0 where the XML has no offsets, as before baseline 04.00.
+        By band; 0 when the XML has no offsets, as before baseline 04.00.
     nodata
-        The special value ``NODATA``.
+        The special value ``NODATA``, or None.
     acquired
-        Start of the datatake, which is the first time in a product's name; UTC.
+        Start of the datatake, UTC; also the first time in the product's name.
     product_id, processing_baseline, orbit, cloud_percent
-        None where the XML does not tell, or tells nonsense. The orbit is the relative one.
+        None when missing or not valid. The orbit is the relative one.
     tiles
-        MGRS tiles of its granules, such as ``20LMR``.
+        MGRS tiles of the granules, such as ``20LMR``.
     images
-        Names of image files below the product's root, without suffix.
+        Paths of the images relative to the product's root, without suffix.
     """
 
     level: str
@@ -73,34 +73,34 @@ class ProductMetadata:
 
 
 def parse_product_metadata(xml: bytes, name: str) -> ProductMetadata:
-    """Parse the metadata of a product; entities and document types are refused.
+    """Parse the metadata of a product; XML entities and document types are refused.
 
     Parameters
     ----------
     xml
-        At most :data:`MAX_XML_BYTES`.
+        The file's content, at most :data:`MAX_XML_BYTES`.
     name
-        For messages.
+        Path of the file, for messages.
 
     Raises
     ------
     SceneError
-        When it is broken, of something else, or lacks what scales its numbers.
+        When the XML is broken, describes something else, or lacks the scale of the numbers.
     """
     try:
         root = fromstring(xml, forbid_dtd=True)
     except (ParseError, DefusedXmlException, LookupError, ValueError) as error:
-        raise SceneError(f"{name}: broken or foul XML ({error!s:.80})") from error
-    kind = _ROOT.fullmatch(_local(root))
+        raise SceneError(f"{name}: broken or forbidden XML ({error!s:.80})") from error
+    kind = _ROOT.fullmatch(_local_name(root))
     if kind is None:
         raise SceneError(
-            f"{name}: is {_local(root)!r:.80}; the metadata of a Sentinel-2 product of level 1C or "
-            "2A was wanted"
+            f"{name}: is {_local_name(root)!r:.80}; the metadata of a Sentinel-2 product of level "
+            "1C or 2A was wanted"
         )
     level = f"L{kind[1]}"
     elements: dict[str, list[Any]] = {}
     for element in root.iter():
-        elements.setdefault(_local(element), []).append(element)
+        elements.setdefault(_local_name(element), []).append(element)
 
     def text(*tags: str) -> str | None:
         found = (element.text for tag in tags for element in elements.get(tag, ()))
@@ -126,8 +126,8 @@ def parse_product_metadata(xml: bytes, name: str) -> ProductMetadata:
     )
 
 
-def _local(element: Any) -> str:
-    """Name of an element without its namespace, which changed with the years."""
+def _local_name(element: Any) -> str:
+    """Return the name of an element without its namespace, which differs between versions."""
     return str(element.tag).rpartition("}")[2]
 
 
@@ -142,16 +142,16 @@ def _quantification(name: str, level: str, text: str | None) -> float:
 
 
 def _band_ids(elements: Mapping[str, list[Any]]) -> dict[str, str]:
-    """Map band ids to bands."""
-    told = {
+    """Map band ids to band names."""
+    stated = {
         element.get("bandId", ""): _band(element.get("physicalBand", ""))
         for element in elements.get("Spectral_Information", ())
     }
-    return told or {str(index): band for index, band in enumerate(_BANDS)}
+    return stated or {str(index): band for index, band in enumerate(_BANDS)}
 
 
 def _band(physical: str) -> str:
-    """``B1`` is ``B01``."""
+    """Return a physical band's name with two digits: ``B1`` becomes ``B01``."""
     return f"B0{physical[1:]}" if len(physical) == 2 else physical
 
 
@@ -161,19 +161,19 @@ def _add_offset(name: str, offsets: Any, band_ids: Mapping[str, str]) -> dict[st
         band, value = band_ids.get(element.get("band_id", "")), _number(element.text)
         if band is None or value is None:
             raise SceneError(
-                f"{name}: {_local(element)} is {element.text!r:.80} for band id "
+                f"{name}: {_local_name(element)} is {element.text!r:.80} for band id "
                 f"{element.get('band_id')!r:.80}; a number for a known band was wanted"
             )
         found[band] = value
-    # Either all bands have one, or none has.
+    # Either all bands have an offset or none has.
     return found or dict.fromkeys(_BANDS, 0.0)
 
 
 def _nodata(special: Any) -> float | None:
     for element in special:
-        told = {_local(child): (child.text or "").strip() for child in element}
-        if told.get("SPECIAL_VALUE_TEXT") == "NODATA":
-            return _number(told.get("SPECIAL_VALUE_INDEX"))
+        texts = {_local_name(child): (child.text or "").strip() for child in element}
+        if texts.get("SPECIAL_VALUE_TEXT") == "NODATA":
+            return _number(texts.get("SPECIAL_VALUE_INDEX"))
     return None
 
 

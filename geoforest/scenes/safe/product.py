@@ -1,4 +1,4 @@
-"""Sentinel-2 products as ESA packs them: SAFE folders and their zip archives, level 1C and 2A."""
+"""Sentinel-2 products of level 1C and 2A in ESA's SAFE format: folders and zip archives."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from geoforest.scenes.safe.metadata import MAX_XML_BYTES, ProductMetadata, parse
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-# Today's name, the one before December 2016, and the one in buckets of single tiles, where the
-# product's metadata lie beside those of the tile.
+# The name today, before December 2016, and in buckets of single tiles, which have the product's
+# metadata beside the tile's.
 _PRODUCT_XML: Final = re.compile(
     r"MTD_MSIL(1C|2A)\.xml|S2[A-D]_[A-Z]{4}_MTD_SAFL(1C|2A)_\w+\.xml|product_metadata\.xml",
     re.IGNORECASE,
 )
 _TILE_FILES: Final = {"metadata.xml", "tileInfo.json"}
-# JPEG 2000, as a file and bare; TIFF and BigTIFF in both byte orders.
+# JPEG 2000 as a file and as a codestream; TIFF and BigTIFF in both byte orders.
 _MAGIC: Final = (
     *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
     *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
@@ -32,21 +32,21 @@ _SIDECARS: Final = (".aux.xml", ".aux", ".msk", ".ovr")
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a product is.
+class _ProductPlace:
+    """The place of a product on disk.
 
     Attributes
     ----------
     name
-        Of the product, as a folder or an archive is named.
+        Name of the product, from its folder or archive.
     container
-        The folder, or the zip archive.
+        The folder or the zip archive.
     root
-        Folder in the archive; ``""`` is its top.
+        Folder in the archive, ``""`` for its top.
     metadata
-        Names of files with the product's metadata, below the root.
+        Names of the product's metadata files in the root.
     granule
-        The only one to read, of a product of several.
+        The only granule to read; None for all.
     """
 
     name: str
@@ -62,45 +62,45 @@ class _Place:
 
 
 def is_safe(location: str) -> bool:
-    """Whether this is a SAFE product, or was meant as one.
+    """Return whether a location is a SAFE product, even a damaged one.
 
     Parameters
     ----------
     location
-        A SAFE folder, a folder with a SAFE folder in it, ``MTD_MSIL2A.xml`` or its like, one of the
-        granules of a product of before December 2016, the folder of one tile with its
+        A SAFE folder, a folder that contains one, a metadata file such as ``MTD_MSIL2A.xml``, one
+        granule of a product from before December 2016, the folder of a single tile with its
         ``metadata.xml`` and ``tileInfo.json``, or any zip archive.
     """
     path = Path(location)
     if path.is_file():
         return path.suffix.lower() == ".zip" or _PRODUCT_XML.fullmatch(path.name) is not None
     try:
-        return path.is_dir() and _in_folder(path) is not None
+        return path.is_dir() and _locate_in_folder(path) is not None
     except SceneError:
         return True
 
 
 def safe_name(location: str) -> str | None:
-    """Id of a product, from its folder or archive alone; None where it is none.
+    """Return the id of a product by its folder or archive name; None when it is not a product.
 
-    Folder and archive of a product have the same.
+    The folder and the archive of a product give the same id.
     """
     try:
-        return _place(location).name if is_safe(location) else None
+        return _locate(location).name if is_safe(location) else None
     except SceneError:
         return None
 
 
 def read_safe(location: str) -> Product:
-    """Read the metadata of a product, and find its bands.
+    """Read the metadata of a product, and find the files of its bands.
 
     Raises
     ------
     SceneError
-        When the metadata are missing, broken or ambiguous, there are no band files, those of more
-        than one tile or granule, or an archive that no honest product is.
+        When the metadata are missing, broken or ambiguous, when there are no band files or files of
+        several tiles or granules, or when an archive is not safe to read.
     """
-    place = _place(location)
+    place = _locate(location)
     files = place.files()
     if not place.metadata:
         raise SceneError(_no_metadata(location, files.names))
@@ -110,12 +110,12 @@ def read_safe(location: str) -> Product:
             f"{', '.join(place.metadata)}; one was wanted"
         )
     xml = files.path(place.metadata[0])
-    metadata = parse_product_metadata(files.whole(place.metadata[0], MAX_XML_BYTES), xml)
+    metadata = parse_product_metadata(files.read_whole(place.metadata[0], MAX_XML_BYTES), xml)
     layers, tile = find_layers(location, files.names, metadata, place.granule)
     for name in layers.values():
         _check_format(files, name)
         if place.container.is_file():
-            _check_alone(files, name)
+            _refuse_sidecars(files, name)
     paths = {layer: files.path(name) for layer, name in layers.items()}
     scene_classification = paths.pop("SCL", None)
     return Product(
@@ -134,44 +134,44 @@ def read_safe(location: str) -> Product:
     )
 
 
-def _place(location: str) -> _Place:
+def _locate(location: str) -> _ProductPlace:
     path = Path(location).absolute()
     if path.is_file():
         if path.suffix.lower() == ".zip":
-            return _in_zip(path)
+            return _locate_in_zip(path)
         folder = path.parent
-        return _Place(_bare(folder.resolve().name), folder, "", (path.name,))
-    place = _in_folder(path)
+        return _ProductPlace(_without_suffix(folder.resolve().name), folder, "", (path.name,))
+    place = _locate_in_folder(path)
     assert place is not None
     return place
 
 
-def _in_folder(folder: Path) -> _Place | None:
+def _locate_in_folder(folder: Path) -> _ProductPlace | None:
     folder = folder.absolute()
-    name = _bare(folder.resolve().name)
+    name = _without_suffix(folder.resolve().name)
     try:
         items = sorted(folder.iterdir())
     except OSError as error:
         raise SceneError(f"{folder}: cannot be listed ({error.strerror or error})") from error
     if metadata := _product_xmls(item.name for item in items):
-        return _Place(name, folder, "", metadata)
+        return _ProductPlace(name, folder, "", metadata)
     product = folder.parent.parent
     if folder.parent.name == "GRANULE" and (
         metadata := _product_xmls(item.name for item in product.iterdir())
     ):
-        return _Place(name, product, "", metadata, granule=folder.name)
+        return _ProductPlace(name, product, "", metadata, granule=folder.name)
     inside = [item for item in items if item.suffix.upper() == ".SAFE" and item.is_dir()]
     if len(inside) > 1:
-        raise SceneError(_several(str(folder), [item.name for item in inside]))
+        raise SceneError(_several_products(str(folder), [item.name for item in inside]))
     if inside:
-        return _in_folder(inside[0])
+        return _locate_in_folder(inside[0])
     names = {item.name for item in items}
     if folder.suffix.upper() == ".SAFE" or "GRANULE" in names or names >= _TILE_FILES:
-        return _Place(name, folder, "", ())
+        return _ProductPlace(name, folder, "", ())
     return None
 
 
-def _in_zip(archive: Path) -> _Place:
+def _locate_in_zip(archive: Path) -> _ProductPlace:
     names = zip_names(archive)
     folders: dict[str, list[str]] = {}
     for name in sorted(names):
@@ -181,24 +181,26 @@ def _in_zip(archive: Path) -> _Place:
     if not folders:
         raise SceneError(_no_metadata(str(archive), names))
     if len(folders) > 1:
-        raise SceneError(_several(str(archive), list(folders)))
+        raise SceneError(_several_products(str(archive), list(folders)))
     ((root, metadata),) = folders.items()
-    return _Place(_bare(PurePosixPath(root).name or archive.name), archive, root, tuple(metadata))
+    return _ProductPlace(
+        _without_suffix(PurePosixPath(root).name or archive.name), archive, root, tuple(metadata)
+    )
 
 
 def _product_xmls(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if _PRODUCT_XML.fullmatch(name))
 
 
-def _bare(name: str) -> str:
-    """Take ``.zip`` and ``.SAFE`` off a name."""
+def _without_suffix(name: str) -> str:
+    """Remove ``.zip`` and ``.SAFE`` from a name."""
     for suffix in (".zip", ".safe"):
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
     return name
 
 
-def _several(location: str, products: list[str]) -> str:
+def _several_products(location: str, products: list[str]) -> str:
     shown = ", ".join(f"{name!r:.80}" for name in products[:3])
     more = ", ..." if len(products) > 3 else ""
     return f"{location}: holds {len(products)} products, {shown}{more}; give one of them"
@@ -217,15 +219,15 @@ def _no_metadata(location: str, names: frozenset[str]) -> str:
 
 
 def _check_format(files: ProductFiles, name: str) -> None:
-    # GDAL goes by content, not by name: what is a virtual raster inside would open any file.
-    if not files.start(name, 12).startswith(_MAGIC):
+    # GDAL detects formats by content: a virtual raster named .jp2 could open any file.
+    if not files.read_start(name, 12).startswith(_MAGIC):
         raise SceneError(f"{files.path(name)}: is neither JPEG 2000 nor TIFF inside")
 
 
-def _check_alone(files: ProductFiles, name: str) -> None:
-    """Refuse what GDAL reads beside an image, and which may name any file or address.
+def _refuse_sidecars(files: ProductFiles, name: str) -> None:
+    """Refuse files that GDAL reads beside an image and that may refer to any file or address.
 
-    In a folder it is most likely the user's own, such as statistics that QGIS keeps.
+    Only in archives: in a folder they are most likely the user's own, such as QGIS statistics.
     """
     stem = name.rpartition(".")[0].lower()
     for other in files.names:
@@ -258,7 +260,7 @@ def _notes(xml: str, metadata: ProductMetadata) -> Iterator[str]:
     baseline = metadata.processing_baseline
     if baseline is None:
         yield f"{xml}: names no processing baseline; scale and offset are as it gives them"
-    # 99.99 is what the toolbox writes.
+    # ESA's toolbox writes 99.99.
     elif "04.00" <= baseline < "90.00" and not any(metadata.add_offset.values()):
         yield (
             f"{xml}: gives no offset, which products of baseline {baseline} have; 0 was taken, and "

@@ -1,1 +1,1 @@
-"""Scenes that a STAC item, catalogue or search describes."""
+"""Scenes from STAC items, catalogues and searches."""

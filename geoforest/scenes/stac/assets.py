@@ -1,4 +1,4 @@
-"""Which assets of a STAC item are the bands, where they are, and what their numbers mean."""
+"""Find the assets of a STAC item that are bands, their paths, scales and offsets."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class RasterAsset:
     Attributes
     ----------
     key
-        Its name in the item.
+        Key of the asset in the item.
     path
-        For GDAL; may hold a signature.
+        Path for GDAL; may hold a signature.
     scale, offset, nodata
-        As the item states them, or None.
+        The values that the item states, or None.
     fields
-        What else the item says of it.
+        All other fields of the asset.
     """
 
     key: str
@@ -55,19 +55,20 @@ class RasterAsset:
 
 
 def band_assets(item: pystac.Item, location: str) -> dict[str, RasterAsset]:
-    """Find the raster of each band: the finest, and of those a GeoTIFF before a JPEG 2000.
+    """Find the raster of each band at the finest resolution, preferring GeoTIFF to JPEG 2000.
 
     Parameters
     ----------
     item
-        Of Earth Search, the Planetary Computer, the Copernicus Data Space, or who names alike.
+        An item of Earth Search, the Planetary Computer or the Copernicus Data Space, or of another
+        catalogue with such asset names.
     location
-        File or URL of the item, which its relative links start from.
+        File or URL of the item; relative links start from it.
 
     Raises
     ------
     SceneError
-        When there is none, or one cannot be used.
+        When no asset is a band, or a band's asset cannot be used.
     """
     found: dict[str, list[str]] = {}
     for key, asset in item.assets.items():
@@ -84,7 +85,7 @@ def band_assets(item: pystac.Item, location: str) -> dict[str, RasterAsset]:
 
 
 def classification_asset(item: pystac.Item, location: str) -> RasterAsset | None:
-    """Find the scene classification layer (SCL); None where there is none.
+    """Find the scene classification layer (SCL); None when the item has none.
 
     Raises
     ------
@@ -96,7 +97,7 @@ def classification_asset(item: pystac.Item, location: str) -> RasterAsset | None
 
 
 def _band_of(key: str, asset: pystac.Asset) -> str | None:
-    """Band that an asset holds: by its description, else by its key; None for all other assets."""
+    """Return the band of an asset by its description or else its key; None for other assets."""
     kind = asset.media_type or "image/"
     if kind in _PICTURES or not kind.startswith("image/"):
         return None
@@ -120,7 +121,7 @@ def _best(keys: list[str], item: pystac.Item, location: str) -> RasterAsset:
 
 
 def _resolutions(key: str, asset: pystac.Asset) -> Iterator[float]:
-    """Pixel size as the item gives it, m; the surest first: ``gsd`` may be the instrument's."""
+    """Yield the stated pixel sizes, m, most reliable first: ``gsd`` may be the instrument's."""
     fields = asset.extra_fields
     stated: list[Any] = [
         band.get(name)
@@ -138,7 +139,7 @@ def _resolutions(key: str, asset: pystac.Asset) -> Iterator[float]:
 def _raster(key: str, item: pystac.Item, location: str) -> RasterAsset:
     asset, what = item.assets[key], f"{location}: asset {key}"
     fields = asset.extra_fields
-    # STAC 1.1 has these in `bands`, or once for all bands of the asset.
+    # STAC 1.1 states these values in `bands`, or once for all bands of the asset.
     plain = _entries(fields, "raster:bands")[:1]
     prefixed = [*_entries(fields, "bands")[:1], fields]
 
@@ -155,7 +156,7 @@ def _raster(key: str, item: pystac.Item, location: str) -> RasterAsset:
 
 
 def is_real(value: Any) -> bool:
-    """Whether something from a document is a finite number, and none that is too long for floats.
+    """Return whether a JSON value is a finite number that fits into a float.
 
     Examples
     --------
@@ -171,7 +172,7 @@ def _entries(fields: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _number(value: Any, what: str) -> float:
-    # nodata may be "nan".
+    # nodata may be the text "nan".
     if isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             return float(value)
@@ -181,10 +182,10 @@ def _number(value: Any, what: str) -> float:
 
 
 def _gdal_path(href: str, location: str, what: str) -> str:
-    """Path for GDAL of what ``href`` means in an item at ``location``.
+    """Return the path for GDAL of a link ``href`` in an item at ``location``.
 
-    An item from the web cannot point at files of this machine, and none at GDAL's own file
-    systems, which can be made to read anything.
+    An item from the web must not refer to files of this machine, and no item to GDAL's virtual file
+    systems, which could open anything.
     """
     on_the_web = is_web(location)
     target = urljoin(location, href) if on_the_web else href

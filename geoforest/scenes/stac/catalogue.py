@@ -1,4 +1,4 @@
-"""Documents of STAC catalogues, from disk and from the web: patient with servers, not endlessly."""
+"""Read documents of STAC catalogues from disk and from the web, with limited retries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib3 import BaseHTTPResponse, Retry
 from geoforest.errors import InputError
 from geoforest.io.files import is_web, without_secrets
 
-# An item has some 50 kB, a page of a search a few MB.
+# An item has some 50 kB, a page of search results a few MB.
 _MAX_BYTES: Final = 64 << 20
 _MAX_REDIRECTS: Final = 5
 _TIMEOUT_S: Final = (10, 60)
@@ -21,7 +21,7 @@ _LONGEST_WAIT_S: Final = 60
 
 
 class _Retry(Retry):
-    """Comes again when the server wishes, but does not wait for hours."""
+    """Retries that honour the server's Retry-After header, up to one minute."""
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         seconds = super().get_retry_after(response)
@@ -32,18 +32,18 @@ _RETRIES: Final = _Retry(
     total=5,
     backoff_factor=0.5,
     status_forcelist={429, 500, 502, 503, 504},
-    # Nothing is changed by what is asked here.
+    # All methods, because the requests of this module change nothing.
     allowed_methods=None,
     raise_on_status=False,
 )
 
 
 class CatalogueIO(StacApiIO):
-    """Reads documents for pystac and pystac-client.
+    """Reader of documents for pystac and pystac-client.
 
-    Busy and failing servers (429, 5xx) are asked again after a while, as they wish or twice as
-    long each time. Whatever cannot be had is an :class:`InputError` that names it without its
-    query, which may hold a key.
+    Requests to busy and failing servers (429, 5xx) are repeated after the time they ask for, or
+    after waits that double each time. A document that cannot be read raises an :class:`InputError`
+    that names it without its query, which may hold a key.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class CatalogueIO(StacApiIO):
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> str:
-        """Ask a server for a document."""
+        """Request a document from a server, and return its text."""
         shown = without_secrets(href)
         method = (method or "GET").upper()
         sent: dict[str, Any] = {"params" if method == "GET" else "json": parameters}
@@ -91,14 +91,14 @@ class CatalogueIO(StacApiIO):
         except requests.TooManyRedirects:
             raise InputError(f"{shown}: redirects more than {_MAX_REDIRECTS} times") from None
         except requests.RequestException as error:
-            # Its kind only: what a client says shows the query.
+            # Only the kind of error, because its text contains the query.
             kind = type(error).__name__
             raise InputError(f"{shown}: cannot be read ({kind}); check the network") from None
         except UnicodeDecodeError as error:
             raise InputError(f"{shown}: is no JSON document") from error
 
     def read_json(self, source: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read a document; ``source`` as for :meth:`read_text`."""
+        """Read a JSON object; ``source`` is as for :meth:`read_text`."""
         text = self.read_text(source, *args, **kwargs)
         shown = without_secrets(source if isinstance(source, str) else source.get_href())
         try:

@@ -1,12 +1,12 @@
-"""Whether an offset is in the pixels already: their darkest tell, where metadata disagree.
+"""Check by the darkest pixels whether ESA's offset is still in them.
 
-From processing baseline 04.00 on, ESA adds 1000 to the digital numbers, and the metadata give an
-offset of -0.1 for it. Some catalogues have taken the 1000 away again and give the offset all the
-same, or say that they have and have not. Subtracted once too often, or not at all, it makes forest
-of pasture.
+From processing baseline 04.00 on, ESA adds 1000 to the digital numbers (DN), and the metadata state
+an offset of -0.1 for it. Some catalogues subtract the 1000 from the pixels and still state the
+offset, or state wrongly whether they did. An offset applied twice, or not at all, turns pasture
+into forest.
 
-Vegetation is dark in red: about 0.02 to 0.05, so the darkest hundredth of a scene has a digital
-number of 100 to 300, or 1100 to 1300 with the 1000 still in it.
+Vegetation is dark in red: its reflectance is about 0.02 to 0.05, so the darkest hundredth of a
+scene has a DN of 100 to 300, or 1100 to 1300 with the 1000 still in it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ ESA_OFFSET: Final = -0.1
 ESA_SCALE: Final = 1e-4
 _FIRST_WITH_OFFSET: Final = (4, 0)
 _DARKEST_PERCENT: Final = 1
-# With the 1000 in it, this would be a reflectance of -0.05: no surface is that dark.
+# With the 1000 still in it, this DN would be a reflectance of -0.05: no surface is that dark.
 _APPLIED_BELOW: Final = 500
-# And without, one of 0.09: no vegetation is that bright, unless under haze.
+# Without the 1000, this DN is a reflectance of 0.09: only vegetation under haze is that bright.
 _NOT_APPLIED_FROM: Final = 900
-# Near infrared less red, which no offset changes; bright soil and cloud stay below.
+# Near infrared minus red, which no offset changes; bright soil and cloud stay below.
 _VEGETATED_DN: Final = 2000
-# Enough that vegetation is among the darkest hundredth.
+# With this share, vegetation is among the darkest hundredth.
 _VEGETATED_PERCENT: Final = 10
 _SAMPLE_PX: Final = 512
 _SMALL_PX: Final = 2048
@@ -46,14 +46,14 @@ _LEAST_PX: Final = 1000
 
 @dataclass(frozen=True)
 class DarkObjects:
-    """What the sampled pixels show.
+    """Statistics of the sampled pixels.
 
     Attributes
     ----------
     darkest_red
-        Digital number that 1 % of the observed pixels stay below.
+        The 1st percentile of red over the observed pixels, DN.
     vegetated_percent
-        Share of observed pixels whose near infrared is 2000 above their red.
+        Share of observed pixels whose near infrared exceeds red by more than 2000 DN.
     """
 
     darkest_red: float
@@ -61,7 +61,7 @@ class DarkObjects:
 
     @property
     def offset_applied(self) -> bool | None:
-        """Whether ESA's 1000 has been taken away; None where the pixels do not tell."""
+        """Whether ESA's 1000 has been subtracted; None when the pixels do not show it."""
         if self.darkest_red < _APPLIED_BELOW:
             return True
         dense = self.vegetated_percent >= _VEGETATED_PERCENT
@@ -74,10 +74,11 @@ class DarkObjects:
         )
 
 
-def sample(path: str) -> Array:
+def sample_pixels(path: str) -> Array:
     """Read some 260,000 pixels of a single-band raster, the same ones each time.
 
-    From an overview, or where there is none from sixteen places; small rasters whole.
+    They come from an overview, or without overviews from sixteen blocks; rasters up to 2048 px are
+    decimated as a whole.
 
     Raises
     ------
@@ -88,7 +89,8 @@ def sample(path: str) -> Array:
         rows, cols = source.shape
         if source.overviews(1) or max(rows, cols) <= _SMALL_PX:
             lattice = preview_lattice((rows, cols), _SAMPLE_PX)
-            return source.read(1, out_shape=tuple(map(len, lattice)))
+            values: Array = source.read(1, out_shape=tuple(map(len, lattice)))
+            return values
         side = _SAMPLE_PX // _BLOCKS
         offsets = [[(2 * i + 1) * n // (2 * _BLOCKS) for i in range(_BLOCKS)] for n in (rows, cols)]
         places = [(row, col) for row in offsets[0] for col in offsets[1]]
@@ -100,12 +102,12 @@ def sample(path: str) -> Array:
 
 
 def dark_objects(red: Array, nir: Array, *, nodata: float | None) -> DarkObjects | None:
-    """Look at samples of the red and near-infrared bands; None where they show too few pixels.
+    """Compute statistics of red and near-infrared samples; None with too few observed pixels.
 
     Parameters
     ----------
     red, nir
-        Digital numbers of the same places, of any shape.
+        Digital numbers of the same pixels, of any shape.
     nodata
         Value of unobserved pixels.
     """
@@ -124,17 +126,17 @@ def dark_objects(red: Array, nir: Array, *, nodata: float | None) -> DarkObjects
 
 
 @dataclass(frozen=True)
-class Settled:
-    """The offset to use, and why.
+class SettledOffset:
+    """The offset to use, with the evidence for it.
 
     Attributes
     ----------
     offset
-        Of reflectance.
+        Offset of reflectance.
     note
-        What the user should know; None where metadata and pixels agree.
+        Sentence for the user; None when metadata and pixels agree.
     facts
-        For the record.
+        The evidence, for the summary.
     """
 
     offset: float
@@ -142,21 +144,21 @@ class Settled:
     facts: dict[str, Any]
 
 
-def settle(
+def settle_offset(
     stated: float | None, flag: bool | None, baseline: str | None, seen: DarkObjects | None
-) -> Settled:
-    """Weigh what metadata state against what pixels show: clear pixels decide.
+) -> SettledOffset:
+    """Choose the offset: by the pixels when they are clear, otherwise by the metadata.
 
     Parameters
     ----------
     stated
-        Offset in the metadata: 0 or ESA's -0.1; None where they give none.
+        Offset in the metadata: 0 or ESA's -0.1; None when there is none.
     flag
-        Of the catalogue: whether the offset has been applied to the pixels; None without one.
+        Whether the catalogue states that it applied the offset to the pixels; None without a flag.
     baseline
         Processing baseline, such as ``05.09``; before 04.00 there was no offset.
     seen
-        See :func:`dark_objects`.
+        Statistics from :func:`dark_objects`.
     """
     applied = seen.offset_applied if seen else None
     if _before_offsets(baseline):
@@ -171,7 +173,7 @@ def settle(
         "darkest_red_dn": round(seen.darkest_red, 1) if seen else None,
         "vegetated_percent": round(seen.vegetated_percent, 1) if seen else None,
     }
-    return Settled(offset, _note(stated, flag, applied, offset, seen), facts)
+    return SettledOffset(offset, _note(stated, flag, applied, offset, seen), facts)
 
 
 def _note(
@@ -188,10 +190,10 @@ def _note(
     if flag is not None:
         said += f" and that it has {'' if flag else 'not '}been applied"
     if applied is None:
-        told = f"the pixels do not tell{f' ({seen})' if seen else ''}"
+        shown = f"the pixels do not tell{f' ({seen})' if seen else ''}"
     else:
-        told = f"the pixels show that it has {'' if applied else 'not '}been applied ({seen})"
-    return f"the item {said}, {told}: offset {offset:g}, unless --offset gives another"
+        shown = f"the pixels show that it has {'' if applied else 'not '}been applied ({seen})"
+    return f"the item {said}, {shown}: offset {offset:g}, unless --offset gives another"
 
 
 def _before_offsets(baseline: str | None) -> bool:

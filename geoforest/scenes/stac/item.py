@@ -1,4 +1,4 @@
-"""A STAC item as a product: its metadata, checked against its pixels."""
+"""Read a STAC item as a product, and check its offset against its pixels."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from geoforest.scenes.stac.dark_objects import (
     ESA_OFFSET,
     ESA_SCALE,
     DarkObjects,
-    Settled,
+    SettledOffset,
     dark_objects,
-    sample,
-    settle,
+    sample_pixels,
+    settle_offset,
 )
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ _RELATIVE_ORBIT: Final = re.compile(r"_R(\d{3})_")
 
 
 def is_item(location: str) -> bool:
-    """Whether a location looks like that of a STAC document: a JSON file, an item of an API."""
+    """Return whether a location looks like a STAC item: a JSON file, or an item of an API."""
     if is_web(location):
         path_of_url = urlsplit(location).path
         return path_of_url.lower().endswith(_SUFFIXES) or "/items/" in path_of_url
@@ -54,23 +54,23 @@ def is_item(location: str) -> bool:
 
 
 def read_item(location: str) -> Product:
-    """Read a STAC item, and look at its pixels where metadata are often wrong about them.
+    """Read a STAC item, and check its offset against its pixels, because it is often wrong.
 
     Parameters
     ----------
     location
-        File or URL of the item. A function of the user's, which the environment names
-        (``GEOFOREST_STAC_SIGN=module:function``), may sign its assets.
+        File or URL of the item. The function that ``GEOFOREST_STAC_SIGN=module:function`` names
+        may sign its assets.
 
     Raises
     ------
     InputError
-        When it cannot be had, or is no item with Sentinel-2 bands that lie somewhere.
+        When it cannot be read, or is not an item with georeferenced Sentinel-2 bands.
     """
     from geoforest.scenes.stac.catalogue import CatalogueIO
 
     shown = without_secrets(location)
-    item = _item(CatalogueIO().read_json(location), location)
+    item = _parse_item(CatalogueIO().read_json(location), location)
     _sign(item, location)
     bands = band_assets(item, location)
     classification = classification_asset(item, location)
@@ -82,14 +82,14 @@ def read_item(location: str) -> Product:
     if any(band.scale is None for band in bands.values()):
         notes.append(f"{shown}: states no scale for its bands; {ESA_SCALE:g} is used")
     facts = _facts(item)
-    settled = _settled(bands, item, facts.get("processing_baseline"), location)
+    settled = _settle_offset(bands, item, facts.get("processing_baseline"), location)
     if settled is not None:
         facts["offset_check"] = settled.facts
         notes += [f"{shown}: {settled.note}"] if settled.note else []
-        # The other bands are as the red one is.
-        told = bands["B04"].offset
+        # The same holds for all bands that state the same offset as the red one.
+        stated = bands["B04"].offset
         bands = {
-            name: replace(band, offset=settled.offset) if band.offset == told else band
+            name: replace(band, offset=settled.offset) if band.offset == stated else band
             for name, band in bands.items()
         }
     nodata = [band.nodata for band in bands.values() if band.nodata is not None]
@@ -103,14 +103,14 @@ def read_item(location: str) -> Product:
         acquired=_acquired(item, location),
         processing_level=_level(item),
         scene_classification=classification.path if classification else None,
-        # What an item from the web says of pixels is in the job itself.
+        # The job itself records the scale and offset of an item from the web.
         metadata=() if is_web(location) else (str(Path(location).absolute()),),
         facts=facts,
         notes=tuple(notes),
     )
 
 
-def _item(document: dict[str, Any], location: str) -> pystac.Item:
+def _parse_item(document: dict[str, Any], location: str) -> pystac.Item:
     import pystac
 
     kind = document.get("type")
@@ -132,7 +132,7 @@ def _item(document: dict[str, Any], location: str) -> pystac.Item:
         )
     try:
         return pystac.Item.from_dict(document, href=location, preserve_dict=False, migrate=True)
-    # What documents that are no items make of pystac's lines.
+    # Malformed items make pystac raise any of these.
     except (
         pystac.STACError,
         ArithmeticError,
@@ -149,7 +149,7 @@ def _is_asset(asset: dict[str, Any]) -> bool:
 
 
 def _sign(item: pystac.Item, location: str) -> None:
-    """Let the user's own function sign the assets: at the last moment, for signatures expire."""
+    """Sign the assets with the user's own function, as late as possible: signatures expire."""
     reference = os.environ.get(SIGN_VARIABLE)
     if not reference:
         return
@@ -166,7 +166,8 @@ def _sign(item: pystac.Item, location: str) -> None:
             asset.href = urljoin(location, asset.href)
     try:
         sign(item)
-    except Exception as error:  # someone else's code, and what it says may hold a key
+    # The user's code may raise anything, and its message may hold a key.
+    except Exception as error:  # noqa: BLE001
         raise InputError(
             f"{location}: {reference} could not sign it ({type(error).__name__})"
         ) from None
@@ -186,12 +187,12 @@ def _unreadable(raster: RasterAsset, location: str, error: RasterioIOError) -> S
 
 
 def _georeferenced(raster: RasterAsset, item: pystac.Item, location: str) -> RasterAsset:
-    """Give a raster the place and CRS that the item states, by a virtual raster of GDAL's."""
+    """Return a virtual raster with the bounds and CRS that the item states."""
     places: list[Mapping[str, Any]] = [raster.fields, item.properties]
     codes = (place.get("proj:code") or place.get("proj:epsg") for place in places)
     code = next((f"EPSG:{c}" if isinstance(c, int) else str(c) for c in codes if c), "")
     bounds = next(filter(None, map(_bounds, places)), None)
-    # A query would be taken for options of the virtual raster.
+    # GDAL would take a URL's query for options of the virtual raster.
     if not re.fullmatch(r"[A-Z]+:\d+", code) or bounds is None or "?" in raster.path:
         raise SceneError(
             f"{location}: asset {raster.key} has no CRS, nor does the item give one with a place "
@@ -203,7 +204,7 @@ def _georeferenced(raster: RasterAsset, item: pystac.Item, location: str) -> Ras
 
 
 def _bounds(fields: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
-    """``(left, bottom, right, top)`` in the CRS; None where it is not given."""
+    """Return ``(left, bottom, right, top)`` in the CRS; None when the item does not state it."""
     transform = _numbers(fields.get("proj:transform"), 6, 9)
     shape = _numbers(fields.get("proj:shape"), 2)
     if transform and shape:
@@ -220,30 +221,31 @@ def _numbers(values: Any, *counts: int) -> list[float] | None:
     return values if all(map(is_real, values)) else None
 
 
-def _settled(
+def _settle_offset(
     bands: Mapping[str, RasterAsset], item: pystac.Item, baseline: Any, location: str
-) -> Settled | None:
-    """Settle ESA's offset by the pixels; None where the item states some other one."""
+) -> SettledOffset | None:
+    """Choose ESA's offset or none by the pixels; None when the item has another scale or offset."""
     red, nir = bands.get("B04"), bands.get("B08")
     if red is None or nir is None or not math.isclose(red.scale or ESA_SCALE, ESA_SCALE):
         return None
     if red.offset and not math.isclose(red.offset, ESA_OFFSET):
         return None
-    return settle(red.offset, _flag(item), baseline, _seen(red, nir, location))
+    seen = _sample_dark_objects(red, nir, location)
+    return settle_offset(red.offset, _offset_flag(item), baseline, seen)
 
 
-def _seen(red: RasterAsset, nir: RasterAsset, location: str) -> DarkObjects | None:
+def _sample_dark_objects(red: RasterAsset, nir: RasterAsset, location: str) -> DarkObjects | None:
     samples = []
     for raster in (red, nir):
         try:
-            samples.append(sample(raster.path))
+            samples.append(sample_pixels(raster.path))
         except RasterioIOError as error:
             raise _unreadable(raster, location, error) from error
     return dark_objects(*samples, nodata=0.0 if red.nodata is None else red.nodata)
 
 
-def _flag(item: pystac.Item) -> bool | None:
-    """Whether the catalogue says that it has applied the offset to the pixels."""
+def _offset_flag(item: pystac.Item) -> bool | None:
+    """Return the catalogue's flag that it applied the offset to the pixels; None without one."""
     for name in ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied"):
         if isinstance(value := item.properties.get(name), bool):
             return value
@@ -267,21 +269,21 @@ def _level(item: pystac.Item) -> str | None:
 
 
 def _facts(item: pystac.Item) -> dict[str, Any]:
-    """Tell what the item is of, under whatever names catalogues have for it."""
-    say = item.properties.get
+    """Collect tile, orbit, baseline and cloud cover, which catalogues name differently."""
+    get = item.properties.get
     parts = [
-        say(f"mgrs:{name}") or say(f"sentinel:{name}")
+        get(f"mgrs:{name}") or get(f"sentinel:{name}")
         for name in ("utm_zone", "latitude_band", "grid_square")
     ]
-    tile = say("s2:mgrs_tile") or say("grid:code") or "".join(map(str, filter(None, parts)))
-    orbit = _RELATIVE_ORBIT.search(f"{say('s2:product_uri')} {item.id}")
+    tile = get("s2:mgrs_tile") or get("grid:code") or "".join(map(str, filter(None, parts)))
+    orbit = _RELATIVE_ORBIT.search(f"{get('s2:product_uri')} {item.id}")
     facts = {
         "mgrs_tile": str(tile).removeprefix("MGRS-") or None,
-        "orbit": say("sat:relative_orbit") or (int(orbit.group(1)) if orbit else None),
-        "processing_baseline": say("s2:processing_baseline")
-        or say("sentinel:processing_baseline")
-        or say("processing:version"),
-        "cloud_percent": say("eo:cloud_cover"),
+        "orbit": get("sat:relative_orbit") or (int(orbit.group(1)) if orbit else None),
+        "processing_baseline": get("s2:processing_baseline")
+        or get("sentinel:processing_baseline")
+        or get("processing:version"),
+        "cloud_percent": get("eo:cloud_cover"),
     }
     return {
         name: value

@@ -1,4 +1,4 @@
-"""Search a STAC API or a static catalogue for scenes: where, when, and under how much cloud."""
+"""Search a STAC API or a static catalogue for scenes by area, time and cloud cover."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ _WORLD: Final = "EPSG:4326"
 
 @dataclass(frozen=True)
 class Found:
-    """An item that fits.
+    """An item that a search found.
 
     Attributes
     ----------
     acquired
-        Time of acquisition, UTC; of the beginning, where there is a range.
+        Time of acquisition, UTC; the start of a range.
     item_id
-        Its id.
+        Id of the item.
     cloud_percent
-        As the item states it, or None.
+        Cloud cover that the item states, 0 to 100, or None.
     location
-        Its URL or path, for :func:`geoforest.scenes.stac.item.read_item`.
+        URL or path of the item, for :func:`geoforest.scenes.stac.item.read_item`.
     """
 
     acquired: datetime
@@ -58,18 +58,18 @@ class Found:
 
 @dataclass(frozen=True)
 class Question:
-    """What is searched for. What an item does not state does not exclude it.
+    """The conditions of a search. An item without cloud cover meets that condition.
 
     Attributes
     ----------
     collections
-        Ids; empty for all.
+        Ids of collections; empty for all.
     area
-        In longitude and latitude; None for anywhere.
+        Geometry in longitude and latitude, degrees; None for anywhere.
     period
-        From and to, UTC; None where it is open.
+        Start and end, UTC; None where open.
     max_cloud
-        Percent.
+        Most cloud cover, percent; None for any.
     """
 
     collections: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ class Question:
     max_cloud: float | None = None
 
     def fits(self, document: dict[str, Any]) -> bool:
-        """Whether an item answers it, whatever a server thinks."""
+        """Return whether an item meets all conditions; servers may ignore some of them."""
         begin, end = _times(document)
         since, until = self.period
         cloud = _cloud(document)
@@ -95,7 +95,7 @@ class Question:
         )
 
 
-def ask(
+def build_question(
     *,
     collections: Sequence[str] = (),
     bbox: Sequence[float] | None = None,
@@ -103,25 +103,25 @@ def ask(
     period: str | None = None,
     max_cloud: float | None = None,
 ) -> Question:
-    """Put a question as people put it.
+    """Build a question from the values of command-line options.
 
     Parameters
     ----------
     collections
         Ids of collections, such as ``sentinel-2-l2a``.
     bbox
-        ``(west, south, east, north)``, degrees; west is more than east across the antimeridian.
+        ``(west, south, east, north)``, degrees; west is greater than east across the antimeridian.
     aoi
-        Vector file with polygons; for where there is no ``bbox``.
+        Vector file with polygons, used without ``bbox``.
     period
-        A day, a month, a year, a time, or two of them with a slash between; ``..`` is open.
+        A day, a month, a year, a time, or two of them separated by a slash; ``..`` is open.
     max_cloud
-        Percent.
+        Most cloud cover, percent.
 
     Raises
     ------
     InputError
-        When one of these is none.
+        When a value is not valid.
     """
     if max_cloud is not None and not 0 <= max_cloud <= 100:
         raise InputError(f"--max-cloud {max_cloud:g}: a percentage was wanted")
@@ -130,19 +130,19 @@ def ask(
 
 
 def search(url: str, question: Question) -> list[Found]:
-    """Find the items that answer a question, in order of their time.
+    """Find the items that meet the conditions of a question, sorted by time.
 
     Parameters
     ----------
     url
-        Root of a STAC API; or a static catalogue or collection, all of which is then read.
+        Root of a STAC API, or a static catalogue or collection, which is read completely.
     question
-        See :func:`ask`.
+        The conditions, from :func:`build_question`.
 
     Raises
     ------
     InputError
-        When nothing is found, or too much, or the catalogue cannot be read.
+        When no item or too many items are found, or the catalogue cannot be read.
     """
     from geoforest.scenes.stac.catalogue import CatalogueIO
 
@@ -150,7 +150,7 @@ def search(url: str, question: Question) -> list[Found]:
         url = str(Path(url).absolute())
     found: dict[str, Found] = {}
     try:
-        for location, document in _documents(CatalogueIO(), url, question):
+        for location, document in _item_documents(CatalogueIO(), url, question):
             if question.fits(document):
                 item_id = str(document["id"])
                 begin, _ = _times(document)
@@ -158,7 +158,7 @@ def search(url: str, question: Question) -> list[Found]:
                 found.setdefault(item_id, one)
     except InputError:
         raise
-    # What documents that are none make of these lines, and of the libraries'.
+    # Malformed items make this module and its libraries raise any of these.
     except (
         ArithmeticError,
         AttributeError,
@@ -176,36 +176,36 @@ def search(url: str, question: Question) -> list[Found]:
     return sorted(found.values(), key=lambda one: (one.acquired, one.item_id))
 
 
-def _documents(
+def _item_documents(
     io: CatalogueIO, url: str, question: Question
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Items with their locations: those that an API finds, or all of a static catalogue."""
+    """Yield location and document of the items an API finds, or of all in a static catalogue."""
     root = io.read_json(url)
     if root.get("type") not in {"Catalog", "Collection"}:
         raise InputError(f"{url}: is no STAC catalogue, collection or API")
     links = {str(link.get("rel")): str(link.get("href")) for link in _links(root)}
     if "search" in links:
-        documents = _asked(io, url, make_absolute_href(links["search"], url), question)
+        documents = _search_api(io, url, make_absolute_href(links["search"], url), question)
     elif "items" in links:
         raise InputError(f"{url}: is a collection of an API; the root was wanted, and --collection")
     else:
-        documents = _walked(io, url, root)
+        documents = _walk_catalogue(io, url, root)
     for count, document in enumerate(documents):
         if count == _MOST_ITEMS:
             raise InputError(f"{url}: gives more than {_MOST_ITEMS:,} items; ask for less")
         yield document
 
 
-def _asked(
+def _search_api(
     io: CatalogueIO, url: str, search_url: str, question: Question
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Let an API search; it need not heed all of the question."""
+    """Search an API, which may ignore some of the conditions."""
     from pystac_client import ItemSearch
 
     since, until = (f"{time:%Y-%m-%dT%H:%M:%SZ}" if time else ".." for time in question.period)
     answers = ItemSearch(
         search_url,
-        # All servers know it, and not all POST.
+        # All servers support GET, but not all POST.
         method="GET",
         stac_io=io,
         collections=list(question.collections) or None,
@@ -215,19 +215,19 @@ def _asked(
     )
     for document in answers.items_as_dicts():
         own = [str(link.get("href")) for link in _links(document) if link.get("rel") == "self"]
-        yield own[0] if own and is_item(own[0]) else _usual_place(url, document), document
+        yield own[0] if own and is_item(own[0]) else _standard_url(url, document), document
 
 
-def _usual_place(url: str, document: dict[str, Any]) -> str:
-    """URL of an item as APIs have it."""
+def _standard_url(url: str, document: dict[str, Any]) -> str:
+    """Return the URL of an item by the STAC API standard."""
     collection, item_id = (quote(str(document[name]), safe="") for name in ("collection", "id"))
     return f"{without_secrets(url).rstrip('/')}/collections/{collection}/items/{item_id}"
 
 
-def _walked(
+def _walk_catalogue(
     io: CatalogueIO, url: str, root: dict[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Follow the links of a static catalogue, each once: they may go round in circles."""
+    """Yield all items of a static catalogue; each link is followed once, so circles end."""
     waiting, seen = [(url, root)], {url}
     while waiting:
         location, document = waiting.pop()
@@ -254,9 +254,9 @@ def _links(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _times(document: dict[str, Any]) -> tuple[datetime, datetime]:
-    """Begin and end, UTC."""
-    say = document["properties"].get
-    texts = (say("datetime") or say("start_datetime"), say("datetime") or say("end_datetime"))
+    """Return the start and end of an item's acquisition, UTC when no time zone is stated."""
+    get = document["properties"].get
+    texts = (get("datetime") or get("start_datetime"), get("datetime") or get("end_datetime"))
     begin, end = map(datetime.fromisoformat, texts)
     return begin.replace(tzinfo=begin.tzinfo or UTC), end.replace(tzinfo=end.tzinfo or UTC)
 
@@ -277,7 +277,7 @@ def _period(text: str | None) -> tuple[datetime | None, datetime | None]:
             None if time == ".." else datetime.fromisoformat(time)
             for time in (period[0], period[-1])
         )
-    except Exception as error:  # of that very kind, in pystac-client
+    except Exception as error:  # pystac-client raises plain Exception
         raise InputError(
             f"--datetime {text}: a day, a month, a year or a time was wanted, or two of them such "
             "as 2023-06-01/2023-08"
@@ -289,7 +289,7 @@ def _polygons(aoi: str | Path) -> BaseGeometry:
     try:
         return read_polygons(aoi).to_crs(_WORLD).make_valid().union_all()
     except shapely.errors.ShapelyError as error:
-        raise InputError(f"{aoi}: holds geometries that are none ({error})") from error
+        raise InputError(f"{aoi}: holds invalid geometries ({error})") from error
 
 
 def _box(bbox: Sequence[float]) -> BaseGeometry:

@@ -79,7 +79,7 @@ def test_figures_are_those_of_area(scene_path, tiny_bundle, zones, tmp_path):
     assert item["assets"]["forest_by_unit"]["href"] == "./units.csv"
     assert not [note for note in made.summary["notes"] if "zones" in note]
     page = (made.folder / "report.html").read_text()
-    assert "<code>zones.gpkg</code>, by <code>name</code>" in page
+    assert "<code>zones.gpkg</code>, column <code>name</code>" in page
     assert f'<td class="number">{rows[0]["forest_ha"]:,.1f}</td>' in page
     assert "Map of the units" in page
 

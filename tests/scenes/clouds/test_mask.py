@@ -267,7 +267,7 @@ def test_a_block_that_cannot_be_read_is_named(scene, tmp_path, tiny_bundle):
     content[start : start + 40] = bytes(40)
     path.write_bytes(content)
     with pytest.raises(ReadError, match=r"SCL\.tif: rows"):
-        mask.source.look(Window(0, 0, *SHAPE))
+        mask.source.read_codes(Window(0, 0, *SHAPE))
 
 
 def test_the_record_is_plain(scene, tmp_path, tiny_bundle):

@@ -48,11 +48,11 @@ def cloudy(tmp_path_factory) -> Path:
 def test_every_window_of_a_scene_gets_the_same_answer(cloudy):
     network = open_csmask(open_scene(cloudy, wanted=BANDS))
     assert network.factor == 3
-    whole = network.look(Window(0, 0, *SHAPE))
+    whole = network.read_codes(Window(0, 0, *SHAPE))
     assert set(np.unique(whole)) == {CLEAR, CLOUD}
     # Windows that begin and end inside of squares, and at the edges of the network's cores.
     for window in (Window(100, 200, 331, 77), Window(575, 0, 275, 790), Window(849, 789, 1, 1)):
-        assert (network.look(window) == whole[window.slices]).all()
+        assert (network.read_codes(window) == whole[window.slices]).all()
 
 
 def test_it_sees_what_the_package_sees(cloudy):
@@ -68,7 +68,9 @@ def test_it_sees_what_the_package_sees(cloudy):
         product_level="l2a",
         providers=["CPUExecutionProvider"],
     ).csm[..., 0]
-    ours = open_csmask(open_scene(cloudy, wanted=BANDS)).look(Window(0, 0, rows, cols))[1::3, 1::3]
+    ours = open_csmask(open_scene(cloudy, wanted=BANDS)).read_codes(Window(0, 0, rows, cols))[
+        1::3, 1::3
+    ]
     seen = (dn != 0).all(axis=0)[:rows, :cols].reshape(rows // 3, 3, cols // 3, 3).all(axis=(1, 3))
     assert ((theirs > 0) & seen).mean() > 0.01
     assert ((ours == CLOUD) == (theirs > 0))[seen].mean() > 0.99
@@ -96,5 +98,5 @@ def test_clouds_of_the_network_are_masked_the_same_for_every_shard_size(
     with rasterio.open(made[0].mask) as source:
         unobserved = source.read(1) == NO_OBSERVATION
     network = open_csmask(open_scene(cloudy, wanted=BANDS))
-    assert unobserved[network.look(Window(0, 0, *SHAPE)) == CLOUD].all()
+    assert unobserved[network.read_codes(Window(0, 0, *SHAPE)) == CLOUD].all()
     assert made[0].summary["cloud_masked_percent"] > 0

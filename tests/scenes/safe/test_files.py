@@ -176,6 +176,6 @@ def test_names_below_a_folder_of_an_archive(archive):
     files = zip_files(archive, root)
     assert XML in files.names
     assert files.path(XML) == f"/vsizip/{archive}/{root}/{XML}"
-    assert files.start(XML, 5) == b"<?xml"
+    assert files.read_start(XML, 5) == b"<?xml"
     with pytest.raises(SceneError, match="has more than 5 bytes"):
-        files.whole(XML, 5)
+        files.read_whole(XML, 5)

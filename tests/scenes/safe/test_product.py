@@ -15,7 +15,7 @@ from geoforest.errors import InputError, SceneError
 from geoforest.pipeline.run import named_once
 from geoforest.pipeline.settings import MapSettings
 from geoforest.scenes.open import open_scene, scene_name
-from geoforest.scenes.read import read
+from geoforest.scenes.read import read_window
 from geoforest.scenes.safe.product import is_safe, read_safe
 from tests.helpers.safe import BAND_IDS, Safe, make_safe, write_band, zip_safe
 from tests.helpers.synthetic import BANDS, digital_numbers, write_raster
@@ -61,7 +61,7 @@ class TestRead:
         assert scene.notes == ()
         # The XML, too: an edited offset is another job.
         assert [Path(name).name for name, *_ in scene.files].count("MTD_MSIL2A.xml") == 1
-        assert (read(scene, WHOLE)[0] == dn).all()
+        assert (read_window(scene, WHOLE)[0] == dn).all()
 
     def test_level_1c_without_offset(self, tmp_path, dn):
         root = make_safe(tmp_path, dn, level="L1C", baseline="03.01")
@@ -70,7 +70,7 @@ class TestRead:
         assert (scene.scale, scene.offset) == ((1e-4,) * 4, (0.0,) * 4)
         assert scene.processing_level == "L1C"
         assert scene.scene_classification is None
-        assert (read(scene, WHOLE)[0] == dn).all()
+        assert (read_window(scene, WHOLE)[0] == dn).all()
 
     @pytest.mark.parametrize("level", ["L1C", "L2A"])
     def test_naming_of_before_december_2016(self, tmp_path, dn, level):
@@ -80,7 +80,7 @@ class TestRead:
             assert scene.scene_id == location.name.removesuffix(".SAFE")
             assert scene.facts["mgrs_tile"] == "20LMR"
             assert scene.facts["processing_baseline"] == "02.04"
-            assert (read(scene, WHOLE)[0] == dn).all()
+            assert (read_window(scene, WHOLE)[0] == dn).all()
 
     def test_tags_of_before_october_2018(self, tmp_path, dn):
         root = make_safe(tmp_path, dn, baseline="02.06", quantification="1000")
@@ -116,12 +116,12 @@ class TestRead:
         dn[:, 5, 6] = 500
         dn[:, 7, 8] = 1000
         scene = open_scene(make_safe(tmp_path, dn, offsets=OFFSETS), wanted=BANDS)
-        assert np.argwhere(~read(scene, WHOLE)[1]).tolist() == [[3, 4]]
+        assert np.argwhere(~read_window(scene, WHOLE)[1]).tolist() == [[3, 4]]
 
     def test_nodata_is_the_special_value(self, tmp_path, dn):
         dn[0, 3, 4], dn[:, 1, 1] = 7, 0
         scene = open_scene(make_safe(tmp_path, dn, nodata="7"), wanted=BANDS)
-        assert np.argwhere(~read(scene, WHOLE)[1]).tolist() == [[3, 4]]
+        assert np.argwhere(~read_window(scene, WHOLE)[1]).tolist() == [[3, 4]]
 
     def test_settings_replace_what_the_xml_says(self, safe):
         scene = open_scene(safe, wanted=BANDS, scale=1e-3, offset=0.5, nodata=9, scene_id="a")
@@ -138,7 +138,7 @@ class TestRead:
         root = make_safe(tmp_path, dn, suffix=".tif")
         (root / "MTD_MSIL2A.xml").rename(root / "MTD_MSIL2a.xml")
         scene = open_scene(root, wanted=BANDS)
-        assert (read(scene, WHOLE)[0] == dn).all()
+        assert (read_window(scene, WHOLE)[0] == dn).all()
         assert scene.facts["product_id"] == root.stem
 
     def test_files_that_the_xml_lists_come_before_others(self, safe, dn):
@@ -150,7 +150,7 @@ class TestRead:
         for image in read_safe(str(safe)).bands.values():
             Path(image).with_name(f"._{Path(image).name}").write_text("of macOS")
         change(safe / "MTD_MSIL2A.xml", "20230804T142741_B", "20230804T000000_B")
-        assert (read(open_scene(safe, wanted=BANDS), WHOLE)[0] == dn).all()
+        assert (read_window(open_scene(safe, wanted=BANDS), WHOLE)[0] == dn).all()
 
     def test_a_tile_as_buckets_have_it(self, safe, dn, tmp_path):
         tile = tmp_path / "0"
@@ -169,7 +169,7 @@ class TestRead:
         assert scene.scene_id == "0"
         assert scene.facts["product_id"] == NAME
         assert scene.scene_classification == str(tile / "R20m" / "SCL.jp2")
-        assert (read(scene, WHOLE)[0] == dn).all()
+        assert (read_window(scene, WHOLE)[0] == dn).all()
 
 
 class TestPlaces:
@@ -188,7 +188,7 @@ class TestPlaces:
         assert scene.offset == (-0.1,) * 4
         assert scene.facts["product_id"] == NAME
         assert {band.nodata for band in scene.bands} == {0}
-        values, valid = read(scene, WHOLE)
+        values, valid = read_window(scene, WHOLE)
         assert (values == dn).all()
         assert valid.all()
 
@@ -303,7 +303,7 @@ class TestRefused:
         change(xml, "</n1:", '<Granules granuleIdentifier="a_T20LNR_N02.04"/></n1:')
         refused(root, "has 2 granules, .*T20LMR.* give the folder of one of them")
         scene = open_scene(root / "GRANULE" / Safe("L1C", "20LNR", old=True).granule, wanted=BANDS)
-        assert (read(scene, WHOLE)[0] == dn[::-1]).all()
+        assert (read_window(scene, WHOLE)[0] == dn[::-1]).all()
         assert scene.facts["mgrs_tile"] == "20LNR"
 
     def test_metadata_of_another_tile(self, safe):
@@ -351,9 +351,9 @@ class TestMetadata:
     @pytest.mark.parametrize(
         ("edit", "match"),
         [
-            (lambda text: text[:-40], "broken or foul XML"),
-            (lambda text: "", "broken or foul XML"),
-            (lambda text: text.replace('encoding="UTF-8"', 'encoding="none"'), "broken or foul"),
+            (lambda text: text[:-40], "broken or forbidden XML"),
+            (lambda text: "", "broken or forbidden XML"),
+            (lambda text: text.replace('encoding="UTF-8"', 'encoding="none"'), "or forbidden XML"),
             (lambda text: text.replace("User_Product", "Tile_ID"), "is 'Level-2A_Tile_ID'"),
             (lambda text: text + "<!-- -->" * (2 << 20), "more than 8388608 bytes"),
             (lambda text: text.replace(">10000<", ">many<"), "QUANTIFICATION_VALUE is 'many'"),
@@ -380,7 +380,7 @@ class TestMetadata:
         bomb = '<!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;&b;&b;">]>'
         change(xml, '"no"?>', f'"no"?>{bomb}')
         change(xml, ">10000<", ">&c;<")
-        refused(safe, "broken or foul XML")
+        refused(safe, "broken or forbidden XML")
 
     def test_external_entity(self, safe, tmp_path):
         (tmp_path / "secret").write_text("10000")
@@ -388,7 +388,7 @@ class TestMetadata:
         doctype = f'<!DOCTYPE a [<!ENTITY c SYSTEM "file://{tmp_path}/secret">]>'
         change(xml, '"no"?>', f'"no"?>{doctype}')
         change(xml, ">10000<", ">&c;<")
-        refused(safe, "broken or foul XML")
+        refused(safe, "broken or forbidden XML")
 
     def test_unknown_baseline_changes_nothing(self, tmp_path, dn):
         scene = open_scene(make_safe(tmp_path, dn, offsets=OFFSETS, baseline="99.99"), wanted=BANDS)
@@ -499,7 +499,7 @@ class TestReal:
         assert (scene.scene_classification is None) == (level == "MSIL1C")
         assert (scene.scale, scene.offset) == ((1e-4,) * 4, (outcome,) * 4)
         assert scene.notes == ()
-        assert (read(scene, WHOLE)[0] == dn).all()
+        assert (read_window(scene, WHOLE)[0] == dn).all()
 
     @pytest.mark.parametrize("name", REAL)
     def test_metadata_alone_are_refused(self, real_data, name):

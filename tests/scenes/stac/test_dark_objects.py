@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from geoforest.scenes.stac.dark_objects import DarkObjects, dark_objects, sample, settle
+from geoforest.scenes.stac.dark_objects import (
+    DarkObjects,
+    dark_objects,
+    sample_pixels,
+    settle_offset,
+)
 from tests.helpers.synthetic import digital_numbers, write_raster
 
 APPLIED = DarkObjects(darkest_red=150, vegetated_percent=50)
@@ -68,7 +73,7 @@ def test_water_alone_shows_that_it_was_applied():
     ],
 )
 def test_who_is_believed(stated, flag, baseline, seen, offset, told):
-    settled = settle(stated, flag, baseline, seen)
+    settled = settle_offset(stated, flag, baseline, seen)
     assert settled.offset == offset
     assert settled.facts["darkest_red_dn"] == (seen.darkest_red if seen else None)
     if told is None:
@@ -82,9 +87,9 @@ def test_a_large_raster_is_read_in_few_places(tmp_path):
     """Without overviews: the same few pixels each time, from all over the raster."""
     values = np.arange(2100 * 2100, dtype="float32").reshape(1, 2100, 2100)
     path = write_raster(tmp_path / "a.tif", values, descriptions=None, tiled=True)
-    picked = sample(str(path))
+    picked = sample_pixels(str(path))
     assert picked.size == 512 * 512
-    assert np.array_equal(picked, sample(str(path)))
+    assert np.array_equal(picked, sample_pixels(str(path)))
     rows, cols = np.divmod(picked, 2100)
     for places in (rows, cols):
         assert np.unique(places // 525).size == 4
@@ -93,4 +98,4 @@ def test_a_large_raster_is_read_in_few_places(tmp_path):
 def test_a_small_raster_is_read_whole(tmp_path):
     dn = digital_numbers((40, 50))[:1]
     path = write_raster(tmp_path / "a.tif", dn, descriptions=None)
-    assert np.array_equal(sample(str(path)), dn[0])
+    assert np.array_equal(sample_pixels(str(path)), dn[0])

@@ -14,7 +14,7 @@ from geoforest.arrays.grid import Window
 from geoforest.errors import InputError, ReadError, SceneError
 from geoforest.io.remote import NETWORK_OPTIONS
 from geoforest.scenes.open import open_scene, read_product
-from geoforest.scenes.read import read, release
+from geoforest.scenes.read import read_window, release
 from geoforest.scenes.stac.assets import band_assets
 from geoforest.scenes.stac.item import SIGN_VARIABLE, is_item
 from tests.helpers import stac
@@ -48,8 +48,8 @@ def test_the_names_of_each_catalogue(tmp_path, naming, applied):
     assert scene.scene_id == stac.ITEM_ID
     assert [band.path for band in scene.bands] == [str(tmp_path / f"{b}.tif") for b in BANDS]
     assert scene.scene_classification == str(tmp_path / "SCL.tif")
-    assert np.array_equal(read(scene, WHOLE)[0], dn)
-    assert np.array_equal(read(scene, WHOLE)[1], (dn > 0).all(axis=0))
+    assert np.array_equal(read_window(scene, WHOLE)[0], dn)
+    assert np.array_equal(read_window(scene, WHOLE)[1], (dn > 0).all(axis=0))
     assert scene.scale == (1e-4,) * 4
     # Whatever the catalogue says: the pixels show it.
     assert scene.offset == ((0.0,) * 4 if applied else (-0.1,) * 4)
@@ -154,7 +154,7 @@ class TestWhereAssetsLie:
         with folder_server(tmp_path) as url:
             scene = opened(f"{url}/{path.name}")
             assert scene.bands[0].path == f"/vsicurl/{url}/B04.tif"
-            assert np.array_equal(read(scene, WHOLE)[0], read(opened(path), WHOLE)[0])
+            assert np.array_equal(read_window(scene, WHOLE)[0], read_window(opened(path), WHOLE)[0])
             assert scene.facts == opened(path).facts
             release(scene)
 
@@ -186,7 +186,7 @@ class TestWhereAssetsLie:
         scene = opened(stac.write_item(tmp_path, document))
         assert (scene.crs, scene.shape) == (UTM_20S, (150, 190))
         assert tuple(scene.transform)[:6] == (20, 0, 5e5, 0, -20, 89e5)
-        assert np.array_equal(read(scene, WHOLE)[0], dn)
+        assert np.array_equal(read_window(scene, WHOLE)[0], dn)
         assert "place and CRS are those of the item" in scene.notes[0]
         stamped = {name for name, size, _ in scene.files if size > 0}
         assert {str(tmp_path / f"{band}.tif") for band in BANDS} < stamped
@@ -347,7 +347,7 @@ class TestSigned:
             assert stac.KEY not in str(caught.value)
             monkeypatch.setenv(SIGN_VARIABLE, "tests.helpers.stac:sign")
             scene = opened(url)
-            assert np.array_equal(read(scene, WHOLE)[0], read(opened(path), WHOLE)[0])
+            assert np.array_equal(read_window(scene, WHOLE)[0], read_window(opened(path), WHOLE)[0])
             release(scene)
         assert stac.KEY in scene.bands[0].path
         shown = [str(scene), str(scene.files), str(scene.notes), str(scene.facts)]
@@ -361,9 +361,9 @@ class TestSigned:
         monkeypatch.setitem(NETWORK_OPTIONS, "GDAL_HTTP_MAX_RETRY", 0)
         with folder_server(tmp_path, key=stac.KEY) as root:
             scene = opened(f"{root}/{path.name}")
-            read(scene, Window(0, 0, 10, 10))
+            read_window(scene, Window(0, 0, 10, 10))
         with pytest.raises(ReadError, match=r"B0\d\.tif: rows 900 to 950") as caught:
-            read(scene, Window(900, 900, 50, 50))
+            read_window(scene, Window(900, 900, 50, 50))
         release(scene)
         told = "".join(traceback.format_exception(caught.value))
         assert "cannot be read" in told
@@ -426,6 +426,6 @@ def test_the_real_items(real_data, item_id, darkest, top):
     # The rasters have lost their georeference; the item has it, of larger rasters.
     assert scene.crs == "EPSG:32633"
     assert tuple(scene.transform)[:6] == (120, 0, 499_980, 0, -120, top)
-    dn, valid = read(scene, Window(0, 0, 915, 915))
+    dn, valid = read_window(scene, Window(0, 0, 915, 915))
     assert valid.mean() > 0.5
     assert dn[0][valid].min() > 0

@@ -12,7 +12,7 @@ import shapely
 
 from geoforest.errors import InputError
 from geoforest.scenes.stac.item import is_item
-from geoforest.scenes.stac.search import ask, search
+from geoforest.scenes.stac.search import build_question, search
 from tests.helpers import stac
 from tests.helpers.servers import file_server, stac_server
 
@@ -70,18 +70,18 @@ def catalogue(tmp_path_factory):
 @pytest.mark.parametrize(("question", "ids"), QUESTIONS)
 def test_an_api_and_a_static_catalogue_answer_alike(api, catalogue, question, ids):
     for url in (api, str(catalogue)):
-        found = search(url, ask(**question))
+        found = search(url, build_question(**question))
         assert [one.item_id for one in found] == ids
         assert all(is_item(one.location) for one in found)
 
 
 def test_answers_come_page_by_page(api, monkeypatch):
     monkeypatch.setattr("geoforest.scenes.stac.search._PAGE", 1)
-    assert [one.item_id for one in search(api, ask())] == [EARLY, LATE, EAST, CLEAR]
+    assert [one.item_id for one in search(api, build_question())] == [EARLY, LATE, EAST, CLEAR]
 
 
 def test_what_is_told_of_an_item(api):
-    (found,) = search(api, ask(bbox=(-62.5, -11, -61, -9)))
+    (found,) = search(api, build_question(bbox=(-62.5, -11, -61, -9)))
     assert found.acquired == datetime(2023, 8, 13, 14, 0, 5, tzinfo=UTC)
     assert str(found) == f"{EAST}  2023-08-13 14:00  30 % cloud"
     assert found.location == f"{api}collections/sentinel-2-l2a/items/{EAST}"
@@ -91,7 +91,9 @@ def test_a_static_collection_on_the_web(catalogue):
     with file_server() as server:
         for path in catalogue.parent.rglob("*.json"):
             server.files[f"/{path.relative_to(catalogue.parent)}"] = path.read_bytes()
-        found = search(f"{server.url}/between/sentinel-2-l2a/collection.json", ask(max_cloud=20))
+        found = search(
+            f"{server.url}/between/sentinel-2-l2a/collection.json", build_question(max_cloud=20)
+        )
         assert [one.item_id for one in found] == [LATE, CLEAR]
         assert found[0].location.startswith(f"{server.url}/between/sentinel-2-l2a/{LATE}/")
         # Each document is asked for once, however many links lead to it.
@@ -101,14 +103,14 @@ def test_a_static_collection_on_the_web(catalogue):
         root["links"].append({"rel": "item", "href": "file:///etc/passwd"})
         server.files["/catalog.json"] = json.dumps(root).encode()
         with pytest.raises(InputError, match="links to file:///etc/passwd; a URL was wanted"):
-            search(f"{server.url}/catalog.json", ask())
+            search(f"{server.url}/catalog.json", build_question())
 
 
 def test_an_area_of_interest_in_any_crs(api, tmp_path):
     east = geopandas.GeoSeries([shapely.box(-62.02, -10.05, -61.99, -10)], crs="EPSG:4326")
     path = tmp_path / "aoi.gpkg"
     east.to_crs("EPSG:32720").to_file(path)
-    assert [one.item_id for one in search(api, ask(aoi=path))] == [EAST]
+    assert [one.item_id for one in search(api, build_question(aoi=path))] == [EAST]
 
 
 def test_an_item_that_is_there_twice_is_found_once(tmp_path):
@@ -117,7 +119,7 @@ def test_an_item_that_is_there_twice_is_found_once(tmp_path):
         stac.write_item(tmp_path / folder, stac.item())
         root["links"].append({"rel": "item", "href": f"./{folder}/{stac.ITEM_ID}.json"})
     (tmp_path / "catalog.json").write_text(json.dumps(root))
-    assert len(search(str(tmp_path / "catalog.json"), ask())) == 1
+    assert len(search(str(tmp_path / "catalog.json"), build_question())) == 1
 
 
 class _Answers:
@@ -136,7 +138,7 @@ def test_a_search_without_end(monkeypatch):
     with file_server() as server:
         _Answers(server)
         with pytest.raises(InputError, match="gives more than 20 items; ask for less"):
-            search(f"{server.url}/", ask())
+            search(f"{server.url}/", build_question())
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_answers_that_are_none(page, sentence):
         _Answers(server)
         server.files["/search"] = json.dumps(page).encode()
         with pytest.raises(InputError, match=sentence):
-            search(f"{server.url}/", ask(bbox=(-180, -90, 180, 90)))
+            search(f"{server.url}/", build_question(bbox=(-180, -90, 180, 90)))
 
 
 def test_an_answer_without_a_place_of_its_own():
@@ -163,20 +165,20 @@ def test_an_answer_without_a_place_of_its_own():
         _Answers(server)
         page = {"features": [{**stac.item(item_id="a/b"), "links": []}]}
         server.files["/search"] = json.dumps(page).encode()
-        (found,) = search(f"{server.url}/", ask())
+        (found,) = search(f"{server.url}/", build_question())
         assert found.location == f"{server.url}/collections/sentinel-2-l2a/items/a%2Fb"
 
 
 def test_nothing_fits(api):
     with pytest.raises(InputError, match="no item fits; ask for more with --collection"):
-        search(api, ask(collections=["landsat"]))
+        search(api, build_question(collections=["landsat"]))
 
 
 def test_urls_that_are_no_catalogue(api, tmp_path):
     with pytest.raises(InputError, match="is a collection of an API; the root was wanted"):
-        search(f"{api}collections/sentinel-2-l2a", ask())
+        search(f"{api}collections/sentinel-2-l2a", build_question())
     with pytest.raises(InputError, match="is no STAC catalogue, collection or API"):
-        search(str(stac.write_item(tmp_path, stac.item())), ask())
+        search(str(stac.write_item(tmp_path, stac.item())), build_question())
 
 
 @pytest.mark.parametrize(
@@ -194,4 +196,4 @@ def test_urls_that_are_no_catalogue(api, tmp_path):
 )
 def test_questions_that_are_none(question, sentence):
     with pytest.raises(InputError, match=sentence):
-        ask(**question)
+        build_question(**question)
