@@ -30,9 +30,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _setting(name: str, *flags: str) -> Any:
-    """Build the option of a setting, with its description."""
-    words = TRAIN_SETTINGS[name]
-    return typer.Option(*flags, help=f"{words[0].upper()}{words[1:]}.")
+    """Return the option of a setting, with the setting's description as help."""
+    return typer.Option(*flags, help=TRAIN_SETTINGS[name])
 
 
 def train_command(

@@ -1,1 +1,1 @@
-"""The model's life: labelled chips, training, threshold, metrics."""
+"""From labelled chips to a model bundle: check, train, choose the threshold, evaluate, sweep."""

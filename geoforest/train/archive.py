@@ -1,4 +1,4 @@
-"""Chosen files out of a RAR archive that nobody vouches for, through libarchive."""
+"""Unpack chosen files of an untrusted RAR archive with libarchive."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-# Only these readers: others of libarchive open further files that the archive names.
+# Only these formats: other readers of libarchive open further files that the archive names.
 _FORMATS: Final = {b"Rar!\x1a\x07\x00": "rar", b"Rar!\x1a\x07\x01\x00": "rar5"}
 _BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class Limits:
-    """More than this no honest archive of ours holds.
+    """Limits that no honest archive of the set exceeds.
 
     Attributes
     ----------
     entries
-        Files and folders, wanted or not.
+        Number of files and folders, wanted or not.
     file_bytes, total_bytes
-        Of the wanted files, unpacked.
+        Size of one wanted file and of all of them, unpacked.
     name_length
-        Characters of a name with its folders.
+        Characters of a name, its folders included.
     """
 
     entries: int = 20_000
@@ -42,19 +42,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What a file turned out to be."""
+    """SHA-256 (hexadecimal) and size in bytes of an unpacked file."""
 
     sha256: str
     bytes: int
 
 
 def require_libarchive() -> Any:
-    """Import libarchive, or say how to get it.
+    """Import and return libarchive.
 
     Raises
     ------
     InputError
-        When the Python package or the system library is absent.
+        When the Python package or the system library is absent, with how to install it.
     """
     try:
         import libarchive
@@ -62,7 +62,7 @@ def require_libarchive() -> Any:
         raise InputError(
             'unpacking needs the Python package libarchive-c: pip install "geoforest[fetch]"'
         ) from error
-    except (OSError, AttributeError, TypeError) as error:  # as ctypes has it, by system
+    except (OSError, AttributeError, TypeError) as error:  # ctypes raises these, by system
         raise InputError(
             "unpacking needs the system library libarchive: apt install libarchive13, "
             "brew install libarchive, or conda install libarchive"
@@ -77,52 +77,53 @@ def unpack_rar(
     *,
     limits: Limits = Limits(),
 ) -> dict[str, Unpacked]:
-    """Unpack the regular files that are wanted; the archive's own names decide nothing.
+    """Unpack the wanted regular files to the paths that ``place`` returns.
 
-    All headers are looked at before the first byte is written.
+    All headers are checked before the first byte is written.
 
     Parameters
     ----------
     archive
         RAR 4 or 5.
     target
-        Folder that files are written into; its subfolders are made. It must be empty.
+        Empty folder for the files; subfolders are created.
     place
-        From a name in the archive, with ``/``, to a path below ``target``; None: not wanted.
+        Function from a name in the archive, with ``/``, to a path below ``target``, or None for
+        a file that is not wanted.
     limits
-        Beyond them the archive is refused.
+        An archive that exceeds them is refused.
 
     Returns
     -------
     dict of str to Unpacked
-        By path below ``target``.
+        Digest and size by path below ``target``.
 
     Raises
     ------
     DataError
-        When it is no RAR archive, is damaged, or holds what an honest one does not: names that
-        lead out of it, links, devices, one file twice, or more than the limits.
+        When the file is not a RAR archive, is damaged, or holds names that lead out of it, links,
+        devices, one file twice, or more than the limits.
     InputError
         When libarchive is absent.
     OutputError
-        When the disk is too small.
+        When the disk has too little room.
     WriteError
-        When it turns out to be full.
+        When the disk is full while files are written.
     """
-    with _opened(archive) as entries:
-        declared = [entry.size for entry, _ in _wanted(archive, entries, place, limits)]
+    with _open_archive(archive) as entries:
+        declared = [entry.size for entry, _ in _wanted_entries(archive, entries, place, limits)]
     if sum(declared) > limits.total_bytes:
         raise DataError(f"{archive}: {sum(declared)} bytes unpacked; refused as a bomb")
     require_space(target, sum(declared))
-    with _opened(archive) as entries:
+    with _open_archive(archive) as entries:
         return {
-            path: _write(archive, entry, target / path)
-            for entry, path in _wanted(archive, entries, place, limits)
+            path: _write_entry(archive, entry, target / path)
+            for entry, path in _wanted_entries(archive, entries, place, limits)
         }
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[Any]:
+def _open_archive(archive: Path) -> Iterator[Any]:
     libarchive = require_libarchive()
     with archive.open("rb") as handle:
         start = handle.read(max(map(len, _FORMATS)))
@@ -138,10 +139,10 @@ def _opened(archive: Path) -> Iterator[Any]:
         ) from error
 
 
-def _wanted(
+def _wanted_entries(
     archive: Path, entries: Any, place: Callable[[str], str | None], limits: Limits
 ) -> Iterator[tuple[Any, str]]:
-    """Yield entries that are wanted and their paths; refuse the archive at the first foul one."""
+    """Yield wanted entries and their paths; refuse the archive at the first bad entry."""
     taken: set[str] = set()
     for number, entry in enumerate(entries):
         name = _safe_name(archive, entry, limits)
@@ -154,7 +155,7 @@ def _wanted(
         path = place(name)
         if path is None:
             continue
-        # Some file systems take both cases for one.
+        # Some file systems do not distinguish upper and lower case.
         if path.casefold() in taken:
             raise DataError(f"{archive}: {name!r} is there twice")
         taken.add(path.casefold())
@@ -176,8 +177,8 @@ def _safe_name(archive: Path, entry: Any, limits: Limits) -> str:
     return name
 
 
-def _write(archive: Path, entry: Any, path: Path) -> Unpacked:
-    """Write an entry as long as its header says, neither more nor less."""
+def _write_entry(archive: Path, entry: Any, path: Path) -> Unpacked:
+    """Write one entry; refuse one that is longer or shorter than its header says."""
     digest, written = hashlib.sha256(), 0
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

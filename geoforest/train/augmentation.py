@@ -1,7 +1,7 @@
-"""Normalised and augmented chips, and the order in which a training sees them.
+"""Normalised and augmented chips, and their order in training.
 
-Every random choice follows from the seed, the epoch and the chip's number, and from nothing else:
-not from the number of loader processes, and not from whether a training was interrupted.
+Every random choice depends on the seed, the epoch and the chip's number alone: not on the number
+of loader processes, and not on whether a training was interrupted.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class ChipDataset(Dataset[Sample]):
     Parameters
     ----------
     chips
-        Kept in memory as stored.
+        Chips, kept in memory as stored.
     mean, std
-        In stored units, one a band.
+        Of the training chips, in stored units, one value per band.
     augmentation
         ``none``; ``d4``: horizontal and vertical flips and quarter turns, all eight orientations
         equally often; ``strong``: also changes of brightness, rectangles of other chips (which
@@ -46,11 +46,11 @@ class ChipDataset(Dataset[Sample]):
         they turn the offset too; in a transpose it keeps its side. A chip that is not square
         keeps its shape: the four orientations without a quarter turn, and no transpose.
     seed
-        Of all augmentation.
+        Seed of all augmentation.
 
     Notes
     -----
-    A key is ``(epoch, index)``, as :class:`EpochSampler` gives it, or an index alone, for epoch 0.
+    A key is ``(epoch, index)``, as :class:`EpochSampler` yields it, or an index alone for epoch 0.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ChipDataset(Dataset[Sample]):
         if self._augmentation in _MIXING:
             if rng.random() < 0.5:
                 other = self._oriented(int(rng.integers(len(self._chips))), rng)
-                image, mask = _paste(image, mask, *other, rng)
+                image, mask = _paste_rectangle(image, mask, *other, rng)
             if rng.random() < 0.2:
                 image, mask = _cut_swath(image, mask, rng)
         return image, mask
@@ -87,18 +87,18 @@ class ChipDataset(Dataset[Sample]):
         chip = self._chips[index]
         image, mask = torch.from_numpy(chip.dn.astype(np.float32)), torch.from_numpy(chip.mask)
         if self._augmentation in _MIXING:
-            image = _gain(image, rng)
-        # As in prediction: what was not observed enters as the training mean.
+            image = _vary_brightness(image, rng)
+        # As in prediction: pixels without an observation become the training mean.
         image = torch.where(torch.from_numpy(chip.observed), image, self._mean)
         if self._augmentation == "transpose":
             image, mask = _transpose(image, mask, rng)
         elif self._augmentation != "none":
-            image, mask = _d4(image, mask, rng)
+            image, mask = _rotate_and_flip(image, mask, rng)
         return (image - self._mean) / self._std, mask
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Keys ``(epoch, index)`` of a data set, in an order of their own each epoch.
+    """Keys ``(epoch, index)`` of a data set, in a new order in each epoch.
 
     Examples
     --------
@@ -112,7 +112,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self._n_chips, self._seed, self._epoch = n_chips, seed, epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of another epoch; Lightning calls this."""
+        """Set the epoch, and with it the order; Lightning calls this."""
         self._epoch = epoch
 
     def __len__(self) -> int:
@@ -123,7 +123,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((self._epoch, index) for index in rng.permutation(self._n_chips).tolist())
 
 
-def _d4(image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Sample:
+def _rotate_and_flip(image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Sample:
     turns, flip = int(rng.integers(4)), rng.random() < 0.5
     if not _is_square(mask):
         turns -= turns % 2
@@ -141,22 +141,22 @@ def _is_square(mask: torch.Tensor) -> bool:
     return mask.shape[-2] == mask.shape[-1]
 
 
-def _gain(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Brightness of the whole chip and of each band: haze, season, view angle."""
+def _vary_brightness(image: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Vary the brightness of the chip and of each band, as haze, season and view angle do."""
     exponent = rng.normal(0, 0.10) + rng.normal(0, 0.06, (len(image), 1, 1))
     return image * torch.from_numpy(np.exp(exponent).astype(np.float32))
 
 
-def _paste(
+def _paste_rectangle(
     image: torch.Tensor,
     mask: torch.Tensor,
     other: torch.Tensor,
     other_mask: torch.Tensor,
     rng: np.random.Generator,
 ) -> Sample:
-    """Put a random rectangle of another chip in its place here (CutMix, Yun et al. 2019).
+    """Replace a random rectangle by that of another chip (CutMix, Yun et al. 2019).
 
-    Pixels stay as they were measured; zooming would blur the edges of forest.
+    Pixels keep their measured values; zooming would blur forest edges.
     """
     rows, cols = mask.shape
     height, width = (int(n * rng.uniform(0.25, 0.75)) for n in (rows, cols))
@@ -167,15 +167,15 @@ def _paste(
 
 
 def _cut_swath(image: torch.Tensor, mask: torch.Tensor, rng: np.random.Generator) -> Sample:
-    """Leave nothing observed on one side of a random line, as beyond the edge of a swath.
+    """Mark one side of a random line as not observed, like the ground beyond a swath edge.
 
-    Encoders that look at a whole window at once (squeeze and excitation) would otherwise give
-    other probabilities to a window for holding an edge.
+    Without it, encoders that pool a whole window (squeeze and excitation) would predict other
+    probabilities for a window only because it holds an edge.
     """
     rows, cols = mask.shape
     angle = rng.uniform(0, 2 * np.pi)
     row, col = rng.uniform(0, rows), rng.uniform(0, cols)
     down, right = np.ogrid[:rows, :cols]
     beyond = torch.from_numpy((down - row) * np.cos(angle) + (right - col) * np.sin(angle) > 0)
-    # Normalised, the training mean is zero.
+    # The image is normalised: zero is the training mean.
     return image.masked_fill(beyond, 0.0), mask.masked_fill(beyond, NO_OBSERVATION)

@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say: reliability, calibration error, temperature. Arrays only."""
+"""Calibration of probabilities: reliability, calibration error, temperature. Arrays only."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _N_BINS = 10
-# Beyond, float32 probabilities are 0 or 1.
+# Beyond this logit, float32 probabilities are 0 or 1.
 _MAX_LOGIT = 20.0
 _LOGIT_BINS = 4000
 
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Pixels whose probability lies in a range, and how many of them are forest."""
+    """Pixels whose probability lies from ``low`` to ``high``, and the share of forest among them.
+
+    All but ``pixels``, a count, lie from 0 to 1.
+    """
 
     low: float
     high: float
@@ -33,7 +36,7 @@ class ReliabilityBin:
 
 
 def reliability(histogram: ProbabilityHistogram) -> list[ReliabilityBin]:
-    """Ten ranges of probability of equal width; those without a pixel are left out."""
+    """Return ten bins of probability of equal width, without those that hold no pixel."""
     steps = np.arange(PROBABILITY_STEPS + 1)
     forest, pixels = histogram.forest, histogram.forest + histogram.other
     which = np.minimum(steps * _N_BINS // PROBABILITY_STEPS, _N_BINS - 1)
@@ -55,7 +58,7 @@ def reliability(histogram: ProbabilityHistogram) -> list[ReliabilityBin]:
 
 
 def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
-    """Mean over pixels of the gap between probability and forest share of their bin.
+    """Return the mean over pixels of the gap between probability and forest share of their bin.
 
     Guo et al. 2017, On Calibration of Modern Neural Networks, equation 3, for the forest class.
 
@@ -72,29 +75,29 @@ def expected_calibration_error(bins: list[ReliabilityBin]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class LogitHistogram:
-    """Pixels by logit, apart for forest and other in truth: all that a temperature looks at.
+    """Counts of pixels by logit and true class, from which a temperature is fitted.
 
     Attributes
     ----------
     forest, other
-        int64 ``(4000,)``, from -20 to 20.
+        Pixels per bin, int64 ``(4000,)``, for logits from -20 to 20.
     """
 
     forest: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_LOGIT_BINS, np.int64))
     other: NDArray[np.int64] = field(default_factory=lambda: np.zeros(_LOGIT_BINS, np.int64))
 
     def add(self, truth: Mask, probability: NDArray[np.floating]) -> None:
-        """Count a chip in, in place; pixels of code 255 are left out."""
+        """Add the pixels of a chip, in place; those of mask code 255 are left out."""
         with np.errstate(divide="ignore"):
             p = probability.astype(np.float64)
             logit = np.clip(np.log(p) - np.log1p(-p), -_MAX_LOGIT, _MAX_LOGIT)
         place = ((logit + _MAX_LOGIT) * (_LOGIT_BINS / (2 * _MAX_LOGIT))).astype(np.intp)
         place = np.minimum(place, _LOGIT_BINS - 1)
         for code, counts in ((FOREST, self.forest), (OTHER, self.other)):
-            counts += np.bincount(place[truth == code], minlength=_LOGIT_BINS)
+            np.add(counts, np.bincount(place[truth == code], minlength=_LOGIT_BINS), out=counts)
 
     def at(self, temperature: float) -> ProbabilityHistogram:
-        """Give the histogram of stored probability at a temperature."""
+        """Return the histogram of stored probability at a temperature."""
         stored = np.rint(expit(_logits() / temperature) * PROBABILITY_STEPS).astype(np.intp)
         minlength = PROBABILITY_STEPS + 1
         return ProbabilityHistogram(
@@ -105,17 +108,17 @@ class LogitHistogram:
         )
 
     def negative_log_likelihood(self, temperature: float) -> float:
-        """Mean over pixels of the cross-entropy at a temperature."""
+        """Return the mean cross-entropy per pixel at a temperature."""
         scaled = _logits() / temperature
         total = self.forest @ np.logaddexp(0, -scaled) + self.other @ np.logaddexp(0, scaled)
         return float(total / max(int(self.forest.sum() + self.other.sum()), 1))
 
 
 def fit_temperature(histogram: LogitHistogram) -> float:
-    """Temperature that logits are best divided by; 1 where none helps.
+    """Estimate the temperature by which to divide logits; 1 when none helps.
 
-    It minimises the cross-entropy (Guo et al. 2017, section 4.2), and is kept when the expected
-    calibration error falls as well.
+    It minimises the cross-entropy (Guo et al. 2017, section 4.2), and is kept only when the
+    expected calibration error falls as well.
     """
     if not (histogram.forest.any() and histogram.other.any()):
         return 1.0
@@ -132,6 +135,6 @@ def fit_temperature(histogram: LogitHistogram) -> float:
 
 
 def _logits() -> NDArray[np.float64]:
-    """Middle of each bin."""
+    """Return the logit at the middle of each bin."""
     edges = np.linspace(-_MAX_LOGIT, _MAX_LOGIT, _LOGIT_BINS + 1)
     return (edges[:-1] + edges[1:]) / 2

@@ -1,4 +1,4 @@
-"""What is wrong with a set of labelled chips: everything that can be found, told at once."""
+"""Check a set of labelled chips and list everything that is wrong with it at once."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from geoforest.train.chips import (
     Fault,
     Pair,
     Raster,
-    decode,
+    count_kinds,
+    decode_raster,
     find_pairs,
     label_faults,
-    labels,
+    labelled_mask,
     mask_codes,
     pair_faults,
     read_pairs,
-    several,
     shape_px,
     split_faults,
 )
@@ -36,23 +36,24 @@ if TYPE_CHECKING:
 
 SPLITS: Final = ("train", "validation", "test")
 
-# Reflectance of cloud and of bare metal goes beyond 1, seldom beyond 2.
+# Reflectance of cloud and bare metal may exceed 1, seldom 2.
 _MAX_REFLECTANCE: Final = 2.0
 _MAX_UINT16: Final = 20_000
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One problem of a set.
 
     Attributes
     ----------
     level
-        ``error``: training refuses it, or its scores would not be true; ``warning``: worth a look.
+        ``error``: training refuses the set, or its scores would be wrong; ``warning``: worth a
+        look.
     where
-        File or folder.
+        Path or URL of the file or folder.
     what
-        What was found, and what was wanted.
+        Found and expected, in words.
     """
 
     level: Literal["error", "warning"]
@@ -65,7 +66,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class SplitCount:
-    """What a split holds: chips with image and mask, and pixels of those without an error."""
+    """Counts of a split: chips with image and mask, and pixels of those without an error."""
 
     chips: int
     labelled_px: int
@@ -73,7 +74,7 @@ class SplitCount:
 
     @property
     def forest_percent(self) -> float | None:
-        """Share of forest in the labelled pixels; None when there are none."""
+        """Percentage of forest in the labelled pixels; None when there are none."""
         return 100 * self.forest_px / self.labelled_px if self.labelled_px else None
 
 
@@ -84,9 +85,9 @@ class DataCheck:
     Attributes
     ----------
     findings
-        Split by split, then those between splits.
+        Problems split by split, then those between splits.
     splits
-        By name, in the order train, validation, test; those that are there.
+        Counts by name, in the order train, validation, test; absent splits are left out.
     """
 
     findings: list[Finding]
@@ -100,9 +101,9 @@ class DataCheck:
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    """What is kept of an image when its pixels are gone.
+    """Facts of an image that are kept after its pixels are dropped.
 
-    ``inside`` are its bounds less half a pixel a side, so that neighbours do not touch.
+    ``inside`` are its bounds, shrunk by half a pixel on each side, so that neighbours do not touch.
     """
 
     split: str
@@ -117,7 +118,7 @@ class _Image:
 
 @dataclass(eq=False)
 class _Split:
-    """Running account of one split."""
+    """Counts and findings of one split, filled while its chips are read."""
 
     folder: Place
     bands: Sequence[str]
@@ -130,7 +131,7 @@ class _Split:
     findings: list[Finding] = field(default_factory=list)
 
     def fail(self, faults: Iterable[Fault]) -> bool:
-        """Add errors; True if there were any."""
+        """Add errors; return whether there were any."""
         before = len(self.findings)
         self.findings += [Finding("error", *fault) for fault in faults]
         return len(self.findings) > before
@@ -145,18 +146,18 @@ def check_data(
     bands: Sequence[str] = ("B04", "B03", "B02", "B08"),
     progress: Progress = quiet,
 ) -> DataCheck:
-    """Look for everything that keeps a set from being trained on, or makes its scores untrue.
+    """Find everything that prevents training on a set or makes its scores wrong.
 
-    Pixels of one chip at a time are in memory; of the others a hash and a few numbers.
+    The pixels of one chip at a time are in memory; of the others a hash and a few numbers.
 
     Parameters
     ----------
     data
         Folder of the set: a path, or a URL such as ``s3://bucket/prefix``.
     bands
-        That the images must have.
+        Names of the bands that the images must have.
     progress
-        Called with the split, and chips done and in all.
+        Called with the split, the chips done and their total.
 
     Returns
     -------
@@ -178,7 +179,7 @@ def check_data(
     splits = {name: _check_split(root / name, bands, progress) for name in SPLITS}
     images = [image for split in splits.values() for image in split.images]
     findings = [finding for split in splits.values() for finding in split.findings]
-    findings += [*_copies(images), *_shared_ground(images), *_mixture(root, images)]
+    findings += [*_find_copies(images), *_find_shared_ground(images), *_find_mixtures(root, images)]
     counts = {
         name: SplitCount(split.chips, split.labelled_px, split.forest_px)
         for name, split in splits.items()
@@ -199,19 +200,19 @@ def _check_split(folder: Place, bands: Sequence[str], progress: Progress) -> _Sp
         _check_pair(split, pair, image_data, mask_data)
         split.chips += 1
         progress(folder.name, split.chips, len(pairs))
-    _check_whole(split)
+    _check_split_as_whole(split)
     return split
 
 
 def _check_pair(
     split: _Split, pair: Pair, image_data: Future[bytes], mask_data: Future[bytes]
 ) -> None:
-    image = _decoded(split, pair.image, image_data)
-    mask = _decoded(split, pair.mask, mask_data)
+    image = _decode_or_fail(split, pair.image, image_data)
+    mask = _decode_or_fail(split, pair.mask, mask_data)
     if image is not None:
         seen = observed(image.values, nodata=image.nodata)
         values = image.values[:, seen]
-        split.images.append(_kept(split, pair, image, values))
+        split.images.append(_image_facts(split, pair, image, values))
         split.warn(pair.image, *_odd_values(image, values, split.bands))
     if mask is not None:
         split.codes |= mask_codes(mask)
@@ -219,9 +220,9 @@ def _check_pair(
         return
     if split.fail(pair_faults(pair, image, mask, n_bands=len(split.bands))):
         return
-    if _elsewhere(image, mask):
+    if _is_misplaced(image, mask):
         split.warn(pair.mask, f"lies elsewhere on the ground than {pair.image}")
-    codes = labels(mask, seen)
+    codes = labelled_mask(mask, seen)
     labelled = codes != NO_OBSERVATION
     if split.folder.name == "train":
         split.statistics += BandStatistics.of(image.values, labelled)
@@ -229,15 +230,15 @@ def _check_pair(
     split.forest_px += int(np.count_nonzero(codes == FOREST))
 
 
-def _decoded(split: _Split, place: Place, data: Future[bytes]) -> Raster | None:
+def _decode_or_fail(split: _Split, place: Place, data: Future[bytes]) -> Raster | None:
     try:
-        return decode(place, data.result())
+        return decode_raster(place, data.result())
     except DataError as error:
         split.fail([Fault(str(place), str(error).removeprefix(f"{place}: "))])
         return None
 
 
-def _kept(split: _Split, pair: Pair, image: Raster, seen: Array) -> _Image:
+def _image_facts(split: _Split, pair: Pair, image: Raster, seen: Array) -> _Image:
     values = image.values
     digest = hashlib.blake2b(f"{values.dtype} {values.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(values).data)
@@ -279,8 +280,8 @@ def _odd_values(image: Raster, seen: Array, bands: Sequence[str]) -> Iterator[st
         )
 
 
-def _elsewhere(image: Raster, mask: Raster) -> bool:
-    """Whether image and mask both say where they lie, and differ by half a pixel or more."""
+def _is_misplaced(image: Raster, mask: Raster) -> bool:
+    """Return whether image and mask are both georeferenced and differ by half a pixel or more."""
     if image.crs is None or mask.crs is None:
         return False
     left, _, right, _ = image.bounds
@@ -289,7 +290,7 @@ def _elsewhere(image: Raster, mask: Raster) -> bool:
     return image.crs != mask.crs or bool((differences >= half).any())
 
 
-def _check_whole(split: _Split) -> None:
+def _check_split_as_whole(split: _Split) -> None:
     split.fail(
         split_faults(
             split.folder,
@@ -311,11 +312,11 @@ def _check_whole(split: _Split) -> None:
 
 
 def _check_labels(split: _Split) -> None:
-    """Tell of absent labels and classes, unless another error may be why they are absent."""
+    """Add findings on absent labels and classes, unless another error may explain the absence."""
     if any(finding.level == "error" for finding in split.findings):
         return
     forest_px, other_px = split.forest_px, split.labelled_px - split.forest_px
-    # Nothing is learnt or chosen on a test split.
+    # A test split may have one class: nothing is learnt or chosen on it.
     is_test = split.folder.name == "test"
     if not split.fail(
         label_faults(
@@ -326,8 +327,8 @@ def _check_labels(split: _Split) -> None:
         split.findings += [Finding("warning", *fault) for fault in faults]
 
 
-def _copies(images: Iterable[_Image]) -> Iterator[Finding]:
-    """Find images with the same pixels as an earlier one."""
+def _find_copies(images: Iterable[_Image]) -> Iterator[Finding]:
+    """Yield a finding for each image with the same pixels as an earlier one."""
     first: dict[bytes, _Image] = {}
     for image in images:
         earlier = first.setdefault(image.digest, image)
@@ -341,8 +342,8 @@ def _copies(images: Iterable[_Image]) -> Iterator[Finding]:
             yield Finding("error", image.where, leak)
 
 
-def _shared_ground(images: Sequence[_Image]) -> Iterator[Finding]:
-    """Find chips whose footprint overlaps one of an earlier split in the same CRS."""
+def _find_shared_ground(images: Sequence[_Image]) -> Iterator[Finding]:
+    """Yield a finding for each chip whose footprint overlaps one of an earlier split, same CRS."""
     placed = [image for image in images if image.crs]
     for crs in sorted({image.crs or "" for image in placed}):
         for number, split in enumerate(SPLITS[1:], 1):
@@ -359,12 +360,12 @@ def _shared_ground(images: Sequence[_Image]) -> Iterator[Finding]:
                     yield Finding("warning", image.where, what)
 
 
-def _mixture(root: Place, images: Iterable[_Image]) -> Iterator[Finding]:
-    """Find what should be the same throughout a set."""
+def _find_mixtures(root: Place, images: Iterable[_Image]) -> Iterator[Finding]:
+    """Yield a finding when the CRS or types of a set are not all the same."""
     images = list(images)
     for kind, found in (
-        ("CRS", several((image.crs or "none", image.where) for image in images)),
-        ("types", several((image.dtype, image.where) for image in images)),
+        ("CRS", count_kinds((image.crs or "none", image.where) for image in images)),
+        ("types", count_kinds((image.dtype, image.where) for image in images)),
     ):
         if found:
             yield Finding("warning", str(root), f"images of several {kind}: {found}")

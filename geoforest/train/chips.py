@@ -1,4 +1,4 @@
-"""Labelled chips: pairs of image and mask, read and checked."""
+"""Read and check labelled chips, which are pairs of image and mask."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Chip:
     Attributes
     ----------
     name
-        Of its files.
+        Stem of its two files.
     dn
-        ``(band, row, col)``, as stored.
+        Stored values, ``(band, row, col)``.
     mask
         uint8 ``(row, col)``: 0 other, 1 forest, 255 not labelled or not observed.
     observed
-        bool ``(row, col)``: where the image has a value, with a label or without. A network sees
-        all of these, as it does in a scene that is mapped.
+        bool ``(row, col)``: where the image has a value, with or without a label. The network
+        sees all of these, as it does when it maps a scene.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Chip:
 
     @property
     def labelled(self) -> Valid:
-        """Pixels with a label, all of them observed: what losses and scores count."""
+        """Pixels that losses and scores count, bool ``(row, col)``: labelled, and so observed."""
         return self.mask != NO_OBSERVATION
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """The two files of a chip."""
+    """Image file and mask file of a chip."""
 
     image: Place
     mask: Place
@@ -67,16 +67,16 @@ class Pair:
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """What the file of an image or of a mask holds.
+    """Content of an image file or a mask file.
 
     Attributes
     ----------
     values
-        ``(band, row, col)``, as stored.
+        Stored values, ``(band, row, col)``.
     nodata
-        One value a band, or None.
+        One value or None per band.
     crs
-        None when the file states none.
+        Coordinate reference system; None when the file states none.
     bounds
         ``(left, bottom, right, top)`` in ``crs``.
     """
@@ -88,7 +88,7 @@ class Raster:
 
 
 class Fault(NamedTuple):
-    """Why data cannot be trained on: the file or folder, and what was found and wanted."""
+    """A reason why data cannot be trained on: the file or folder, what was found and expected."""
 
     where: str
     what: str
@@ -109,38 +109,41 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
     Returns
     -------
     list of Chip
-        By name. Pixels that were not observed (nodata, not finite) get mask code 255.
+        Sorted by name. Pixels that were not observed (nodata, not finite) get mask code 255.
 
     Raises
     ------
     DataError
-        Naming the file: an image without mask or the reverse, other shapes or band counts,
-        strange codes, sides that are no multiple of 32, masks of 0 and 255 alone.
+        Names the file: an image without mask or a mask without image, unequal shapes, another
+        number of bands, unknown codes, sides that are not multiples of 32, or masks that hold
+        only 0 and 255.
     """
     folder = open_place(data) / split
     pairs, faults = find_pairs(folder)
-    refuse(faults)
+    raise_first_fault(faults)
     chips: list[Chip] = []
     codes: set[int] = set()
     for pair, image_data, mask_data in read_pairs(pairs):
-        image = decode(pair.image, image_data.result())
-        mask = decode(pair.mask, mask_data.result())
-        refuse(pair_faults(pair, image, mask, n_bands=n_bands))
+        image = decode_raster(pair.image, image_data.result())
+        mask = decode_raster(pair.mask, mask_data.result())
+        raise_first_fault(pair_faults(pair, image, mask, n_bands=n_bands))
         seen = observed(image.values, nodata=image.nodata)
-        chips.append(Chip(pair.image.stem, image.values, labels(mask, seen), seen))
+        chips.append(Chip(pair.image.stem, image.values, labelled_mask(mask, seen), seen))
         codes |= mask_codes(mask)
-    refuse(split_faults(folder, dtypes={str(chip.dn.dtype) for chip in chips}, codes=codes))
+    raise_first_fault(
+        split_faults(folder, dtypes={str(chip.dn.dtype) for chip in chips}, codes=codes)
+    )
     return chips
 
 
-def refuse(faults: Iterable[Fault]) -> None:
-    """Raise the first fault, if there is one, as a DataError."""
+def raise_first_fault(faults: Iterable[Fault]) -> None:
+    """Raise the first fault, if any, as a DataError."""
     for fault in faults:
         raise DataError(f"{fault.where}: {fault.what}")
 
 
 def find_pairs(folder: Place) -> tuple[list[Pair], list[Fault]]:
-    """List the pairs in ``folder/{images,masks}`` by name, and what has no partner."""
+    """Return the pairs in ``folder/{images,masks}``, sorted by name, and faults of the rest."""
     faults: list[Fault] = []
     images, masks = (_files(folder / kind, faults) for kind in ("images", "masks"))
     if faults:
@@ -157,7 +160,7 @@ def find_pairs(folder: Place) -> tuple[list[Pair], list[Fault]]:
 
 
 def _files(folder: Place, faults: list[Fault]) -> dict[str, Place]:
-    """List GeoTIFFs by stem; what is wrong is added to ``faults``."""
+    """Return GeoTIFFs by stem; problems are added to ``faults``."""
     children = folder.children()
     if children is None:
         faults.append(Fault(str(folder), "no such folder; images/ and masks/ were wanted"))
@@ -173,29 +176,29 @@ def _files(folder: Place, faults: list[Fault]) -> dict[str, Place]:
 
 
 def read_pairs(pairs: Sequence[Pair]) -> Iterator[tuple[Pair, Future[bytes], Future[bytes]]]:
-    """Read the files of image and mask, pair by pair, some ahead of the one asked for."""
+    """Yield each pair with the bytes of its image and its mask, which are read ahead."""
     data = read_ahead(place for pair in pairs for place in (pair.image, pair.mask))
     return zip(pairs, data, data, strict=True)
 
 
-def decode(place: Place, data: bytes) -> Raster:
-    """Decode a GeoTIFF.
+def decode_raster(place: Place, data: bytes) -> Raster:
+    """Decode the bytes of a GeoTIFF.
 
-    Only what stands in the file itself counts, so that a folder and a bucket give the same.
+    Side-car files are ignored, so that a folder and a bucket give the same result.
 
     Raises
     ------
     DataError
-        When ``data`` is no GeoTIFF, or is damaged.
+        When ``data`` is not a GeoTIFF, or is damaged.
     """
     if not data:
-        # For which rasterio would begin a new file.
+        # Without data, rasterio would create a new file.
         raise DataError(f"{place}: not a raster that GDAL can read (it is empty)")
     with warnings.catch_warnings(), MemoryFile(data, filename=place.name) as memory:
         # Chips need no georeference.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            # No other driver: some open further files that the data names.
+            # Other drivers open further files that the data names.
             with memory.open(driver="GTiff") as source:
                 return Raster(source.read(), source.nodatavals, source.crs, tuple(source.bounds))
         except RasterioIOError as error:
@@ -204,7 +207,7 @@ def decode(place: Place, data: bytes) -> Raster:
 
 
 def pair_faults(pair: Pair, image: Raster, mask: Raster, *, n_bands: int) -> Iterator[Fault]:
-    """Find what keeps an image and its mask from being a chip."""
+    """Yield the faults for which an image and its mask cannot be a chip."""
     bands, rows, cols = image.values.shape
     if bands != n_bands:
         yield Fault(str(pair.image), f"{bands} bands, {n_bands} were wanted")
@@ -226,23 +229,26 @@ def split_faults(
     bands: Sequence[str] = (),
     statistics: BandStatistics | None = None,
 ) -> Iterator[Fault]:
-    """Find what keeps chips, each in order, from being a set; what is not given is not judged.
+    """Yield the faults for which chips that are valid one by one cannot be one split.
+
+    An argument that is not given is not checked.
 
     Parameters
     ----------
     folder
-        Of the split.
+        Folder of the split.
     dtypes
-        Of the images.
+        Types of the images.
     codes
-        In the files of the masks.
+        Codes in the mask files.
     shapes
-        Of the images, as :func:`shape_px` has them, with their names; only training and choosing
-        want one shape.
+        Shape, as :func:`shape_px` returns it, and name of each image; only training and choosing
+        need a single shape.
     bands, statistics
-        Of the images and their labelled pixels: a constant band cannot be normalised.
+        Bands of the images and their statistics over labelled pixels: a constant band cannot be
+        normalised.
     """
-    if found := several(shapes):
+    if found := count_kinds(shapes):
         yield Fault(str(folder), f"chips of several shapes: {found}; one was wanted")
     if len(dtypes) > 1:
         what = f"chips of types {', '.join(sorted(dtypes))}; one was wanted"
@@ -252,22 +258,22 @@ def split_faults(
         yield Fault(f"{folder}/masks", what)
     if statistics is not None and statistics.count:
         for band, mean, spread in zip(bands, statistics.mean, statistics.std, strict=True):
-            # A constant has a spread of rounding errors only.
+            # The spread of a constant band is only rounding error.
             if not spread > 1e-6 * abs(mean):
                 yield Fault(f"{folder}/images", f"band {band} has one value everywhere")
 
 
 def shape_px(values: Array) -> str:
-    """Rows and columns of an array ``(..., row, col)``, for messages."""
+    """Return rows and columns of an array ``(..., row, col)`` as text for messages."""
     return f"{values.shape[-2]} x {values.shape[-1]} px"
 
 
-def several(items: Iterable[tuple[str, str]]) -> str | None:
-    """Count kinds and give an example of each; None when there are not several.
+def count_kinds(items: Iterable[tuple[str, str]]) -> str | None:
+    """Count items ``(kind, where)`` by kind, with an example each; None for fewer than two kinds.
 
     Examples
     --------
-    >>> several([("uint8", "a"), ("uint16", "b"), ("uint8", "c")])
+    >>> count_kinds([("uint8", "a"), ("uint16", "b"), ("uint8", "c")])
     'uint8 (2, such as a), uint16 (1, such as b)'
     """
     kinds: dict[str, list[str]] = {}
@@ -279,23 +285,23 @@ def several(items: Iterable[tuple[str, str]]) -> str | None:
 
 
 def mask_codes(mask: Raster) -> set[int]:
-    """Values in the file of a mask."""
+    """Return the distinct values of a mask file."""
     return set(np.unique(mask.values).tolist())
 
 
 def label_faults(
     folder: Place, *, forest_px: int, other_px: int, one_class_will_do: bool = False
 ) -> Iterator[Fault]:
-    """Find what keeps the labels of a split from teaching or judging a model.
+    """Yield the faults for which the labels of a split cannot train or evaluate a model.
 
     Parameters
     ----------
     folder
-        Of the split.
+        Folder of the split.
     forest_px, other_px
-        Labelled pixels by class.
+        Labelled pixels per class.
     one_class_will_do
-        For a split that scores are taken of, and on which nothing is chosen.
+        Accept a single class: for a split that is only scored, and on which nothing is chosen.
     """
     if not forest_px + other_px:
         yield Fault(f"{folder}/masks", "not one labelled pixel (all are 255)")
@@ -307,17 +313,17 @@ def label_faults(
 def refuse_labels(
     data: str | Path, split: str, chips: Sequence[Chip], *, one_class_will_do: bool = False
 ) -> None:
-    """Refuse a split whose labels can neither teach nor judge a model; see :func:`label_faults`.
+    """Refuse a split whose labels cannot train or evaluate a model; see :func:`label_faults`.
 
     Raises
     ------
     DataError
-        Naming the folder.
+        Names the folder.
     """
     forest_px, other_px = (
         sum(int(np.count_nonzero(chip.mask == code)) for chip in chips) for code in (FOREST, OTHER)
     )
-    refuse(
+    raise_first_fault(
         label_faults(
             open_place(data) / split,
             forest_px=forest_px,
@@ -327,15 +333,15 @@ def refuse_labels(
     )
 
 
-def labels(mask: Raster, seen: Valid) -> Mask:
-    """Mask codes for training, uint8 ``(row, col)``: 255 also where nothing was observed."""
-    codes = mask.values[0].astype(np.uint8)
+def labelled_mask(mask: Raster, seen: Valid) -> Mask:
+    """Return mask codes for training, uint8 ``(row, col)``: 255 also where nothing was observed."""
+    codes: Mask = mask.values[0].astype(np.uint8)
     codes[~seen] = NO_OBSERVATION
     return codes
 
 
 def channel_statistics(chips: Sequence[Chip]) -> BandStatistics:
-    """Mean and standard deviation a band over labelled pixels, in one pass, float64."""
+    """Compute mean and standard deviation per band over labelled pixels, in one pass, float64."""
     statistics = BandStatistics()
     for chip in chips:
         statistics += BandStatistics.of(chip.dn, chip.labelled)
@@ -343,7 +349,7 @@ def channel_statistics(chips: Sequence[Chip]) -> BandStatistics:
 
 
 def write_statistics(path: str | Path, bands: Sequence[str], statistics: BandStatistics) -> None:
-    """Write a CSV of band, mean, standard deviation and count of pixels, whole or not at all."""
+    """Write a CSV of band, mean, std and count of pixels, completely or not at all."""
     rows = [
         {"band": band, "mean": mean, "std": std, "count": statistics.count}
         for band, mean, std in zip(

@@ -1,6 +1,6 @@
-"""What settings are and mean, for Python and for the command line.
+"""Help texts of the training settings, for Python and for the command line.
 
-Nothing is imported here: the command line starts with these words, long before any work.
+This module imports nothing, so that the command line starts fast.
 """
 
 from __future__ import annotations
@@ -8,35 +8,38 @@ from __future__ import annotations
 from typing import Final
 
 TRAIN_SETTINGS: Final = {
-    "architecture": "`Unet`, or `UnetFullResolution` with a skip from the image",
-    "encoder": "any encoder of smp",
-    "encoder_weights": "`imagenet` from smp's hub, a .safetensors file, or `none`",
-    "bands": "of the chips, in order",
-    "epochs": "at most",
-    "batch_size": "chips a step and device",
-    "accumulate": "steps whose gradients are added up",
-    "learning_rate": "of AdamW",
-    "weight_decay": "of AdamW",
-    "schedule": "of the learning rate: `constant`, `cosine` or `one-cycle`",
-    "gradient_clip": "norm that the gradient of a step is cut down to; by default none",
-    "loss": "`dice` or `dice+bce`, of logits",
+    "architecture": "Architecture: `Unet`, or `UnetFullResolution` with a skip from the image.",
+    "encoder": "Encoder of segmentation-models-pytorch (smp).",
+    "encoder_weights": (
+        "Initial encoder weights: `imagenet` from smp's hub, a .safetensors file, or `none`."
+    ),
+    "bands": "Bands of the chips, in order.",
+    "epochs": "Maximum number of epochs.",
+    "batch_size": "Chips per step and device.",
+    "accumulate": "Steps whose gradients are summed before an update.",
+    "learning_rate": "Learning rate of AdamW.",
+    "weight_decay": "Weight decay of AdamW.",
+    "schedule": "Learning-rate schedule: `constant`, `cosine` or `one-cycle`.",
+    "gradient_clip": "Largest norm of a step's gradient; by default there is no limit.",
+    "loss": "Loss, computed from logits: `dice` or `dice+bce`.",
     "augmentation": (
-        "`none`; `d4`: flips and quarter turns; `strong`: also brightness, pasted rectangles and "
-        "swath edges; `transpose`: as strong, turned about the diagonal only"
+        "Augmentation: `none`; `d4`: flips and quarter turns; `strong`: also brightness, pasted "
+        "rectangles and swath edges; `transpose`: as strong, but flipped about the main diagonal "
+        "only."
     ),
-    "freeze_encoder": "train the decoder only",
-    "encoder_bn": "batch-norm statistics of the encoder: `update` or `frozen`",
-    "patience": "epochs without a lower validation loss; 0 never stops",
-    "averaging": "decay, a step, of an exponential moving average of the weights",
-    "precision": "of the arithmetic: `32-true`, `bf16-mixed` or `16-mixed`",
-    "half": "store weights as float16",
-    "deterministic": "refuse CUDA kernels whose result varies between runs",
-    "devices": "GPUs",
+    "freeze_encoder": "Train the decoder only.",
+    "encoder_bn": "Batch-norm statistics of the encoder: `update` or `frozen`.",
+    "patience": "Stop after this many epochs without a lower validation loss; 0 never stops.",
+    "averaging": "Decay per step of an exponential moving average of the weights.",
+    "precision": "Arithmetic precision: `32-true`, `bf16-mixed` or `16-mixed`.",
+    "half": "Store the weights as float16.",
+    "deterministic": "Refuse CUDA kernels whose result varies between runs.",
+    "devices": "Number of GPUs.",
     "workers": (
-        "processes that load chips; by default a few on a GPU, none on a CPU, whose cores have "
-        "enough to do; no weight depends on them"
+        "Processes that load chips; by default several on a GPU and none on a CPU, whose cores are "
+        "busy. The weights do not depend on it."
     ),
-    "seed": "of weights, order and augmentation",
-    "window": "pixels a side that the model is to map with, for its card",
-    "scale": "reflectance of the chips is DN x scale",
+    "seed": "Seed of initial weights, chip order and augmentation.",
+    "window": "Side in pixels of the windows the model will map with; stored in its card.",
+    "scale": "Reflectance of the chips is DN x scale.",
 }

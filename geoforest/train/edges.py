@@ -1,4 +1,4 @@
-"""How far pixels lie from the edge of forest, where most errors live. Arrays only."""
+"""Distance of pixels to the edge of forest, where most errors lie. Arrays only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RANGES_PX: Final = ((0, 1), (1, 2), (2, 3), (3, 5), (5, 10), (10, np.inf))
-"""Ranges of distance, the lower end excluded: the first holds pixels that touch an edge."""
+"""Ranges of distance, px, lower end excluded: the first holds pixels that touch an edge."""
 
 
 def distance_to_edge(truth: Mask) -> NDArray[np.float64]:
-    """Distance of each labelled pixel to the nearest pixel of the other class, in pixels.
+    """Compute the distance of each labelled pixel to the nearest one of the other class, px.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ def distance_to_edge(truth: Mask) -> NDArray[np.float64]:
     Returns
     -------
     numpy.ndarray
-        ``(row, col)`` between pixel centres; infinite where there is no pixel of the other class,
-        NaN where truth is unknown.
+        Distance between pixel centres, ``(row, col)``; infinite where there is no pixel of the
+        other class, NaN where truth is unknown.
 
     Examples
     --------
@@ -43,5 +43,5 @@ def distance_to_edge(truth: Mask) -> NDArray[np.float64]:
 
 
 def in_range(distance: NDArray[np.float64], low: float, high: float) -> NDArray[np.bool_]:
-    """Pixels with ``low < distance <= high``."""
+    """Return where ``low < distance <= high``, bool."""
     return (distance > low) & (distance <= high)

@@ -1,4 +1,4 @@
-"""Judge a predictor on labelled chips: counts of every stored probability, for every threshold."""
+"""Evaluate a predictor on labelled chips: counts per stored probability, for any threshold."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from geoforest.train.chips import Chip
 
 CURVE_THRESHOLDS: Final = (1e-6, 1e-3, *(step / 20 for step in range(1, 21)))
-"""Of the precision-recall curve: 1e-6, 1e-3, 0.05, 0.10 ... 1.00."""
+"""Thresholds of the precision-recall curve: 1e-6, 1e-3, 0.05, 0.10 ... 1.00."""
 
 
 @dataclass(frozen=True)
 class EdgeScore:
-    """Errors among the pixels at some distance from the edge of forest in truth."""
+    """Errors among the pixels in one range of distance from the true edge of forest."""
 
     low_px: float
     high_px: float
@@ -52,18 +52,19 @@ class EdgeScore:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model said of labelled chips, apart from any threshold.
+    """Predictions of a model for labelled chips, before any threshold.
 
     Attributes
     ----------
     chips
-        By name.
+        Counts per stored probability, by name of the chip.
     stored
         Stored probability by name of the chip, uint8 ``(row, col)``.
     truth
         Mask codes by name of the chip, ``(row, col)``.
     logits
-        Of all chips, not rounded: what a temperature is fitted to.
+        Counts per logit of all chips, from probabilities before quantisation, for fitting a
+        temperature.
     """
 
     chips: dict[str, ProbabilityHistogram]
@@ -73,12 +74,12 @@ class Evaluation:
 
     @cached_property
     def total(self) -> ProbabilityHistogram:
-        """All chips added up."""
+        """Counts per stored probability, summed over all chips."""
         return reduce(add, self.chips.values(), ProbabilityHistogram.empty())
 
     @cached_property
     def edges(self) -> tuple[ProbabilityHistogram, ...]:
-        """By distance from the edge of forest, as :data:`geoforest.train.edges.RANGES_PX`."""
+        """Counts per range of distance in :data:`geoforest.train.edges.RANGES_PX`."""
         edges = tuple(ProbabilityHistogram.empty() for _ in RANGES_PX)
         for name, truth in self.truth.items():
             distance = distance_to_edge(truth)
@@ -88,16 +89,16 @@ class Evaluation:
         return edges
 
     def best_threshold(self) -> float:
-        """Threshold of best pooled F1: for validation chips only."""
+        """Return the threshold of best pooled F1; use it with validation chips only."""
         return self.total.best_threshold()
 
     def counts(self, threshold: float) -> dict[str, Counts]:
-        """Count each chip's mask at a threshold."""
+        """Return the counts of each chip at a threshold, by name."""
         step = threshold_step(threshold)
         return {name: histogram.at(step) for name, histogram in self.chips.items()}
 
     def scores(self, threshold: float) -> dict[str, float]:
-        """All scores at a threshold, by the names of :data:`geoforest.arrays.scores.DEFINITION`."""
+        """Return scores at a threshold, named as in :data:`geoforest.arrays.scores.DEFINITION`."""
         counts = list(self.counts(threshold).values())
         return {
             **pooled(counts),
@@ -107,7 +108,7 @@ class Evaluation:
         }
 
     def curve(self, thresholds: Sequence[float] = CURVE_THRESHOLDS) -> list[ThresholdPoint]:
-        """Give the precision-recall curve of the forest class, pooled."""
+        """Return the pooled precision-recall curve of the forest class."""
         total = self.total
         points = []
         for threshold in thresholds:
@@ -123,15 +124,15 @@ class Evaluation:
         return points
 
     def always_forest(self) -> dict[str, float]:
-        """Scores of a mask that is forest everywhere: what a model has to beat."""
+        """Return the scores of a mask that is forest everywhere, the baseline of any model."""
         return self.total.at(0).scores()
 
     def reliability(self) -> list[ReliabilityBin]:
-        """Reliability of the stored probabilities, pooled."""
+        """Return the pooled reliability bins of the stored probabilities."""
         return reliability(self.total)
 
     def by_distance(self, threshold: float) -> list[EdgeScore]:
-        """Errors by distance from the edge of forest in truth."""
+        """Return the errors per range of distance from the true edge of forest."""
         step = threshold_step(threshold)
         counts = [histogram.at(step) for histogram in self.edges]
         return [
@@ -148,28 +149,30 @@ def evaluate(predictor: Predictor, chips: Sequence[Chip], *, scale: float = 1e-4
     predictor
         Called with one chip at a time.
     chips
-        Of any size that the predictor takes.
+        Chips of any size that the predictor takes.
     scale
         Reflectance is ``dn * scale``.
 
     Raises
     ------
     GeoforestError
-        When the predictor gives no numbers.
+        When a probability is not finite.
     """
-    return counted(
+    return count_probabilities(
         chips,
         (predictor(chip.dn[None], scale=scale, valid=chip.observed[None])[0] for chip in chips),
     )
 
 
-def counted(chips: Sequence[Chip], probabilities: Iterable[NDArray[np.float32]]) -> Evaluation:
-    """Count probabilities ``(row, col)``, float32, one array a chip.
+def count_probabilities(
+    chips: Sequence[Chip], probabilities: Iterable[NDArray[np.float32]]
+) -> Evaluation:
+    """Count probabilities, one float32 array ``(row, col)`` per chip.
 
     Raises
     ------
     GeoforestError
-        When one is no number: weights are damaged or overflow.
+        When one is not finite, because weights are damaged or overflow.
     """
     by_chip: dict[str, ProbabilityHistogram] = {}
     stored: dict[str, StoredProbability] = {}

@@ -1,4 +1,4 @@
-"""The evaluation of a model: scores, curves, the best and the worst chips, on one page."""
+"""Evaluate a model on labelled chips: scores, curves, and the best and worst chips on one page."""
 
 from __future__ import annotations
 
@@ -37,7 +37,10 @@ _AGGREGATIONS = {"": "pooled", "per_image_": "per-image mean", "weighted_": "sup
 
 @dataclass(frozen=True, eq=False)
 class SplitResult:
-    """What a model is worth on one split, and the pictures that show it."""
+    """Evaluation of a model on one split, with its figures as PNG by name.
+
+    ``pictures`` are curves, ``chips`` the drawn chips.
+    """
 
     name: str
     evaluation: Evaluation
@@ -51,14 +54,14 @@ class SplitResult:
         return self.evaluation.scores(self.threshold)
 
     def table(self) -> list[tuple[str, list[float]]]:
-        """Scores by aggregation, in the order of the columns."""
+        """Return a title and its scores per aggregation, in the order of the columns."""
         return [
             (title, [self.scores[f"{prefix}{score}"] for score in _SCORES])
             for prefix, title in _AGGREGATIONS.items()
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return the split's part of ``metrics.json``."""
         return {
             "threshold": self.threshold,
             "chips": len(self.evaluation.chips),
@@ -82,48 +85,49 @@ def evaluate_model(
     threshold: float | None = None,
     n_chips: int | None = 6,
     device: str = "auto",
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None] = lambda _text: None,
 ) -> dict[str, Any]:
-    """Judge a model on labelled chips and write scores, curves, figures and a report.
+    """Evaluate a model on labelled chips and write scores, curves, figures and a report.
 
-    The threshold is that of the model's card unless another is given: no split moves it. Of a
-    model that was trained here, it was chosen on validation.
+    The threshold is that of the model's card unless another is given; no split changes it. In
+    models trained here, it was chosen on validation.
 
     Parameters
     ----------
     model
-        Reference of a bundle.
+        Reference of a bundle; see :mod:`geoforest.models.references`.
     data
         Folder of labelled chips, local or on S3.
     out
-        Folder to make: ``metrics.json``, ``report.html``, and by split ``precision_recall.csv``,
-        ``chips.csv``, curves, and figures of chips. An earlier evaluation is replaced.
+        Folder to create: ``metrics.json``, ``report.html``, and per split
+        ``precision_recall.csv``, ``chips.csv``, curves, and figures of chips. An earlier
+        evaluation is replaced.
     splits
-        Which to judge.
+        Names of the splits to evaluate.
     threshold
-        Instead of the card's.
+        Threshold to use instead of the card's.
     n_chips
-        Chips of each split to draw, half of them the best and half the worst; None draws all.
+        Chips per split to draw, half of them the best and half the worst; None draws all.
     device
         As for :func:`geoforest.load_model`.
     progress
-        Told what is being done.
+        Called with a line of text per stage.
 
     Returns
     -------
     dict
-        The content of ``metrics.json``.
+        Content of ``metrics.json``.
 
     Raises
     ------
     InputError
-        When the threshold is no probability, or the splits are not distinct plain names.
+        When the threshold is not from 0 to 1, or the splits are not distinct plain names.
     BundleError
         When the model cannot be opened.
     DataError
         When the chips cannot be used, or a split has no labelled pixel.
     OutputError
-        When ``out`` is something else than an evaluation.
+        When ``out`` exists and is not an evaluation.
     """
     _check_options(splits, threshold)
     predictor = load_model(model, device=device)
@@ -135,7 +139,7 @@ def evaluate_model(
             progress(f"{split}: reading and predicting")
             chips = read_split(data, split, n_bands=card.in_channels)
             refuse_labels(data, split, chips, one_class_will_do=True)
-            result = judge_split(split, predictor, card, chips, chosen, n_chips)
+            result = evaluate_split(split, predictor, card, chips, chosen, n_chips)
             _write_split(folder / split, result)
             results.append(result)
         metrics = {
@@ -150,7 +154,9 @@ def evaluate_model(
         if loss is not None:
             (folder / "loss.png").write_bytes(loss)
         (folder / REPORT_NAME).write_text(
-            _render(predictor.model_id, card, results, loss, threshold_given=threshold is not None),
+            _render_report(
+                predictor.model_id, card, results, loss, threshold_given=threshold is not None
+            ),
             encoding="utf-8",
         )
     return metrics
@@ -160,14 +166,14 @@ def _check_options(splits: Sequence[str], threshold: float | None) -> None:
     if threshold is not None and not 0 <= threshold <= 1:
         raise InputError(f"threshold {threshold:g}: a probability from 0 to 1 was wanted")
     for split in splits:
-        # Each becomes a folder of its own in the evaluation.
+        # Each split becomes a folder of the evaluation.
         if not _PLAIN_NAME.fullmatch(split):
             raise InputError(f"split {split!r}: a name such as validation or test was wanted")
     if not splits or len(set(splits)) < len(splits):
         raise InputError(f"splits {', '.join(splits) or 'none'}: one or several were wanted, once")
 
 
-def judge_split(
+def evaluate_split(
     split: str,
     predictor: Predictor,
     card: ModelCard,
@@ -189,15 +195,15 @@ def judge_split(
     }
     drawn = {}
     by_name = {chip.name: chip for chip in chips}
-    for name in _chosen(evaluation.counts(threshold), n_chips):
+    for name in _best_and_worst(evaluation.counts(threshold), n_chips):
         chip = by_name[name]
         predicted = mask_from_probability(evaluation.stored[name], threshold)
         drawn[name] = figures.chip_figure(name, chip.dn, chip.mask, predicted, card.bands)
     return SplitResult(split, evaluation, threshold, pictures, drawn)
 
 
-def _chosen(counts: dict[str, Counts], n_chips: int | None) -> list[str]:
-    """Names of labelled chips from best to worst F1: all, or as many of both ends."""
+def _best_and_worst(counts: dict[str, Counts], n_chips: int | None) -> list[str]:
+    """Return names of labelled chips from best to worst F1: all, or ``n_chips`` from both ends."""
 
     def key(name: str) -> tuple[float, float]:
         scores = counts[name].scores()
@@ -230,7 +236,7 @@ def _write_split(folder: Path, result: SplitResult) -> None:
 
 
 def _scores_or_blanks(counts: Counts) -> dict[str, Any]:
-    """Scores of a chip; blanks for one without a label, of which nothing can be said."""
+    """Return the scores of a chip; blanks for one without a label, which has no scores."""
     scores: dict[str, Any] = counts.scores()
     return scores if counts.pixels else dict.fromkeys(scores, "")
 
@@ -239,7 +245,7 @@ def _has_history(card: ModelCard) -> bool:
     return bool(card.training.get("history"))
 
 
-def _render(
+def _render_report(
     model_id: str,
     card: ModelCard,
     results: Sequence[SplitResult],

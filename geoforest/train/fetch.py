@@ -1,4 +1,4 @@
-"""The four-band Amazon set of Bragagnolo et al. 2021: from its record to folders for training."""
+"""Fetch the four-band Amazon set of Bragagnolo et al. 2021 into folders for training."""
 
 from __future__ import annotations
 
@@ -38,22 +38,22 @@ _KINDS: Final = {
     **dict.fromkeys(("image", "images"), "images"),
     **dict.fromkeys(("label", "labels", "mask", "masks"), "masks"),
 }
-# Printable, and not hidden: nothing that a shell or a browser takes for something else.
+# Printable and not hidden, without characters that are special to a shell or a browser.
 _CHIP_NAME: Final = re.compile(r"\w[\w .()+-]*\.tiff?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """A set that is there, whole.
+    """A complete set on disk.
 
     Attributes
     ----------
     folder
-        With ``train``, ``validation``, ``test`` and ``manifest.json``.
+        Folder with ``train``, ``validation``, ``test`` and ``manifest.json``.
     chips
-        Number of each split.
+        Number of chips per split.
     already
-        Whether an earlier run had fetched it.
+        Whether an earlier run had fetched the set.
     """
 
     folder: Path
@@ -68,25 +68,25 @@ def fetch_amazon(
     retries: int = RETRIES,
     progress: Progress = quiet,
 ) -> Fetched:
-    """Download, verify, unpack and arrange the set. A killed run goes on where it was.
+    """Download, verify, unpack and arrange the set; resume a run that was killed.
 
     Parameters
     ----------
     out
-        Folder to make the set in.
+        Folder for the set; created when absent.
     record_url
-        Answers with Zenodo's JSON of the record.
+        URL of Zenodo's JSON of the record.
     retries
-        Attempts without a new byte before a download gives up, at growing intervals.
+        Attempts without a new byte, at growing intervals, before the download fails.
     progress
-        Called with ``"download"``, bytes so far and in all.
+        Called with ``"download"``, bytes so far and their total.
 
     Raises
     ------
     FetchError
-        When the record or the archive cannot be had, or does not match its checksum.
+        When the record or the archive cannot be downloaded, or its checksum does not match.
     DataError
-        When the archive is not what it should be.
+        When the archive is damaged or does not hold the expected chips.
     WriteError
         When the disk is full.
     OutputError
@@ -95,37 +95,37 @@ def fetch_amazon(
         When libarchive is absent, or the URL is not ``http`` or ``https``.
     """
     out = Path(out)
-    manifest = _finished(out)
+    manifest = _complete_manifest(out)
     if manifest is not None:
-        return Fetched(out, _count(manifest), already=True)
-    # Before hours of download.
+        return Fetched(out, _chips_by_split(manifest), already=True)
+    # Checked before hours of download.
     require_libarchive()
-    with _claimed(out) as work:
+    with _locked_work_folder(out) as work:
         if not (work / MANIFEST_NAME).exists():
             _refuse_other_data(out)
-            remote = _archive_of_record(record_url, retries)
+            remote = _find_archive(record_url, retries)
             archive = work / f"{_ARCHIVE_NAME}.partial"
             download(remote, archive, retries=retries, progress=progress)
             _stage(archive, work, _origin(record_url, remote))
         manifest = _publish(work, out)
-    return Fetched(out, _count(manifest), already=False)
+    return Fetched(out, _chips_by_split(manifest), already=False)
 
 
-def _finished(out: Path) -> dict[str, Any] | None:
-    """Read the manifest of a set that is there and complete; None when there is none."""
+def _complete_manifest(out: Path) -> dict[str, Any] | None:
+    """Return the manifest of a complete set; None when there is no manifest."""
     manifest = read_json(out / MANIFEST_NAME)
     if manifest is None:
         return None
     if manifest.get("doi") != _ABOUT["doi"]:
         raise OutputError(f"{out / MANIFEST_NAME}: is of something else; choose another --out")
     _check_complete(out, manifest)
-    # Of a run that was killed while it cleaned up.
+    # A run that was killed while it cleaned up leaves its work folder.
     shutil.rmtree(out / _WORK_NAME, ignore_errors=True)
     return manifest
 
 
 def _check_complete(out: Path, manifest: dict[str, Any]) -> None:
-    """Refuse a set whose files are not those of its manifest, by presence and size."""
+    """Refuse a set whose files are missing or have another size than in its manifest."""
     for name, recorded in manifest["files"].items():
         path = out / name
         if not path.is_file() or path.stat().st_size != recorded["bytes"]:
@@ -135,7 +135,7 @@ def _check_complete(out: Path, manifest: dict[str, Any]) -> None:
             )
 
 
-def _count(manifest: dict[str, Any]) -> dict[str, int]:
+def _chips_by_split(manifest: dict[str, Any]) -> dict[str, int]:
     return {
         split: sum(name.startswith(f"{split}/images/") for name in manifest["files"])
         for split in _SPLITS.values()
@@ -143,8 +143,8 @@ def _count(manifest: dict[str, Any]) -> dict[str, int]:
 
 
 @contextmanager
-def _claimed(out: Path) -> Iterator[Path]:
-    """Hold the work folder in ``out``; after success, or when it holds nothing, it goes."""
+def _locked_work_folder(out: Path) -> Iterator[Path]:
+    """Lock the work folder in ``out``; remove it after success, or when it is empty."""
     work = out / _WORK_NAME
     with writable(out):
         work.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ def _refuse_other_data(out: Path) -> None:
             )
 
 
-def _archive_of_record(record_url: str, retries: int) -> RemoteFile:
+def _find_archive(record_url: str, retries: int) -> RemoteFile:
     record = fetch_json(record_url, retries=retries)
     try:
         entry = next(file for file in record["files"] if file["key"] == _ARCHIVE_NAME)
@@ -195,13 +195,13 @@ def _origin(record_url: str, remote: RemoteFile) -> dict[str, Any]:
 
 
 def _stage(archive: Path, work: Path, origin: dict[str, Any]) -> None:
-    """Unpack into the work folder, check the pairs, and write the manifest as the last thing."""
+    """Unpack into the work folder, check the pairs, and write the manifest last."""
     staged = work / _STAGED_NAME
-    # Of a run that was killed while it unpacked.
+    # A run that was killed while it unpacked leaves part of the set.
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir()
     try:
-        files = unpack_rar(archive, staged, _place)
+        files = unpack_rar(archive, staged, _path_in_set)
         for split in _SPLITS.values():
             _, faults = find_pairs(open_place(staged) / split)
             for fault in faults:
@@ -213,12 +213,12 @@ def _stage(archive: Path, work: Path, origin: dict[str, Any]) -> None:
     write_json(work / MANIFEST_NAME, document)
 
 
-def _place(name: str) -> str | None:
-    """Where a file of the archive belongs; None for what is no chip.
+def _path_in_set(name: str) -> str | None:
+    """Return the path in the set of a file of the archive; None for a file that is not a chip.
 
     Examples
     --------
-    >>> _place("AMAZON/Training/label/Amazon_1.tif"), _place("AMAZON/readme.txt")
+    >>> _path_in_set("AMAZON/Training/label/Amazon_1.tif"), _path_in_set("AMAZON/readme.txt")
     ('train/masks/Amazon_1.tif', None)
     """
     parts = name.split("/")
@@ -229,9 +229,9 @@ def _place(name: str) -> str | None:
 
 
 def _publish(work: Path, out: Path) -> dict[str, Any]:
-    """Move the staged set into place; the manifest goes last and says that it is complete.
+    """Move the staged set into place; the manifest goes last and marks it as complete.
 
-    A run that was killed here is finished by the next one.
+    The next run finishes what a run killed here has left.
     """
     manifest: dict[str, Any] = json.loads((work / MANIFEST_NAME).read_text(encoding="utf-8"))
     for split in _SPLITS.values():

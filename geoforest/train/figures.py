@@ -1,4 +1,4 @@
-"""Pictures of a model's life: chips, curves, losses, trials. Each function gives a PNG file."""
+"""Draw chips, curves, losses and trials. Each public function returns the bytes of a PNG file."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def chip_figure(name: str, dn: Array, truth: Mask, predicted: Mask, bands: Seque
     Parameters
     ----------
     name
-        Of the chip.
+        Name of the chip.
     dn
-        ``(band, row, col)``, as stored.
+        Stored values, ``(band, row, col)``.
     truth, predicted
         Mask codes ``(row, col)``; the prediction has 255 where nothing was observed.
     bands
-        Names of ``dn``. Without near infrared the true-colour picture stands for NDVI.
+        Names of the bands of ``dn``. Without near infrared, true colour replaces NDVI.
     """
     rgb = true_colour(dn[_true_colour_bands(bands)], predicted != NO_OBSERVATION)
     index = _ndvi(dn, bands)
@@ -52,12 +52,12 @@ def chip_figure(name: str, dn: Array, truth: Mask, predicted: Mask, bands: Seque
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3).flat
     below = "true colour" if index is None else "NDVI"
-    _picture(axes[0], rgb, "true colour")
-    _index(axes[1], index, rgb)
-    _codes(axes[2], truth, "truth")
-    _picture(axes[3], _overlaid(base, truth), f"truth over {below}")
-    _codes(axes[4], predicted, "prediction")
-    _picture(axes[5], _overlaid(base, predicted), f"prediction over {below}")
+    _draw_rgb(axes[0], rgb, "true colour")
+    _draw_ndvi(axes[1], index, rgb)
+    _draw_mask(axes[2], truth, "truth")
+    _draw_rgb(axes[3], _overlaid(base, truth), f"truth over {below}")
+    _draw_mask(axes[4], predicted, "prediction")
+    _draw_rgb(axes[5], _overlaid(base, predicted), f"prediction over {below}")
     figure.suptitle(
         f"{name}: " + ", ".join(f"{score} {value:.3f}" for score, value in scores.items()),
         parse_math=False,
@@ -66,18 +66,18 @@ def chip_figure(name: str, dn: Array, truth: Mask, predicted: Mask, bands: Seque
 
 
 def label_figure(name: str, dn: Array, truth: Mask, bands: Sequence[str]) -> bytes:
-    """Draw a chip before any model: true colour, NDVI, and the labels over NDVI.
+    """Draw a chip without a prediction: true colour, NDVI, and the labels over NDVI.
 
     Parameters
     ----------
     name
-        Of the chip.
+        Name of the chip.
     dn
-        ``(band, row, col)``, as stored.
+        Stored values, ``(band, row, col)``.
     truth
         Mask codes ``(row, col)``.
     bands
-        Names of ``dn``. Without near infrared the true-colour picture stands for NDVI.
+        Names of the bands of ``dn``. Without near infrared, true colour replaces NDVI.
     """
     rgb = true_colour(dn[_true_colour_bands(bands)], truth != NO_OBSERVATION)
     index = _ndvi(dn, bands)
@@ -85,9 +85,9 @@ def label_figure(name: str, dn: Array, truth: Mask, bands: Sequence[str]) -> byt
     figure = Figure(figsize=(10.5, 4.0), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3)
-    _picture(axes[0], rgb, "true colour")
-    _index(axes[1], index, rgb)
-    _picture(axes[2], _overlaid(base, truth), "labelled forest")
+    _draw_rgb(axes[0], rgb, "true colour")
+    _draw_ndvi(axes[1], index, rgb)
+    _draw_rgb(axes[2], _overlaid(base, truth), "labelled forest")
     figure.suptitle(name, parse_math=False)
     return png(figure)
 
@@ -128,12 +128,12 @@ def precision_recall_figure(
 def loss_figure(history: Sequence[Mapping[str, Any]]) -> bytes:
     """Draw training loss (dashed) and validation loss (solid), the best epoch marked.
 
-    ``history`` is that of a card: rows with ``epoch`` from 0, ``train_loss`` and ``val_loss``; a
-    loss may be None.
+    ``history`` is the history of a model card: rows with ``epoch``, counted from 0, ``train_loss``
+    and ``val_loss``, each of which may be None.
     """
     figure, axes = _one_panel()
     epochs = [epoch["epoch"] + 1 for epoch in history]
-    # None, for a loss that was no number, becomes NaN, which leaves a gap.
+    # None, which stands for a loss that is not finite, becomes NaN and leaves a gap.
     training, validation = (
         np.array([epoch[name] for epoch in history], np.float64)
         for name in ("train_loss", "val_loss")
@@ -157,7 +157,7 @@ def loss_figure(history: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 def reliability_figure(bins: Sequence[ReliabilityBin], *, ece: float) -> bytes:
-    """Draw the share of forest against the probability of it, and the pixels of each range."""
+    """Draw the share of forest against its probability, and the share of pixels in each bin."""
     figure, axes = _one_panel()
     total = sum(one.pixels for one in bins)
     axes.plot([0, 1], [0, 1], ":", color=_TRAIN, label="what it should be")
@@ -202,7 +202,7 @@ def sweep_figure(trials: Sequence[Mapping[str, Any]], *, metric: str) -> bytes:
     done = sorted((t for t in trials if t["value"] is not None), key=lambda t: t["value"])
     figure, axes = _one_panel(height=1.2 + 0.32 * max(len(done), 1))
     names = [
-        ", ".join(f"{name} {_end(str(value))}" for name, value in trial["parameters"].items())
+        ", ".join(f"{name} {_shortened(str(value))}" for name, value in trial["parameters"].items())
         for trial in done
     ]
     places = np.arange(len(done))
@@ -216,8 +216,8 @@ def sweep_figure(trials: Sequence[Mapping[str, Any]], *, metric: str) -> bytes:
     return png(figure)
 
 
-def _end(text: str) -> str:
-    """Cut a long text, such as a path, to its end: longer ones would leave no room for the axes."""
+def _shortened(text: str) -> str:
+    """Return at most the last 23 characters of a text, so that paths leave room for the axes."""
     return text if len(text) <= 24 else f"…{text[-23:]}"
 
 
@@ -232,12 +232,12 @@ def _ndvi(dn: Array, bands: Sequence[str]) -> NDArray[np.float64] | None:
     return np.asarray(ndvi(dn[bands.index("B04")], dn[bands.index("B08")]), np.float64)
 
 
-def _index(axes: Axes, index: NDArray[np.float64] | None, rgb: NDArray[np.float64]) -> None:
+def _draw_ndvi(axes: Axes, index: NDArray[np.float64] | None, rgb: NDArray[np.float64]) -> None:
     if index is None:
-        _picture(axes, rgb, "no near infrared")
+        _draw_rgb(axes, rgb, "no near infrared")
         return
     shown = axes.imshow(index, vmin=-0.2, vmax=1, cmap="RdYlGn", interpolation="nearest")
-    # Inside its panel, so that all panels have one size.
+    # Inside its panel, so that all panels have the same size.
     bar = axes.inset_axes((0.92, 0.04, 0.05, 0.5))
     axes.figure.colorbar(shown, cax=bar, ticks=[0, 0.5, 1])
     axes.set(title="NDVI", xticks=[], yticks=[])
@@ -254,12 +254,12 @@ def _overlaid(base: NDArray[np.float64], mask: Mask) -> NDArray[np.float64]:
     return picture
 
 
-def _picture(axes: Axes, picture: NDArray[np.float64], title: str) -> None:
+def _draw_rgb(axes: Axes, picture: NDArray[np.float64], title: str) -> None:
     axes.imshow(picture, interpolation="nearest")
     axes.set(title=title, xticks=[], yticks=[])
 
 
-def _codes(axes: Axes, mask: Mask, title: str) -> None:
+def _draw_mask(axes: Axes, mask: Mask, title: str) -> None:
     mask_image(axes, mask)
     axes.set(title=title, xticks=[], yticks=[])
 

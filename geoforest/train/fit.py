@@ -1,4 +1,4 @@
-"""Training from end to end: chips in, a judged model bundle out."""
+"""Train a model from labelled chips to a bundle with threshold and scores."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from geoforest.models.torch_runtime import best_device
 from geoforest.train.chips import (
     Chip,
     channel_statistics,
+    raise_first_fault,
     read_split,
-    refuse,
     refuse_labels,
     shape_px,
     split_faults,
     write_statistics,
 )
 from geoforest.train.initial import initial_network
-from geoforest.train.judge import judged_card
 from geoforest.train.loop import Epoch, OnEpoch, fit
 from geoforest.train.resume import open_training, training_identity
 from geoforest.train.settings import TrainSettings
+from geoforest.train.thresholds import fit_threshold
 from geoforest.train.tracking import Tracker, tracked
 
 if TYPE_CHECKING:
@@ -45,18 +45,18 @@ STATISTICS_NAME = "channel_statistics.csv"
 
 @dataclass(frozen=True, eq=False)
 class TrainingChips:
-    """Chips that can be trained on, as often as one likes: no training changes them.
+    """Chips that were read and checked once, for any number of trainings.
 
     Attributes
     ----------
     data
-        Where they were read.
+        Folder or URL of the set.
     bands
-        Of the chips, in order.
+        Names of the bands, in order.
     splits
-        ``train`` and ``validation``.
+        Chips of ``train`` and ``validation``.
     statistics
-        Of ``train``.
+        Mean and standard deviation per band over labelled pixels of ``train``.
     """
 
     data: str | Path
@@ -71,14 +71,14 @@ def train_model(
     *,
     name: str | None = None,
     about: Mapping[str, Any] | None = None,
-    on_epoch: OnEpoch = lambda epoch: None,
+    on_epoch: OnEpoch = lambda _epoch: None,
     tracker: Tracker | None = None,
     **settings: Any,
 ) -> ModelCard:
-    """Train a U-Net, choose its threshold, judge it on validation, and save it as a bundle.
+    """Train a U-Net, choose its threshold, evaluate it on validation, and save it as a bundle.
 
     A killed training leaves its last checkpoint in a hidden folder beside ``out``; the same call
-    goes on from there, and ends with the same weights as if it had not been disturbed.
+    resumes from it and ends with the same weights as a training that was not interrupted.
 
     Parameters
     ----------
@@ -86,16 +86,16 @@ def train_model(
         Folder, local or on S3, with ``train`` and ``validation``, each with ``images`` and
         ``masks``.
     out
-        Bundle folder to make; ``channel_statistics.csv`` lies in it beside weights and card.
+        Bundle folder to create, with weights, card and ``channel_statistics.csv``.
     name
-        Of the model; by default that of the folder.
+        Name of the model; by default that of the folder.
     about
-        What the card says besides: ``training_data``, ``license``, ``notes``.
+        Further fields of the card: ``training_data``, ``license``, ``notes``.
     on_epoch
-        Told of each epoch as it ends.
+        Called with each epoch as it ends.
     tracker
-        Told of settings, epochs, scores and the bundle, such as
-        :class:`geoforest.train.tracking.WandbTracker`.
+        Records settings, epochs, scores and the bundle, as
+        :class:`geoforest.train.tracking.WandbTracker` does.
     **settings
         Fields of :class:`geoforest.train.settings.TrainSettings`, such as ``encoder``,
         ``batch_size``, ``freeze_encoder``.
@@ -103,7 +103,7 @@ def train_model(
     Returns
     -------
     ModelCard
-        As saved.
+        Card of the saved bundle.
 
     Raises
     ------
@@ -111,16 +111,16 @@ def train_model(
         When the chips cannot be used.
     InputError
         When a setting, the name or ``about`` cannot be used, or the encoder's weights cannot be
-        had.
+        loaded.
     OutputError
-        When ``out`` is something else than a bundle, or another run is training it.
+        When ``out`` exists and is not a bundle, or another run is training it.
     GeoforestError
         When the training diverged.
     """
     chosen = checked(TrainSettings, settings)
     out = Path(out)
-    # Before the reading, which may take minutes.
-    _refuse_other(out)
+    # Checked before the chips are read, which may take minutes.
+    _refuse_other_content(out)
     chips = read_chips(data, chosen.bands)
     return train_chips(
         chips, out, chosen, name=name, about=about, on_epoch=on_epoch, tracker=tracker
@@ -134,47 +134,47 @@ def train_chips(
     *,
     name: str | None = None,
     about: Mapping[str, Any] | None = None,
-    on_epoch: OnEpoch = lambda epoch: None,
+    on_epoch: OnEpoch = lambda _epoch: None,
     tracker: Tracker | None = None,
 ) -> ModelCard:
-    """Train on chips that are read already; all else as for :func:`train`."""
-    _refuse_other(out)
+    """Train on chips that were read before; otherwise as :func:`train`."""
+    _refuse_other_content(out)
     _check_batches(chips.data, chips.splits["train"], settings)
     name = name or out.name
-    # What it refuses, it refuses before the training.
-    card = _card(name, settings, chips.splits, chips.statistics, about or {})
+    # Made before the training, because it checks name and ``about``.
+    card = _card_before_training(name, settings, chips.splits, chips.statistics, about or {})
     network = initial_network(settings)
-    told = tracker or Tracker()
+    recorder = tracker or Tracker()
 
-    def tell(epoch: Epoch) -> None:
-        told.log_epoch(epoch)
+    def report(epoch: Epoch) -> None:
+        recorder.log_epoch(epoch)
         on_epoch(epoch)
 
     with (
         open_training(out, training_identity(settings, chips.splits)) as work,
-        tracked(told, settings.model_dump(mode="json"), name=name),
+        tracked(recorder, settings.model_dump(mode="json"), name=name),
     ):
-        history = fit(network, chips.splits, chips.statistics, settings, work, tell)
+        history = fit(network, chips.splits, chips.statistics, settings, work, report)
         card = _with_history(card, history)
-        bundle = save_bundle(work / "bundle", _stored(network, half=settings.half), card)
+        bundle = save_bundle(work / "bundle", _weights_to_store(network, half=settings.half), card)
         validation = chips.splits["validation"]
-        card = judged_card(bundle, validation, scale=settings.scale, device=best_device())
+        card = fit_threshold(bundle, validation, scale=settings.scale, device=best_device())
         bundle = save_bundle(bundle.path, bundle.state_dict(), card)
         write_statistics(bundle.path / STATISTICS_NAME, settings.bands, chips.statistics)
         bundle = save_copy(bundle, out)
-        # Of the best epoch, where a tracker would take the last.
-        told.log_summary({"val_loss": lowest_loss(card), **card.metrics})
-        told.log_bundle(bundle, name)
+        # A tracker alone would show the loss of the last epoch, not of the best one.
+        recorder.log_summary({"val_loss": lowest_loss(card), **card.metrics})
+        recorder.log_bundle(bundle, name)
     return card
 
 
 def read_chips(data: str | Path, bands: Sequence[str]) -> TrainingChips:
-    """Read the chips of a training, and the statistics of those that are learnt from.
+    """Read the chips of a training, and compute the statistics of its ``train`` split.
 
     Raises
     ------
     DataError
-        When the chips cannot be trained on with any settings.
+        When no settings could train on the chips.
     """
     splits = {
         split: read_split(data, split, n_bands=len(bands)) for split in ("train", "validation")
@@ -185,18 +185,18 @@ def read_chips(data: str | Path, bands: Sequence[str]) -> TrainingChips:
 
 
 def lowest_loss(card: ModelCard) -> float:
-    """Give the validation loss of the epoch whose weights were kept."""
+    """Return the validation loss of the epoch whose weights were kept."""
     losses = [epoch["val_loss"] for epoch in card.training["history"]]
-    # None stands for an epoch after which it was no number.
+    # None stands for a loss that was not finite.
     return min(float(loss) for loss in losses if loss is not None)
 
 
-def _refuse_other(out: Path) -> None:
+def _refuse_other_content(out: Path) -> None:
     if out.exists() and not (out / CARD_NAME).is_file():
         raise OutputError(f"{out}: exists and is no model bundle; choose another name")
 
 
-def _stored(network: torch.nn.Module, *, half: bool) -> dict[str, torch.Tensor]:
+def _weights_to_store(network: torch.nn.Module, *, half: bool) -> dict[str, torch.Tensor]:
     state_dict = network.state_dict()
     if not half:
         return state_dict
@@ -206,14 +206,14 @@ def _stored(network: torch.nn.Module, *, half: bool) -> dict[str, torch.Tensor]:
     }
 
 
-def _card(
+def _card_before_training(
     name: str,
     settings: TrainSettings,
     chips: Mapping[str, Sequence[Chip]],
     statistics: BandStatistics,
     about: Mapping[str, Any],
 ) -> ModelCard:
-    """Card of a model that is to be trained: it lacks the history, and all that is judged."""
+    """Build the card of a model before its training, without history, threshold and metrics."""
     weights = settings.encoder_weights
     in_card = {"architecture", "encoder", "bands", "seed", "window", "scale", "workers"}
     fields = {
@@ -248,7 +248,7 @@ def _card(
 
 
 def _with_history(card: ModelCard, history: Sequence[Epoch]) -> ModelCard:
-    """Put the epochs into a card; JSON has no NaN, so that a loss that is none becomes None."""
+    """Return the card with its epochs; losses that are not finite become None for JSON."""
     epochs = [
         {
             **epoch,
@@ -270,17 +270,17 @@ def _check_usable(
     bands: Sequence[str],
     statistics: BandStatistics,
 ) -> None:
-    """Find what would only fail after hours: shapes that make no batch, nothing to learn from."""
+    """Refuse chips of unequal shapes or without usable labels before hours of training."""
     folder = open_place(data)
     for split, items in chips.items():
         shapes = ((shape_px(chip.mask), chip.name) for chip in items)
-        refuse(split_faults(folder / split, shapes=shapes))
+        raise_first_fault(split_faults(folder / split, shapes=shapes))
         refuse_labels(data, split, items)
-    refuse(split_faults(folder / "train", bands=bands, statistics=statistics))
+    raise_first_fault(split_faults(folder / "train", bands=bands, statistics=statistics))
 
 
 def _check_batches(data: str | Path, chips: Sequence[Chip], settings: TrainSettings) -> None:
-    """Refuse batches of one value a channel where the network is deepest: they have no spread."""
+    """Refuse batches that leave one value per channel at the deepest layer, for batch norm."""
     rows, cols = chips[0].mask.shape
     n_chips = min(settings.batch_size, math.ceil(len(chips) / settings.devices))
     if n_chips * rows * cols < 2 * 32 * 32:

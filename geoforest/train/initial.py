@@ -1,4 +1,4 @@
-"""The weights that a training begins with."""
+"""Build the network of a training with its initial weights."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def initial_network(settings: TrainSettings) -> torch.nn.Module:
-    """Build the network of a training; what no file gives is random, from the seed.
+    """Build the network of a training; weights that no file gives are random, from the seed.
 
-    A file has to hold the whole encoder; its first convolution may be of other bands.
+    A file must hold the whole encoder; its first convolution may have other bands.
 
     Raises
     ------
     InputError
-        When the initial weights cannot be had or are of another network.
+        When the initial weights cannot be loaded or belong to another network.
     BundleError
-        When there is no such architecture or encoder.
+        When the architecture or encoder does not exist.
     """
     torch.manual_seed(settings.seed)
     network = build_unet(settings.encoder, len(settings.bands), settings.architecture)
@@ -41,7 +41,7 @@ def _load_imagenet(network: torch.nn.Module, encoder: str, in_channels: int) -> 
 
     try:
         pretrained = smp.encoders.get_encoder(encoder, in_channels=in_channels, weights="imagenet")
-    except Exception as error:  # the hub's client raises many kinds
+    except Exception as error:  # the hub's client raises many unrelated types
         raise InputError(
             f"ImageNet weights of {encoder} cannot be fetched ({type(error).__name__}); "
             "give a .safetensors file, or none"
@@ -50,7 +50,7 @@ def _load_imagenet(network: torch.nn.Module, encoder: str, in_channels: int) -> 
 
 
 def _load_file(network: torch.nn.Module, encoder: str, in_channels: int, path: str) -> None:
-    """Take the whole encoder, and what fits of the rest."""
+    """Load the whole encoder, and of the other layers those that fit."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -79,7 +79,7 @@ def _load_file(network: torch.nn.Module, encoder: str, in_channels: int, path: s
 def _spread_over_bands(
     loaded: dict[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
 ) -> None:
-    """Make the first convolution one of another number of bands, as smp does with ImageNet's."""
+    """Convert the first convolution to another number of bands, as smp does with ImageNet's."""
     others = [
         key
         for key in loaded.keys() & expected.keys()
@@ -95,10 +95,10 @@ def _spread_over_bands(
 
 
 def _used_by_encoder(network: torch.nn.Module, in_channels: int) -> set[str]:
-    """Names of the tensors that the encoder computes features with.
+    """Return the names of the tensors from which the encoder computes features.
 
-    Some encoders carry layers of a classifier that they never call, which files may lack; and
-    counters of batches matter to nobody.
+    Files may lack classifier layers, which some encoders have and never call, and counters of
+    batches, which are not used.
     """
     encoder = encoder_of(network)
     called: set[str] = set()

@@ -1,4 +1,4 @@
-"""The training loop: PyTorch Lightning, with checkpoints from which a killed run goes on."""
+"""Training loop in PyTorch Lightning, with checkpoints from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _MAX_WORKERS = 8
 class Epoch(TypedDict):
     """Losses of one epoch, and the learning rate at its end.
 
-    ``train_loss`` is the mean over the chips of their batches' losses, while the weights moved;
-    ``val_loss`` is the loss of all validation pixels at once.
+    ``train_loss`` is the mean over chips of their batches' losses, while the weights changed;
+    ``val_loss`` is the loss of all validation pixels at once. ``epoch`` counts from 0.
     """
 
     epoch: int
@@ -48,7 +48,7 @@ class Epoch(TypedDict):
 
 
 OnEpoch = Callable[[Epoch], None]
-"""Told of each epoch as it ends; an epoch that an earlier run finished is not told again."""
+"""Called with each epoch as it ends, but not with epochs that an earlier run finished."""
 
 
 def fit(
@@ -64,17 +64,17 @@ def fit(
     Parameters
     ----------
     network
-        Gives logits.
+        Returns logits ``(n, 1, row, col)``.
     chips
-        By split, ``train`` and ``validation``; all of one shape.
+        Chips of ``train`` and ``validation``, all of one shape.
     statistics
-        Of the training chips.
+        Mean and standard deviation per band of the training chips.
     settings
-        How to train.
+        Settings of the training.
     folder
-        For checkpoints; where one is there already, training goes on from it.
+        Folder of checkpoints; training resumes from one that is there.
     on_epoch
-        Told of each epoch.
+        Called with each epoch as it ends.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def fit(
     Raises
     ------
     GeoforestError
-        When the training diverged: no epoch has a validation loss. The last checkpoint is removed.
+        When the training diverged: no validation loss is finite. The last checkpoint is removed.
     """
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = SegmentationModule(
@@ -101,25 +101,25 @@ def fit(
     if not _is_over(history.epochs, settings):
         _train(module, chips, statistics, settings, folder, history)
         if settings.devices > 1:
-            # The epochs were counted in other processes: the checkpoint has them.
+            # Other processes counted the epochs: the checkpoint has them.
             history.restore(last)
-            history.tell()
+            history.report()
     if not any(np.isfinite(epoch["val_loss"]) for epoch in history.epochs):
-        # Going on from here would help nobody.
+        # A run that resumed from it would diverge again.
         last.unlink()
         raise GeoforestError(
             "training diverged: the validation loss was no number after any epoch; a lower "
             f"learning rate than {settings.learning_rate:g} or clipped gradients may help"
         )
-    module.load_state_dict(_checkpoint(folder / BEST_NAME)["state_dict"])
+    module.load_state_dict(_load_checkpoint(folder / BEST_NAME)["state_dict"])
     return history.epochs
 
 
 def _is_over(epochs: Sequence[Epoch], settings: TrainSettings) -> bool:
-    """Whether a training ended with these epochs, of its own accord or early.
+    """Return whether a training is complete with these epochs, or stopped early.
 
-    A run may have been killed after its last epoch: training again would be one epoch too many.
-    The rule of early stopping is Lightning's.
+    A run may have been killed after its last epoch: resuming would train one epoch too many. The
+    rule is that of Lightning's early stopping.
     """
     if len(epochs) >= settings.epochs:
         return True
@@ -138,14 +138,14 @@ def _train(
     folder: Path,
     history: _History,
 ) -> None:
-    """Train from the last checkpoint on, or from the start."""
+    """Train from the last checkpoint, or from the start."""
     last = folder / LAST_NAME
     first_epoch = len(history.epochs)
     train, validation = (
         _loader(split, chips[split], statistics, settings, first_epoch)
         for split in ("train", "validation")
     )
-    with _quiet():
+    with _silenced_lightning():
         trainer = _trainer(settings, folder, history)
         with _interruptible(trainer):
             trainer.fit(
@@ -176,9 +176,9 @@ def _loader(
     on_gpu = torch.cuda.is_available()
     if workers is None:
         workers = min(_MAX_WORKERS, usable_cores()) if on_gpu else 0
-    # Lightning begins to load before it tells the sampler of the epoch.
+    # Lightning starts loading before it sets the sampler's epoch.
     sampler = EpochSampler(len(chips), seed=settings.seed, epoch=first_epoch) if training else None
-    chips_a_device = math.ceil(len(chips) / settings.devices)
+    chips_per_device = math.ceil(len(chips) / settings.devices)
     return DataLoader(
         dataset,
         num_workers=workers,
@@ -186,15 +186,15 @@ def _loader(
         pin_memory=on_gpu,
         batch_size=settings.batch_size,
         sampler=sampler,
-        # A last batch of one chip has no batch statistics.
-        drop_last=training and chips_a_device > settings.batch_size,
+        # A last batch may be a single chip, which has no batch statistics.
+        drop_last=training and chips_per_device > settings.batch_size,
     )
 
 
 def _in_equal_shares(chips: Sequence[Chip], devices: int) -> list[Chip]:
-    """Fill chips up with unlabelled ones, which count nothing, to as many on each device.
+    """Return the chips, padded with unlabelled ones to equal numbers per device.
 
-    Lightning would fill up with the first chips again, which would count twice.
+    Unlabelled chips do not count. Lightning would repeat the first chips, which would count twice.
     """
     unlabelled = replace(chips[0], mask=np.full_like(chips[0].mask, NO_OBSERVATION))
     return [*chips, *[unlabelled] * (-len(chips) % devices)]
@@ -210,7 +210,7 @@ def _trainer(settings: TrainSettings, folder: Path, history: _History) -> pl.Tra
         max_epochs=settings.epochs,
         accelerator="auto",
         devices=settings.devices,
-        # Other processes than this one train on several devices: it lives on to save the model.
+        # Several devices train in processes of their own, and this one stays to save the model.
         strategy="ddp_spawn" if settings.devices > 1 else "auto",
         precision=settings.precision,
         accumulate_grad_batches=settings.accumulate,
@@ -226,10 +226,10 @@ def _trainer(settings: TrainSettings, folder: Path, history: _History) -> pl.Tra
 
 
 def _checkpoints(folder: Path) -> list[pl.Callback]:
-    """Keep the best epoch and the last one, in this order, so that the last knows the best."""
-    # Whole checkpoints, not weights alone: only there does Lightning put the averaged weights,
-    # whose validation loss is the one monitored, in place of the current ones. At the end of an
-    # epoch, when the history has it.
+    """Build callbacks that keep the best epoch and the last, which then records the best."""
+    # Whole checkpoints, not only weights: Lightning stores the averaged weights, which the
+    # monitored validation loss belongs to, in whole checkpoints only. Saved at the end of the
+    # training epoch, when the history has that epoch.
     return [
         ModelCheckpoint(
             folder,
@@ -243,10 +243,10 @@ def _checkpoints(folder: Path) -> list[pl.Callback]:
 
 
 class _History(pl.Callback):
-    """Keeps the losses of each epoch, and makes each step's randomness its own.
+    """Losses of each epoch; it also seeds each step by its number.
 
-    What a network draws by chance in training, such as paths to leave out, would otherwise depend
-    on where a run was interrupted.
+    Otherwise random choices of the network, such as dropped paths, would depend on where a run
+    was interrupted.
     """
 
     def __init__(self, seed: int, on_epoch: OnEpoch, checkpoint: Path) -> None:
@@ -254,13 +254,13 @@ class _History(pl.Callback):
         self._seed = seed
         self._on_epoch: OnEpoch | None = on_epoch
         self.restore(checkpoint)
-        self._told = len(self.epochs)
+        self._n_reported = len(self.epochs)
 
     def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
         step = trainer.fit_loop.total_batch_idx
         torch.manual_seed(int(np.random.SeedSequence([self._seed, step]).generate_state(1)[0]))
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         metrics = trainer.callback_metrics
         self.epochs.append(
             Epoch(
@@ -270,19 +270,19 @@ class _History(pl.Callback):
                 learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
             )
         )
-        self.tell()
+        self.report()
 
     def restore(self, checkpoint: Path) -> None:
-        """Take up the epochs of a checkpoint, where there is one."""
+        """Load the epochs of a checkpoint, if it exists."""
         if checkpoint.exists():
-            self.load_state_dict(_checkpoint(checkpoint)["callbacks"][self.state_key])
+            self.load_state_dict(_load_checkpoint(checkpoint)["callbacks"][self.state_key])
 
-    def tell(self) -> None:
-        """Tell of the epochs that nobody was told of."""
+    def report(self) -> None:
+        """Call ``on_epoch`` for each epoch it has not seen yet."""
         if self._on_epoch is not None:
-            for epoch in self.epochs[self._told :]:
+            for epoch in self.epochs[self._n_reported :]:
                 self._on_epoch(epoch)
-            self._told = len(self.epochs)
+            self._n_reported = len(self.epochs)
 
     def state_dict(self) -> dict[str, Any]:
         return {"epochs": [dict(epoch) for epoch in self.epochs]}
@@ -291,32 +291,32 @@ class _History(pl.Callback):
         self.epochs = state_dict["epochs"]
 
     def __getstate__(self) -> dict[str, Any]:
-        # Whoever listens does so in this process, not in those of other devices.
+        # The callback belongs to this process; those of other devices do not call it.
         return {**self.__dict__, "_on_epoch": None}
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
-    """Open a checkpoint; of its tensors only those that are used are read."""
+def _load_checkpoint(path: Path) -> dict[str, Any]:
+    """Load a checkpoint; tensors are mapped, so that unused ones are not read."""
     loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     return loaded
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silenced_lightning() -> Iterator[None]:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # How many there are is our own decision.
+        # The number of workers is chosen on purpose.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        # Of Lightning's own doing.
+        # Lightning's own code causes it.
         warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*deprecated")
-        # The checkpoints of this very training are what is wanted.
+        # The checkpoints there are those that this training resumes from.
         warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
         yield
 
 
 @contextmanager
 def _interruptible(trainer: pl.Trainer) -> Iterator[None]:
-    """Let Ctrl-C through as what it is; Lightning ends the process and ignores further ones."""
+    """Raise KeyboardInterrupt on Ctrl-C; Lightning would exit and ignore further ones."""
     handler = signal.getsignal(signal.SIGINT)
     try:
         yield
@@ -324,5 +324,5 @@ def _interruptible(trainer: pl.Trainer) -> Iterator[None]:
         if not trainer.interrupted:
             raise
         signal.signal(signal.SIGINT, handler)
-        print(file=sys.stderr)
+        sys.stderr.write("\n")
         raise KeyboardInterrupt from None

@@ -1,4 +1,4 @@
-"""The training step: U-Net, Dice loss, AdamW, for PyTorch Lightning."""
+"""Training and validation steps for PyTorch Lightning: U-Net, Dice loss, AdamW."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ if TYPE_CHECKING:
     from geoforest.train.settings import EncoderNorm, Loss, Schedule
 
 _SMOOTH: Final = 1e-6
-# Encoder features of validation chips that are kept rather than computed anew each epoch.
+# Limit of the cache of encoder features of validation chips.
 _MAX_CACHED_BYTES: Final = 4 << 30
 
 
 class SegmentationModule(pl.LightningModule):
-    """A network that gives logits, trained on batches of ``(image, mask)``.
+    """Network that returns logits, trained on batches of ``(image, mask)``.
 
     Parameters
     ----------
     network
-        ``(n, band, row, col)`` to logits ``(n, 1, row, col)``.
+        Maps images ``(n, band, row, col)`` to logits ``(n, 1, row, col)``.
     loss
         ``dice``, or ``dice+bce``: the sum of Dice and binary cross-entropy. Both take logits;
-        Dice's ``smooth`` is 1e-6. In training it is that of all pixels of a batch at once, in
-        validation that of all pixels of the split, see :class:`EpochLoss`.
+        Dice's ``smooth`` is 1e-6. It is taken over all pixels of a batch in training, and over
+        all pixels of the split in validation; see :class:`EpochLoss`.
     learning_rate, weight_decay
-        Of AdamW.
+        Arguments of AdamW.
     schedule
         ``constant``; ``cosine`` down to 0 over the whole training; ``one-cycle`` over the whole
         training (Smith and Topin 2019).
     freeze_encoder
-        Train the decoder only: nothing is back-propagated through the encoder.
+        Train the decoder only: no gradient passes through the encoder.
     encoder_bn
         ``update``: batch-norm layers of the encoder use and update batch statistics in training,
-        even of a frozen encoder, as in the reference system. ``frozen``: they keep the statistics
-        that they came with. A frozen encoder with frozen statistics gives a validation chip the
-        same features in every epoch: they are computed once.
+        even in a frozen encoder, as in the reference system. ``frozen``: they keep their initial
+        statistics. With a frozen encoder and frozen statistics, the features of a validation chip
+        are the same in every epoch and computed once.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class SegmentationModule(pl.LightningModule):
             encoder_of(network).requires_grad_(False)
 
     def train(self, mode: bool = True) -> SegmentationModule:
-        """Set training mode, in which a frozen batch norm stays as it is."""
+        """Set training mode, in which frozen batch norm stays in evaluation mode."""
         super().train(mode)
         if self._encoder_bn == "frozen":
             for layer in encoder_of(self.network).modules():
@@ -85,19 +85,19 @@ class SegmentationModule(pl.LightningModule):
         return self
 
     def on_train_start(self) -> None:
-        """Set training mode: Lightning keeps each layer in the mode that it finds it in."""
+        """Set training mode, because Lightning leaves each layer in its current mode."""
         self.train()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits ``(n, 1, row, col)``, float32."""
+        """Compute logits ``(n, 1, row, col)``, float32."""
         logits: torch.Tensor = self.network(images.contiguous(memory_format=torch.channels_last))
         return logits.float()
 
     def training_step(self, batch: Sample, _: int) -> torch.Tensor:
-        """Loss of a training batch."""
+        """Compute and log the loss of a training batch."""
         images, masks = batch
         loss = self.loss(self(images), masks)
-        # Lightning takes the mean over an epoch's chips, on all devices.
+        # Lightning averages over the chips of an epoch, on all devices.
         self.log(
             "train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True
         )
@@ -119,7 +119,7 @@ class SegmentationModule(pl.LightningModule):
         self.log("val_loss", self.validation_loss, on_step=False, on_epoch=True)
 
     def loss(self, logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Loss of logits ``(n, 1, row, col)``; pixels of mask code 255 do not count."""
+        """Compute the loss of logits ``(n, 1, row, col)``; pixels of mask code 255 do not count."""
         loss: torch.Tensor = self._dice(logits, masks[:, None].long())
         if self._loss == "dice+bce":
             labelled = masks != NO_OBSERVATION
@@ -127,7 +127,7 @@ class SegmentationModule(pl.LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        """AdamW over what is trained, and the schedule."""
+        """Build AdamW for the trainable parameters, and the schedule."""
         trained = [p for p in self.network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
             trained, lr=self._learning_rate, weight_decay=self._weight_decay
@@ -149,10 +149,10 @@ class SegmentationModule(pl.LightningModule):
 
 
 class EpochLoss(Metric):
-    """Loss of all pixels of an epoch at once, in whatever batches and on whatever devices.
+    """Loss of all pixels of an epoch at once, over all batches and devices.
 
-    The mean of the batches' own losses would depend on their size: Dice is a ratio, and a batch
-    without forest has none.
+    The mean of batch losses would depend on the batch size: Dice is a ratio, and is not defined
+    for a batch without forest.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ class EpochLoss(Metric):
         As for :class:`SegmentationModule`.
     """
 
-    # Overlap, sum of probability and truth, cross-entropy, labelled pixels.
+    # Four sums: overlap, probability plus truth, cross-entropy, labelled pixels.
     sums: torch.Tensor
 
     def __init__(self, loss: Loss) -> None:
@@ -183,21 +183,22 @@ class EpochLoss(Metric):
         )
 
     def compute(self) -> torch.Tensor:
-        """Loss of all that was added."""
+        """Compute the loss of all batches that were added."""
         overlap, total, entropy, pixels = self.sums
         dice = 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
         return dice + entropy / pixels.clamp(min=1) if self._loss == "dice+bce" else dice
 
 
 def _entropy(logits: torch.Tensor, masks: torch.Tensor, labelled: torch.Tensor) -> torch.Tensor:
-    """Sum of the binary cross-entropy of labelled pixels."""
+    """Compute the sum of the binary cross-entropy over labelled pixels."""
     truth = (masks == FOREST).float()
     entropy = F.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
-    return (entropy * labelled).sum()
+    total: torch.Tensor = (entropy * labelled).sum()
+    return total
 
 
 class _FeatureCache:
-    """Encoder features by validation batch, up to a number of bytes; the rest is not kept."""
+    """Encoder features by validation batch, as many as fit a limit in bytes."""
 
     def __init__(self) -> None:
         self._kept: dict[int, list[torch.Tensor]] = {}
@@ -209,15 +210,15 @@ class _FeatureCache:
 
     def keep(self, index: int, features: list[torch.Tensor]) -> None:
         if self._room is None:
-            self._room = _room(features[0].device)
+            self._room = _cache_limit(features[0].device)
         size = sum(feature.numel() * feature.element_size() for feature in features)
         if self._bytes + size <= self._room:
             self._kept[index] = list(features)
             self._bytes += size
 
 
-def _room(device: torch.device) -> int:
-    """Bytes that features may take on a device; on a GPU half of what training leaves free."""
+def _cache_limit(device: torch.device) -> int:
+    """Return the bytes that features may take: on a GPU at most half of the free memory."""
     if device.type != "cuda":
         return _MAX_CACHED_BYTES
     free, _ = torch.cuda.mem_get_info(device)

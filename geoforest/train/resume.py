@@ -1,4 +1,4 @@
-"""The work folder of a training: checkpoints that a killed run leaves for the next one."""
+"""Work folder of a training, with the checkpoints from which a killed run resumes."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ _JOB_NAME: Final = "job.json"
 def training_identity(
     settings: TrainSettings, chips: Mapping[str, Sequence[Chip]]
 ) -> dict[str, Any]:
-    """All that changes a weight: settings, initial weights and chips, both by their content."""
+    """Return all that determines the weights: settings, digests of initial weights and chips."""
     values = settings.model_dump(mode="json")
     return {
-        "settings": {name: effect(name, value) for name, value in values.items()},
+        "settings": {name: setting_effect(name, value) for name, value in values.items()},
         "chips": {split: chips_digest(items) for split, items in chips.items()},
     }
 
 
-def effect(setting: str, value: Any) -> Any:
-    """Give what a value of a setting means to the weights.
+def setting_effect(setting: str, value: Any) -> Any:
+    """Return what the value of a setting means for the trained weights.
 
-    A file of weights means its content, wherever it lies; what changes nothing means None.
+    A file of weights is replaced by the digest of its content, so that it may move; a setting that
+    changes no weight becomes None.
     """
     if setting == "encoder_weights" and isinstance(value, str):
         return weights_digest(value)
@@ -44,17 +45,17 @@ def effect(setting: str, value: Any) -> Any:
 
 @contextmanager
 def open_training(out: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
-    """Claim the work folder beside a bundle that is to be made.
+    """Lock and yield the work folder beside a bundle that a training will create.
 
-    Checkpoints of the same training are kept, those of another are removed. After success the
-    folder is deleted, and after a failure before the first checkpoint, too.
+    Checkpoints of the same training are kept, those of another are removed. The folder is deleted
+    after success, and after a failure before the first checkpoint.
 
     Parameters
     ----------
     out
-        The bundle.
+        Folder of the bundle.
     identity
-        Of the training.
+        Identity of the training; see :func:`training_identity`.
 
     Raises
     ------
@@ -81,7 +82,7 @@ def open_training(out: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def weights_digest(weights: str | None) -> str | None:
-    """Content of a file of weights, wherever it lies; ``imagenet`` and None are themselves."""
+    """Return the SHA-256 of a file of weights; ``imagenet`` and None are returned unchanged."""
     if weights in (None, "imagenet") or not Path(weights).is_file():
         return weights
     with Path(weights).open("rb") as handle:
@@ -89,7 +90,7 @@ def weights_digest(weights: str | None) -> str | None:
 
 
 def chips_digest(chips: Sequence[Chip]) -> str:
-    """Names, pixels and labels of chips."""
+    """Return the SHA-256 of names, pixels and labels of chips."""
     digest = hashlib.sha256()
     for chip in chips:
         digest.update(f"{chip.name}\0{chip.dn.shape}{chip.dn.dtype}\0".encode())

@@ -17,7 +17,7 @@ Schedule = Literal["constant", "cosine", "one-cycle"]
 
 
 class TrainSettings(BaseModel):
-    """How a U-Net is to be trained. Unknown names are refused.
+    """Settings of the training of a U-Net. Unknown names are refused.
 
     Each field is an option of ``geoforest train``, a keyword of ``geoforest.train.fit.train_model``, and
     a parameter that a sweep may vary.
@@ -65,5 +65,5 @@ class TrainSettings(BaseModel):
     @field_validator("encoder_weights")
     @classmethod
     def _none_is_a_word(cls, value: str | None) -> str | None:
-        # So that a configuration file and the command line can say it.
+        # A configuration file and the command line cannot pass None.
         return None if value == "none" else value

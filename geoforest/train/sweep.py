@@ -1,4 +1,4 @@
-"""A sweep over training settings, without any account: Optuna chooses, and a killed one goes on."""
+"""Sweep over training settings with Optuna, without an account; a killed sweep resumes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import GeoforestError
-from geoforest.train.resume import effect
+from geoforest.train.resume import setting_effect
 from geoforest.train.trials import (
     DATABASE_NAME,
     SweepResult,
     Trial,
-    claimed,
-    finished,
-    prepared,
+    locked_sweep_folder,
+    prepare_sweep,
+    rank_trials,
     train_trial,
     trial_folder,
 )
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
     from geoforest.train.sweep_config import SweepConfig
 
-# Attribute of a trial that failed.
+# Name of the attribute that holds the error of a failed trial.
 _ERROR: Final = "error"
 
 _Effects = dict[str, list[tuple[Any, Any]]]
-"""Values of each parameter that is no range, with their effects, by which a study knows them.
+"""Values of each parameter that is not a range, with their effects.
 
-So a file of weights may lie elsewhere the next time.
+A study stores effects, so that a file of weights may move between runs.
 """
 
 
@@ -42,58 +42,58 @@ def run_sweep(
     data: str | Path,
     out: str | Path,
     *,
-    on_trial: Callable[[Trial], None] = lambda trial: None,
+    on_trial: Callable[[Trial], None] = lambda _trial: None,
     **fixed: Any,
 ) -> SweepResult:
     """Train every trial of a sweep that is not trained yet.
 
-    A killed sweep goes on where it was: finished trials are kept in ``out/sweep.db``, and the
-    training that was interrupted resumes from its last epoch. Trials that failed are tried once
-    more in each call.
+    A killed sweep resumes: finished trials are kept in ``out/sweep.db``, and the interrupted
+    training goes on from its last epoch. Each call tries failed trials once more.
 
     Parameters
     ----------
     config
-        What to vary.
+        Settings to vary, and how.
     data
-        Labelled chips.
+        Folder of labelled chips, local or on S3.
     out
-        Folder: a bundle a trial in ``trials``, ``sweep.db``, ``sweep.json``, ``trials.csv``,
-        ``trials.png``.
+        Folder to create: one bundle per trial in ``trials``, ``sweep.db``, ``sweep.json``,
+        ``trials.csv``, ``trials.png``.
     on_trial
-        Told of each trial as it ends.
+        Called with each trial as it ends.
     **fixed
         Settings of :class:`geoforest.train.settings.TrainSettings` for every trial.
 
     Raises
     ------
     InputError
-        When a setting cannot be used, or is fixed and varied at once; when ``out`` holds another
-        sweep, or one on other data.
+        When a setting cannot be used, or is both fixed and varied; when ``out`` holds another
+        sweep, or a sweep on other data.
     DataError
         When the chips cannot be used.
     OutputError
-        When ``out`` cannot be written to, or another run is at it.
+        When ``out`` cannot be written to, or another run is using it.
     GeoforestError
         When no trial succeeded.
     """
     from optuna.trial import TrialState
 
     out = Path(out)
-    chips, identity = prepared(config, data, fixed)
-    effects = _effects(config)
-    with claimed(out, identity), _storage(out) as storage:
+    chips, identity = prepare_sweep(config, data, fixed)
+    effects = _effects_by_parameter(config)
+    with locked_sweep_folder(out, identity), _open_storage(out) as storage:
         study = _open_study(config, effects, storage)
         failed = 0
         while len(study.get_trials(states=[TrialState.COMPLETE])) + failed < config.n_trials:
-            # By its number, a trial draws what it would have drawn without an interruption.
+            # Seeded by the number of the trial, so that an interruption changes no draw.
             study.sampler = _sampler(config, seed=len(study.trials))
             trial = study.ask()
-            parameters = _suggested(config, effects, trial)
+            parameters = _suggest_parameters(config, effects, trial)
             bundle = trial_folder(out, parameters)
             try:
                 value = train_trial(chips, bundle, {**fixed, **parameters})
-            # Whoever interrupts the sweep leaves the trial as one that runs, to be resumed.
+            # Any failure is recorded, a bug is raised after that. KeyboardInterrupt is not caught:
+            # the trial stays in the state RUNNING, and the next call resumes it.
             except Exception as error:
                 trial.set_user_attr(_ERROR, str(error))
                 study.tell(trial, state=TrialState.FAIL)
@@ -104,20 +104,20 @@ def run_sweep(
             else:
                 study.tell(trial, value)
                 on_trial(Trial(parameters, value, bundle))
-        return finished(out, _trials(study, config, effects, out))
+        return rank_trials(out, _trials_of_study(study, config, effects, out))
 
 
-def _effects(config: SweepConfig) -> _Effects:
+def _effects_by_parameter(config: SweepConfig) -> _Effects:
     return {
-        name: [(value, effect(name, value)) for value in one.choices]
+        name: [(value, setting_effect(name, value)) for value in one.choices]
         for name, one in config.parameters.items()
         if one.choices is not None
     }
 
 
 @contextmanager
-def _storage(out: Path) -> Iterator[optuna.storages.RDBStorage]:
-    """Open the database of a folder, and close it: Optuna leaves its connections to chance."""
+def _open_storage(out: Path) -> Iterator[optuna.storages.RDBStorage]:
+    """Open the database of a folder, and close its connections, which Optuna does not do."""
     import optuna
 
     storage = optuna.storages.RDBStorage(f"sqlite:///{out / DATABASE_NAME}")
@@ -131,18 +131,19 @@ def _storage(out: Path) -> Iterator[optuna.storages.RDBStorage]:
 def _open_study(
     config: SweepConfig, effects: _Effects, storage: optuna.storages.RDBStorage
 ) -> optuna.Study:
-    """Open the study of a database; all trials that are known and not finished are in its queue."""
+    """Open the study of a database, and enqueue all known trials that are not finished."""
     import optuna
     from optuna.trial import TrialState
 
-    # Of a trial that fails we tell ourselves.
+    # Failed trials are reported here, so Optuna's warnings are not needed.
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(
         storage=storage, study_name=config.name, direction="minimize", load_if_exists=True
     )
     study_id = storage.get_study_id_from_name(config.name)
     for trial in study.get_trials(states=[TrialState.RUNNING]):
-        # We hold the folder: whoever ran it is dead. Back in the queue it keeps its parameters.
+        # This process holds the folder, so the process that ran the trial is dead. A trial that
+        # is enqueued again keeps its parameters.
         number = storage.get_trial_id_from_study_id_trial_number(study_id, trial.number)
         storage.set_trial_state_values(number, TrialState.WAITING)
     known = [
@@ -171,11 +172,13 @@ def _sampler(config: SweepConfig, *, seed: int) -> optuna.samplers.BaseSampler:
 
     if config.method == "bayes":
         return optuna.samplers.TPESampler(seed=seed)
-    # Of a grid all trials are in the queue.
+    # A grid is enqueued in full, so this sampler is never asked.
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def _suggested(config: SweepConfig, effects: _Effects, trial: optuna.Trial) -> dict[str, Any]:
+def _suggest_parameters(
+    config: SweepConfig, effects: _Effects, trial: optuna.Trial
+) -> dict[str, Any]:
     for name, one in config.parameters.items():
         if name in effects:
             trial.suggest_categorical(name, [meant for _, meant in effects[name]])
@@ -189,7 +192,7 @@ def _suggested(config: SweepConfig, effects: _Effects, trial: optuna.Trial) -> d
 
 
 def _parameters(config: SweepConfig, effects: _Effects, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the values that a study knows by their effects, in the order of the configuration."""
+    """Return the values whose effects a study stores, in the order of the configuration."""
     return {
         name: next(value for value, meant in effects[name] if meant == known[name])
         if name in effects
@@ -198,8 +201,10 @@ def _parameters(config: SweepConfig, effects: _Effects, known: Mapping[str, Any]
     }
 
 
-def _trials(study: optuna.Study, config: SweepConfig, effects: _Effects, out: Path) -> list[Trial]:
-    """Trials of a study, one for each set of parameters: the one that succeeded, if any did."""
+def _trials_of_study(
+    study: optuna.Study, config: SweepConfig, effects: _Effects, out: Path
+) -> list[Trial]:
+    """Return one trial per set of parameters: one that succeeded, if any did."""
     trials: dict[str, Trial] = {}
     for trial in study.get_trials():
         if trial.params.keys() != config.parameters.keys():

@@ -1,4 +1,4 @@
-"""What a sweep varies and how: its configuration, which is that of a Weights & Biases sweep."""
+"""Configuration of a sweep, in the format of Weights & Biases."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SweepParameter(BaseModel):
 
     @property
     def is_whole(self) -> bool:
-        """Whether a range has whole numbers for its ends, and so for its values by default."""
+        """Whether both ends of a range are integers; its values then are integers by default."""
         return isinstance(self.min, int) and isinstance(self.max, int)
 
     @property
@@ -64,7 +64,7 @@ class SweepParameter(BaseModel):
 
 
 class SweepMetric(BaseModel):
-    """What is to be minimised: the validation loss of the best epoch."""
+    """Metric to minimise: the validation loss of the best epoch."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -72,14 +72,14 @@ class SweepMetric(BaseModel):
     goal: Literal["minimize"] = "minimize"
 
 
-# Of a configuration for Weights & Biases: where and how its own agent would train.
+# Keys of a Weights & Biases configuration that say where and how its own agent trains.
 _AGENTS_KEYS: Final = {"program", "command", "project", "entity"}
 
 
 class SweepConfig(BaseModel):
-    """Configuration of a sweep, as of Weights & Biases.
+    """Configuration of a sweep, in the format of Weights & Biases.
 
-    ``program``, ``command``, ``project`` and ``entity`` may stand in it and say nothing here.
+    ``program``, ``command``, ``project`` and ``entity`` are accepted and ignored.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -110,19 +110,19 @@ class SweepConfig(BaseModel):
 
     @property
     def n_trials(self) -> int:
-        """Trials of the whole sweep."""
+        """Number of trials in the whole sweep."""
         if self.method != "grid":
             assert self.run_cap is not None
             return self.run_cap
         return len(self.grid())
 
     def for_wandb(self) -> dict[str, Any]:
-        """Plain data for its server, which has no defaults for method and metric."""
+        """Return the configuration for the W&B server, which has no default method and metric."""
         given = self.model_dump(mode="json", exclude_unset=True)
         return {**given, "method": self.method, "metric": self.metric.model_dump()}
 
     def grid(self) -> list[dict[str, Any]]:
-        """List the settings of each trial of a grid, the last parameter varying fastest."""
+        """Return the settings of each trial of a grid; the last parameter varies fastest."""
         choices = [one.choices or () for one in self.parameters.values()]
         points = itertools.islice(itertools.product(*choices), self.run_cap)
         return [dict(zip(self.parameters, point, strict=True)) for point in points]
@@ -134,7 +134,7 @@ def read_sweep(path: str | Path) -> SweepConfig:
     Raises
     ------
     InputError
-        With the first thing that cannot be used.
+        When the file or a value in it cannot be used; the message names the first fault.
     """
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))

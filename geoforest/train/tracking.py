@@ -1,4 +1,4 @@
-"""Where a training's numbers go besides the model card: nowhere, or to Weights & Biases."""
+"""Trackers, which record a training besides the model card: none, or Weights & Biases."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
 
 
 class Tracker:
-    """Is told how one training goes, and records nothing.
+    """Tracker of one training that records nothing, and base of those that do.
 
-    Others record what they are told; whatever happens to them, the training goes on.
+    A failing tracker does not stop the training.
     """
 
     def start(
         self, config: Mapping[str, Any], *, name: str | None = None, job_type: str = "train"
     ) -> None:
-        """Begin a run with these settings; one that has begun gets them added.
+        """Start a run with these settings, or add them to the run that was started.
 
-        Each start wants its finish, so that a sweep can begin the run that a training goes on with.
+        Each start needs its own finish, so that a sweep can start a run that a training continues.
         """
 
     def log_epoch(self, values: Mapping[str, object]) -> None:
-        """Add one row to the history; ``epoch`` is its abscissa."""
+        """Add one row to the history; ``epoch`` is the x axis."""
 
     def log_summary(self, values: Mapping[str, object]) -> None:
-        """Set what the run is to be judged by."""
+        """Set the final scores of the run."""
 
     def log_bundle(self, bundle: Bundle, name: str) -> None:
         """Store a model as a new version of ``name``."""
 
     def finish(self, *, failed: bool = False) -> None:
-        """End the run, when it was started once; what is told after it is not recorded."""
+        """End the run when every start has its finish; later values are not recorded."""
 
 
 @contextmanager
@@ -59,7 +59,7 @@ def tracked(
     name: str | None = None,
     job_type: str = "train",
 ) -> Iterator[None]:
-    """Start a tracker, and finish it however the block ends."""
+    """Start a tracker, and finish it when the block ends or fails."""
     tracker.start(config, name=name, job_type=job_type)
     try:
         yield
@@ -70,17 +70,17 @@ def tracked(
 
 
 class WandbTracker(Tracker):
-    """Makes a run in Weights & Biases, in the folder ``wandb`` of the current one.
+    """Tracker that records a run in Weights & Biases; local files lie in ``./wandb``.
 
-    With ``WANDB_MODE=offline``, or where the server cannot be reached, the run is recorded whole
-    there, and ``wandb sync`` sends it later. Any other failure is a warning, once.
+    With ``WANDB_MODE=offline``, or when the server cannot be reached, the whole run is recorded
+    there, and ``wandb sync`` sends it later. The first other failure is a warning.
 
     Parameters
     ----------
     project
         Name of the project.
     entity
-        User or team; by default that of the key.
+        User or team; by default the one of the key.
     target
         Collection of a registry to link models to, such as ``wandb-registry-model/forest``;
         possible online only.
@@ -108,36 +108,40 @@ class WandbTracker(Tracker):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Settings of the run, those that a sweep chose for it included."""
+        """Settings of the run, including those that a sweep chose for it."""
         return {} if self._run is None else dict(self._run.config)
 
     def start(
         self, config: Mapping[str, Any], *, name: str | None = None, job_type: str = "train"
     ) -> None:
-        """Begin a run, here when the server cannot be reached, or add settings to it.
+        """Start a run, offline when the server cannot be reached, or add settings to it.
 
         Raises
         ------
         InputError
-            When there is no key, or ``name`` is no name for the model that is to come.
+            When there is no key, or ``name`` is not a valid name of a model.
         """
         if name is not None:
             checked_name(name)
         if self._run is None:
-            self._run = self._begun(name, job_type)
+            self._run = self._start_run(name, job_type)
         self._starts += 1
-        self._try(lambda run: run.config.update(dict(config), allow_val_change=True))
+        self._try(
+            lambda run: run.config.update(  # type: ignore[no-untyped-call]  # wandb leaves it untyped
+                dict(config), allow_val_change=True
+            )
+        )
 
     def log_epoch(self, values: Mapping[str, object]) -> None:
-        """Log a row."""
+        """Log one row of the history."""
         self._try(lambda run: run.log(dict(values)))
 
     def log_summary(self, values: Mapping[str, object]) -> None:
-        """Update the run's summary."""
+        """Set the summary values of the run."""
         self._try(lambda run: run.summary.update(dict(values)))
 
     def log_bundle(self, bundle: Bundle, name: str) -> None:
-        """Log an artifact with what is essential in the card, and link it to the target."""
+        """Log an artifact with the main fields of the card, and link it to the target."""
 
         def log(run: Run) -> None:
             logged = run.log_artifact(model_artifact(run, bundle, checked_name(name), None))
@@ -149,16 +153,16 @@ class WandbTracker(Tracker):
         self._try(log)
 
     def finish(self, *, failed: bool = False) -> None:
-        """End the run with the last of its starts."""
+        """End the run when every start has its finish."""
         self._starts -= 1
         if self._starts == 0:
             self._try(lambda run: run.finish(exit_code=int(failed)))
             self._run = None
 
-    def _begun(self, name: str | None, job_type: str) -> Run | None:
+    def _start_run(self, name: str | None, job_type: str) -> Run | None:
         import wandb
 
-        def begin(mode: Literal["offline"] | None = None) -> Run:
+        def init(mode: Literal["offline"] | None = None) -> Run:
             run = wandb.init(
                 project=self._project,
                 entity=self._entity,
@@ -171,14 +175,14 @@ class WandbTracker(Tracker):
             return run
 
         try:
-            return begin()
+            return init()
         except wandb.errors.UsageError as error:
             raise InputError(f"W&B: {error_text(error)}; or set WANDB_API_KEY") from error
-        except Exception as error:  # wandb raises many kinds
+        except Exception as error:  # noqa: BLE001  (wandb raises many types; training goes on)
             reason = error_text(error)
         try:
-            run = begin("offline")
-        except Exception as error:  # wandb raises many kinds
+            run = init("offline")
+        except Exception as error:  # noqa: BLE001  (wandb raises many types; training goes on)
             self._warn(f"nothing is recorded ({error_text(error)})")
             return None
         self._warn(f"{reason}; the run is recorded in {_folder(run)}, `wandb sync` sends it")
@@ -189,7 +193,7 @@ class WandbTracker(Tracker):
             return
         try:
             call(self._run)
-        except Exception as error:  # wandb raises many kinds
+        except Exception as error:  # noqa: BLE001  (wandb raises many types; training goes on)
             self._warn(
                 f"{error_text(error)}; `wandb sync {_folder(self._run)}` may send what is missing"
             )

@@ -1,4 +1,4 @@
-"""The trials of a sweep in its folder: trained or found there, ranked, and written to tables."""
+"""Train, find and rank the trials of a sweep in its folder, and write them to tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geoforest.io.tables import csv_text
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
 from geoforest.train.figures import sweep_figure
 from geoforest.train.fit import TrainingChips, lowest_loss, read_chips, train_chips
-from geoforest.train.resume import effect, training_identity
+from geoforest.train.resume import setting_effect, training_identity
 from geoforest.train.settings import TrainSettings
 from geoforest.train.sweep_config import METRIC, SweepConfig
 
@@ -31,7 +31,10 @@ _IDENTITY_NAME: Final = "sweep.json"
 
 @dataclass(frozen=True)
 class Trial:
-    """One training of a sweep; where it failed, ``value`` is None and ``error`` says why."""
+    """One training of a sweep and its lowest validation loss.
+
+    For a failed trial, ``value`` is None and ``error`` gives the reason.
+    """
 
     parameters: dict[str, Any]
     value: float | None
@@ -41,33 +44,33 @@ class Trial:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """All trials, best first, those that failed last."""
+    """All trials of a sweep, best first and failed ones last."""
 
     trials: list[Trial]
 
     @property
     def best(self) -> Trial:
-        """The trial of lowest validation loss."""
+        """Trial of lowest validation loss."""
         return self.trials[0]
 
     @property
     def failed(self) -> list[Trial]:
-        """Those without a value: while there are any, nobody knows which is best."""
+        """Failed trials; as long as there are any, the best trial is not certain."""
         return [trial for trial in self.trials if trial.value is None]
 
 
-def prepared(
+def prepare_sweep(
     config: SweepConfig, data: str | Path, fixed: Mapping[str, Any]
 ) -> tuple[TrainingChips, dict[str, Any]]:
-    """Read what the trials of a sweep share, and give what tells the sweep from any other.
+    """Read the chips of a sweep, and return them with the identity of the sweep.
 
-    Its identity has all that changes a weight. Trials may be added, and files of weights and data
-    may move.
+    The identity holds all that changes a weight. Trials may be added, and files of weights and
+    data may move.
 
     Raises
     ------
     InputError, DataError
-        With what would fail in every trial.
+        When every trial would fail.
     """
     checked(TrainSettings, dict(fixed))
     if twice := sorted(fixed.keys() & config.parameters.keys()):
@@ -81,7 +84,7 @@ def prepared(
         "parameters": {
             name: one.model_dump(mode="json", include={"min", "max", "distribution"})
             if one.choices is None
-            else [effect(name, value) for value in one.choices]
+            else [setting_effect(name, value) for value in one.choices]
             for name, one in config.parameters.items()
         },
         "first": training_identity(first, chips.splits),
@@ -90,8 +93,8 @@ def prepared(
 
 
 @contextmanager
-def claimed(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
-    """Hold the folder of a sweep, which is new or holds this very one."""
+def locked_sweep_folder(out: Path, identity: Mapping[str, Any]) -> Iterator[None]:
+    """Lock the folder of a sweep; it must be new or hold the same sweep."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -114,7 +117,7 @@ def train_trial(
     settings: Mapping[str, Any],
     tracker: Tracker | None = None,
 ) -> float:
-    """Train one trial, or find it trained; its value is the lowest validation loss."""
+    """Train one trial, unless it is trained already, and return its lowest validation loss."""
     if (bundle / CARD_NAME).is_file():
         return lowest_loss(load_bundle(bundle).card)
     chosen = checked(TrainSettings, dict(settings))
@@ -124,33 +127,33 @@ def train_trial(
 
 
 def trial_folder(out: Path, parameters: Mapping[str, Any]) -> Path:
-    """Folder of a trial's bundle: named by what it varies, so that a repetition finds it."""
-    effects = {name: effect(name, value) for name, value in parameters.items()}
+    """Return the folder of a trial's bundle, named by its settings to be found again."""
+    effects = {name: setting_effect(name, value) for name, value in parameters.items()}
     digest = hashlib.sha256(json.dumps(effects, sort_keys=True).encode()).hexdigest()
     words = "_".join(str(value)[:30] for value in effects.values())
-    # Also a name for a model.
+    # The folder's name becomes the name of the model.
     safe = re.sub(r"[^A-Za-z0-9._-]", "-", words).lstrip("._-")[:60] or "trial"
     return out / "trials" / f"{safe}-{digest[:8]}"
 
 
 def rank_bundles(bundles: Sequence[Path], out: Path, varied: Sequence[str]) -> SweepResult:
-    """Rank bundles that were trained one by one, as a sweep ranks its trials.
+    """Rank bundles that were trained one by one, like the trials of a sweep.
 
     Parameters
     ----------
     bundles
-        Folders below ``out``, trained here on the same chips.
+        Folders below ``out``, trained on the same chips.
     out
         Folder for ``trials.csv`` and ``trials.png``.
     varied
-        Settings that tell them apart, such as ``encoder`` and ``batch_size``.
+        Names of the settings that differ, such as ``encoder`` and ``batch_size``.
 
     Raises
     ------
     BundleError
         When one cannot be opened.
     GeoforestError
-        When there is none.
+        When there is no bundle.
     """
     trials = []
     for folder in bundles:
@@ -158,7 +161,7 @@ def rank_bundles(bundles: Sequence[Path], out: Path, varied: Sequence[str]) -> S
         known = {**card.training, "encoder": card.encoder, "architecture": card.architecture}
         parameters = {name: known[name] for name in varied}
         trials.append(Trial(parameters, lowest_loss(card), folder))
-    return finished(out, trials)
+    return rank_trials(out, trials)
 
 
 def best_bundle(result: SweepResult) -> Bundle:
@@ -166,7 +169,7 @@ def best_bundle(result: SweepResult) -> Bundle:
     return load_bundle(result.best.bundle)
 
 
-def finished(out: Path, trials: Sequence[Trial]) -> SweepResult:
+def rank_trials(out: Path, trials: Sequence[Trial]) -> SweepResult:
     """Rank the trials and write their tables."""
     ranked = sorted(trials, key=lambda trial: (trial.value is None, trial.value or 0.0))
     if not ranked:

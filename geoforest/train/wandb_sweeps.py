@@ -1,4 +1,4 @@
-"""Sweeps that Weights & Biases drives: it chooses the settings, and trials here train with them."""
+"""Sweeps in which Weights & Biases chooses the settings, and trials train here."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from geoforest.train.tracking import Tracker, WandbTracker, tracked
 from geoforest.train.trials import (
     SweepResult,
     Trial,
-    claimed,
-    finished,
-    prepared,
+    locked_sweep_folder,
+    prepare_sweep,
+    rank_trials,
     train_trial,
     trial_folder,
 )
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from geoforest.train.sweep_config import SweepConfig
 
 TrainOne = Callable[[dict[str, Any], Tracker], float]
-"""Settings of a trial, and the tracker to train with, to the lowest validation loss."""
+"""Trains with the settings of a trial and a tracker; returns the lowest validation loss."""
 
 
 def run_wandb_sweep(
@@ -37,20 +37,20 @@ def run_wandb_sweep(
     *,
     project: str,
     entity: str | None = None,
-    on_trial: Callable[[Trial], None] = lambda trial: None,
+    on_trial: Callable[[Trial], None] = lambda _trial: None,
     **fixed: Any,
 ) -> SweepResult:
-    """Let Weights & Biases choose the settings of each trial; train and track them here.
+    """Train and track trials here with settings that Weights & Biases chooses.
 
-    Each call makes a new sweep there. What a killed one had trained into ``out`` is found again
-    where the server chooses the same settings, and the training that was interrupted resumes.
+    Each call creates a new sweep on the server. When the server chooses settings that a killed
+    sweep had trained into ``out``, that bundle is reused; an interrupted training resumes.
 
     Parameters
     ----------
     config, data, out, on_trial, **fixed
         As for :func:`geoforest.train.sweep.run_sweep`; the server keeps the study, not ``out``.
     project, entity
-        Of the sweep; the entity is by default that of the key.
+        Project and entity of the sweep; by default the entity of the key.
 
     Raises
     ------
@@ -62,26 +62,27 @@ def run_wandb_sweep(
         When no trial succeeded.
     """
     out = Path(out)
-    chips, identity = prepared(config, data, fixed)
+    chips, identity = prepare_sweep(config, data, fixed)
     trials: list[Trial] = []
 
     def train_one(chosen: dict[str, Any], tracker: Tracker) -> float:
         parameters = {name: chosen[name] for name in config.parameters}
         bundle = trial_folder(out, parameters)
 
-        def tell(trial: Trial) -> None:
+        def record(trial: Trial) -> None:
             trials.append(trial)
             on_trial(trial)
 
         try:
             value = train_trial(chips, bundle, {**fixed, **parameters}, tracker)
+        # Any failure is recorded as a failed trial, and raised again.
         except Exception as error:
-            tell(Trial(parameters, None, bundle, str(error)))
+            record(Trial(parameters, None, bundle, str(error)))
             raise
-        tell(Trial(parameters, value, bundle))
+        record(Trial(parameters, value, bundle))
         return value
 
-    with claimed(out, identity):
+    with locked_sweep_folder(out, identity):
         sweep_with_wandb(
             config.for_wandb(),
             train_one,
@@ -89,7 +90,7 @@ def run_wandb_sweep(
             entity=entity,
             count=config.run_cap,
         )
-        return finished(out, trials)
+        return rank_trials(out, trials)
 
 
 def sweep_with_wandb(
@@ -100,23 +101,23 @@ def sweep_with_wandb(
     entity: str | None = None,
     count: int | None = None,
 ) -> str:
-    """Create a sweep, and train its trials in this process until it has no more.
+    """Create a sweep, and train its trials in this process until none is left.
 
     Parameters
     ----------
     sweep
-        Configuration.
+        Configuration in the format of Weights & Biases.
     train_one
-        Trains one trial. Its tracker has begun a run already.
+        Trains one trial. Its tracker has already started a run.
     project, entity
-        Of the sweep; the entity is by default that of the key.
+        Project and entity of the sweep; by default the entity of the key.
     count
-        Trials to train here, at most.
+        Maximum number of trials to train here.
 
     Returns
     -------
     str
-        Id of the sweep.
+        Id of the sweep on the server.
 
     Raises
     ------
@@ -130,7 +131,7 @@ def sweep_with_wandb(
     silence_wandb()
     import wandb
 
-    # What cannot work shows itself here at once.
+    # A missing key or server fails here, before the first trial.
     connect("wandb sweep")
     failures: list[Exception] = []
     losses: list[float] = []
@@ -141,10 +142,11 @@ def sweep_with_wandb(
             with tracked(tracker, {}, job_type="sweep"):
                 loss = train_one(tracker.parameters, tracker)
                 tracker.log_summary({"val_loss": loss})
+        # One failed trial must not end the sweep, and the caller needs every reason.
         except Exception as error:
             failures.append(error)
             if not isinstance(error, GeoforestError):
-                # A bug: wandb's agent shows where, and gives up after a few.
+                # A bug: wandb's agent prints the traceback, and stops after a few.
                 raise
             warnings.warn(f"a trial failed: {error}", GeoforestWarning, stacklevel=2)
         else:
@@ -161,18 +163,18 @@ def sweep_with_wandb(
 
 @contextmanager
 def _environment_kept() -> Iterator[None]:
-    """Undo what wandb's agent does to the environment."""
-    before = _settings()
+    """Restore the environment variables that wandb's agent changes."""
+    before = _wandb_variables()
     try:
         yield
     finally:
-        for name in _settings():
+        for name in _wandb_variables():
             del os.environ[name]
         os.environ.update(before)
 
 
-def _settings() -> dict[str, str]:
-    """Read what the environment tells wandb, but not where wandb's own process listens."""
+def _wandb_variables() -> dict[str, str]:
+    """Return the WANDB_ variables, without the address of wandb's own process."""
     return {
         name: value
         for name, value in os.environ.items()

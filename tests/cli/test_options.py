@@ -29,7 +29,7 @@ def test_each_setting_is_an_option_of_train():
         assert options[name].default == default
         (option,) = options[name].annotation.__metadata__
         assert field.description
-        assert option.help.lower() == f"{field.description.lower()}."
+        assert option.help == field.description
 
 
 def test_settings_and_the_link_are_handed_on(geoforest, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from geoforest.io.files import open_place
 from geoforest.train.chips import (
     Chip,
     channel_statistics,
-    decode,
+    decode_raster,
     read_split,
     write_statistics,
 )
@@ -126,7 +126,7 @@ def as_vrt(path: Path) -> None:
 
 def test_georeference_is_read(data):
     path = data / "train" / "images" / "0.tif"
-    raster = decode(open_place(path), path.read_bytes())
+    raster = decode_raster(open_place(path), path.read_bytes())
     assert raster.crs == rasterio.CRS.from_string(synthetic.UTM_20S)
     assert raster.bounds == (500_000, 8_899_360, 500_640, 8_900_000)
 

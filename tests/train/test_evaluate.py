@@ -14,7 +14,7 @@ from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.train.chips import Chip
 from geoforest.train.edges import distance_to_edge
 from geoforest.train.evaluate import evaluate
-from geoforest.train.judge import judged_card
+from geoforest.train.thresholds import fit_threshold
 from tests.helpers import synthetic
 from tests.helpers.synthetic import LocalPredictor
 
@@ -118,8 +118,8 @@ def test_a_trained_model_is_judged_as_it_will_predict(tiny_bundle, chips, monkey
         return forward(self, batch)
 
     monkeypatch.setattr(TorchPredictor, "forward", counting)
-    monkeypatch.setattr("geoforest.train.judge.fit_temperature", lambda histogram: 1.7)
-    card = judged_card(tiny_bundle, chips)
+    monkeypatch.setattr("geoforest.train.thresholds.fit_temperature", lambda histogram: 1.7)
+    card = fit_threshold(tiny_bundle, chips)
     assert asked == [1, 1, 1]
     assert card.temperature == 1.7
     again = evaluate(TorchPredictor(replace(tiny_bundle, card=card)), chips)

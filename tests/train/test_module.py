@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from geoforest.models.unet import build_unet
-from geoforest.train.module import EpochLoss, SegmentationModule, _room
+from geoforest.train.module import EpochLoss, SegmentationModule, _cache_limit
 
 IMAGES = torch.linspace(-2, 2, 2 * 4 * 64 * 64).reshape(2, 4, 64, 64).sin()
 MASKS = (IMAGES[:, 0] > 0).to(torch.uint8)
@@ -83,8 +83,8 @@ def test_features_are_kept_up_to_a_number_of_bytes(monkeypatch):
 def test_on_a_gpu_features_leave_half_of_what_is_free(monkeypatch):
     for free, room in ((3 << 30, 3 << 29), (80 << 30, 4 << 30)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 80 << 30))
-        assert _room(torch.device("cuda", 0)) == room
-    assert _room(torch.device("cpu")) == 4 << 30
+        assert _cache_limit(torch.device("cuda", 0)) == room
+    assert _cache_limit(torch.device("cpu")) == 4 << 30
 
 
 def test_dice_is_that_of_its_definition():

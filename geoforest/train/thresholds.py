@@ -1,4 +1,4 @@
-"""Temperature and threshold of a trained model, chosen on validation chips."""
+"""Fit temperature and threshold of a trained model on validation chips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from geoforest.train.calibration import (
     fit_temperature,
     reliability,
 )
-from geoforest.train.evaluate import Evaluation, counted
+from geoforest.train.evaluate import Evaluation, count_probabilities
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,37 +21,37 @@ if TYPE_CHECKING:
     from geoforest.train.chips import Chip
 
 
-def judged_card(
+def fit_threshold(
     bundle: Bundle, chips: Sequence[Chip], *, scale: float = 1e-4, device: str = "cpu"
 ) -> ModelCard:
-    """Choose temperature and threshold on validation chips.
+    """Fit temperature and threshold on validation chips.
 
     Returns
     -------
     ModelCard
-        That of the bundle with temperature, threshold, its curve, and metrics.
+        Card of the bundle with temperature, threshold, its curve, and metrics.
 
     Raises
     ------
     GeoforestError
-        When the model gives no numbers.
+        When a probability is not finite.
     """
     predictor = TorchPredictor(bundle, device=device)
-    # A temperature moves no logit: the network is asked once.
+    # Logits do not depend on the temperature: the network runs once.
     logits = [_logits(predictor, chip, scale) for chip in chips]
 
-    def judge(temperature: float) -> Evaluation:
-        # The arithmetic of the predictor, so that it will score as it is judged here, bit for bit.
+    def evaluate_at(temperature: float) -> Evaluation:
+        # Same arithmetic as the predictor, so that its later scores equal these bit for bit.
         probabilities = (
             torch.sigmoid(one.to(predictor.device) / temperature).cpu().numpy() for one in logits
         )
-        return counted(chips, probabilities)
+        return count_probabilities(chips, probabilities)
 
-    evaluation = judge(1.0)
+    evaluation = evaluate_at(1.0)
     histogram = evaluation.logits
     temperature = fit_temperature(histogram)
     if temperature != 1.0:
-        evaluation = judge(temperature)
+        evaluation = evaluate_at(temperature)
     threshold = evaluation.best_threshold()
     scores = evaluation.scores(threshold)
     scores["ece_uncalibrated"] = expected_calibration_error(reliability(histogram.at(1.0)))
@@ -66,6 +66,6 @@ def judged_card(
 
 
 def _logits(predictor: TorchPredictor, chip: Chip, scale: float) -> torch.Tensor:
-    """Logits of a chip, float32 ``(row, col)``, on the CPU: on the device there may be no room."""
+    """Return the logits of a chip, float32 ``(row, col)``, on the CPU, which has room for all."""
     batch = predictor.prepare(chip.dn[None], scale, 0.0, chip.observed[None])
     return predictor.forward(batch)[0, 0].float().cpu()
