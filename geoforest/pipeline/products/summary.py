@@ -16,10 +16,13 @@ from geoforest.pipeline.products.verdicts import Verdict, judge
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.ledger import Prediction
     from geoforest.pipeline.products.made import MapProducts
     from geoforest.pipeline.products.request import MapRun
+    from geoforest.scenes.scene import Scene
 
 FOREST_LABEL = "forest cover (model)"
 # Within this ratio of pixel sizes, texture and shape of tree cover look alike to a network.
@@ -118,7 +121,7 @@ class MapSummary(TypedDict):
 
 def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSummary:
     """Collect the figures of a finished job."""
-    job, settings, clock = run.job, run.settings, run.clock
+    job, scene, clock = run.job, run.job.scene, run.clock
     pixels, hectares = products.totals.pixels, products.totals.hectares
     observed_px = pixels[FOREST] + pixels[OTHER]
     observed_ha = hectares[FOREST] + hectares[OTHER]
@@ -128,24 +131,18 @@ def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> Map
     observed_percent = round(100 * observed_px / max(prediction.inside_px, 1), 3)
     verdicts = judge(products.seams, _far(job, prediction), observed_percent, products.halo_test)
     warnings, notes = _remarks(job, prediction, verdicts, observed_px)
-    if products.units is not None:
-        notes += products.units.notes
+    units = products.units
     return MapSummary(
         geoforest=__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        scene_id=job.scene.scene_id,
-        acquired=job.scene.acquired.isoformat() if job.scene.acquired else None,
-        crs=job.scene.crs.to_string(),
-        shape=job.scene.shape,
+        scene_id=scene.scene_id,
+        acquired=scene.acquired.isoformat() if scene.acquired else None,
+        crs=scene.crs.to_string(),
+        shape=scene.shape,
         model=job.bundle.model_id,
         threshold=products.threshold,
         label=FOREST_LABEL,
-        pixels={
-            "forest": pixels[FOREST],
-            "other": pixels[OTHER],
-            "no_observation": pixels[NO_OBSERVATION],
-            "inside_aoi": prediction.inside_px,
-        },
+        pixels={**_by_name(pixels), "inside_aoi": prediction.inside_px},
         hectares={
             "forest": round(hectares[FOREST], 4),
             "other": round(hectares[OTHER], 4),
@@ -155,10 +152,10 @@ def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> Map
         observed_percent=observed_percent,
         cloud_mask=job.clouds.identity if job.clouds else None,
         cloud_masked_percent=_cloud_masked_percent(job, prediction, observed_px),
-        min_area_ha=settings.min_area_ha,
+        min_area_ha=run.settings.min_area_ha,
         polygons=asdict(products.polygons) if products.polygons else None,
         patch_sizes=products.patch_sizes,
-        units=None if products.units is None else products.units.rows(),
+        units=None if units is None else units.rows(),
         quality=_quality(products, observed_percent, verdicts),
         windows=prediction.n_windows,
         shards=prediction.n_shards,
@@ -168,16 +165,25 @@ def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> Map
         peak_memory_mb=round(peak_memory_mb(), 1),
         worker_peak_memory_mb=round(prediction.peak_memory_mb, 1),
         runtime=vars(job.runtime),
-        source={
-            **job.scene.facts,
-            "processing_level": job.scene.processing_level,
-            "scale": list(job.scene.scale),
-            "offset": list(job.scene.offset),
-        },
+        source=_source(scene),
         gaps=prediction.gaps,
         warnings=warnings,
-        notes=notes,
+        notes=[*notes, *(units.notes if units is not None else ())],
     )
+
+
+def _by_name(pixels: Mapping[int, int]) -> dict[str, int]:
+    names = {FOREST: "forest", OTHER: "other", NO_OBSERVATION: "no_observation"}
+    return {name: pixels[code] for code, name in names.items()}
+
+
+def _source(scene: Scene) -> dict[str, Any]:
+    return {
+        **scene.facts,
+        "processing_level": scene.processing_level,
+        "scale": list(scene.scale),
+        "offset": list(scene.offset),
+    }
 
 
 def _cloud_masked_percent(job: Job, prediction: Prediction, observed_px: int) -> float | None:
