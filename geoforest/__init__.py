@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from geoforest.scenes.find import scene_stamp as scene_stamp
     from geoforest.scenes.open import open_scene as open_scene
     from geoforest.scenes.scene import Scene as Scene
+    from geoforest.scenes.stac.search import search_scenes as search_scenes
     from geoforest.train.evaluation import evaluate_model as evaluate_model
     from geoforest.train.fit import train_model as train_model
     from geoforest.train.settings import TrainSettings as TrainSettings
@@ -106,6 +107,7 @@ _PUBLIC = {
     "geoforest.scenes.find": ("find_scenes", "scene_stamp"),
     "geoforest.scenes.open": ("open_scene",),
     "geoforest.scenes.scene": ("Scene",),
+    "geoforest.scenes.stac.search": ("search_scenes",),
     "geoforest.train.evaluation": ("evaluate_model",),
     "geoforest.train.fit": ("train_model",),
     "geoforest.train.settings": ("TrainSettings",),

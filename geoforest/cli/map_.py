@@ -205,17 +205,17 @@ def _found(stac: str | None, aoi: Path | None, asked: dict[str, Any], *, listed:
             option = "datetime" if given == "period" else given.replace("_", "-")
             raise InputError(f"--{option}: goes with --stac")
         return []
-    from geoforest.scenes.stac.search import build_question, search
+    from geoforest.scenes.stac.search import search_scenes
 
     collection, bbox = asked["collection"], asked["bbox"]
-    question = build_question(
+    found = search_scenes(
+        stac,
         collections=words(collection) if collection else (),
         bbox=_numbers(bbox, float, "--bbox") if bbox else None,
         aoi=None if bbox else aoi,
         period=asked["period"],
         max_cloud=asked["max_cloud"],
     )
-    found = search(stac, question)
     say(f"{len(found)} {'scene' if len(found) == 1 else 'scenes'} found")
     for scene in found if listed else ():
         say(f"  {scene}")

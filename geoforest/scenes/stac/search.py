@@ -129,6 +129,40 @@ def build_question(
     return Question(tuple(collections), area, _period(period), max_cloud)
 
 
+def search_scenes(
+    url: str,
+    *,
+    collections: Sequence[str] = (),
+    bbox: Sequence[float] | None = None,
+    aoi: str | Path | None = None,
+    period: str | None = None,
+    max_cloud: float | None = None,
+) -> list[Found]:
+    """Find the scenes of a STAC API or catalogue that meet all conditions, sorted by time.
+
+    Parameters
+    ----------
+    url
+        Root of a STAC API, or a static catalogue or collection, which is read completely.
+    collections, bbox, aoi, period, max_cloud
+        See :func:`build_question`.
+
+    Returns
+    -------
+    list of Found
+        Their ``location`` is a scene for :func:`geoforest.map_scene`.
+
+    Raises
+    ------
+    InputError
+        When a condition is not valid, or nothing is found.
+    """
+    question = build_question(
+        collections=collections, bbox=bbox, aoi=aoi, period=period, max_cloud=max_cloud
+    )
+    return search(url, question)
+
+
 def search(url: str, question: Question) -> list[Found]:
     """Find the items that meet the conditions of a question, sorted by time.
 
