@@ -29,7 +29,7 @@ PRELOADED = (
     "geoforest.cli.map_",
     "geoforest.pipeline.run",
     "geoforest.pipeline.engine",
-    "tests.helpers.faulty",
+    "tests.helpers.synthetic",
     "torch",
 )
 _START_S = 120

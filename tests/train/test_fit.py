@@ -38,7 +38,7 @@ def data(tmp_path_factory) -> Path:
 def validation_loss(data: Path, model: Path) -> float:
     """Loss of a stored network on all validation chips at once."""
     bundle = load_bundle(model)
-    network = build_unet("resnet18", 4)
+    network = build_unet(bundle.card.encoder, 4)
     network.load_state_dict(bundle.state_dict())
     dataset = ChipDataset(
         read_split(data, "validation", n_bands=4),
@@ -132,7 +132,7 @@ def test_several_devices_train_one_model(data, tmp_path):
 
 def test_a_frozen_encoder_keeps_its_weights(data, tmp_path):
     torch.manual_seed(5)
-    initial = build_unet("resnet18", 4).state_dict()
+    initial = build_unet(SHORT["encoder"], 4).state_dict()
     weights = tmp_path / "initial.safetensors"
     save_file(initial, weights)
     options = {**SHORT, "encoder_weights": str(weights), "learning_rate": 1e-2}
@@ -152,7 +152,7 @@ def test_statistics_of_the_encoder_move_or_stay_and_its_loss_is_that_of_the_weig
     data, tmp_path, encoder_bn
 ):
     torch.manual_seed(5)
-    initial = build_unet("resnet18", 4).state_dict()
+    initial = build_unet(SHORT["encoder"], 4).state_dict()
     save_file(initial, tmp_path / "initial.safetensors")
     options = {**SHORT, "epochs": 2, "encoder_weights": str(tmp_path / "initial.safetensors")}
     card = train(
@@ -373,7 +373,8 @@ def test_other_mistakes(data, tmp_path):
     with pytest.raises(InputError, match=r"none\.safetensors: not a safetensors file"):
         train(data, tmp_path / "m", **{**SHORT, "encoder_weights": "none.safetensors"})
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign.safetensors")
-    options = {**SHORT, "encoder_weights": str(tmp_path / "foreign.safetensors")}
+    weights = str(tmp_path / "foreign.safetensors")
+    options = {**SHORT, "encoder": "resnet18", "encoder_weights": weights}
     with pytest.raises(InputError, match="holds 0 of the 100 tensors of the encoder 'resnet18'"):
         train(data, tmp_path / "m", **options)
     (tmp_path / "full").mkdir()
