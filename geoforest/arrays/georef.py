@@ -32,7 +32,7 @@ class Georeferenced(Protocol):
 
 @dataclass(frozen=True)
 class GeoRef:
-    """Where the pixels of a north-up raster lie. Equal values are one grid.
+    """Georeference of a north-up raster. Rasters with equal georeferences are on one grid.
 
     Attributes
     ----------

@@ -89,7 +89,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Grid:
-    """How a scene is cut in windows and shards. All sizes in pixels.
+    """Cut of a scene in windows and shards. All sizes are in pixels.
 
     Attributes
     ----------

@@ -70,7 +70,7 @@ def predict_shard(
     predictor
         See :class:`Predictor`.
     dn
-        ``(band, row, col)``: the pixels of all windows, so the shard with its halo.
+        ``(band, row, col)``: the pixels of all windows, halo included.
     valid
         ``(row, col)`` like ``dn``, True where observed.
     wanted

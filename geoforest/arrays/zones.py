@@ -129,7 +129,7 @@ class Zone:
         bottom, top
             Northings, m.
         overlap_m
-            How far the outline reaches beyond the zone's meridians, m.
+            Distance that the outline extends beyond the zone's meridians, m.
         """
         west = self.meridian(eastern=False, bottom=bottom, top=top)
         east = self.meridian(eastern=True, bottom=bottom, top=top)

@@ -45,7 +45,7 @@ _TERMINATE = 0.98
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where a run computes.
+    """Processes that a run computes in.
 
     Attributes
     ----------

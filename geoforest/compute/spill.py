@@ -92,7 +92,7 @@ class Spill:
             except OSError as error:
                 raise self._failure(error) from error
             if not read:
-                raise WriteError(f"{self._where()}: arrays put aside there have been cut short")
+                raise WriteError(f"{self._where()}: a temporary file has been cut short")
             view, offset = view[read:], offset + read
 
     def close(self) -> None:

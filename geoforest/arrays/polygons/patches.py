@@ -461,7 +461,7 @@ class PatchFinder:
         begin = (strip.first_row + strip.n_shared) * strip.n_cols
         with self._lock:
             counts.mask_px += int(pixels[forest].sum())
-            # Dropped patches inside a filled hole are forest again, and count as filled.
+            # A dropped patch inside a filled hole is forest again: it counts as both.
             counts.dropped_px += int(pixels[forest & ((place < 0) | filled)].sum())
             counts.filled_px += int(pixels[filled].sum())
             counts.patches += int((patches >= begin).sum())

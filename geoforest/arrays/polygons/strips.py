@@ -178,7 +178,7 @@ def join_borders(borders: Sequence[Border], how: Mapping[str, np.ufunc]) -> None
     Parameters
     ----------
     borders
-        Of all strips, from top to bottom.
+        Borders of all strips, from top to bottom.
     how
         For each value the ufunc that combines two members: ``np.add``, ``np.minimum`` ...
     """
