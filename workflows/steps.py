@@ -6,13 +6,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import dagster as dg
 
 from geoforest import AccessError, InputError
 
-Materialized: TypeAlias = dg.MaterializeResult[Any]
+if TYPE_CHECKING:
+    Materialized: TypeAlias = dg.MaterializeResult[Any]
+else:
+    # Dagster reads annotations, and takes a parameter here for the type of a stored output.
+    Materialized = dg.MaterializeResult
 
 # Two retries, after 30 and 90 seconds.
 RETRIES: Final = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
