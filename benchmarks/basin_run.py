@@ -1,9 +1,9 @@
-"""The bookkeeping of a basin: many small scenes over seven UTM zones, with nothing to predict.
+"""Measure the bookkeeping of a basin: many small scenes in seven UTM zones, without prediction.
 
     python -m benchmarks.basin_run [--tiles 700] [--kill-after 300]
 
-Each scene has the ground of a Sentinel-2 tile at 480 m. One run goes to its end, and tells memory
-on its way; another is killed after some scenes, and started again.
+Each scene covers the ground of a Sentinel-2 tile at 480 m. One run is complete, and reports its
+memory after each scene; another is killed after some scenes, and started again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -25,27 +26,34 @@ from benchmarks.scheduler_load import load_no_predictor
 
 SIDE, PX_M = 230, 480
 ZONES = range(17, 24)
-SETTINGS = {"window": 64, "halo": 8, "shard": 96, "products": "mask,probability"}
+WINDOW = 64
+SETTINGS: dict[str, Any] = {
+    "window": WINDOW,
+    "halo": 8,
+    "shard": 96,
+    "products": "mask,probability",
+}
 
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a run.
+    """Result of one run.
 
     Attributes
     ----------
     scenes
-        Of each finished scene, in order: id, windows, shards, reused_shards, created, and
-        resident_mb and peak_mb of the process at that time.
+        One dict per finished scene, in order: scene_id, windows, shards, reused_shards, created,
+        and resident_mb and peak_mb of the process at that time.
     seconds
+        Wall-clock seconds of the run.
     """
 
-    scenes: list[dict]
+    scenes: list[dict[str, Any]]
     seconds: float
 
 
 def write_scenes(folder: Path, tiles: int) -> None:
-    """Write scenes, shared out over the zones, 100 km apart from south to north."""
+    """Write scenes, distributed over the zones, 85 km apart from south to north."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for n in range(tiles):
@@ -64,19 +72,19 @@ def write_scenes(folder: Path, tiles: int) -> None:
 
 
 def write_model(folder: Path) -> None:
-    """Save a network that is never run."""
+    """Save a bundle whose network is never run."""
     from geoforest.models.bundle import save_bundle
     from geoforest.models.registry import open_model
     from geoforest.models.unet import build_unet
 
     card = open_model("bundled").card.model_copy(
-        update={"encoder": "mobilenet_v2", "architecture": "Unet", "window": SETTINGS["window"]}
+        update={"encoder": "mobilenet_v2", "architecture": "Unet", "window": WINDOW}
     )
     save_bundle(folder, build_unet("mobilenet_v2", 4).state_dict(), card)
 
 
 def map_all(scenes: Path, out: Path, model: Path) -> None:
-    """Map all scenes, and tell of each one that is finished on stdout."""
+    """Map all scenes, and print one line of JSON per finished scene."""
     import geoforest
     from geoforest.compute.machine import peak_memory_mb, resident_memory_mb
 
@@ -86,40 +94,43 @@ def map_all(scenes: Path, out: Path, model: Path) -> None:
     ):
         if isinstance(result, geoforest.SceneFailure):
             raise result.error
-        line = {
-            key: result.summary[key]
-            for key in ("scene_id", "windows", "shards", "reused_shards", "created")
-        }
+        summary: dict[str, Any] = {**result.summary}
+        kept = "scene_id", "windows", "shards", "reused_shards", "created"
+        line = {key: summary[key] for key in kept}
         line |= {"resident_mb": resident_memory_mb(), "peak_mb": peak_memory_mb()}
         print(json.dumps(line), flush=True)
 
 
 def run(scenes: Path, out: Path, model: Path, *, kill_after: int | None = None) -> Run:
-    """Map in a process of its own, which is killed after so many scenes."""
-    start, told = time.perf_counter(), []
-    command = [sys.executable, "-m", "benchmarks.basin_run", "--map", scenes, out, model]
+    """Map in a process of its own, which is killed after ``kill_after`` scenes."""
+    start = time.perf_counter()
+    finished: list[dict[str, Any]] = []
+    command = [sys.executable, "-m", "benchmarks.basin_run", "--map"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+        [*command, str(scenes), str(out), str(model)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            told.append(json.loads(line))
-            if len(told) == kill_after:
+            finished.append(json.loads(line))
+            if len(finished) == kill_after:
                 process.kill()
                 break
     assert kill_after is not None or process.returncode == 0
-    return Run(told, time.perf_counter() - start)
+    return Run(finished, time.perf_counter() - start)
 
 
-def count(folder: Path, tiles: int, kill_after: int) -> dict:
-    """Run to the end; run, kill, and run again; count what was done and what was done again.
+def count(folder: Path, tiles: int, kill_after: int) -> dict[str, Any]:
+    """Make a complete run, a killed run and its repetition, and count the work of each.
 
     Returns
     -------
     dict
-        scenes, windows and shards of the whole run; resident and peak ``memory_mb`` after each
+        scenes, windows and shards of the complete run; resident and peak ``memory_mb`` after each
         seventh of it; ``kept_scenes`` that were finished at the kill, ``begun_scenes`` and their
-        ``committed_shards``; ``reused_shards``, and those done ``again``, of the second run;
+        ``committed_shards``; ``reused_shards`` of the repetition, and shards computed ``again``;
         ``seconds`` of the three runs.
     """
     scenes, model = folder / "scenes", folder / "model"

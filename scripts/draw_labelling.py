@@ -1,6 +1,6 @@
-"""Draw a page of a sample's layout with QGIS: the picture in docs/qgis.md.
+"""Draw one page of a sample's QGIS layout: the picture in docs/qgis.md.
 
-With the Python that QGIS belongs to, after ``geoforest area MAP --sample N --out sample.gpkg``:
+Run it with the Python of QGIS, after ``geoforest area MAP --sample N --out sample.gpkg``:
 
     python3 scripts/draw_labelling.py sample.qgz 7 docs/labelling.png
 """

@@ -1,8 +1,8 @@
-"""Draw the lineage of the Dagster code location, as its web page shows it.
+"""Take a screenshot of the lineage of the Dagster code location.
 
     python scripts/draw_lineage.py docs/lineage.png [--width 1600] [--height 1180]
 
-With Chromium and the extras ``dev``; starts ``dagster dev`` in a temporary folder.
+Needs Chromium and the extra ``dev``; starts ``dagster dev`` in a temporary folder.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Draw a mosaic as a figure: probability, mask, observations, and where its maps lie.
+"""Draw probability, mask, observations and map outlines of a mosaic as one figure.
 
     python scripts/draw_mosaic.py MOSAIC 33N figure.png [--maps MAPS]
 
-For one zone. With ``--maps``, the folder of its maps, their outlines are drawn: what shows there is
-a seam.
+The figure shows one UTM zone. With ``--maps``, the folder of its maps, it shows their outlines: a
+step along an outline is a seam.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SIDE_PX = 1400
 MASK_COLOURS = ("#e4d5b7", "#1b7837", "#9a9a9a")
 
 
-def decimated(path: Path) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+def read_decimated(path: Path) -> tuple[np.ndarray, tuple[float, float, float, float]]:
     with rasterio.open(path) as source:
         factor = max(1.0, max(source.shape) / SIDE_PX)
         shape = tuple(round(side / factor) for side in source.shape)
         bounds = source.bounds
         values = source.read(1, out_shape=shape)
     rows, cols = (np.flatnonzero((values != source.nodata).any(axis=axis)) for axis in (1, 0))
-    # To what was observed: tiles are larger than the maps.
+    # Cropped to observed pixels, because tiles are larger than the maps.
     scale = (bounds.right - bounds.left) / values.shape[1]
     left, top = bounds.left + cols[0] * scale, bounds.top - rows[0] * scale
     values = values[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
@@ -46,17 +46,17 @@ def main() -> None:
     figure = Figure(figsize=(13, 8.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 3)
-    stored, extent = decimated(given.mosaic / f"forest_probability_{given.zone}.vrt")
+    stored, extent = read_decimated(given.mosaic / f"forest_probability_{given.zone}.vrt")
     shown = np.ma.masked_equal(stored, 255) / 250
     ramp = axes[0].imshow(shown, vmin=0, vmax=1, extent=extent, interpolation="nearest")
     figure.colorbar(ramp, ax=axes[0], shrink=0.5, label="probability of forest")
-    mask, extent = decimated(given.mosaic / f"forest_mask_{given.zone}.vrt")
+    mask, extent = read_decimated(given.mosaic / f"forest_mask_{given.zone}.vrt")
     colours = ListedColormap(MASK_COLOURS)
     axes[1].imshow(
         np.where(mask == 255, 2, mask), cmap=colours, vmin=0, vmax=2, extent=extent,
         interpolation="nearest",
     )  # fmt: skip
-    count, extent = decimated(given.mosaic / f"observations_{given.zone}.vrt")
+    count, extent = read_decimated(given.mosaic / f"observations_{given.zone}.vrt")
     seen = axes[2].imshow(
         np.ma.masked_equal(count, 0), cmap="cividis", extent=extent, interpolation="nearest"
     )

@@ -1,6 +1,6 @@
-"""Draw docs/qgis.png: the project of a map as the real QGIS shows it, whole and among pixels.
+"""Draw docs/qgis.png: the QGIS project of a map, as a whole and at pixel scale.
 
-For the Python that QGIS belongs to, after ``geoforest demo --out demo-out``:
+Run it with the Python of QGIS, after ``geoforest demo --out demo-out``:
 
     python3 scripts/draw_qgis.py demo-out/synthetic-rondonia/forest.qgz docs/qgis.png
 """
@@ -36,7 +36,7 @@ _SIDE_MM = 108.0
 _GAP_MM = 4.0
 _LEGEND_MM = 52.0
 _DPI = 80
-# Parts of the demonstration's extent, from its upper left: a clearing among forest, and its edge.
+# Title, offset right and down, width (all as shares of the extent), and metres of the scale bar.
 _VIEWS = (
     ("The whole scene", 0.0, 0.0, 1.0, 2500),
     ("Among pixels", 0.372, 0.345, 0.055, 150),
@@ -73,7 +73,7 @@ def main(project_path: str, png: str) -> None:
     legend = QgsLayoutItemLegend(layout)
     legend.setAutoUpdateModel(False)
     tree = legend.model().rootGroup()
-    # The last has no classes to explain.
+    # The last layer has no classes to explain.
     tree.removeChildNode(tree.findLayers()[-1])
     _place(legend, 2 * (_SIDE_MM + _GAP_MM), 8, _LEGEND_MM, _SIDE_MM)
     legend.setWrapString(", ")

@@ -1,13 +1,13 @@
-"""Make the starter bundle again: ``python scripts/train_starter.py DATA --out BUNDLE``.
+"""Train the starter bundle again: ``python scripts/train_starter.py DATA --out BUNDLE``.
 
-Initial weights are a U-Net that DLR trained to find clouds in four-band Sentinel-2 scenes, from
-the PyPI package ukis-csmask (Apache-2.0): an encoder that has seen red, green, blue and near
-infrared at 10 m. All of it is then trained on DATA, in two stages. The first, with flips and
-turns, learns what forest looks like; the second turns chips about the diagonal only, and so
-learns where the labels put its edge: in this set they lie about half a pixel up and left of their
-images. Both change brightness and paste rectangles of other chips, so that it is not lost in
-other light and other landscapes. Needs ``pip install geoforest[starter]``; on two CPU cores it
-takes about 50 minutes.
+Initial weights are those of a U-Net that DLR trained to find clouds in four-band Sentinel-2
+scenes, from the PyPI package ukis-csmask (Apache-2.0): its encoder was trained on red, green, blue
+and near infrared at 10 m. All weights are then trained on DATA in two stages. The first uses flips
+and turns, and learns what forest looks like. The second flips chips about the main diagonal only,
+and so learns where the labels put the edge of forest: in this set they lie about half a pixel up
+and left of their images. Both change brightness and paste rectangles of other chips, so that the
+model copes with other light and other landscapes. Needs ``pip install geoforest[starter]``; on two
+CPU cores it takes about 50 minutes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ STAGES: tuple[dict[str, Any], ...] = (
         "seed": 22,
     },
 )
-# The package's bands are blue, green, red, near infrared.
+# Red, green, blue, near infrared; the package's bands are blue, green, red, near infrared.
 BAND_ORDER = [2, 1, 0, 3]
 
 ABOUT = {
@@ -82,7 +82,7 @@ ABOUT = {
 
 
 def initial_weights(path: Path) -> None:
-    """Write encoder and decoder of the cloud network as safetensors, bands in our order."""
+    """Write the weights of the cloud network as safetensors, with bands in our order."""
     model = onnx.load(str(files("ukis_csmask") / "model_4b_l2a.onnx"))
     weights = {
         tensor.name.removeprefix("model."): torch.from_numpy(
@@ -97,7 +97,7 @@ def initial_weights(path: Path) -> None:
 
 
 def finish(bundle: Path, first: ModelCard) -> None:
-    """Take the first stage into the card; put the licence of the initial weights beside it."""
+    """Add the first stage to the card, and the licence of the initial weights to the bundle."""
     opened = load_bundle(bundle)
     history = {"seed": first.seed, "metrics": first.metrics, **first.training}
     training = {**opened.card.training, "first_stage": history}
@@ -107,7 +107,7 @@ def finish(bundle: Path, first: ModelCard) -> None:
 
 
 def copy_license(bundle: Path) -> None:
-    """Put the licence of the initial weights beside those made from them, as it demands."""
+    """Copy the licence of the initial weights into the bundle, as the licence requires."""
     (license_file,) = (
         file for file in package_files("ukis-csmask") or [] if file.name == "LICENSE"
     )
@@ -115,7 +115,7 @@ def copy_license(bundle: Path) -> None:
 
 
 def train_stage(data: Path, out: Path, start: Path, stage: dict[str, Any]) -> ModelCard:
-    """Train all weights from those in ``start`` on."""
+    """Train all weights, starting from those in ``start``."""
     return train_model(
         data,
         out,

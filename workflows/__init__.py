@@ -1,4 +1,4 @@
-"""Dagster code location: the model's life and the way from scenes to areas, as assets.
+"""Dagster code location: models from training to evaluation, and scenes to areas, as assets.
 
 Every asset calls public functions of ``geoforest`` and adds lineage, partitions and previews.
 """

@@ -1,4 +1,4 @@
-"""Asset checks: what ``geoforest verify`` and a map's own verdicts say, one check each."""
+"""Asset checks: one per check of ``geoforest verify`` and per verdict of a map."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ from typing import Any
 
 import dagster as dg
 
-from geoforest.maps.verify.checks import Problem
-from geoforest.maps.verify.maps import verify_grid
-from geoforest.maps.verify.run import verify
-from geoforest.scenes.scene import Scene
+from geoforest import Problem, Scene, verify, verify_grid
 
 SOUND = "sound"
-"""Metadata of a map and of its polygons: whether all that blocks has passed."""
+"""Metadata key of a map and of its polygons: whether all blocking checks passed."""
 
 _WARN, _ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 _OF_MAP = {
@@ -33,7 +30,7 @@ _OF_POLYGONS = {
 
 
 def map_specs(asset: str) -> list[dg.AssetCheckSpec]:
-    """Checks of a forest map; what is downstream waits for those that the tool insists on."""
+    """Return the checks of a forest map; those of ``verify`` block assets downstream."""
     return [
         *(_spec(asset, name, text, blocking=True) for name, text in _OF_MAP.items()),
         *(_spec(asset, name, text, blocking=False) for name, (_, text) in _VERDICTS.items()),
@@ -41,7 +38,7 @@ def map_specs(asset: str) -> list[dg.AssetCheckSpec]:
 
 
 def polygon_specs(asset: str) -> list[dg.AssetCheckSpec]:
-    """Checks of the polygons of a map."""
+    """Return the checks of the polygons of a map."""
     return [_spec(asset, name, text, blocking=True) for name, text in _OF_POLYGONS.items()]
 
 
@@ -54,27 +51,29 @@ def check_map(folder: Path, scene: Scene, summary: Mapping[str, Any]) -> list[dg
     problems = verify(folder)
     verdicts = {one["check"]: one for one in summary["quality"]["verdicts"]}
     return [
-        _result("files_untouched", folder, _of(problems, "files")),
-        _result("grid_equals_scene", folder, [*_of(problems, "grid"), *verify_grid(folder, scene)]),
-        # Of a file that is not the one that was written, verify looks at nothing else.
-        _result("three_states", folder, _of(problems, "files", "codes")),
-        _result("valid_cog", folder, _of(problems, "files", "layout")),
-        *(_told(name, folder, verdicts[check]) for name, (check, _) in _VERDICTS.items()),
+        _result("files_untouched", folder, _select(problems, "files")),
+        _result(
+            "grid_equals_scene", folder, [*_select(problems, "grid"), *verify_grid(folder, scene)]
+        ),
+        # In a changed file, verify checks nothing else: the later checks fail with it.
+        _result("three_states", folder, _select(problems, "files", "codes")),
+        _result("valid_cog", folder, _select(problems, "files", "layout")),
+        *(_verdict(name, folder, verdicts[check]) for name, (check, _) in _VERDICTS.items()),
     ]
 
 
 def is_sound(checks: Iterable[dg.AssetCheckResult]) -> bool:
-    """Whether nothing has failed that blocks what is downstream."""
+    """Return whether all checks that block assets downstream passed."""
     return all(one.passed for one in checks if one.severity == _ERROR)
 
 
 def check_polygons(folder: Path, summary: Mapping[str, Any]) -> list[dg.AssetCheckResult]:
     """Check the polygons of a finished map on disk."""
-    problems = _of(verify(folder), "files", "polygons")
+    problems = _select(verify(folder), "files", "polygons")
     return [_result("pixels_add_up", folder, problems, summary["polygons"])]
 
 
-def _of(problems: Iterable[Problem], *checks: str) -> list[Problem]:
+def _select(problems: Iterable[Problem], *checks: str) -> list[Problem]:
     return [problem for problem in problems if problem.check in checks]
 
 
@@ -90,8 +89,8 @@ def _result(
     )
 
 
-def _told(name: str, folder: Path, verdict: Mapping[str, Any]) -> dg.AssetCheckResult:
-    """Give a verdict of the map's own; where it judges nothing there is nothing to fail."""
+def _verdict(name: str, folder: Path, verdict: Mapping[str, Any]) -> dg.AssetCheckResult:
+    """Return the check of a map's own verdict; a verdict of None passes."""
     return dg.AssetCheckResult(
         check_name=name,
         passed=verdict["passed"] is not False,

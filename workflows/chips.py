@@ -1,9 +1,10 @@
-"""Labelled chips, a split each, and the statistics of those that are learnt from."""
+"""Labelled chips, one asset per split, and band statistics of the training split."""
 
 from pathlib import Path
 
 import dagster as dg
 
+from geoforest import FOREST
 from geoforest.scenes.synthetic import write_chips
 from geoforest.train.chips import (
     channel_statistics as statistics_of,
@@ -14,13 +15,12 @@ from geoforest.train.chips import (
     write_statistics,
 )
 from geoforest.train.figures import label_figure
-from geoforest.types import FOREST
 from workflows.metadata import picture, table
 from workflows.settings import BANDS, Settings
-from workflows.steps import step
+from workflows.steps import Materialized, step
 
 GROUP = "chips"
-# Chips that the demonstration makes, from seeds that share no ground.
+# Seed and number of the demonstration's chips; seeds this far apart share no ground.
 _DEMO = {"train": (101, 12), "validation": (102, 4), "test": (103, 4)}
 
 
@@ -30,7 +30,7 @@ def _labelled(split: str) -> dg.AssetsDefinition:
         group_name=GROUP,
         description=f"Labelled chips of {split}: pairs of image and mask, read and checked.",
     )
-    def chips(settings: Settings) -> dg.MaterializeResult:
+    def chips(settings: Settings) -> Materialized:
         if not settings.chips:
             seed, count = _DEMO[split]
             folder = Path(settings.chips_location) / split
@@ -56,8 +56,8 @@ train_chips, validation_chips, test_chips = map(_labelled, _DEMO)
 
 
 @step(group_name=GROUP, deps=[train_chips])
-def channel_statistics(settings: Settings) -> dg.MaterializeResult:
-    """Mean and standard deviation of each band, over the labelled pixels of train."""
+def channel_statistics(settings: Settings) -> Materialized:
+    """Mean and standard deviation per band, over the labelled pixels of train."""
     statistics = statistics_of(read_split(settings.chips_location, "train", n_bands=len(BANDS)))
     settings.models.mkdir(parents=True, exist_ok=True)
     path = settings.models / "channel_statistics.csv"
@@ -72,7 +72,7 @@ def channel_statistics(settings: Settings) -> dg.MaterializeResult:
 
 
 @step(group_name="figures", deps=[train_chips, validation_chips, test_chips])
-def ndvi_figures(settings: Settings) -> dg.MaterializeResult:
+def ndvi_figures(settings: Settings) -> Materialized:
     """Each labelled chip in true colour, as NDVI, and with its labels."""
     folder = settings.folder / "figures" / "ndvi"
     for split in _DEMO:

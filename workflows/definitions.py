@@ -9,14 +9,14 @@ from workflows.settings import Settings
 
 
 def code_location(settings: Settings) -> dg.Definitions:
-    """Put assets, jobs, sensor and schedule together, to work on what the settings say."""
+    """Build the definitions: assets, jobs, sensor and schedule, with the settings as a resource."""
     return dg.Definitions(
         assets=dg.load_assets_from_modules([chips, training, scenes]),
         jobs=jobs.JOBS,
         sensors=[jobs.new_scenes],
         schedules=[jobs.nightly_mosaic],
         resources={"settings": settings},
-        # A process for each step would load torch anew each time.
+        # One process per step would load torch for each step.
         executor=dg.in_process_executor,
     )
 

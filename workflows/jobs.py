@@ -1,22 +1,22 @@
-"""When assets are made: jobs, the sensor of new scenes, the nightly mosaic."""
+"""Jobs, the sensor of new scenes, and the schedule of the nightly mosaic."""
 
 import json
 
 import dagster as dg
 
-from geoforest.scenes.find import scene_stamp
+from geoforest import scene_stamp
 from workflows import chips, scenes, training
 from workflows.settings import Settings
 
 channel_statistics_job = dg.define_asset_job(
     "channel_statistics_job",
     [chips.train_chips, chips.channel_statistics],
-    description="Statistics of the bands, which a model is normalised by.",
+    description="Statistics per band, by which a model normalises.",
 )
 sweep_job = dg.define_asset_job(
     "sweep_job",
     [training.trained_model, training.best_model],
-    description="A model for each encoder and batch size, and the best of them promoted: "
+    description="One model per encoder and batch size, and the best of them promoted: "
     "materialise all partitions.",
 )
 precision_recall_job = dg.define_asset_job(
@@ -33,12 +33,12 @@ test_metrics_job = dg.define_asset_job(
 scenes_job = dg.define_asset_job(
     "scenes_job",
     [scenes.scene, scenes.forest_map, scenes.polygons],
-    description="One scene to mask, probability and polygons.",
+    description="Mask, probability and polygons of one scene.",
 )
 mosaic_job = dg.define_asset_job(
     "mosaic_job",
     [scenes.mosaic, scenes.area_by_unit],
-    description="All mapped scenes to one product, and its areas.",
+    description="Mosaic of all mapped scenes, and its areas.",
 )
 JOBS = [
     channel_statistics_job,
@@ -53,7 +53,7 @@ JOBS = [
 
 @dg.sensor(job=scenes_job, minimum_interval_seconds=60)
 def new_scenes(context: dg.SensorEvaluationContext, settings: Settings) -> dg.SensorResult:
-    """Map scenes that were not there before, once they are the same as a look ago: whole."""
+    """Request a map of each new scene whose files did not change since the last evaluation."""
     known = set(context.instance.get_dynamic_partitions("scenes"))
     stamps = {
         scene_id: scene_stamp(location)

@@ -1,21 +1,21 @@
-"""What Dagster shows of a materialisation: tables and pictures."""
+"""Tables and pictures that Dagster shows with a materialisation."""
 
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
+from PIL import Image
 
-from geoforest.report.picture import shrunk
-
-# They are kept in Dagster's database, one for each materialisation.
+# Dagster's database keeps one preview per materialisation.
 _SIDE_PX = 720
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
-    """Table of rows that have the same names; other values than numbers become text."""
+    """Build a table of rows with the same keys; values other than numbers become text."""
     records = [
         dg.TableRecord(
             {
@@ -25,20 +25,33 @@ def table(rows: Sequence[Mapping[str, Any]]) -> dg.TableMetadataValue:
         )
         for row in rows
     ]
-    # Of columns without a value, and of no rows, nothing can be told.
+    # Without rows there are no columns.
     columns = [dg.TableColumn(name, _kind(rows, name)) for name in (rows[0] if rows else {})]
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
 def scores(values: Mapping[str, Any]) -> dg.TableMetadataValue:
-    """Table of names and values."""
+    """Build a table of names and values."""
     return table([{"name": name, "value": value} for name, value in values.items()])
 
 
 def picture(png: bytes, alt: str) -> dg.MarkdownMetadataValue:
-    """Preview of a picture, made small."""
+    """Build a small preview of a PNG."""
     data = base64.b64encode(shrunk(png, _SIDE_PX)).decode()
     return dg.MetadataValue.md(f"![{alt}](data:image/png;base64,{data})")
+
+
+def shrunk(data: bytes, side_px: int) -> bytes:
+    """Return a PNG with no side longer than ``side_px``; a smaller one is returned unchanged."""
+    with Image.open(io.BytesIO(data)) as image:
+        if max(image.size) <= side_px:
+            return data
+        # A palette takes a third of the bytes; FASTOCTREE keeps colours of few pixels.
+        smaller = image.convert("RGB")
+        smaller.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        smaller.quantize(256, Image.Quantize.FASTOCTREE).save(stream, format="png", optimize=True)
+    return stream.getvalue()
 
 
 def _plain(value: Any) -> str | int | None:

@@ -1,19 +1,12 @@
-"""From scenes to areas: each scene a partition, then the mosaic of all that are mapped."""
+"""Maps and polygons, one partition per scene, then the mosaic of all of them and its areas."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 import geoforest
-from geoforest.io.files import open_place
-from geoforest.io.names import MOSAIC_NAME
-from geoforest.io.storage import read_json
-from geoforest.maps.mosaic.page import fraction_picture
-from geoforest.maps.mosaic.run import FRACTION_NAME
-from geoforest.maps.picture import map_picture
-from geoforest.report.quicklook import scene_picture
-from geoforest.scenes.scene import Scene
 from workflows.checks import (
     SOUND,
     check_map,
@@ -24,21 +17,21 @@ from workflows.checks import (
 )
 from workflows.metadata import picture, scores, table
 from workflows.settings import Settings
-from workflows.steps import GPU, step
+from workflows.steps import GPU, Materialized, step
 
 GROUP = "maps"
 SCENES = dg.DynamicPartitionsDefinition(name="scenes")
 
 
 class Remake(dg.Config):
-    """Whether a map of another job is replaced: of another model, or of the scene as it was."""
+    """Whether to replace a map of another model, or of an earlier state of the scene."""
 
     overwrite: bool = False
 
 
 @step(group_name=GROUP, partitions_def=SCENES)
-def scene(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:
-    """A scene that can be mapped: opened, described, and looked at."""
+def scene(context: dg.AssetExecutionContext, settings: Settings) -> Materialized:
+    """A scene that can be mapped: opened, with its description and a picture."""
     location, opened = settings.scene(context.partition_key)
     return dg.MaterializeResult(
         metadata={
@@ -48,7 +41,7 @@ def scene(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materiali
             "cols": opened.shape[1],
             "acquired": str(opened.acquired),
             "bands": ", ".join(band.name for band in opened.bands),
-            "picture": picture(scene_picture(opened), context.partition_key),
+            "picture": picture(geoforest.scene_picture(opened), context.partition_key),
         }
     )
 
@@ -62,15 +55,15 @@ def scene(context: dg.AssetExecutionContext, settings: Settings) -> dg.Materiali
 )
 def forest_map(
     context: dg.AssetExecutionContext, settings: Settings, config: Remake
-) -> dg.MaterializeResult:
-    """Mask and probability of a scene; what is done already is not done again."""
-    opened, result = _mapped(context, settings, "mask,probability", overwrite=config.overwrite)
+) -> Materialized:
+    """Mask and probability of a scene; finished products are not computed again."""
+    opened, result = _map_scene(context, settings, "mask,probability", overwrite=config.overwrite)
     folder = settings.on_disk(result)
     summary = result.summary
     checks = check_map(folder, opened, summary)
     return dg.MaterializeResult(
         metadata={
-            **_told(result, opened, folder),
+            **_common_metadata(result, opened, folder),
             "model": summary["model"],
             "threshold": summary["threshold"],
             "pixels": scores(summary["pixels"]),
@@ -87,26 +80,26 @@ def forest_map(
     deps=[forest_map],
     check_specs=polygon_specs("polygons"),
 )
-def polygons(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:
+def polygons(context: dg.AssetExecutionContext, settings: Settings) -> Materialized:
     """Forest-cover polygons of a map, as a styled GeoPackage; report and QGIS project."""
-    opened, result = _mapped(context, settings, "mask,probability,polygons,report")
+    opened, result = _map_scene(context, settings, "mask,probability,polygons,report")
     folder = settings.on_disk(result)
     checks = check_polygons(folder, result.summary)
     return dg.MaterializeResult(
         metadata={
-            **_told(result, opened, folder),
+            **_common_metadata(result, opened, folder),
             SOUND: is_sound(checks),
             "report": str(result.folder / "report.html"),
-            "polygons": scores(result.summary["polygons"]),
-            "patch_sizes": table(result.summary["patch_sizes"]),
+            "polygons": scores(result.summary["polygons"] or {}),
+            "patch_sizes": table(result.summary["patch_sizes"] or []),
         },
         check_results=checks,
     )
 
 
 @step(group_name=GROUP, deps=[polygons])
-def mosaic(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:
-    """All mapped scenes as one product: each piece of ground once, patches whole."""
+def mosaic(context: dg.AssetExecutionContext, settings: Settings) -> Materialized:
+    """All mapped scenes as one product: all ground counted once, patches joined."""
     mapped = context.instance.get_materialized_partitions(polygons.key)
     candidates = sorted(mapped & set(context.instance.get_dynamic_partitions("scenes")))
     present = [scene_id for scene_id in candidates if _is_sound(context.instance, scene_id)]
@@ -117,7 +110,7 @@ def mosaic(context: dg.AssetExecutionContext, settings: Settings) -> dg.Material
         )
     result = geoforest.mosaic_maps(
         [_map_folder(settings, scene_id) for scene_id in present],
-        _mosaic(settings),
+        _mosaic_folder(settings),
         scheduler=settings.scheduler or None,
     )
     return dg.MaterializeResult(
@@ -128,17 +121,19 @@ def mosaic(context: dg.AssetExecutionContext, settings: Settings) -> dg.Material
             "hectares": scores(result.summary["hectares"]),
             "polygons": scores(result.summary["polygons"]),
             "warnings": table([{"warning": text} for text in result.summary["warnings"]]),
-            "picture": picture(fraction_picture(result.folder / FRACTION_NAME), "forest fraction"),
+            "picture": picture(
+                geoforest.fraction_picture(result.folder / "forest_fraction.tif"), "forest fraction"
+            ),
         }
     )
 
 
 @step(group_name=GROUP, deps=[mosaic])
-def area_by_unit(settings: Settings) -> dg.MaterializeResult:
-    """Hectares by unit, such as municipalities; without a file of units, of the whole mosaic."""
-    folder = _mosaic(settings)
+def area_by_unit(settings: Settings) -> Materialized:
+    """Hectares per unit, such as municipalities; without a file of units, of the whole mosaic."""
+    folder = _mosaic_folder(settings)
     if not settings.units:
-        summary = read_json(folder / MOSAIC_NAME) or {}
+        summary = json.loads((folder / "mosaic.json").read_text(encoding="utf-8"))
         return dg.MaterializeResult(
             metadata={
                 "units": "the whole mosaic; GEOFOREST_UNITS names a file with units",
@@ -165,7 +160,7 @@ def area_by_unit(settings: Settings) -> dg.MaterializeResult:
 
 
 def _is_sound(instance: dg.DagsterInstance, scene_id: str) -> bool:
-    """Whether the latest map and polygons of a scene passed what blocks."""
+    """Return whether the latest map and polygons of a scene passed all blocking checks."""
     for asset in (forest_map, polygons):
         wanted = dg.AssetRecordsFilter(asset_key=asset.key, asset_partitions=[scene_id])
         for record in instance.fetch_materializations(wanted, limit=1).records:
@@ -175,13 +170,13 @@ def _is_sound(instance: dg.DagsterInstance, scene_id: str) -> bool:
     return True
 
 
-def _mapped(
+def _map_scene(
     context: dg.AssetExecutionContext,
     settings: Settings,
     products: str,
     *,
     overwrite: bool = False,
-) -> tuple[Scene, geoforest.MapResult]:
+) -> tuple[geoforest.Scene, geoforest.MapResult]:
     location, opened = settings.scene(context.partition_key)
     result = geoforest.map_scene(
         location,
@@ -199,19 +194,23 @@ def _mapped(
     return opened, result
 
 
-def _told(result: geoforest.MapResult, opened: Scene, folder: Path) -> dict[str, Any]:
+def _common_metadata(
+    result: geoforest.MapResult, opened: geoforest.Scene, folder: Path
+) -> dict[str, Any]:
     return {
         "location": str(result.folder),
         "hectares": scores(result.summary["hectares"]),
-        "picture": picture(map_picture(opened, folder), "scene, probability, mask, polygons"),
+        "picture": picture(
+            geoforest.map_picture(opened, folder), "scene, probability, mask, polygons"
+        ),
     }
 
 
 def _map_folder(settings: Settings, scene_id: str) -> Path:
     if "://" in settings.maps_location:
-        return settings.fetched(open_place(settings.maps_location) / scene_id)
+        return settings.fetched(geoforest.open_place(settings.maps_location) / scene_id)
     return Path(settings.maps_location) / scene_id
 
 
-def _mosaic(settings: Settings) -> Path:
+def _mosaic_folder(settings: Settings) -> Path:
     return settings.folder / "mosaic"

@@ -1,4 +1,4 @@
-"""Where chips, scenes, models and maps are: from the environment, or below one folder."""
+"""Locations of chips, scenes, models and maps, from the environment or below one folder."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from typing import Any
 
 import dagster as dg
 
-from geoforest.io.files import Place
-from geoforest.maps.finished import fetch_map
-from geoforest.models.registry import open_model
-from geoforest.pipeline.run import MapResult
-from geoforest.scenes.find import find_scenes
-from geoforest.scenes.open import open_scene
-from geoforest.scenes.scene import Scene
+from geoforest import (
+    MapResult,
+    Place,
+    Scene,
+    WandbTracker,
+    fetch_map,
+    find_scenes,
+    open_model,
+    open_scene,
+)
 from geoforest.scenes.synthetic import make_scene, write_scene
-from geoforest.train.tracking import WandbTracker
 
 _VARIABLES = {
     "home": "GEOFOREST_HOME",
@@ -34,8 +36,8 @@ MODEL_NAME = "forest"
 BANDS = ("B04", "B03", "B02", "B08")
 
 
-class Settings(dg.ConfigurableResource):
-    """What the assets work on; empty texts stand for the demonstration's own data."""
+class Settings(dg.ConfigurableResource[Any]):
+    """Locations and options of the assets; an empty text selects the demonstration's data."""
 
     home: str = "geoforest-home"
     chips: str = ""
@@ -51,7 +53,7 @@ class Settings(dg.ConfigurableResource):
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Take the variables that are set; Dagster shows their names and never their values."""
+        """Build settings from the variables that are set; Dagster shows names, never values."""
         given: dict[str, Any] = {
             field: dg.EnvVar(name) for field, name in _VARIABLES.items() if os.environ.get(name)
         }
@@ -59,7 +61,7 @@ class Settings(dg.ConfigurableResource):
 
     @property
     def folder(self) -> Path:
-        """Where everything lies that has no place of its own."""
+        """Folder of everything without a location of its own."""
         return Path(self.home).absolute()
 
     @property
@@ -79,12 +81,12 @@ class Settings(dg.ConfigurableResource):
 
     @property
     def models(self) -> Path:
-        """Trained bundles, a folder each in ``trials``."""
+        """Folder of trained bundles, one per folder in ``trials``."""
         return self.folder / "models"
 
     @property
     def registry(self) -> str:
-        """Model that the best bundle is promoted to."""
+        """Reference of the model that the best bundle is pushed to."""
         place = f"wandb:{self.wandb}" if self.wandb else f"folder:{self.models / 'registry'}"
         return f"{place}/{MODEL_NAME}"
 
@@ -94,12 +96,12 @@ class Settings(dg.ConfigurableResource):
         return f"{self.registry}:best_model"
 
     def tracker(self) -> WandbTracker | None:
-        """Give what records a training, where a W&B project is set."""
+        """Build the tracker of a training; None without a W&B project."""
         entity, _, project = self.wandb.rpartition("/")
         return WandbTracker(project, entity=entity or None) if project else None
 
     def find_scenes(self) -> dict[str, str]:
-        """Locations of scenes by id; with no place set the demo scene is there, made when asked."""
+        """Return locations of scenes by id; without a location, with the scene of the demo."""
         if self.scenes:
             return find_scenes(self.scenes)
         folder = self.folder / "scenes"
@@ -107,7 +109,7 @@ class Settings(dg.ConfigurableResource):
         return {DEMO_SCENE: str(folder / f"{DEMO_SCENE}.tif"), **found}
 
     def scene(self, scene_id: str) -> tuple[str, Scene]:
-        """Location and description of a scene."""
+        """Return location and description of a scene; write the demo's scene when absent."""
         location = self.find_scenes().get(scene_id)
         if location is None:
             raise dg.Failure(
@@ -120,13 +122,13 @@ class Settings(dg.ConfigurableResource):
         return location, open_scene(location, wanted=bands, scene_id=scene_id)
 
     def on_disk(self, result: MapResult) -> Path:
-        """Folder of a map; one in a bucket is fetched."""
+        """Return the folder of a map; a map in a bucket is fetched."""
         if isinstance(result.folder, Path):
             return result.folder
         return self.fetched(result.folder)
 
     def fetched(self, place: Place) -> Path:
-        """Copy of a map that lies in a bucket."""
+        """Fetch a map from a bucket and return its folder."""
         folder = self.folder / "fetched" / place.name
         fetch_map(place, folder)
         return folder

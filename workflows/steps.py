@@ -1,4 +1,4 @@
-"""What all assets share: retries, except after bad input; seconds; one GPU for one at a time."""
+"""Behaviour that all assets share: retries, except after bad input; seconds; the GPU pool."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import dagster as dg
 
-from geoforest.errors import AccessError, InputError
+from geoforest import AccessError, InputError
 
-# After 30 and after 90 seconds.
+if TYPE_CHECKING:
+    Materialized: TypeAlias = dg.MaterializeResult[Any]
+else:
+    # Dagster reads annotations, and takes a parameter here for the type of a stored output.
+    Materialized = dg.MaterializeResult
+
+# Two retries, after 30 and 90 seconds.
 RETRIES: Final = dg.RetryPolicy(max_retries=2, delay=30, backoff=dg.Backoff.EXPONENTIAL)
-# One at a time: in a run the steps follow each other, between runs dagster.yaml limits the pool.
+# One step at a time: steps of a run are sequential, and dagster.yaml limits the pool for runs.
 GPU: Final = {"pool": "gpu"}
 
 
 @contextmanager
 def not_retried() -> Iterator[None]:
-    """Fail for good on what the user has to mend: another try would say the same.
+    """Fail without a retry on input that the user must correct.
 
-    A store that could not be asked is asked again, whatever kind of error became of that.
+    When the cause is a store that could not be reached, the step is retried all the same.
     """
     try:
         yield
@@ -36,18 +42,19 @@ def _was_access(error: BaseException | None) -> bool:
     return error is not None
 
 
-def step(**options: Any) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Make an asset of a function that gives a ``MaterializeResult``."""
+def step(**options: Any) -> Callable[[Callable[..., Materialized]], dg.AssetsDefinition]:
+    """Make an asset of a function that returns a ``MaterializeResult``, and add its seconds."""
 
-    def made(function: Callable[..., Any]) -> dg.AssetsDefinition:
+    def decorate(function: Callable[..., Materialized]) -> dg.AssetsDefinition:
         @wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Materialized:
             start = time.perf_counter()
             with not_retried():
                 result = function(*args, **kwargs)
             seconds = dg.MetadataValue.float(round(time.perf_counter() - start, 3))
-            return result._replace(metadata={**result.metadata, "seconds": seconds})
+            return result._replace(metadata={**(result.metadata or {}), "seconds": seconds})
 
-        return dg.asset(**{"retry_policy": RETRIES, **options})(timed)
+        asset: dg.AssetsDefinition = dg.asset(**{"retry_policy": RETRIES, **options})(timed)
+        return asset
 
-    return made
+    return decorate

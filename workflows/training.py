@@ -1,6 +1,7 @@
-"""A model's life: trained, the best promoted, its threshold chosen, judged, drawn."""
+"""Train models, promote the best, choose its threshold, evaluate it, and draw its chips."""
 
 import csv
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,37 +9,42 @@ from typing import Any
 
 import dagster as dg
 
-from geoforest.io.storage import read_json, write_json
-from geoforest.models.registry import open_model, push_model
-from geoforest.train.evaluation import METRICS_NAME, evaluate_model
+from geoforest import (
+    evaluate_model,
+    lowest_loss,
+    open_model,
+    push_model,
+    rank_bundles,
+    train_model,
+)
 from geoforest.train.figures import loss_figure
-from geoforest.train.fit import lowest_loss, train_model
-from geoforest.train.trials import best_bundle, rank_bundles
 from workflows.chips import channel_statistics, test_chips, train_chips, validation_chips
 from workflows.metadata import picture, scores, table
 from workflows.settings import Settings
-from workflows.steps import GPU, step
+from workflows.steps import GPU, Materialized, step
 
 GROUP = "model"
 
 
-def _listed(name: str, default: str) -> list[str]:
+def _words_of_variable(name: str, default: str) -> list[str]:
     return [word.strip() for word in os.environ.get(name, default).split(",")]
 
 
-# Their own networks begin at random: nothing has to be fetched.
+# By default the weights are random at first, so that nothing needs to be downloaded.
 MODELS = dg.MultiPartitionsDefinition(
     {
         "encoder": dg.StaticPartitionsDefinition(
-            _listed("GEOFOREST_ENCODERS", "resnet18,mobilenet_v2")
+            _words_of_variable("GEOFOREST_ENCODERS", "resnet18,mobilenet_v2")
         ),
-        "batch_size": dg.StaticPartitionsDefinition(_listed("GEOFOREST_BATCH_SIZES", "2,4")),
+        "batch_size": dg.StaticPartitionsDefinition(
+            _words_of_variable("GEOFOREST_BATCH_SIZES", "2,4")
+        ),
     }
 )
 
 
 class TrainingConfig(dg.Config):
-    """Settings of a training that the partitions do not vary; see ``geoforest train --help``."""
+    """Training settings that partitions do not vary; see ``geoforest train --help``."""
 
     epochs: int = 10
     learning_rate: float = 1e-3
@@ -56,11 +62,11 @@ class TrainingConfig(dg.Config):
 )
 def trained_model(
     context: dg.AssetExecutionContext, settings: Settings, config: TrainingConfig
-) -> dg.MaterializeResult:
+) -> Materialized:
     """A U-Net of one encoder and batch size: weights, card, threshold and temperature."""
     assert isinstance(context.partition_key, dg.MultiPartitionKey)
     chosen = context.partition_key.keys_by_dimension
-    out = _bundle(settings, context.partition_key)
+    out = _bundle_folder(settings, context.partition_key)
     out.parent.mkdir(parents=True, exist_ok=True)
     card = train_model(
         settings.chips_location,
@@ -81,12 +87,12 @@ def trained_model(
 
 
 @step(group_name=GROUP, deps=[trained_model])
-def best_model(context: dg.AssetExecutionContext, settings: Settings) -> dg.MaterializeResult:
+def best_model(context: dg.AssetExecutionContext, settings: Settings) -> Materialized:
     """The trained model of lowest validation loss, promoted as `best_model`."""
     there = context.instance.get_materialized_partitions(trained_model.key)
-    bundles = [_bundle(settings, key) for key in sorted(there)]
+    bundles = [_bundle_folder(settings, key) for key in sorted(there)]
     result = rank_bundles(bundles, settings.models, ["encoder", "batch_size"])
-    reference = push_model(best_bundle(result), settings.registry, ["best_model"])
+    reference = push_model(open_model(result.best.bundle), settings.registry, ["best_model"])
     rows = [{**trial.parameters, "validation_loss": trial.value} for trial in result.trials]
     return dg.MaterializeResult(
         metadata={
@@ -98,7 +104,7 @@ def best_model(context: dg.AssetExecutionContext, settings: Settings) -> dg.Mate
 
 
 @step(group_name=GROUP, deps=[best_model, validation_chips], **GPU)
-def precision_recall_curve(settings: Settings) -> dg.MaterializeResult:
+def precision_recall_curve(settings: Settings) -> Materialized:
     """Precision and recall of the best model on validation, by threshold."""
     out = settings.folder / "evaluation" / "curve"
     evaluate_model(settings.best_model, settings.chips_location, out, n_chips=0)
@@ -115,11 +121,14 @@ def precision_recall_curve(settings: Settings) -> dg.MaterializeResult:
 
 
 @step(group_name=GROUP, deps=[precision_recall_curve])
-def threshold(settings: Settings) -> dg.MaterializeResult:
-    """The threshold of best F1 on validation, by which the metrics are taken."""
-    metrics = read_json(settings.folder / "evaluation" / "curve" / METRICS_NAME) or {}
+def threshold(settings: Settings) -> Materialized:
+    """The threshold of best F1 on validation, at which metrics are computed."""
+    metrics = _read_json(settings.folder / "evaluation" / "curve" / "metrics.json")
     chosen = metrics["splits"]["validation"]["best_threshold"]
-    write_json(_threshold_path(settings), {"threshold": chosen, "model": metrics["model"]})
+    _threshold_path(settings).write_text(
+        json.dumps({"threshold": chosen, "model": metrics["model"]}, indent=2) + "\n",
+        encoding="utf-8",
+    )
     return dg.MaterializeResult(
         metadata={
             "path": dg.MetadataValue.path(_threshold_path(settings)),
@@ -137,9 +146,9 @@ def _metrics(split: str, chips: dg.AssetsDefinition) -> dg.AssetsDefinition:
         description=f"Scores of the best model on {split}, at the threshold; page and figures.",
         **GPU,
     )
-    def metrics(settings: Settings) -> dg.MaterializeResult:
+    def metrics(settings: Settings) -> Materialized:
         out = settings.folder / "evaluation" / split
-        found = _evaluated(settings, out, [split], n_chips=6)["splits"][split]
+        found = _evaluate(settings, out, [split], n_chips=6)["splits"][split]
         return dg.MaterializeResult(
             metadata={
                 "report": dg.MetadataValue.path(out / "report.html"),
@@ -159,10 +168,10 @@ test_metrics = _metrics("test", test_chips)
 
 
 @step(group_name="figures", deps=[threshold, validation_chips, test_chips], **GPU)
-def chip_figures(settings: Settings) -> dg.MaterializeResult:
+def chip_figures(settings: Settings) -> Materialized:
     """Each chip of validation and test in six panels, with truth and prediction."""
     out = settings.folder / "figures" / "chips"
-    _evaluated(settings, out, ["validation", "test"], n_chips=None)
+    _evaluate(settings, out, ["validation", "test"], n_chips=None)
     first = min((out / "validation" / "chips").iterdir())
     return dg.MaterializeResult(
         metadata={
@@ -172,10 +181,11 @@ def chip_figures(settings: Settings) -> dg.MaterializeResult:
     )
 
 
-def _evaluated(
+def _evaluate(
     settings: Settings, out: Path, splits: Sequence[str], n_chips: int | None
 ) -> dict[str, Any]:
-    chosen = read_json(_threshold_path(settings)) or {}
+    path = _threshold_path(settings)
+    chosen = _read_json(path) if path.exists() else {}
     if chosen.get("model") != open_model(settings.best_model).model_id:
         sentence = "no threshold of the best model: materialise precision_recall_curve, threshold"
         raise dg.Failure(sentence, allow_retries=False)
@@ -189,8 +199,13 @@ def _evaluated(
     )
 
 
-def _bundle(settings: Settings, partition_key: str) -> Path:
+def _bundle_folder(settings: Settings, partition_key: str) -> Path:
     return settings.models / "trials" / partition_key.replace("|", "-")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def _threshold_path(settings: Settings) -> Path:

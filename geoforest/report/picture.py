@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.colors import ListedColormap
-from PIL import Image
 
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
@@ -88,17 +87,4 @@ def png(figure: Figure) -> bytes:
         # Characters that the font lacks are drawn as boxes.
         warnings.filterwarnings("ignore", ".*[Gg]lyph.*missing")
         figure.savefig(stream, format="png", metadata={"Software": None})
-    return stream.getvalue()
-
-
-def shrunk(data: bytes, side_px: int) -> bytes:
-    """Shrink a PNG until no side is longer than ``side_px``; a smaller one is not changed."""
-    with Image.open(io.BytesIO(data)) as image:
-        if max(image.size) <= side_px:
-            return data
-        # A palette needs a third of the bytes; FASTOCTREE keeps rare colours.
-        smaller = image.convert("RGB")
-        smaller.thumbnail((side_px, side_px), Image.Resampling.LANCZOS)
-        stream = io.BytesIO()
-        smaller.quantize(256, Image.Quantize.FASTOCTREE).save(stream, format="png", optimize=True)
     return stream.getvalue()

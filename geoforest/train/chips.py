@@ -54,7 +54,8 @@ class Chip:
     @property
     def labelled(self) -> Valid:
         """Pixels that losses and scores count, bool ``(row, col)``: labelled, and so observed."""
-        return self.mask != NO_OBSERVATION
+        labelled: Valid = self.mask != NO_OBSERVATION
+        return labelled
 
 
 @dataclass(frozen=True, eq=False)

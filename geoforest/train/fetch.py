@@ -117,7 +117,9 @@ def _complete_manifest(out: Path) -> dict[str, Any] | None:
     if manifest is None:
         return None
     if manifest.get("doi") != _ABOUT["doi"]:
-        raise OutputError(f"{out / MANIFEST_NAME}: is of something else; choose another --out")
+        raise OutputError(
+            f"{out / MANIFEST_NAME}: describes another data set; choose another --out"
+        )
     _check_complete(out, manifest)
     # A run that was killed while it cleaned up leaves its work folder.
     shutil.rmtree(out / _WORK_NAME, ignore_errors=True)

@@ -185,7 +185,7 @@ class EpochLoss(Metric):
     def compute(self) -> torch.Tensor:
         """Compute the loss of all batches that were added."""
         overlap, total, entropy, pixels = self.sums
-        dice = 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
+        dice: torch.Tensor = 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
         return dice + entropy / pixels.clamp(min=1) if self._loss == "dice+bce" else dice
 
 
@@ -193,8 +193,7 @@ def _entropy(logits: torch.Tensor, masks: torch.Tensor, labelled: torch.Tensor) 
     """Compute the sum of the binary cross-entropy over labelled pixels."""
     truth = (masks == FOREST).float()
     entropy = F.binary_cross_entropy_with_logits(logits[:, 0], truth, reduction="none")
-    total: torch.Tensor = (entropy * labelled).sum()
-    return total
+    return (entropy * labelled).sum()
 
 
 class _FeatureCache:

@@ -19,8 +19,8 @@ Schedule = Literal["constant", "cosine", "one-cycle"]
 class TrainSettings(BaseModel):
     """Settings of the training of a U-Net. Unknown names are refused.
 
-    Each field is an option of ``geoforest train``, a keyword of ``geoforest.train.fit.train_model``, and
-    a parameter that a sweep may vary.
+    Each field is an option of ``geoforest train``, a keyword of ``geoforest.train_model``,
+    and a parameter that a sweep may vary.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

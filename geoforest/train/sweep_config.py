@@ -141,7 +141,7 @@ def read_sweep(path: str | Path) -> SweepConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: is no YAML ({' '.join(str(error).split())})") from error
+        raise InputError(f"{path}: is not YAML ({' '.join(str(error).split())})") from error
     try:
         config = SweepConfig.model_validate(raw)
     except ValidationError as error:

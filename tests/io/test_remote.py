@@ -222,7 +222,8 @@ class TestRefused:
         return sentence
 
     @pytest.mark.parametrize(
-        ("status", "what"), [(404, "no such file"), (403, "access denied"), (401, "credentials are needed")]
+        ("status", "what"),
+        [(404, "no such file"), (403, "access denied"), (401, "credentials are needed")],
     )
     def test_by_the_server(self, web, status, what):
         web.refused["/a/scene.tif"] = status

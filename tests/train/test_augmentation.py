@@ -65,7 +65,7 @@ def test_a_transpose_keeps_the_side_of_a_corner(monkeypatch):
 def test_pasted_rectangles_bring_their_labels(kind, monkeypatch):
     dataset = _dataset(kind, n_chips=2)
     # Without changes of brightness and swath edges the numbers can be read back.
-    monkeypatch.setattr(augmentation, "_gain", lambda image, rng: image)
+    monkeypatch.setattr(augmentation, "_vary_brightness", lambda image, rng: image)
     monkeypatch.setattr(augmentation, "_cut_swath", lambda image, mask, rng: (image, mask))
     samples = [dataset[epoch, 0] for epoch in range(30)]
     mixed = 0

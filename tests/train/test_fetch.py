@@ -132,7 +132,7 @@ class TestAgain:
 
     def test_a_manifest_of_something_else(self, out, record):
         (out / "manifest.json").write_text("{}")
-        with pytest.raises(OutputError, match=r"manifest\.json: is of something else"):
+        with pytest.raises(OutputError, match=r"manifest\.json: describes another data set"):
             fetch_amazon(out, record_url=record)
 
     def test_killed_while_it_moved_the_folders(self, out, record, server):

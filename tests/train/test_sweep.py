@@ -162,7 +162,7 @@ def test_another_sweep_in_the_folder_is_refused(data, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("parameters: [", "is no YAML"),
+        ("parameters: [", "is not YAML"),
         ("[1, 2]", "sweep: Input should be a valid dictionary"),
         ("method: grid", "parameters: Field required"),
         ("parameters: {}", "parameters: Dictionary should have at least 1"),

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from geoforest.report.picture import shrunk
+from workflows.metadata import shrunk
 
 
 def png(values: np.ndarray) -> bytes:
