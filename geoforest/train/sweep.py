@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 from geoforest.errors import GeoforestError
 from geoforest.train.resume import setting_effect
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import optuna
 
+    from geoforest.train.settings import TrainOptions
     from geoforest.train.sweep_config import SweepConfig
 
 # Name of the attribute that holds the error of a failed trial.
@@ -43,7 +44,7 @@ def run_sweep(
     out: str | Path,
     *,
     on_trial: Callable[[Trial], None] = lambda _trial: None,
-    **fixed: Any,
+    **fixed: Unpack[TrainOptions],
 ) -> SweepResult:
     """Train every trial of a sweep that is not trained yet.
 

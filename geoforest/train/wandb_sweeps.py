@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from geoforest.errors import GeoforestError, GeoforestWarning
 from geoforest.models.wandb_client import connect, silence_wandb, wandb_errors
@@ -24,6 +24,7 @@ from geoforest.train.trials import (
 )
 
 if TYPE_CHECKING:
+    from geoforest.train.settings import TrainOptions
     from geoforest.train.sweep_config import SweepConfig
 
 TrainOne = Callable[[dict[str, Any], Tracker], float]
@@ -38,7 +39,7 @@ def run_wandb_sweep(
     project: str,
     entity: str | None = None,
     on_trial: Callable[[Trial], None] = lambda _trial: None,
-    **fixed: Any,
+    **fixed: Unpack[TrainOptions],
 ) -> SweepResult:
     """Train and track trials here with settings that Weights & Biases chooses.
 

@@ -135,7 +135,7 @@ def runnable(page: Path) -> list[Block]:
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 @pytest.mark.slow
 # The tutorial maps 64 windows with the starter model, on one thread.
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", [page for page in pages() if runnable(page)], ids=named)
 def test_blocks_of_a_page_run_one_after_another(page, mapped, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

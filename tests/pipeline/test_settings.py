@@ -11,12 +11,20 @@ import geoforest
 from geoforest.cli.map_ import map_command
 from geoforest.pipeline.descriptions import MAP_OPTIONS
 from geoforest.pipeline.settings import MapOptions, MapSettings
+from geoforest.train.descriptions import TRAIN_SETTINGS
+from geoforest.train.settings import TrainOptions, TrainSettings
 
 
 def test_each_option_is_everywhere():
     assert set(MapSettings.model_fields) == set(MAP_OPTIONS) == set(MapOptions.__annotations__)
     parameters = inspect.signature(map_command).parameters
     assert set(MAP_OPTIONS) <= set(parameters)
+
+
+def test_each_setting_of_a_training_is_a_keyword():
+    assert (
+        set(TrainSettings.model_fields) == set(TRAIN_SETTINGS) == set(TrainOptions.__annotations__)
+    )
 
 
 @pytest.mark.parametrize("name", MAP_OPTIONS)

@@ -108,7 +108,7 @@ def test_random_values_of_ranges(data, tmp_path):
         parameters:
           learning_rate: {min: 1.0e-5, max: 1.0e-2, distribution: log_uniform_values}
           batch_size: {min: 2, max: 4}
-          encoder: {value: resnet18}
+          encoder: {value: mobilenet_v2}
         """,
     )
     fixed = {"encoder_weights": None, "epochs": 1}
@@ -123,12 +123,12 @@ def test_random_values_of_ranges(data, tmp_path):
 @pytest.mark.slow
 def test_a_trial_that_fails_does_not_stop_the_others(data, tmp_path):
     config = read_sweep(
-        write(tmp_path, "parameters: {encoder: {values: [resnet18, no_such_encoder]}}")
+        write(tmp_path, "parameters: {encoder: {values: [mobilenet_v2, no_such_encoder]}}")
     )
     fixed = {"encoder_weights": None, "epochs": 1}
     result = run_sweep(config, data, tmp_path / "out", **fixed)
     assert [trial.value is None for trial in result.trials] == [False, True]
-    assert result.best.parameters == {"encoder": "resnet18"}
+    assert result.best.parameters == {"encoder": "mobilenet_v2"}
     assert "no_such_encoder" in result.failed[0].error
     config = read_sweep(write(tmp_path, "parameters: {encoder: {value: no_such_encoder}}"))
     with pytest.raises(GeoforestError, match=r"no trial succeeded .*no_such_encoder"):
@@ -152,7 +152,7 @@ def test_mistakes_of_a_run(data, tmp_path):
 
 @pytest.mark.slow
 def test_another_sweep_in_the_folder_is_refused(data, tmp_path):
-    text = "parameters: {encoder: {value: resnet18}}"
+    text = "parameters: {encoder: {value: mobilenet_v2}}"
     config = read_sweep(write(tmp_path, text))
     run_sweep(config, data, tmp_path / "out", encoder_weights=None, epochs=1)
     with pytest.raises(InputError, match="holds another sweep"):
