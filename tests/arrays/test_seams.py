@@ -204,8 +204,8 @@ def test_a_halo_test_that_cannot_be(wide_scene, tmp_path, tiny_bundle, settings,
 @pytest.mark.slow
 def test_the_starter_needs_a_halo_and_has_one(tmp_path):
     path = tmp_path / "scene.tif"
-    # 2 x 2 windows with a halo of 32 px, and without.
-    write_scene(make_scene(7, (896, 896)), path)
+    # 2 x 2 windows without a halo, 3 x 3 with one.
+    write_scene(make_scene(7, (1024, 1024)), path)
     ratios = {
         halo: geoforest.map_scene(
             path, tmp_path / str(halo), halo=halo, products="probability", runtime="torch"

@@ -21,6 +21,7 @@ import rasterio
 import shapely
 
 from geoforest.cli import main
+from geoforest.models import runtimes
 from geoforest.pipeline.run import map_scene
 from geoforest.scenes.synthetic import make_scene, write_scene
 from tests.helpers.pages import ROOT, SHOWN, Block, blocks, pages
@@ -127,6 +128,20 @@ def test_every_block_is_run_or_says_why_not(page):
             )
 
 
+@pytest.fixture
+def no_trials(monkeypatch) -> None:
+    """Let ``auto`` be the reference, without trying the other runtimes on the starter model.
+
+    That takes a minute and a half of one core; tests/models holds how a runtime is chosen.
+    """
+    possible = runtimes._possible_pairs
+
+    def alone(runtime: str, device: str) -> list[tuple[str, str]]:
+        return possible("torch", device)[:1] if runtime == "auto" else possible(runtime, device)
+
+    monkeypatch.setattr(runtimes, "_possible_pairs", alone)
+
+
 def runnable(page: Path) -> list[Block]:
     return [b for b in blocks(page) if b.language not in SHOWN and b.not_run is None]
 
@@ -137,6 +152,7 @@ def runnable(page: Path) -> list[Block]:
 # The tutorial maps 64 windows with the starter model, on one thread.
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("page", [page for page in pages() if runnable(page)], ids=named)
+@pytest.mark.usefixtures("no_trials")
 def test_blocks_of_a_page_run_one_after_another(page, mapped, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     if named(page) in GRANTED:
