@@ -40,9 +40,13 @@ lowest:
 	$(MAKE) install VENV=build/lowest CONSTRAINTS=build/lowest.txt
 	build/lowest/bin/python -m pytest -m "not slow" -W default
 
+# uv chooses the rest: pip goes back through years of releases before it finds what goes together.
 build/lowest.txt: pyproject.toml scripts/lowest.py
-	mkdir -p build
-	$(PYTHON) scripts/lowest.py > $@
+	$(PYTHON) -m venv build/uv
+	build/uv/bin/python -m pip install --quiet uv
+	$(PYTHON) scripts/lowest.py > build/bounds.txt
+	build/uv/bin/uv pip compile --quiet --python build/uv/bin/python --extra dev --constraint build/bounds.txt \
+	  --output-file $@ pyproject.toml
 
 # Whether it works at all, on a system that nobody develops on.
 smoke: demo
