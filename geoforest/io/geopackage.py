@@ -15,6 +15,7 @@ import pyogrio
 
 from geoforest.errors import WriteError
 from geoforest.io.features import WRITE_ERRORS, stream_layer
+from geoforest.io.names import FOREST_LABEL
 from geoforest.io.styles import read_style
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _write_layer(
             dataset_options={"VERSION": "1.2"},
             layer_options={
                 "GEOMETRY_NAME": "geom",
-                "IDENTIFIER": "forest cover (model)",
+                "IDENTIFIER": FOREST_LABEL,
                 "DESCRIPTION": description,
             },
         )

@@ -1,4 +1,4 @@
-"""Names of the files and folders of a map."""
+"""Names of the files and folders of a map, and of what it shows."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ JOB_NAME: Final = "job.json"
 WORK_NAME: Final = ".geoforest-work"
 MOSAIC_NAME: Final = "mosaic.json"
 PROGRESS_NAME: Final = "progress.json"
+FOREST_LABEL: Final = "forest cover (model)"
+"""What outputs call the mapped forest: the result of a model, not a survey."""
 
 
 def style_name(raster: str) -> str:

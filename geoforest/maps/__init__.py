@@ -1,1 +1,1 @@
-"""A finished map, and what is made of such maps."""
+"""Finished maps, and what is made from them."""

@@ -31,47 +31,47 @@ class Destination(Protocol):
     Attributes
     ----------
     location
-        As it is told to people, and as ``/`` extends it.
+        Path or URL, as messages show it; ``/`` appends a name to it.
     work
-        Folder on disk for finished shards and for products that are being made.
+        Folder on disk for finished shards and unfinished products.
     """
 
     @property
     def location(self) -> Location:
-        """Place itself."""
+        """Folder on disk, or prefix in a bucket."""
 
     @property
     def work(self) -> Path:
-        """Folder on disk; nothing is there before a job begins."""
+        """Folder on disk; it is absent before a job begins."""
 
     def __truediv__(self, name: str) -> Destination: ...
 
     def folders(self) -> list[Destination]:
-        """Those inside, by name: with products, or with work that was begun."""
+        """List the folders inside, sorted by name, with products or with work that was begun."""
 
     def prepare(self) -> None:
-        """Clear away what a killed run left half written; refuse where nothing can be written."""
+        """Remove partial files of a killed run; raise OutputError when a bucket refuses writes."""
 
     def names(self) -> set[str]:
-        """Names of the files that are there."""
+        """Return the names of the files in it."""
 
     def document(self, name: str) -> dict[str, Any] | None:
         """Read a JSON object; None where it is absent or holds something else."""
 
     def holds(self, outputs: dict[str, dict[str, Any]]) -> bool:
-        """Whether all products are there as ``job.json`` has recorded them."""
+        """Check whether all products are there, unchanged since ``job.json`` recorded them."""
 
     def local(self, name: str, recorded: dict[str, Any]) -> Path | None:
-        """Path on disk of a product as recorded, fetched if need be; None where it is not there."""
+        """Return a product's path on disk, fetched from a bucket; None if absent or changed."""
 
     def remove(self, names: Iterable[str]) -> None:
-        """Remove products, those that are there."""
+        """Remove products; absent ones are ignored."""
 
-    def take(self, path: Path) -> None:
-        """Put a product from disk in place in one step."""
+    def publish(self, path: Path) -> None:
+        """Move a product from disk to its place in one step."""
 
     def versions(self) -> dict[str, str]:
-        """Ask a store what it calls the versions of products, by name; none for files on disk."""
+        """Return the store's version ids of products, by name; empty for files on disk."""
 
     def write(self, name: str, data: bytes) -> None:
         """Write a small product in one step."""
@@ -85,7 +85,7 @@ class _Folder:
 
     @property
     def work(self) -> Path:
-        # Workers may have another current folder.
+        # Absolute, because workers may have another current folder.
         return self.location.absolute() / WORK_NAME
 
     def __truediv__(self, name: str) -> _Folder:
@@ -118,7 +118,7 @@ class _Folder:
         for name in names:
             (self.location / name).unlink(missing_ok=True)
 
-    def take(self, path: Path) -> None:
+    def publish(self, path: Path) -> None:
         path.replace(self.location / path.name)
 
     def versions(self) -> dict[str, str]:
@@ -132,8 +132,8 @@ class _Folder:
 class _Bucket:
     """A prefix in an object store, where each object appears whole or not at all.
 
-    The work folder lies in ``GEOFOREST_WORK`` on this machine, by default in the cache, in a folder
-    that the name of the prefix tells: the same command finds it again.
+    The work folder lies in ``GEOFOREST_WORK`` on this machine, by default in the cache. Its name
+    depends on the prefix only, so that the same command finds it again.
     """
 
     location: Place
@@ -155,7 +155,7 @@ class _Bucket:
         return [self / name for name in sorted(names)]
 
     def prepare(self) -> None:
-        # Before hours of prediction, not after.
+        # Fail before hours of prediction, not after.
         probe = self.location / _PROBE
         with _as_output():
             probe.write(b"")
@@ -177,7 +177,7 @@ class _Bucket:
         return value if isinstance(value, dict) else None
 
     def holds(self, outputs: dict[str, dict[str, Any]]) -> bool:
-        # By what the store told when they were uploaded: nothing has to come back for that.
+        # The store's version ids suffice: nothing is downloaded to compare it.
         found = self.versions()
         return all(
             one.get("version") and found.get(name) == one["version"]
@@ -200,7 +200,7 @@ class _Bucket:
                 if name in there:
                     (self.location / name).remove()
 
-    def take(self, path: Path) -> None:
+    def publish(self, path: Path) -> None:
         with _publishing():
             (self.location / path.name).put(path)
 
@@ -214,12 +214,12 @@ class _Bucket:
 
 
 def open_destination(location: str | os.PathLike[str]) -> Destination:
-    """Find out where products go; nothing is made yet.
+    """Return the destination of products; nothing is created yet.
 
     Raises
     ------
     OutputError
-        When it is a URL that cannot be written to.
+        When it is a URL of a kind that cannot be written to.
     """
     text = os.fspath(location)
     if "://" not in text:
@@ -233,7 +233,7 @@ def open_destination(location: str | os.PathLike[str]) -> Destination:
 
 
 def jobs_in(location: str | os.PathLike[str]) -> list[Destination]:
-    """List the maps in a folder, which may be that of one map, finished or begun."""
+    """List the maps, finished or begun, in a folder; the folder may be that of one map."""
     destination = open_destination(location)
     return [
         one
@@ -243,7 +243,7 @@ def jobs_in(location: str | os.PathLike[str]) -> list[Destination]:
 
 
 def is_same(destination: Destination, scene: str | Path) -> bool:
-    """Whether products would go into the scene itself."""
+    """Check whether products would be written into the scene itself."""
     if isinstance(destination.location, Place):
         return is_url(str(scene)) and str(destination.location) == shown(str(scene)).rstrip("/")
     return not is_url(str(scene)) and destination.location.resolve() == Path(scene).resolve()
@@ -252,7 +252,7 @@ def is_same(destination: Destination, scene: str | Path) -> bool:
 def _work_home(parent: str) -> Path:
     chosen = os.environ.get("GEOFOREST_WORK")
     home = Path(chosen) if chosen else cache_folder() / "work"
-    # Workers may have another current folder.
+    # Absolute, because workers may have another current folder.
     return home.absolute() / cache_digest([parent])
 
 

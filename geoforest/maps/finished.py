@@ -1,4 +1,4 @@
-"""A finished map on disk, as others build on it: mosaics, change."""
+"""Read finished maps, from which mosaics, comparisons and samples are finished."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinishedMap:
-    """What ``geoforest map`` left in a folder.
+    """Output of ``geoforest map`` in a folder.
 
     Attributes
     ----------
     folder
+        Absolute path.
     scene_id
+        Id of the scene that was mapped.
     sha256
-        Of the product asked for, the stored probability as a rule.
+        Checksum of the product asked for, by default the stored probability.
     acquired
-        ISO time of acquisition, or an empty text.
+        ISO time of acquisition; empty when unknown.
     observed_percent
-        Share of its pixels that were seen.
+        Share of its pixels that were observed, 0 to 100.
     model, threshold
-        Id of the model, and the threshold of the mask.
+        Id of the model, and the threshold of the mask, 0 to 1.
     """
 
     folder: Path
@@ -55,32 +57,34 @@ class FinishedMap:
 
     @property
     def probability(self) -> Path:
-        """The stored probability."""
+        """Path of the stored probability."""
         return self.folder / PROBABILITY_NAME
 
     @property
     def mask(self) -> Path:
-        """The mask."""
+        """Path of the mask."""
         return self.folder / MASK_NAME
 
 
 def read_finished(folder: str | Path, product: str = PROBABILITY_NAME) -> FinishedMap:
-    """Describe what ``geoforest map`` left in a folder.
+    """Read what ``geoforest map`` recorded of its output in a folder.
 
     Parameters
     ----------
     folder
+        Output folder of one scene.
     product
-        Name of the file that has to be there.
+        Name of the file that must be there.
 
     Raises
     ------
     InputError
-        When it is no finished map with that product, or that has changed its size since.
+        When the folder holds no finished map with that product, or the size of the product
+        has changed since.
     """
     folder = Path(folder)
     try:
-        return _read(folder, product)
+        return _read_records(folder, product)
     except (AttributeError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder}: its {JOB_NAME} or {SUMMARY_NAME} is damaged, or of another version "
@@ -88,7 +92,7 @@ def read_finished(folder: str | Path, product: str = PROBABILITY_NAME) -> Finish
         ) from error
 
 
-def _read(folder: Path, product: str) -> FinishedMap:
+def _read_records(folder: Path, product: str) -> FinishedMap:
     job, summary = read_json(folder / JOB_NAME), read_json(folder / SUMMARY_NAME)
     if job is None or summary is None:
         missing = JOB_NAME if job is None else SUMMARY_NAME
@@ -116,38 +120,38 @@ def _read(folder: Path, product: str) -> FinishedMap:
 
 
 def fetch_map(place: Place, folder: Path) -> None:
-    """Fetch a finished map from a bucket: ``job.json``, and what it lists where that is there.
+    """Fetch a finished map from a bucket: ``job.json`` and the files it lists, if they exist.
 
-    Files that are in the folder already, the very ones that were recorded, are not fetched again.
-    ``job.json`` comes last: without it the folder is no finished map.
+    Files already in the folder with the recorded checksum are not fetched again. ``job.json`` is
+    written last: without it a folder is not a finished map.
 
     Parameters
     ----------
     place
         Output folder of ``geoforest map`` in a bucket.
     folder
-        On disk; may be new.
+        Folder on disk; created when it does not exist.
 
     Raises
     ------
     DataError
-        When something cannot be read.
+        When a file in the bucket cannot be read.
     WriteError
-        When the disk has no room for it.
+        When the disk has too little room.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder, wait=True):
         found = place.files()
-        # Until all is here, nothing says that it is.
+        # An interrupted fetch must not leave a folder that looks finished.
         (folder / JOB_NAME).unlink(missing_ok=True)
         if JOB_NAME not in found:
             return
         job = (place / JOB_NAME).read()
-        outputs = _outputs(job)
+        outputs = _recorded_outputs(job)
         names = [
             name
             for name, recorded in outputs.items()
-            if name in found and not _is_here(folder / name, recorded)
+            if name in found and not _is_intact(folder / name, recorded)
         ]
         require_space(folder, sum(int(found[name]["size"]) for name in names))
         for name in names:
@@ -157,7 +161,7 @@ def fetch_map(place: Place, folder: Path) -> None:
         write_durably(folder / JOB_NAME, job)
 
 
-def _outputs(job: bytes) -> dict[str, Any]:
+def _recorded_outputs(job: bytes) -> dict[str, Any]:
     try:
         outputs = json.loads(job)["outputs"]
     except (ValueError, KeyError, TypeError):
@@ -165,24 +169,24 @@ def _outputs(job: bytes) -> dict[str, Any]:
     return outputs if isinstance(outputs, dict) else {}
 
 
-def _is_here(path: Path, recorded: dict[str, Any]) -> bool:
+def _is_intact(path: Path, recorded: dict[str, Any]) -> bool:
     return path.is_file() and file_sha256(path) == recorded.get("sha256")
 
 
-def recorded_scene(made: FinishedMap) -> Scene | None:
-    """Describe the scene that a map was made of, where its files lie on disk as they were.
+def recorded_scene(finished: FinishedMap) -> Scene | None:
+    """Return the scene that a map was made from, if its files are on disk unchanged.
 
     Returns
     -------
     Scene or None
-        None where a file is gone, was changed, or lies on a server.
+        None when a file is missing, was changed, or lies on a server.
 
     Raises
     ------
     InputError
         When the map cannot be read.
     """
-    identity = (read_json(made.folder / JOB_NAME) or {}).get("identity", {})
+    identity = (read_json(finished.folder / JOB_NAME) or {}).get("identity", {})
     try:
         files = tuple((str(name), int(size), stamp) for name, size, stamp in identity["files"])
         bands = tuple(BandSource(*band) for band in identity["bands"])
@@ -190,21 +194,21 @@ def recorded_scene(made: FinishedMap) -> Scene | None:
         zero_is_nodata = bool(identity["zero_is_nodata"])
     except (KeyError, TypeError, ValueError):
         return None
-    # A path that stands in a file is only followed where the very file was read before.
+    # For safety, open a path named in job.json only if it is the file that was mapped.
     if not files or not all(_is_unchanged(*one) for one in files):
         return None
     names = [name for name, *_ in files]
     if not all(_lies_in(band.path, names) for band in bands):
         return None
     try:
-        with open_raster(made.probability) as source:
+        with open_raster(finished.probability) as source:
             crs, transform, shape = source.crs, source.transform, source.shape
         with open_raster(bands[0].path) as source:
             dtype = source.dtypes[bands[0].index - 1]
     except RasterioIOError as error:
-        raise InputError(f"{made.folder}: cannot be read ({error})") from error
+        raise InputError(f"{finished.folder}: cannot be read ({error})") from error
     return Scene(
-        scene_id=made.scene_id,
+        scene_id=finished.scene_id,
         bands=bands,
         crs=crs,
         transform=transform,
@@ -226,5 +230,5 @@ def _is_unchanged(name: str, size: int, stamp: int | str) -> bool:
 
 
 def _lies_in(path: str, names: Sequence[str]) -> bool:
-    """Whether it is one of the files, or within one that is an archive."""
+    """Check whether a path is one of the files, or lies in one that is a zip archive."""
     return any(path == name or path.startswith(f"/vsizip/{name}/") for name in names)

@@ -1,20 +1,17 @@
-"""A first look at a scene, and at a map of it, as pictures."""
+"""One picture of a scene and of its map."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import geopandas
-import rasterio
-from rasterio.enums import Resampling
 
-from geoforest.arrays.grid import PREVIEW_PX
 from geoforest.io.geopackage import LAYER
 from geoforest.io.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
 from geoforest.report.figures import quicklook
+from geoforest.report.picture import read_decimated_raster
 from geoforest.report.quicklook import decimated, rgb_reflectance
 from geoforest.report.sketch import Sketch
-from geoforest.scenes.scene import Scene
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def map_picture(scene: Scene, folder: Path) -> bytes:
-    """PNG of a scene and its map: probability, mask, and polygons where there are any.
+    """Draw a scene and its map as a PNG: probability, mask, and polygons when there are any.
 
     Parameters
     ----------
     scene
-        See :func:`geoforest.scenes.open.open_scene`.
+        Scene that was mapped; see :func:`geoforest.scenes.open.open_scene`.
     folder
         Output folder of ``geoforest map``, on disk, with mask and probability.
     """
@@ -46,26 +43,28 @@ def scene_quicklook(
     sketch: Sketch,
     seen: tuple[Array, Valid] | None = None,
 ) -> bytes:
-    """PNG of scene, probability, mask and polygons, decimated to a page's size.
+    """Draw scene, probability, mask and polygons as a PNG, decimated to the size of a page.
 
-    ``seen`` are the pixels of the scene and where they are valid, where they are known already.
+    Parameters
+    ----------
+    scene
+        Scene that was mapped.
+    probability, mask
+        Paths of the map's rasters.
+    sketch
+        Outlines of the map's polygons.
+    seen
+        Decimated pixels of the scene ``(band, row, col)`` and their valid mask ``(row, col)``; by
+        default they are read from the scene.
     """
     dn, valid = seen or decimated(scene)
     return quicklook(
         rgb_reflectance(scene, dn),
         valid,
-        probability=_decimated(probability),
-        mask=_decimated(mask),
+        probability=read_decimated_raster(probability),
+        mask=read_decimated_raster(mask),
         outlines=sketch.rings(),
         bounds=scene.bounds,
         title=scene.scene_id,
         metres=scene.crs.is_projected,
     )
-
-
-def _decimated(path: Path) -> Array:
-    with rasterio.open(path) as source:
-        factor = max(1.0, max(source.shape) / PREVIEW_PX)
-        shape = tuple(max(1, round(side / factor)) for side in source.shape)
-        values: Array = source.read(1, out_shape=shape, resampling=Resampling.nearest)
-    return values

@@ -1,4 +1,4 @@
-"""How far a map job is, read from what it leaves on disk, while it runs or after."""
+"""Progress of map jobs, read from their files while they run or after."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ State = Literal["running", "finishing", "stopped", "done", "done with gaps"]
 
 @dataclass(frozen=True)
 class Status:
-    """How far one scene's map is.
+    """Progress of the map of one scene.
 
     Attributes
     ----------
+    folder
+        Output folder or prefix of the map.
     state
-        ``running`` predicts, ``finishing`` makes rasters and polygons, ``stopped`` waits to be
-        taken up by the same command, ``done`` has all its products.
+        ``running`` predicts, ``finishing`` writes rasters and polygons, ``stopped`` can be resumed
+        by the same command, ``done`` has all its products.
     shards, finished_shards
-        Of the whole scene, and those that need not be predicted again.
+        Number of shards in the whole scene, and of those already predicted.
     failures
-        Reason by name of the shards that failed for good in the last run.
+        Reason of failure by shard name, for shards that failed every attempt of the last run.
     windows_per_second, seconds_left
-        Of the run that is going on; None until it has predicted a window.
+        Speed and remaining time of the present run; None until it has predicted a window.
     """
 
     folder: str
@@ -44,23 +46,23 @@ class Status:
     seconds_left: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """Return all fields as a dictionary that JSON can hold."""
         return asdict(self)
 
 
 def status(folder: str | os.PathLike[str]) -> list[Status]:
-    """Tell how far the maps in a folder are.
+    """Report the progress of the maps in a folder.
 
     Parameters
     ----------
     folder
-        Of one map, or of several, as ``--out``. Of maps that go to a bucket, what has been begun
-        is seen on the machine that makes them.
+        Output folder of one map, or of several (``--out``). Unfinished maps of a bucket are only
+        seen on the machine that makes them.
 
     Raises
     ------
     InputError
-        When there is no map in it, finished or begun.
+        When the folder holds no map, finished or begun.
     """
     found = [one for destination in jobs_in(folder) if (one := _status(destination)) is not None]
     if not found:
@@ -74,14 +76,14 @@ def _status(destination: Destination) -> Status | None:
     work = destination.work
     recorded = read_json(work / JOB_NAME)
     if recorded is None:
-        return _finished(destination)
+        return _finished_status(destination)
     note = read_json(work / PROGRESS_NAME) or {}
     held = is_locked(work)
-    if not held and recorded.get("outputs") and (done := _finished(destination)):
+    if not held and recorded.get("outputs") and (done := _finished_status(destination)):
         return done
     shards = note.get("shards", {})
     planned = int(shards.get("planned", 0))
-    # A killed run may have committed more than it could still tell.
+    # A killed run may have committed more shards than its progress file says.
     finished = len(list((work / "shards").glob("r*.tif")))
     rate, left = _rate(note) if held else (None, None)
     state: State = "stopped"
@@ -91,7 +93,7 @@ def _status(destination: Destination) -> Status | None:
     return Status(str(destination.location), state, planned, finished, failures, rate, left)
 
 
-def _finished(destination: Destination) -> Status | None:
+def _finished_status(destination: Destination) -> Status | None:
     document, summary = destination.document(JOB_NAME), destination.document(SUMMARY_NAME)
     if document is None or summary is None:
         return None

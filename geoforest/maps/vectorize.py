@@ -1,4 +1,4 @@
-"""Polygons from a stored raster, probability or mask: no model and no torch needed."""
+"""Outline forest in a stored probability or mask; neither a model nor torch is needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from affine import Affine
@@ -42,14 +42,39 @@ if TYPE_CHECKING:
     import rasterio
 
 _Value = TypeVar("_Value")
-# No edge lies farther from its place after it was brought to another CRS.
+# Largest error of an edge after reprojection.
 _TOLERANCE_PX = 0.01
 
 
+class PolygonRules(TypedDict, total=False):
+    """Keywords of :func:`vectorize`, see :class:`geoforest.arrays.polygons.polygons.PolygonStream`.
+
+    Attributes
+    ----------
+    min_area_ha
+        Minimum mapping unit of patches and holes, ha; default 0.5, 0 keeps all.
+    max_vertices
+        A patch with more vertices is cut; default 100,000, 0 never cuts.
+    corners_touch
+        Whether pixels that touch only at a corner are one patch; default False.
+    simplify_px
+        Size of the details that vanish, pixels; default 0.
+    """
+
+    min_area_ha: float
+    max_vertices: int
+    corners_touch: bool
+    simplify_px: float
+
+
 def vectorize(
-    raster: str | Path, *, threshold: float | None = None, value: int | None = None, **rules: Any
+    raster: str | Path,
+    *,
+    threshold: float | None = None,
+    value: int | None = None,
+    **rules: Unpack[PolygonRules],
 ) -> geopandas.GeoDataFrame:
-    """Forest-cover polygons of a stored probability or mask, all of them in memory.
+    """Outline forest in a stored probability or mask; all polygons are held in memory.
 
     Parameters
     ----------
@@ -58,27 +83,26 @@ def vectorize(
         codes (0 other, 1 forest, 255 no observation). Without a CRS areas are in pixels, and a
         warning says so.
     threshold
-        For a probability; by default the one the model's card recommends.
+        Threshold of a probability, 0 to 1; by default the one that the model's card recommends.
     value
-        Of any single-band raster of whole numbers: outline this value, not forest; its nodata
-        value, where it has one, is what nobody saw.
+        Outline this value instead of forest, in any single-band raster of whole numbers. Its
+        nodata value, if it has one, means no observation.
     **rules
         ``min_area_ha`` (0.5; 0 keeps all), ``max_vertices`` (100,000; 0 never cuts),
-        ``corners_touch`` (False), ``simplify_px`` (0); see
-        :class:`geoforest.arrays.polygons.polygons.PolygonStream`.
+        ``corners_touch`` (False), ``simplify_px`` (0); see :class:`PolygonRules`.
 
     Returns
     -------
     geopandas.GeoDataFrame
-        One row a polygon; see :meth:`geoforest.arrays.polygons.polygons.PolygonStream.frames`.
+        One row per polygon; see :meth:`geoforest.arrays.polygons.polygons.PolygonStream.frames`.
 
     Raises
     ------
     InputError
-        When the raster is none of these, or has a rotated grid.
+        When the raster is of another kind, or has a rotated grid.
     """
     _check_on_disk(raster)
-    with _stream(_open(Path(raster), threshold, value), rules) as stream:
+    with _stream(_open_source(Path(raster), threshold, value), rules) as stream:
         return together(stream.frames())
 
 
@@ -89,11 +113,11 @@ def vectorize_to_file(
     threshold: float | None = None,
     value: int | None = None,
     crs: Any = None,
-    **rules: Any,
+    **rules: Unpack[PolygonRules],
 ) -> PolygonCounts:
-    """Write the polygons that :func:`vectorize` gives, whatever their number: they stream.
+    """Write the polygons that :func:`vectorize` returns, as a stream, however many they are.
 
-    Simplified ones are held in memory: about 0.2 kB a vertex of the exact outlines.
+    Simplified polygons are held in memory: about 0.2 kB per vertex of the exact outlines.
 
     Parameters
     ----------
@@ -103,32 +127,32 @@ def vectorize_to_file(
         GeoPackage (.gpkg), GeoParquet (.parquet) or FlatGeobuf (.fgb) to write; an existing one is
         replaced.
     crs
-        CRS of the polygons, by default the raster's; edges that would bend get more points. Areas
-        stay those of the pixels.
+        CRS of the polygons, as pyproj accepts it; by default the raster's. Edges that would bend
+        get more points. Areas stay those of the pixels.
 
     Returns
     -------
     PolygonCounts
-        The accounting of pixels.
+        Numbers of patches, polygons and pixels.
 
     Raises
     ------
     InputError
-        As :func:`vectorize` does.
+        When :func:`vectorize` would raise it, or a raster without CRS is to be reprojected.
     OutputError
-        When ``out`` lies where nothing can be written.
+        When ``out`` cannot be written, has another suffix, or holds something else.
     WriteError
-        When it cannot be written whole.
+        When writing fails midway.
     """
     _check_on_disk(raster, out)
     out = Path(out)
-    _check_target(out, Path(raster))
-    source = _open(Path(raster), threshold, value)
+    _check_out(out, Path(raster))
+    source = _open_source(Path(raster), threshold, value)
     target = None if crs is None else checked_crs(crs)
     if target is not None and source.georef.crs is None:
         raise InputError(f"{raster}: has no CRS, and so cannot be brought to {target.name!r}")
     present = next(path for path in out.absolute().parents if path.exists())
-    with _stream(source, {**rules, "folder": present}) as stream:
+    with _stream(source, rules, present) as stream:
         frames = stream.frames()
         if target is not None:
             tolerance = _TOLERANCE_PX * source.georef.transform.a
@@ -137,9 +161,12 @@ def vectorize_to_file(
         return stream.counts()
 
 
-def _stream(source: _Source, rules: dict[str, Any]) -> PolygonStream:
-    numbers = ("min_area_ha", "max_vertices", "simplify_px")
-    check_rules(**{name: rules[name] for name in numbers if name in rules})
+def _stream(source: _Source, rules: PolygonRules, folder: Path | None = None) -> PolygonStream:
+    check_rules(
+        min_area_ha=rules.get("min_area_ha", 0),
+        max_vertices=rules.get("max_vertices", 0),
+        simplify_px=rules.get("simplify_px", 0),
+    )
     if source.georef.crs is None:
         warnings.warn(
             f"{source.path}: has no CRS, so areas and lengths are in pixels, and no patch or hole "
@@ -147,7 +174,7 @@ def _stream(source: _Source, rules: dict[str, Any]) -> PolygonStream:
             GeoforestWarning,
             stacklevel=3,
         )
-    stream = PolygonStream(source.georef, attributes=source.attributes, **rules)
+    stream = PolygonStream(source.georef, attributes=source.attributes, folder=folder, **rules)
     try:
         for mask, probability in source.strips():
             stream.add(mask, probability)
@@ -165,8 +192,8 @@ def _check_on_disk(*locations: str | Path) -> None:
             )
 
 
-def _check_target(out: Path, raster: Path) -> None:
-    """Find before the work what would only fail, or destroy something, after it."""
+def _check_out(out: Path, raster: Path) -> None:
+    """Check before the work that the output can be written and destroys nothing else."""
     kind = out.suffix.lower()
     if kind not in FORMATS:
         raise OutputError(f"{out}: a name that ends in {', '.join(FORMATS)} was wanted")
@@ -185,7 +212,7 @@ def _check_target(out: Path, raster: Path) -> None:
 
 @dataclass(frozen=True)
 class _Source:
-    """A raster whose pixels become a mask."""
+    """A raster, and how its pixels become a mask."""
 
     path: Path
     georef: GeoRef
@@ -193,7 +220,7 @@ class _Source:
     to_mask: Callable[[Array], tuple[Mask, StoredProbability | None]]
 
     def strips(self) -> Iterator[tuple[Mask, StoredProbability | None]]:
-        """Read from top to bottom."""
+        """Read mask and stored probability in strips of rows, from top to bottom."""
         try:
             for _, values in read_strips(self.path):
                 yield self.to_mask(values)
@@ -201,7 +228,7 @@ class _Source:
             raise ReadError(f"{self.path}: cannot be read to its end ({error})") from error
 
 
-def _open(path: Path, threshold: float | None, value: int | None) -> _Source:
+def _open_source(path: Path, threshold: float | None, value: int | None) -> _Source:
     if not path.exists():
         raise InputError(f"{path}: no such file")
     try:
@@ -213,7 +240,7 @@ def _open(path: Path, threshold: float | None, value: int | None) -> _Source:
         raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
     attributes: dict[str, Any] = {
         "scene_id": tags.get("SCENE_ID", path.stem),
-        "acquired": _parsed(datetime.fromisoformat, tags.get("ACQUIRED")),
+        "acquired": _parse_tag(datetime.fromisoformat, tags.get("ACQUIRED")),
         "model": tags.get("MODEL", ""),
     }
     if value is not None:
@@ -225,13 +252,13 @@ def _open(path: Path, threshold: float | None, value: int | None) -> _Source:
         of_value = partial(_mask_of_value, value=value, nodata=nodata)
         return _Source(path, georef, attributes, of_value)
     if abs(scale - 1 / PROBABILITY_STEPS) < 1e-9:
-        chosen = _chosen_threshold(path, threshold, _parsed(float, tags.get("MODEL_THRESHOLD")))
+        chosen = _chosen_threshold(path, threshold, _parse_tag(float, tags.get("MODEL_THRESHOLD")))
         attributes["threshold"] = chosen
         of_probability = partial(_mask_of_probability, path, threshold=chosen)
         return _Source(path, georef, attributes, of_probability)
     if threshold is not None:
         raise InputError(f"{path}: is a mask, which takes no --threshold; give the probability")
-    recorded = _parsed(float, tags.get("THRESHOLD"))
+    recorded = _parse_tag(float, tags.get("THRESHOLD"))
     attributes["threshold"] = math.nan if recorded is None else recorded
     return _Source(path, georef, attributes, partial(_mask_of_codes, path))
 
@@ -246,22 +273,22 @@ def _mask_of_value(values: Array, value: int, nodata: float | None) -> tuple[Mas
 def _mask_of_probability(
     path: Path, values: Array, threshold: float
 ) -> tuple[Mask, StoredProbability]:
-    if (strange := _strange(values, range(PROBABILITY_STEPS + 1))) is not None:
-        raise InputError(f"{path}: stored probability {strange}; 0 to 250 or 255 was wanted")
+    if (unexpected := _unexpected(values, range(PROBABILITY_STEPS + 1))) is not None:
+        raise InputError(f"{path}: stored probability {unexpected}; 0 to 250 or 255 was wanted")
     return mask_from_probability(values, threshold), values
 
 
 def _mask_of_codes(path: Path, values: Array) -> tuple[Mask, None]:
-    if (strange := _strange(values, (OTHER, FOREST))) is not None:
+    if (unexpected := _unexpected(values, (OTHER, FOREST))) is not None:
         raise InputError(
-            f"{path}: value {strange}; a mask of 0, 1 and 255, or a probability with scale "
+            f"{path}: value {unexpected}; a mask of 0, 1 and 255, or a probability with scale "
             f"{1 / PROBABILITY_STEPS:g}, was wanted; --value outlines another value"
         )
     return values, None
 
 
-def _parsed(kind: Callable[[str], _Value], text: str | None) -> _Value | None:
-    """Value of a tag; None where another program wrote something else there."""
+def _parse_tag(kind: Callable[[str], _Value], text: str | None) -> _Value | None:
+    """Parse the value of a tag; return None when another program wrote something else."""
     try:
         return None if text is None else kind(text)
     except ValueError:
@@ -270,7 +297,7 @@ def _parsed(kind: Callable[[str], _Value], text: str | None) -> _Value | None:
 
 def _georef(source: rasterio.DatasetReader, path: Path) -> GeoRef:
     if source.crs is None and source.transform == Affine.identity():
-        # It lies nowhere; rows grow downwards all the same, as QGIS draws it.
+        # Without a position, rows still grow downwards, as QGIS draws them.
         return GeoRef(source.shape, Affine(1, 0, 0, 0, -1, 0), None)
     return GeoRef.of(source, path)
 
@@ -294,8 +321,8 @@ def _chosen_threshold(path: Path, given: float | None, recorded: float | None) -
     return chosen
 
 
-def _strange(values: Array, allowed: Any) -> int | None:
-    """First value that is neither allowed nor 255."""
+def _unexpected(values: Array, allowed: Any) -> int | None:
+    """Find the smallest value that is neither allowed nor 255; None when there is none."""
     from geoforest.arrays.kernels.pixels import count_pixels
 
     counts = count_pixels(values, 256)

@@ -17,6 +17,7 @@ from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.reflectance import observed
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import GeoforestWarning, InputError, checked
+from geoforest.io.names import FOREST_LABEL
 from geoforest.models.runtimes import load_predictor
 from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.setup import Setup
@@ -252,7 +253,7 @@ def _dataset(da: xarray.DataArray, stored: Any, threshold: float, bundle: Bundle
         variables[name] = xarray.DataArray(values, dims=(y, x), coords=template.coords)
     dataset = xarray.Dataset(variables, attrs={"model": bundle.model_id, "threshold": threshold})
     dataset["mask"].attrs.update(
-        long_name="forest cover (model)",
+        long_name=FOREST_LABEL,
         _FillValue=np.uint8(NO_OBSERVATION),
         flag_values=np.array([OTHER, FOREST], np.uint8),
         flag_meanings="other forest",

@@ -188,7 +188,7 @@ class Workspace:
         journals_before = [path.name for path in journals(Path(POLYGONS_NAME))]
         self.destination.remove([JOB_NAME, *sorted(stale), *journals_before])
         for item in staged:
-            self.destination.take(item)
+            self.destination.publish(item)
         for name, version in self.destination.versions().items():
             if name in outputs:
                 outputs[name]["version"] = version

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
-import rasterio
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw
-from rasterio.enums import Resampling
 
 from geoforest.arrays.reflectance import ndvi
-from geoforest.report.picture import MASK_COLOURS, MASK_NAMES, true_colour
+from geoforest.report.picture import MASK_COLOURS, MASK_NAMES, read_decimated_raster, true_colour
 from geoforest.report.quicklook import rgb_reflectance
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Array, Valid
 
@@ -94,13 +92,13 @@ def scene_layers(
         alt = "Vegetation index NDVI: brown where little is green, blue-green where much."
         layers.append(ramped("NDVI", alt, codes.astype(np.uint8), "BrBG", (f"{low}", f"{high}")))
     alt = "Probability of forest: dark where it is low, yellow where it is high."
-    stored = _decimated(probability, valid.shape)
+    stored = read_decimated_raster(probability, valid.shape)
     layers.append(ramped("probability", alt, stored, "viridis", ("0", "1")))
     layers.append(
         Layer(
             "mask",
             "Forest mask: forest green, other sand-coloured, grey where nothing was observed.",
-            indexed(_decimated(mask, valid.shape), MASK_COLOURS),
+            indexed(read_decimated_raster(mask, valid.shape), MASK_COLOURS),
             legend=tuple((MASK_COLOURS[code], name) for code, name in MASK_NAMES.items()),
         )
     )
@@ -183,9 +181,3 @@ def jpeg(image: Image.Image) -> bytes:
         if stream.tell() <= _MOST_BYTES:
             break
     return stream.getvalue()
-
-
-def _decimated(path: Path, shape: tuple[int, ...]) -> Array:
-    with rasterio.open(path) as source:
-        values: Array = source.read(1, out_shape=shape, resampling=Resampling.nearest)
-    return values

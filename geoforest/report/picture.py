@@ -1,4 +1,4 @@
-"""Colours, contrast stretches and PNG files shared by all pictures."""
+"""Decimated reads, colours, contrast stretches and PNG files shared by all pictures."""
 
 from __future__ import annotations
 
@@ -7,11 +7,16 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+import rasterio
 from matplotlib.colors import ListedColormap
+from rasterio.enums import Resampling
 
+from geoforest.arrays.grid import PREVIEW_PX
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -19,6 +24,37 @@ if TYPE_CHECKING:
 MASK_COLOURS = {OTHER: "#e4d5b7", FOREST: "#1b7837", NO_OBSERVATION: "#9a9a9a"}
 MASK_NAMES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}
 _NO_DATA_GREY = 0.6
+
+
+def read_decimated_raster(
+    path: Path,
+    shape: tuple[int, ...] | None = None,
+    *,
+    resampling: Resampling = Resampling.nearest,
+) -> Array:
+    """Read the first band of a raster, decimated for a picture.
+
+    Parameters
+    ----------
+    path
+        Raster on disk.
+    shape
+        ``(rows, cols)`` of the result; by default the longer side has at most
+        :data:`geoforest.arrays.grid.PREVIEW_PX` pixels.
+    resampling
+        How several pixels become one.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(row, col)``, of the raster's dtype.
+    """
+    with rasterio.open(path) as source:
+        if shape is None:
+            factor = max(1.0, max(source.shape) / PREVIEW_PX)
+            shape = tuple(max(1, round(side / factor)) for side in source.shape)
+        values: Array = source.read(1, out_shape=shape, resampling=resampling)
+    return values
 
 
 def true_colour(rgb: Array, valid: Valid) -> NDArray[np.float64]:

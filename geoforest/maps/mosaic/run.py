@@ -19,6 +19,7 @@ from geoforest.compute.cluster import Cluster, gpu_workers
 from geoforest.errors import GeoforestError, IncompleteError, InputError, OutputError
 from geoforest.io.names import (
     COUNT_NAME,
+    FOREST_LABEL,
     MASK_NAME,
     MOSAIC_NAME,
     PROBABILITY_NAME,
@@ -432,7 +433,7 @@ def _summary(
     observed = sum(hectares.values())
     return {
         "geoforest": __version__,
-        "label": "forest cover (model)",
+        "label": FOREST_LABEL,
         **rules.attributes,
         "min_area_ha": rules.min_area_ha,
         "scenes": sorted(one.scene_id for one in maps),

@@ -1,1 +1,1 @@
-"""A sample drawn, labelled and turned into hectares with an interval."""
+"""Draw a sample of a map, and estimate areas with intervals from its labels."""

@@ -1,4 +1,4 @@
-"""The ground about sampled points in true colour, cut from a scene at its full resolution."""
+"""Cut a scene in true colour around sampled points, at full resolution."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 _BLOCK_PX = 128
 _RGB = ("B04", "B03", "B02")
-# The stretch is computed from this many points; they come in random order, so it is a sample.
-_BLOCKS_LOOKED_AT = 64
-_QUALITY = 85
+# The stretch is computed from the first blocks; points are in random order, so they are a sample.
+_STRETCH_BLOCKS = 64
+_JPEG_QUALITY = 85
 
 
 def write_picture(
@@ -37,22 +37,23 @@ def write_picture(
     cols: NDArray[np.int64],
     around_px: tuple[int, int],
 ) -> bool:
-    """Write the scene about points: a JPEG GeoTIFF on its grid with nothing between them.
+    """Write the scene around points as a sparse JPEG GeoTIFF on the grid of the scene.
 
     Parameters
     ----------
     path
-        File to make.
+        File to write.
     scene
+        Scene to read.
     rows, cols
-        ``(n,)``, pixels of the points in random order.
+        int64 ``(n,)``: pixels of the points, in random order.
     around_px
-        Rows and columns that are to be seen on each side of a point, at least.
+        Fewest rows and columns shown on each side of a point.
 
     Returns
     -------
     bool
-        False, and no file, where the scene has no red, green and blue, or nothing was observed.
+        False, without a file, when the scene lacks red, green or blue, or nothing was observed.
 
     Raises
     ------
@@ -73,10 +74,10 @@ def write_picture(
     )
     blocks = _blocks(scene.shape, rows, cols, around_px)
     try:
-        limits = _limits(scene, blocks)
+        limits = _stretch_limits_of(scene, blocks)
         if limits is None:
             return False
-        _write(path, scene, sorted(blocks), limits)
+        _write_blocks(path, scene, sorted(blocks), limits)
     except (RasterioError, OSError) as error:
         raise WriteError(f"{path}: cannot be written ({error})") from error
     finally:
@@ -90,7 +91,7 @@ def _blocks(
     cols: NDArray[np.int64],
     around_px: tuple[int, int],
 ) -> list[tuple[int, int]]:
-    """Row and column of the blocks that hold what is about the points, those of the first first."""
+    """List row and column of the blocks around the points, in the order of the points."""
     found: dict[tuple[int, int], None] = {}
     for place in zip(rows.tolist(), cols.tolist(), strict=True):
         first = [max(0, at - px) // _BLOCK_PX for at, px in zip(place, around_px, strict=True)]
@@ -104,9 +105,9 @@ def _blocks(
     return list(found)
 
 
-def _limits(scene: Scene, blocks: list[tuple[int, int]]) -> tuple[float, float] | None:
+def _stretch_limits_of(scene: Scene, blocks: list[tuple[int, int]]) -> tuple[float, float] | None:
     seen = []
-    for block in blocks[:_BLOCKS_LOOKED_AT]:
+    for block in blocks[:_STRETCH_BLOCKS]:
         dn, valid = read_window(scene, _window(scene, block))
         seen.append(rgb_reflectance(scene, dn)[:, valid])
     values = np.concatenate(seen, axis=1)[:, None]
@@ -115,12 +116,12 @@ def _limits(scene: Scene, blocks: list[tuple[int, int]]) -> tuple[float, float] 
     return stretch_limits(values, np.ones(values.shape[1:], np.bool_))
 
 
-def _write(
+def _write_blocks(
     path: Path, scene: Scene, blocks: list[tuple[int, int]], limits: tuple[float, float]
 ) -> None:
     profile = {
         "driver": "GTiff", "count": 3, "dtype": "uint8", "photometric": "YCBCR",
-        "compress": "JPEG", "jpeg_quality": _QUALITY, "tiled": True, "sparse_ok": True,
+        "compress": "JPEG", "jpeg_quality": _JPEG_QUALITY, "tiled": True, "sparse_ok": True,
         "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX,
     }  # fmt: skip
     with (

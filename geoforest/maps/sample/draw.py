@@ -1,4 +1,4 @@
-"""A stratified random sample of a map's pixels, for people to label.
+"""Draw a stratified random sample of a map's pixels, for people to label.
 
 The strata are the codes of the map. See Olofsson et al. 2014, Good practices for estimating area
 and assessing accuracy of land change, Remote Sensing of Environment 148, section 5
@@ -30,22 +30,22 @@ if TYPE_CHECKING:
     from geoforest.arrays.grid import Window
 
 _MIN_PER_STRATUM = 50
-# Without two points a stratum has no variance.
+# The variance of a stratum needs two points.
 _FEWEST = 2
 
 
 @dataclass(frozen=True)
 class DrawnSample:
-    """A sample that was written.
+    """Files of a sample that was written.
 
     Attributes
     ----------
     path
-        The GeoPackage.
+        GeoPackage with the points.
     project
-        Of QGIS, beside it, to label in.
+        QGIS project beside it, to label the points in.
     strata
-        With the number of points of each.
+        Strata of the map, with the number of points drawn in each.
     notes
         Sentences the user should read.
     """
@@ -64,10 +64,10 @@ def draw_sample(
     seed: int = 0,
     min_per_stratum: int = _MIN_PER_STRATUM,
 ) -> DrawnSample:
-    """Draw pixels of a map at random, and write them as points to be labelled in QGIS.
+    """Draw pixels of a map at random, and write them as points to label in QGIS.
 
-    Within a stratum every pixel is as likely, and none is drawn twice. The sample depends on the
-    map, ``n``, ``min_per_stratum`` and ``seed`` alone. The raster is read twice, by strips.
+    Within a stratum every pixel is equally likely, and none is drawn twice. The sample depends only
+    on the map, ``n``, ``min_per_stratum`` and ``seed``. The raster is read twice, in strips.
 
     Parameters
     ----------
@@ -75,14 +75,15 @@ def draw_sample(
         Output folder of ``geoforest map`` (strata: other and forest) or of ``geoforest change``
         (stable other, stable forest, loss, gain, uncertain). Unobserved pixels are in no stratum.
     n
-        Points.
+        Number of points.
     out
-        GeoPackage to make, see :mod:`geoforest.maps.sample.file`. Its points are in random order:
-        the first of them are a random sample, too. A QGIS project of the same name, ``.qgz``, shows
-        them over the scenes, with a page a point to print; pictures of these about the points, at
-        full resolution, lie beside it, so that neither scene nor map is needed to label.
+        GeoPackage to write, see :mod:`geoforest.maps.sample.file`. Its points are in random order,
+        so that the first k of them are a random sample, too. A QGIS project of the same name,
+        ``.qgz``, shows them over the scenes, with one page per point to print. Pictures of the
+        scenes around the points, at full resolution, lie beside it, so that labelling needs
+        neither scene nor map.
     seed
-        0 or more; another one gives another sample.
+        Seed of the random numbers, 0 or more.
     min_per_stratum
         See :func:`allocate`.
 
@@ -93,12 +94,12 @@ def draw_sample(
     Raises
     ------
     InputError
-        When the folder holds no such map, a stratum has a single pixel, or ``n`` is below two a
+        When the folder holds no such map, a stratum has a single pixel, or ``n`` is below two per
         stratum or above the number of observed pixels.
     OutputError
-        When ``out`` is there already, or no GeoPackage by its name.
+        When ``out`` exists already, or does not end in ``.gpkg``.
     WriteError
-        When it cannot be written.
+        When a file cannot be written.
     """
     out = Path(out)
     if seed < 0:
@@ -109,13 +110,13 @@ def draw_sample(
     if out.suffix.lower() != ".gpkg":
         raise OutputError(f"{out}: a name that ends in .gpkg was wanted")
     project = out.with_suffix(".qgz")
-    pictures = picture_paths(out, source)
-    others = [(picture, "is another picture") for picture in pictures.values()]
+    paths = picture_paths(out, source)
+    others = [(picture, "is another picture") for picture in paths.values()]
     for path, what in ((out, "may hold labels"), (project, "is another project"), *others):
         if path.exists():
-            # Labels may be the work of days.
+            # Never overwrite: labels may be the work of days.
             raise OutputError(f"{path}: exists, and {what}; choose another name")
-    pixels, area_m2 = _measure(source)
+    pixels, area_m2 = _measure_codes(source)
     codes = [code for code in source.names if pixels[code]]
     _check_size(source, pixels, codes, n)
     sizes = allocate([int(pixels[code]) for code in codes], n, min_per_stratum)
@@ -124,18 +125,18 @@ def draw_sample(
         for code, size in zip(codes, sizes, strict=True)
     )
     totals = {each.code: (each.pixels, each.points) for each in strata}
-    rows, cols, drawn = choose(source.strips(), totals, seed)
-    points, classes = _frame(source, rows, cols, drawn), list(source.classes.values())
+    rows, cols, drawn = choose_pixels(source.strips(), totals, seed)
+    points, classes = _points_frame(source, rows, cols, drawn), list(source.classes.values())
     origin = _origin(source, seed)
     write_sample(out, points, strata, origin, classes)
     try:
-        looks, notes = write_pictures(pictures, points, source)
+        pictures, notes = write_pictures(paths, points, source)
         style = sample_style(classes, origin)
         with writable(project):
-            write_durably(project, _project(source, out, points, style, looks))
+            write_durably(project, _qgis_project(source, out, points, style, pictures))
     except BaseException:
-        # All or none: the command is refused where one of them is there.
-        for path in (out, *pictures.values()):
+        # Keep all files or none: the command refuses to run again while one of them exists.
+        for path in (out, *paths.values()):
             path.unlink(missing_ok=True)
         raise
     return DrawnSample(out, project, strata, tuple(notes))
@@ -145,17 +146,17 @@ def allocate(pixels: Sequence[int], n: int, min_per_stratum: int = _MIN_PER_STRA
     """Share points among strata as Olofsson et al. 2014, section 5.1, recommend.
 
     Strata whose proportional share is below the minimum get the minimum, so that the accuracy of
-    a rare class is known at all; the others share the rest by their size, so that areas are.
-    Where ``n`` is too small for that, all strata get the same.
+    a rare class can be estimated; the others share the rest in proportion to their size, so that
+    areas can be. When ``n`` is too small for the minimum, all strata get the same number.
 
     Parameters
     ----------
     pixels
-        Of each stratum, at least two.
+        Number of pixels of each stratum, at least two.
     n
-        Points, from two a stratum to the sum of the pixels.
+        Number of points, from two per stratum to the sum of the pixels.
     min_per_stratum
-        Fewest points a stratum; one with fewer pixels has them all drawn.
+        Fewest points per stratum; a stratum with fewer pixels has all of them drawn.
 
     Returns
     -------
@@ -172,8 +173,8 @@ def allocate(pixels: Sequence[int], n: int, min_per_stratum: int = _MIN_PER_STRA
     counts = np.array(pixels, np.int64)
     floor = np.minimum(min(min_per_stratum, n // len(counts)), counts)
     free = np.ones(len(counts), np.bool_)
-    # Each round fixes the strata that are too small for their share of what is left. In whole
-    # numbers: a share that is the floor itself is not below it.
+    # Each round fixes the strata whose share of the rest is below the minimum. Whole numbers compare
+    # exactly: a share equal to the minimum is not below it.
     while True:
         rest, size = n - floor[~free].sum(), counts[free].sum()
         low = free & (counts * rest < floor * size)
@@ -182,13 +183,13 @@ def allocate(pixels: Sequence[int], n: int, min_per_stratum: int = _MIN_PER_STRA
         free &= ~low
     share = np.where(free, counts * (rest / size), floor)
     points = np.floor(share).astype(np.int64)
-    # Largest remainders first; among equals, the first.
+    # Largest remainders get the points left over; among equals, the first stratum.
     for place in np.argsort(points - share, kind="stable")[: n - points.sum()]:
         points[place] += 1
     return [int(each) for each in points]
 
 
-def choose(
+def choose_pixels(
     strips: Iterable[tuple[Window, Array]], totals: Mapping[int, tuple[int, int]], seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Choose pixels by their rank in the stratum, counted along rows from the top.
@@ -196,21 +197,21 @@ def choose(
     Parameters
     ----------
     strips
-        Whole rows from top to bottom: where, and the codes ``(row, col)``.
+        Strips of whole rows from top to bottom: window, and codes, uint8 ``(row, col)``.
     totals
-        By code: pixels of the stratum, and how many to choose.
+        Code to number of pixels of the stratum, and number to choose.
     seed
-        Of the random numbers.
+        Seed of the random numbers.
 
     Returns
     -------
     rows, cols, codes
-        ``(n,)``, int64, in random order. They do not depend on the height of strips.
+        int64 ``(n,)``, in random order; independent of the height of strips.
 
     Examples
     --------
     >>> codes = np.array([[0, 1, 255], [1, 1, 0]], np.uint8)
-    >>> rows, cols, drawn = choose([(Window(0, 0, 2, 3), codes)], {1: (3, 3)}, seed=0)
+    >>> rows, cols, drawn = choose_pixels([(Window(0, 0, 2, 3), codes)], {1: (3, 3)}, seed=0)
     >>> sorted(zip(rows.tolist(), cols.tolist(), strict=True))
     [(0, 1), (1, 0), (1, 1)]
     """
@@ -231,14 +232,14 @@ def choose(
                 col = int(np.flatnonzero(hits[row])[rank - ends[row] + in_row[row]])
                 found.append((code, window.row_off + row, col))
             seen[code] = int(ends[-1])
-    # No code is 256, so this stream is of its own.
+    # Codes are below 256, so this random stream differs from those of the strata.
     order = np.random.default_rng([seed, 256]).permutation(len(found))
     codes, rows, cols = np.array(sorted(found), np.int64).reshape(-1, 3)[order].T
     return rows, cols, codes
 
 
-def _measure(source: StratifiedMap) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Pixels of each code, and their true ground area, m2."""
+def _measure_codes(source: StratifiedMap) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Count the pixels of each code, and sum their true ground area, m2."""
     table = PixelTable.build(source.georef)
     pixels, area_m2 = np.zeros(256, np.int64), np.zeros(256)
     for window, codes in source.strips():
@@ -292,12 +293,12 @@ def _origin(source: StratifiedMap, seed: int) -> Origin:
     )
 
 
-def _project(
+def _qgis_project(
     source: StratifiedMap,
     sample: Path,
     points: geopandas.GeoDataFrame,
     style: str,
-    looks: Mapping[str, Sequence[Path]],
+    pictures: Mapping[str, Sequence[Path]],
 ) -> bytes:
     from geoforest.maps.sample.qgis import sample_project
 
@@ -307,14 +308,14 @@ def _project(
         points,
         title=source.scene_id,
         style=style,
-        looks=looks,
+        pictures=pictures,
         bounds=source.georef.bounds,
         pixel=source.georef.transform.a,
         crs=source.georef.crs,
     )
 
 
-def _frame(
+def _points_frame(
     source: StratifiedMap,
     rows: NDArray[np.int64],
     cols: NDArray[np.int64],

@@ -1,4 +1,4 @@
-"""Areas and accuracies that an error matrix tells, each with its standard error. Arrays only.
+"""Compute areas and accuracies, with standard errors, from an error matrix. Arrays only.
 
 Equations are those of Olofsson et al. 2014, Good practices for estimating area and assessing
 accuracy of land change, Remote Sensing of Environment 148, 42-57 (doi 10.1016/j.rse.2014.02.015).
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-# Standard errors to either side, as in the paper.
+# Half width of a 95 % interval in standard errors, as in the paper.
 _Z95 = 1.96
 
 
@@ -26,14 +26,16 @@ _Z95 = 1.96
 class Figure:
     """An estimate with its 95 % interval.
 
-    It holds the truth somewhat less often where labels are few and a share is near 0 or 1.
+    When labels are few and a share is near 0 or 1, it holds the truth somewhat less often.
 
     Attributes
     ----------
     value
+        Estimate: hectares, or a share of 1.
     standard_error
+        Standard error of ``value``, in its unit.
     low, high
-        ``value`` less and plus 1.96 standard errors, within what is possible.
+        ``value`` minus and plus 1.96 standard errors, clipped to the possible range.
     """
 
     value: float
@@ -43,7 +45,7 @@ class Figure:
 
     @classmethod
     def within(cls, value: float, standard_error: float, most: float) -> Figure | None:
-        """Make one between 0 and ``most``; None where there is no value."""
+        """Build a figure clipped to 0 to ``most``; return None when the value is NaN."""
         if math.isnan(value):
             return None
         margin = _Z95 * standard_error
@@ -52,16 +54,16 @@ class Figure:
 
 @dataclass(frozen=True, eq=False)
 class Estimates:
-    """What counts in an error matrix tell; NaN where they tell nothing.
+    """Areas and accuracies from an error matrix; NaN where it has no evidence.
 
     Attributes
     ----------
     hectares
-        ``(stratum, class)``: the error matrix in area terms, equation 4 times the whole area.
+        ``(stratum, class)``: the error matrix in area terms, equation 4 times the total area.
     area, area_se
         ``(class,)``: hectares, and their standard error, equations 10 and 11.
     users, users_se
-        ``(stratum,)``: user's accuracy, equations 2 and 6; NaN for a stratum that is no class.
+        ``(stratum,)``: user's accuracy, equations 2 and 6; NaN for a stratum that is not a class.
     producers, producers_se
         ``(class,)``: producer's accuracy, equations 3 and 7; NaN for a class never found.
     overall, overall_se
@@ -84,19 +86,19 @@ def estimates(
 ) -> Estimates:
     """Compute all estimates of an error matrix.
 
-    The sample is taken as small beside the map, as in the paper: no interval gets narrower where
-    a good part of a stratum was drawn.
+    As in the paper there is no finite-population correction: an interval gets no narrower when a
+    large part of a stratum was drawn.
 
     Parameters
     ----------
     counts
-        ``(stratum, class)``: labelled points by stratum and reference class; at least two a
-        stratum.
+        Integers ``(stratum, class)``: labelled points by stratum and reference class; at least two
+        per stratum.
     hectares
-        ``(stratum,)``: area of each stratum in the map.
+        float64 ``(stratum,)``: area of each stratum in the map.
     claims
-        Class, as a column of ``counts``, that each stratum says its pixels are; None for one that
-        says nothing.
+        Column of ``counts`` with the class that each stratum is mapped as; None for a stratum that
+        is not a class.
 
     Returns
     -------
@@ -114,7 +116,7 @@ def estimates(
     """
     n = counts.sum(axis=1)
     share = counts / n[:, None]
-    # Variance of a share within a stratum, as all of the equations have it.
+    # All equations use this variance of a share within a stratum.
     variance = share * (1 - share) / (n - 1)[:, None]
     matrix = hectares[:, None] * share
     spread = hectares[:, None] ** 2 * variance

@@ -1,6 +1,6 @@
-"""Areas and accuracies from a labelled sample of a map, with what chance leaves open.
+"""Estimate areas and accuracies, with 95 % intervals, from a labelled sample of a map.
 
-Pixels counted in a map are a biased estimate of area: the map errs. A stratified random sample,
+Counted pixels of a map are a biased estimate of area, because maps have errors. A stratified random sample,
 labelled by people, corrects that; see :mod:`geoforest.maps.sample.error_matrix`.
 """
 
@@ -29,19 +29,20 @@ METHOD: Final = "stratified estimate after Olofsson et al. 2014, doi 10.1016/j.r
 
 @dataclass(frozen=True)
 class ClassEstimate:
-    """What a sample tells of one class.
+    """Estimated area and accuracies of one class.
 
     Attributes
     ----------
     code, name
+        Code of the class in the map, and its name.
     mapped_hectares
-        As the map has it; 0 where it has none.
+        Area of the class in the map; 0 when it has none.
     hectares
-        Estimated.
+        Estimated area.
     users_accuracy
-        Share of what is mapped so that is so; None where the map has none of it.
+        Share of the area mapped as the class that is the class; None when the map has none.
     producers_accuracy
-        Share of what is so that is mapped so; None where none was found.
+        Share of the area of the class that is mapped as it; None when the sample found none.
     """
 
     code: int
@@ -59,21 +60,21 @@ class AreaEstimate:
     Attributes
     ----------
     scene_id, sha256, threshold
-        Of the map, see :class:`geoforest.maps.sample.file.Origin`.
+        Identity of the map, see :class:`geoforest.maps.sample.file.Origin`.
     strata
-        Of the map, with the points drawn.
+        Strata of the map, with the number of points drawn.
     classes
-        One each that the reference could be.
+        One estimate per reference class.
     counts
         ``[stratum][class]``: labelled points.
     hectares
-        ``[stratum][class]``: the same in area terms.
+        ``[stratum][class]``: the error matrix in hectares.
     overall_accuracy
-        Of the ground of which the map says what it is; None where it says nothing of any.
+        Share of the classified ground that is mapped right; None when no stratum is a class.
     not_interpretable, unlabelled
-        Points left out, by stratum.
+        Number of points left out, by stratum.
     notes
-        What a reader should know.
+        Sentences the user should read.
     """
 
     scene_id: str
@@ -89,7 +90,7 @@ class AreaEstimate:
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all of it as JSON has it; hectares, and shares of 1."""
+        """Return all fields as plain JSON data; areas in hectares, accuracies as shares of 1."""
         return {
             "geoforest": __version__,
             "method": METHOD,
@@ -128,7 +129,7 @@ class AreaEstimate:
         }
 
     def to_csv(self) -> str:
-        """Give one row a stratum or class, and one for the whole map, as text."""
+        """Return a CSV table with one row per stratum or class, and one for the whole map."""
         names = [each.name for each in self.classes]
         by_code = {each.code: each for each in self.classes}
         drawn = {each.code: (each, row) for each, row in zip(self.strata, self.counts, strict=True)}
@@ -157,7 +158,7 @@ class AreaEstimate:
         return csv_text(rows)
 
     def write_csv(self, path: str | Path) -> None:
-        """Write :meth:`to_csv` to a file, whole or not at all.
+        """Write the table of :meth:`to_csv` to a file, whole or not at all.
 
         Raises
         ------
@@ -165,13 +166,13 @@ class AreaEstimate:
             When its name does not end in .csv, or it cannot be written.
         """
         if Path(path).suffix.lower() != ".csv":
-            # It may be the sample itself, with the labels of days.
+            # The path may be the sample itself, whose labels took days.
             raise OutputError(f"{path}: a name that ends in .csv was wanted")
         with writable(Path(path)):
             write_durably(Path(path), self.to_csv().encode())
 
     def sentences(self) -> str:
-        """Say in plain words what the sample tells, a line each."""
+        """Describe the estimates in plain sentences, one per line."""
         labelled = sum(map(sum, self.counts))
         lines = [f"From {labelled:,} labelled points on {self.scene_id}:"]
         for each in self.classes:
@@ -189,39 +190,39 @@ class AreaEstimate:
 def estimate_area(
     labelled: str | Path, map_folder: str | Path | None = None, *, stopped_early: bool = False
 ) -> AreaEstimate:
-    """Estimate areas and accuracies of a map from the sample of it that people labelled.
+    """Estimate areas and accuracies of a map from a labelled sample of it.
 
     Parameters
     ----------
     labelled
         GeoPackage of :func:`geoforest.maps.sample.draw.draw_sample` with its ``reference`` filled
-        in: the name of a class or its code, or ``not interpretable``. Points of the latter are left
-        out and counted.
+        in: the name or code of a class, or ``not interpretable``. Points of the latter are counted
+        and left out.
     map_folder
-        The map, to be sure that the sample is of it; the estimate does not need it.
+        Output folder of the map, to check that the sample is of it; not needed for the estimate.
     stopped_early
-        Whether labels may end before the last ``sample_id``: points are in random order, so the
-        first of them are a random sample, too. A gap among them is refused all the same, because
-        points that are skipped are seldom skipped at random.
+        Whether labels may end before the last ``sample_id``: points are in random order, so that
+        the first k of them are a random sample, too. Gaps are refused all the same, because
+        labellers seldom skip points at random.
 
     Returns
     -------
     AreaEstimate
-        Pixels of a stratum are drawn with equal chance, so their mean is that of pixels, not of
-        hectares; within a scene their areas differ by less than a percent or two.
+        Shares within a stratum are means over pixels, which were drawn with equal probability, not
+        over hectares; within a scene pixel areas differ by less than one or two percent.
 
     Raises
     ------
     InputError
-        When it is no sample, or one of another map; when labels are missing or unknown; when
-        points were moved, added, doubled or lost; when a stratum has fewer than two labels.
+        When the file is not a sample, or is one of another map; when labels are missing or unknown;
+        when points were moved, added, doubled or lost; when a stratum has fewer than two labels.
     """
     sample = read_sample(labelled)
     if map_folder is not None:
         _check_same(sample, map_folder)
     classes = CHANGE_CLASSES if sample.origin.change else MAP_NAMES
     labels = count_labels(sample, classes, stopped_early=stopped_early)
-    return _result(sample, classes, labels)
+    return _area_estimate(sample, classes, labels)
 
 
 def _check_same(sample: SampleFile, map_folder: str | Path) -> None:
@@ -260,7 +261,9 @@ def _notes(sample: SampleFile, labels: LabelCounts) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _result(sample: SampleFile, classes: Mapping[int, str], labels: LabelCounts) -> AreaEstimate:
+def _area_estimate(
+    sample: SampleFile, classes: Mapping[int, str], labels: LabelCounts
+) -> AreaEstimate:
     hectares = np.array([each.hectares for each in sample.strata])
     place = {code: column for column, code in enumerate(classes)}
     found = estimates(labels.counts, hectares, [place.get(each.code) for each in sample.strata])

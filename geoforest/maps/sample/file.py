@@ -1,7 +1,7 @@
-"""A sample as a GeoPackage: points to be labelled in QGIS, and what an estimate needs of the map.
+"""Write and read samples as GeoPackages: points to label in QGIS, and the strata of the map.
 
-Layer ``sample`` has a point at the centre of each pixel drawn, with a form for the labeller; table
-``strata`` the size of each stratum; table ``map`` one row: which map, on which grid.
+Layer ``sample`` has one point at the centre of each pixel drawn, with a form for the labeller;
+table ``strata`` has the size of each stratum; table ``map`` has one row: the map and its grid.
 """
 
 from __future__ import annotations
@@ -36,25 +36,27 @@ POINTS: Final = "sample"
 STRATA: Final = "strata"
 MAP: Final = "map"
 NOT_INTERPRETABLE: Final = "not interpretable"
-"""Label of a point whose class nobody can tell from the reference data."""
+"""Label of a point whose class the reference data do not show."""
 
-# Of a pixel: coordinates survive a file, but perhaps not to the last bit.
+# Writing and reading a file may change the last bits of coordinates.
 _MOVED_PX = 0.01
 _COLUMNS = ("sample_id", "reference", "stratum", "row", "col")
 
 
 @dataclass(frozen=True)
 class Stratum:
-    """A part of a map, of one code.
+    """All pixels of a map that have one code.
 
     Attributes
     ----------
     code, name
+        Code in the map, and its name.
     pixels
+        Number of pixels.
     hectares
         True ground area.
     points
-        Drawn in it.
+        Number of points drawn in it.
     """
 
     code: int
@@ -66,21 +68,22 @@ class Stratum:
 
 @dataclass(frozen=True)
 class Origin:
-    """Of which map a sample is.
+    """Map that a sample was drawn from.
 
     Attributes
     ----------
     scene_id
+        Id of the scene; of both scenes for a comparison.
     sha256
-        Of the raster that the strata were made from.
+        Checksum of the raster whose values define the strata.
     threshold
-        Of that raster; None where it has codes itself.
+        Threshold of a probability raster, 0 to 1; None for a raster of codes.
     change
-        Whether it is a comparison of two maps.
+        Whether the map is a comparison of two maps.
     seed
-        That the sample was drawn with.
+        Seed that the sample was drawn with.
     rows, cols, left, top, pixel_width, pixel_height
-        The grid, in its CRS, which is that of the points.
+        Grid of the map, in units of its CRS, which is that of the points.
     """
 
     scene_id: str
@@ -98,14 +101,16 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class SampleFile:
-    """A sample read back.
+    """Content of a sample file.
 
     Attributes
     ----------
     path
+        GeoPackage that was read.
     strata, origin
+        Strata of the map, and the map that the sample was drawn from.
     points
-        In their random order; columns as :func:`write_sample` wants them.
+        Points in their random order, with the columns of :func:`write_sample`.
     """
 
     path: Path
@@ -121,19 +126,19 @@ def write_sample(
     origin: Origin,
     classes: Sequence[str],
 ) -> None:
-    """Write points with a form to label them by, and what an estimate needs.
+    """Write points with a labelling form, and the strata and map that an estimate needs.
 
     Parameters
     ----------
     path
-        GeoPackage to make.
+        GeoPackage to write.
     points
-        ``sample_id`` from 1, empty ``reference``, ``confidence`` and ``note``, ``stratum``,
-        ``stratum_name``, ``row`` and ``col`` of the pixel; at its centre.
+        Centres of the pixels, with columns ``sample_id`` from 1, empty ``reference``,
+        ``confidence`` and ``note``, ``stratum``, ``stratum_name``, ``row`` and ``col``.
     strata, origin
-        See there.
+        See :class:`Stratum` and :class:`Origin`.
     classes
-        What the reference may be.
+        Names that the form offers as reference.
 
     Raises
     ------
@@ -150,7 +155,7 @@ def write_sample(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Elsewhere: pyogrio takes what follows an exclamation mark for a path into an archive.
+        # In a temporary folder, because pyogrio reads "!" in a path as the border of an archive.
         with tempfile.TemporaryDirectory() as folder, pinned_time():
             made = Path(folder) / "made.gpkg"
             common: dict[str, Any] = {"driver": "GPKG", "dataset_options": {"VERSION": "1.2"}}
@@ -172,12 +177,12 @@ def write_sample(
 
 
 def read_sample(path: str | Path) -> SampleFile:
-    """Read a sample, labelled or not, and check that nothing but labels has changed in it.
+    """Read a sample, labelled or not, and check that only its labels have changed.
 
     Raises
     ------
     InputError
-        When it is no sample of geoforest, or points were moved, added, doubled or lost.
+        When the file is not a sample of geoforest, or points were moved, added, doubled or lost.
     """
     path = Path(path)
     points, strata_table, map_table = _tables(path)
@@ -220,13 +225,13 @@ def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFr
 
 
 def _rows(path: Path, name: str, table: pd.DataFrame, kind: type) -> list[dict[str, Any]]:
-    """Rows as plain values of the types that a dataclass has."""
+    """Convert rows to dictionaries of the field types of a dataclass."""
     casts: dict[str, Callable[[Any], Any]] = {
         "int": int,
         "float": float,
         "str": str,
         "bool": bool,
-        "float | None": _maybe,
+        "float | None": _float_or_none,
     }
     try:
         return [
@@ -237,7 +242,7 @@ def _rows(path: Path, name: str, table: pd.DataFrame, kind: type) -> list[dict[s
         raise _altered(path, name, error) from error
 
 
-def _maybe(value: Any) -> float | None:
+def _float_or_none(value: Any) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
@@ -300,7 +305,7 @@ def _check_places(path: Path, points: geopandas.GeoDataFrame, origin: Origin) ->
 
 
 def sample_style(classes: Sequence[str], origin: Origin) -> str:
-    """Style of the points, with the form to label them by: a QML document."""
+    """Return the QML style of the points, with their labelling form."""
     template = read_style("sample.qml")
     choices = "".join(
         f'<Option type="Map"><Option name={quoteattr(name)} type="QString" '

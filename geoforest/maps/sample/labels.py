@@ -1,4 +1,4 @@
-"""What people labelled the points of a sample as, checked and counted."""
+"""Check and count the labels of a sample."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Beside the codes of classes, which are 0 or more.
+# Codes of classes are 0 or more.
 _LEFT_OUT = -1
-_NONE = -2
-# Without two labels a stratum has no variance.
+_UNLABELLED = -2
+# The variance of a stratum needs two labels.
 _FEWEST = 2
 
 
 @dataclass(frozen=True, eq=False)
 class LabelCounts:
-    """Labels by stratum, in the order that the sample has them.
+    """Number of labels by stratum, in the order of the sample's strata.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ def count_labels(
     Parameters
     ----------
     sample
-        As read back.
+        Sample that was read.
     classes
-        Names by code; a label may be either, or ``not interpretable``.
+        Code to name; a label is one of either, or ``not interpretable``.
     stopped_early
         See :func:`geoforest.maps.sample.estimate.estimate_area`.
 
@@ -59,9 +59,9 @@ def count_labels(
     InputError
         When labels are missing or unknown, or a stratum has fewer than two.
     """
-    codes = [_code(sample, row, classes) for row in sample.points.to_dict("records")]
+    codes = [_label_code(sample, row, classes) for row in sample.points.to_dict("records")]
     _check_gaps(sample, codes, stopped_early)
-    column = {code: place for place, code in enumerate([*classes, _LEFT_OUT, _NONE])}
+    column = {code: place for place, code in enumerate([*classes, _LEFT_OUT, _UNLABELLED])}
     row_of = {each.code: place for place, each in enumerate(sample.strata)}
     table = np.zeros((len(row_of), len(column)), np.int64)
     for stratum, code in zip(sample.points["stratum"], codes, strict=True):
@@ -76,13 +76,13 @@ def count_labels(
     return LabelCounts(counts, table[:, -2], table[:, -1])
 
 
-def _code(sample: SampleFile, point: Mapping[str, Any], classes: Mapping[int, str]) -> int:
+def _label_code(sample: SampleFile, point: Mapping[str, Any], classes: Mapping[int, str]) -> int:
     value = point["reference"]
     if value is None or (isinstance(value, float) and math.isnan(value)):
-        return _NONE
+        return _UNLABELLED
     text = " ".join(str(value).split()).casefold()
     if not text:
-        return _NONE
+        return _UNLABELLED
     known = {name.casefold(): code for code, name in classes.items()}
     # A column of numbers reads as 1.0 where some are missing.
     known |= {str(code): code for code in classes} | {f"{code}.0": code for code in classes}
@@ -97,7 +97,7 @@ def _code(sample: SampleFile, point: Mapping[str, Any], classes: Mapping[int, st
 
 
 def _check_gaps(sample: SampleFile, codes: list[int], stopped_early: bool) -> None:
-    missing = [place for place, code in enumerate(codes) if code == _NONE]
+    missing = [place for place, code in enumerate(codes) if code == _UNLABELLED]
     if not missing:
         return
     first = f"the first is sample_id {sample.points['sample_id'].iloc[missing[0]]:g}"

@@ -1,4 +1,4 @@
-"""What a labeller sees of each date: the scene about the points, and the whole of it small."""
+"""Write the pictures for a labeller: each scene around the points at full resolution."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
     from geoforest.maps.sample.strata import StratifiedMap
 
-# A page shows 25 pixels on each side of a point; a screen is wider than high.
+# More than the 25 pixels that a page shows on each side of a point; screens are wider than high.
 _AROUND_PX = 30, 45
 
 
 def picture_paths(sample: Path, source: StratifiedMap) -> dict[str, Path]:
-    """Name the picture of each scene beside a sample: ``sample_scene.tif``, or one a date."""
+    """Return the path of each scene's picture, by scene id: ``sample_scene.tif``, or one per date."""
     names = ["scene"] if len(source.maps) == 1 else ["earlier", "later"]
     paths = (sample.with_name(f"{sample.stem}_{name}.tif") for name in names)
     return dict(zip(source.maps, paths, strict=True))
@@ -35,22 +35,22 @@ def picture_paths(sample: Path, source: StratifiedMap) -> dict[str, Path]:
 def write_pictures(
     paths: Mapping[str, Path], points: geopandas.GeoDataFrame, source: StratifiedMap
 ) -> tuple[dict[str, list[Path]], list[str]]:
-    """Cut the scenes about the points of a sample, at their full resolution.
+    """Write the scenes around the points of a sample, at full resolution.
 
     Parameters
     ----------
     paths
-        See :func:`picture_paths`.
+        Paths by scene id, see :func:`picture_paths`.
     points
-        With ``row`` and ``col``.
+        Points with columns ``row`` and ``col``.
     source
-        That they were drawn from.
+        Map that they were drawn from.
 
     Returns
     -------
-    looks
-        Rasters in true colour by scene id, the first on top, the latest scene first; those that
-        have none are left out.
+    pictures
+        Rasters in true colour by scene id, the latest scene first; in each list the first is drawn
+        on top. Scenes without a raster are left out.
     notes
         Sentences the user should read.
 
@@ -59,23 +59,23 @@ def write_pictures(
     WriteError
         When a picture cannot be written.
     """
-    looks, notes = {}, []
+    pictures, notes = {}, []
     for name, folder in source.maps.items():
-        note = _cut(paths[name], folder, points, source)
+        note = _write_one(paths[name], folder, points, source)
         found = [paths[name]] if note is None else []
         if (folder / QUICKLOOK_NAME).is_file():
             found.append(folder / QUICKLOOK_NAME)
         if note is not None:
             notes.append(note)
         if found:
-            looks[name] = found
-    return dict(reversed(looks.items())), notes
+            pictures[name] = found
+    return dict(reversed(pictures.items())), notes
 
 
-def _cut(
+def _write_one(
     path: Path, folder: Path, points: geopandas.GeoDataFrame, source: StratifiedMap
 ) -> str | None:
-    """Write the picture; a sentence where there is nothing to make it of."""
+    """Write one picture; return None, or the sentence that says why there is none."""
     partial = path.with_name(f".{path.name}.partial")
     rows, cols = (points[name].to_numpy(np.int64) for name in ("row", "col"))
     try:

@@ -1,4 +1,4 @@
-"""The QGIS project in which a sample is labelled: points over pictures, and a page per point."""
+"""Build the QGIS project to label a sample in: points over pictures, and one page per point."""
 
 from __future__ import annotations
 
@@ -34,35 +34,42 @@ def sample_project(
     *,
     title: str,
     style: str,
-    looks: Mapping[str, Sequence[Path]],
+    pictures: Mapping[str, Sequence[Path]],
     bounds: tuple[float, float, float, float],
     pixel: float,
     crs: CRS,
 ) -> bytes:
-    """Make the project that a sample is labelled in: points over pictures, and a page a point.
+    """Build the QGIS project to label a sample in: points over pictures, and one page per point.
 
-    It has a theme for each date and a bookmark for each point, too. Nothing of what the map says is
-    in it. Paths in it are relative where they can be.
+    It also has one theme per date and one bookmark per point. It does not show the map, which could
+    bias the labeller. Paths in it are relative where possible.
 
     Parameters
     ----------
     path
-        Where it will lie, ``.qgz``.
+        Path at which the project will be written, ``.qgz``.
     sample
         GeoPackage with the layer ``sample``.
     sampled
-        Its points, with ``sample_id``, in ``crs``.
+        Points of the sample, with ``sample_id``, in ``crs``.
     title
+        Title of the project, such as the scene id.
     style
-        QML of the points.
-    looks
-        Rasters in true colour by name of the scene, the first on top, the latest scene first.
+        QML style of the points.
+    pictures
+        Rasters in true colour by name of the scene, the latest scene first; in each list the first
+        is drawn on top.
     bounds
-        Of the map, in ``crs``.
+        ``(left, bottom, right, top)`` of the map, in ``crs``.
     pixel
-        Its size in units of ``crs``.
+        Pixel size of the map, in units of ``crs``.
     crs
-        Of points and map.
+        CRS of points and map.
+
+    Returns
+    -------
+    bytes
+        Content of the ``.qgz`` file.
     """
     title, key = plain_title(title), layer_key(title)
     points = {
@@ -76,7 +83,7 @@ def sample_project(
         "style": style_parts(style),
     }
     below, dates = [], []
-    for number, (name, rasters) in enumerate(looks.items()):
+    for number, (name, rasters) in enumerate(pictures.items()):
         own = [
             {
                 "id": f"picture{number}{place}_{key}",
@@ -92,7 +99,7 @@ def sample_project(
         ]
         below += own
         dates.append({"name": plain_title(name), "layers": [points, *own]})
-    # As they are read on a page: the earliest to the left.
+    # On a page dates run from left to right, the earliest first.
     dates = dates[::-1] or [{"name": title, "layers": [points]}]
     left, bottom, right, top = bounds
     labelling = {
@@ -105,7 +112,7 @@ def sample_project(
         "dates": dates,
     }
     places = {
-        int(number): _square(point.x, point.y, _REACH_PX * pixel)
+        int(number): _square_around(point.x, point.y, _REACH_PX * pixel)
         for number, point in zip(sampled["sample_id"], sampled.geometry, strict=True)
     }
     layout = Markup(render("labelling.qpt", labelling=labelling))
@@ -121,5 +128,5 @@ def sample_project(
     )
 
 
-def _square(x: float, y: float, reach: float) -> list[str]:
+def _square_around(x: float, y: float, reach: float) -> list[str]:
     return [repr(float(value)) for value in (x - reach, y - reach, x + reach, y + reach)]

@@ -1,4 +1,4 @@
-"""The codes of a finished map, or of a comparison of two, as the strata of a sample."""
+"""Read a finished map, or a comparison of two, as the strata of a sample."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAP_NAMES: Final = {code: name for code, name in CATEGORIES.items() if code != NO_OBSERVATION}
 CHANGE_NAMES: Final = {code: name for code, name in change.NAMES.items() if code != NO_OBSERVATION}
-# What the map is uncertain of is a stratum, but nothing that a person could see on the ground.
+# "Uncertain" is a stratum of the map, but not a class that a person could see on the ground.
 CHANGE_CLASSES: Final = {
     code: name for code, name in CHANGE_NAMES.items() if code != change.UNCERTAIN
 }
@@ -35,26 +35,26 @@ _DATES: Final = ("earlier", "later")
 
 @dataclass(frozen=True)
 class StratifiedMap:
-    """A raster each of whose codes is a stratum.
+    """A raster in which each code is one stratum.
 
     Attributes
     ----------
     raster
-        Whose pixels give the codes.
+        Path of the raster: stored probability, or codes.
     scene_id
-        Of the map; of both for a comparison.
+        Id of the scene; of both scenes for a comparison.
     sha256
-        Of the raster.
+        Checksum of the raster.
     threshold
-        At or above which a probability is forest; None where the raster has codes itself.
+        Probability at or above which a pixel is forest; None for a raster of codes.
     names
-        Of the strata, by code.
+        Code to name of each stratum.
     classes
-        Those of them that the reference may be.
+        Those of ``names`` that a label may be.
     georef
-        The grid.
+        Grid of the raster.
     maps
-        Output folders of ``geoforest map`` that it was made of, by scene id, the earliest first.
+        Scene id to output folder of each map that the raster was made from, the earliest first.
     """
 
     raster: Path
@@ -67,7 +67,7 @@ class StratifiedMap:
     maps: Mapping[str, Path]
 
     def strips(self) -> Iterator[tuple[Window, Array]]:
-        """Codes from top to bottom, uint8, 255 where nothing was observed.
+        """Yield windows and codes, uint8, from top to bottom; 255 is no observation.
 
         Raises
         ------
@@ -86,12 +86,12 @@ class StratifiedMap:
 
 
 def read_stratified(folder: str | Path) -> StratifiedMap:
-    """Describe what ``geoforest map`` or ``geoforest change`` left in a folder.
+    """Read the output of ``geoforest map`` or ``geoforest change`` in a folder as strata.
 
     Raises
     ------
     InputError
-        When it is neither.
+        When the folder holds neither.
     """
     folder = Path(folder)
     summary = read_json(folder / change.SUMMARY_NAME)
@@ -124,16 +124,16 @@ def read_stratified(folder: str | Path) -> StratifiedMap:
         names=names,
         classes=classes,
         georef=georef,
-        maps=_maps(folder, summary),
+        maps=_map_folders(folder, summary),
     )
 
 
-def _maps(folder: Path, comparison: Mapping[str, Any] | None) -> dict[str, Path]:
+def _map_folders(folder: Path, comparison: Mapping[str, Any] | None) -> dict[str, Path]:
     if comparison is None:
         return {folder.resolve().name: folder}
     ids = [comparison[date]["scene_id"] for date in _DATES]
-    # Two maps may have one id, such as those of two dates in folders of their own.
+    # Maps of two dates may have the same id, when they lie in different folders.
     names = ids if ids[0] != ids[1] else [f"{ids[0]} ({date})" for date in _DATES]
-    # Where the comparison does not say, no map is found in its own folder.
+    # A comparison that names no folder yields its own, which holds no map.
     folders = [folder.resolve() / str(comparison[date].get("folder", "")) for date in _DATES]
     return dict(zip(names, folders, strict=True))

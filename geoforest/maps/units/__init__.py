@@ -1,1 +1,1 @@
-"""Hectares of forest by unit, such as municipalities."""
+"""Measure hectares of forest by unit, such as municipality."""

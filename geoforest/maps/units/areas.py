@@ -1,4 +1,4 @@
-"""Areas by unit: hectares of forest in municipalities, protected areas and such."""
+"""Measure hectares of forest by unit, such as municipality or protected area."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ COLUMNS: Final = (
     "forest_percent",
     "observed_percent",
 )
-# Of a unit's area: less than that outside the map, or in two units, is rounding.
-_HAIR = 1e-6
+# A share of a unit's area: below it, area outside the map or in two units is rounding.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class UnitAreas:
-    """Areas of units.
+    """Forest areas of units.
 
     Attributes
     ----------
     frame
-        A row a unit that the map touches, geometry in the CRS of the units. Hectares of true
+        One row per unit that the map touches, geometry in the CRS of the units. Hectares of true
         ground area: ``total_ha`` = ``observed_ha`` + ``unobserved_ha`` + ``outside_ha`` (beside
         the map), ``observed_ha`` = ``forest_ha`` + ``other_ha``. ``forest_percent`` is of the
         observed area, NaN where nothing was observed; ``observed_percent`` of the total.
@@ -72,7 +72,7 @@ class UnitAreas:
     notes: tuple[str, ...]
 
     def rows(self) -> list[dict[str, Any]]:
-        """Plain data without geometry; None for a percent of nothing."""
+        """Return the rows without geometry, as plain data; None for a percent of no area."""
         plain = self.frame.drop(columns=self.frame.geometry.name)
         return [
             {key: None if value != value else value for key, value in row.items()}
@@ -89,7 +89,7 @@ def area_by_unit(
     out: str | Path | None = None,
     figure: str | Path | None = None,
 ) -> UnitAreas:
-    """Measure forest by unit: each pixel counts by the share of it that lies inside.
+    """Measure forest by unit; a pixel counts with the share of it that lies inside.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def area_by_unit(
     Raises
     ------
     InputError
-        When the map or the zones cannot be used, or lie apart.
+        When the map or the zones cannot be used, or do not overlap.
     OutputError
         When ``out`` or ``figure`` cannot be written.
     """
@@ -121,7 +121,7 @@ def area_by_unit(
     taken = [Path(source), Path(zones)]
     for target, suffixes in ((out, FORMATS), (figure, (".png",))):
         if target is not None:
-            _check_target(Path(target), suffixes, taken)
+            _check_output(Path(target), suffixes, taken)
             taken.append(Path(target))
     rasters = _rasters(Path(source))
     units = read_units(zones, by, layer=layer)
@@ -138,8 +138,8 @@ def area_by_unit(
     return areas
 
 
-def _check_target(path: Path, suffixes: Sequence[str], others: Sequence[Path]) -> None:
-    """Find before the work what would only fail, or destroy something, after it."""
+def _check_output(path: Path, suffixes: Sequence[str], others: Sequence[Path]) -> None:
+    """Check before the work that an output can be written and destroys nothing else."""
     if path.suffix.lower() not in suffixes:
         raise OutputError(f"{path}: a name that ends in {', '.join(suffixes)} was wanted")
     if path.resolve() in {other.resolve() for other in others}:
@@ -155,7 +155,7 @@ def _check_target(path: Path, suffixes: Sequence[str], others: Sequence[Path]) -
 
 
 def _rasters(source: Path) -> list[MaskRaster]:
-    """Masks of a map or a mosaic, or a mask."""
+    """Open the mask rasters of a map, of each zone of a mosaic, or of a mask file."""
     if not source.is_dir():
         return [open_mask(source)]
     if (mosaic := read_json(source / MOSAIC_NAME)) is None:
@@ -169,16 +169,16 @@ def _rasters(source: Path) -> list[MaskRaster]:
 def _measure(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
     touched, hectares, notes = hectares_by_unit(rasters, units, CODES)
     frame = units.frame[touched].reset_index(drop=True)
-    return UnitAreas(_table(frame, hectares, rasters[0].georef.crs), tuple(notes))
+    return UnitAreas(_area_table(frame, hectares, rasters[0].georef.crs), tuple(notes))
 
 
 def areas_on(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
-    """Measure forest in those units that masks touch, of whatever file: it may be none.
+    """Measure forest in the units that the masks touch; there may be none.
 
     Parameters
     ----------
     rasters
-        Share no ground.
+        Masks that do not overlap each other.
     units
         See :func:`geoforest.maps.units.read.read_units`.
 
@@ -187,11 +187,11 @@ def areas_on(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
     UnitAreas
     """
     touched, hectares, overlapping = _hectares(rasters, units, CODES)
-    notes = [*units.notes, *[_overlap(units.path)] * overlapping]
+    notes = [*units.notes, *[_overlap_note(units.path)] * overlapping]
     if not touched.any():
         notes.append(f"{units.path}: no unit touches the map, so there is no table of units")
     frame = units.frame[touched].reset_index(drop=True)
-    return UnitAreas(_table(frame, hectares, rasters[0].georef.crs), tuple(notes))
+    return UnitAreas(_area_table(frame, hectares, rasters[0].georef.crs), tuple(notes))
 
 
 def hectares_by_unit(
@@ -202,18 +202,18 @@ def hectares_by_unit(
     Parameters
     ----------
     rasters
-        Share no ground.
+        Masks that do not overlap each other.
     units
         See :func:`geoforest.maps.units.read.read_units`.
     codes
-        That the rasters may have.
+        Codes that the rasters may have.
 
     Returns
     -------
     touched
-        bool ``(n_units,)``: those that the rasters touch.
+        bool ``(n_units,)``: whether the rasters touch the unit.
     hectares
-        ``(touched units, len(codes))``, true ground area.
+        float64 ``(touched units, len(codes))``: true ground area, ha.
     notes
         Sentences the user should read.
 
@@ -233,14 +233,14 @@ def hectares_by_unit(
     if not touched.all():
         notes.append(f"{units.path}: {int((~touched).sum()):,} units beside the map are left out")
     if overlapping:
-        notes.append(_overlap(units.path))
+        notes.append(_overlap_note(units.path))
     return touched, hectares, notes
 
 
 def _hectares(
     rasters: Sequence[MaskRaster], units: Units, codes: Sequence[int]
 ) -> tuple[NDArray[np.bool_], Floats, bool]:
-    """Units that the rasters touch, hectares of each code in them, and whether they overlap."""
+    """Return which units are touched, hectares by code in them, and whether units overlap."""
     sums = np.zeros((len(units.frame), len(codes)))
     touched = np.zeros(len(units.frame), np.bool_)
     overlapping = False
@@ -249,24 +249,26 @@ def _hectares(
         touched[near["row"]] = True
         areas = shapely.area(near.geometry.to_numpy())
         common = areas.sum() - shapely.union_all(near.geometry.to_numpy()).area
-        overlapping |= bool(common > _HAIR * areas.sum())
+        overlapping |= bool(common > _ROUNDING * areas.sum())
         sums += sums_by_unit(near, raster, len(units.frame), codes)
     return touched, sums[touched] / 1e4, overlapping
 
 
-def _overlap(zones: Path) -> str:
+def _overlap_note(zones: Path) -> str:
     return (
         f"{zones}: units overlap each other, and each counts its own ground: their sum counts "
         "some twice"
     )
 
 
-def _table(units: geopandas.GeoDataFrame, hectares: Floats, crs: CRS) -> geopandas.GeoDataFrame:
+def _area_table(
+    units: geopandas.GeoDataFrame, hectares: Floats, crs: CRS
+) -> geopandas.GeoDataFrame:
     forest, other, unobserved = hectares.T
     observed, inside = forest + other, hectares.sum(axis=1)
     ellipsoid = pyproj.CRS.from_user_input(crs)
     outside = ground_m2(units, ellipsoid) / 1e4 - inside
-    outside[outside < _HAIR * inside] = 0.0
+    outside[outside < _ROUNDING * inside] = 0.0
     total = inside + outside
     with np.errstate(divide="ignore", invalid="ignore"):
         values = dict(
@@ -285,7 +287,7 @@ def _table(units: geopandas.GeoDataFrame, hectares: Floats, crs: CRS) -> geopand
                 strict=True,
             )
         )
-    # Geometry last, as the writer of GeoPackages wants it.
+    # The GeoPackage writer expects the geometry in the last column.
     return units.assign(**values)[[*COLUMNS, units.geometry.name]]
 
 
@@ -295,7 +297,7 @@ def _write(areas: UnitAreas, path: Path) -> None:
         if path.suffix.lower() == ".csv":
             write_durably(path, csv_text(areas.rows()).encode())
     if path.suffix.lower() == ".gpkg":
-        frame = areas.frame.set_geometry(_multi(areas.frame.geometry.to_numpy()))
+        frame = areas.frame.set_geometry(_multipolygons(areas.frame.geometry.to_numpy()))
         write_geopackage(
             [frame],
             path,
@@ -306,12 +308,12 @@ def _write(areas: UnitAreas, path: Path) -> None:
         )
 
 
-def _multi(geometries: Any) -> list[shapely.MultiPolygon]:
+def _multipolygons(geometries: Any) -> list[shapely.MultiPolygon]:
     return [shapely.MultiPolygon(shapely.get_parts(geometry).tolist()) for geometry in geometries]
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Lay rows out as a table for people: hectares and percent to one decimal."""
+    """Return rows as an aligned text table: hectares and percent to one decimal."""
     heads = ("unit", *(name.replace("_", " ") for name in COLUMNS[1:]))
     cells = [
         [

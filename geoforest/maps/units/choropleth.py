@@ -1,4 +1,4 @@
-"""A map of units, coloured by their share of forest."""
+"""Draw a map of units, coloured by their share of forest."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _INCHES, _WIDTH_PX = 9.0, 1170
 _UNKNOWN, _EDGE = "#c8c8c8", "#404040"
 _STEPS = np.linspace(0, 100, 11)
 _WELL_OBSERVED_PERCENT = 50.0
-# Of the picture's side: what is thinner cannot be seen.
+# Smallest visible detail, as a share of the picture's side.
 _DETAIL = 1 / 2000
 _LETTERS = 22
 
 
 def choropleth(units: geopandas.GeoDataFrame, *, title: str = "", inches: float = _INCHES) -> bytes:
-    """Draw units by percent of forest; hatched where less than half of them was observed.
+    """Draw units by percent of forest; units less than half observed are hatched.
 
     Parameters
     ----------
     units
-        As of :class:`geoforest.maps.units.areas.UnitAreas`, with a CRS.
+        Frame of :class:`geoforest.maps.units.areas.UnitAreas`, with a CRS.
     title
-        Above the map.
+        Title above the map.
     inches
-        Width of the paper; letters have one size, so that they are large on a narrow one.
+        Width of the paper. Letters have a fixed size, so a narrow paper makes them look larger.
 
     Returns
     -------
@@ -54,14 +54,16 @@ def choropleth(units: geopandas.GeoDataFrame, *, title: str = "", inches: float 
     left, bottom, right, top = shapely.total_bounds(shapes)
     margin = 0.03 * max(right - left, top - bottom)
     bounds = (left - margin, bottom - margin, right + margin, top + margin)
-    figure = Figure(figsize=_size(bounds, inches), dpi=_WIDTH_PX / inches, layout="constrained")
+    figure = Figure(
+        figsize=_figure_size(bounds, inches), dpi=_WIDTH_PX / inches, layout="constrained"
+    )
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.set(xlim=bounds[::2], ylim=bounds[1::2], aspect="equal", xticks=[], yticks=[])
     ramp = ScalarMappable(BoundaryNorm(_STEPS, 256), colormaps["YlGn"])
     forest = units["forest_percent"].to_numpy(float)
     observed = units["observed_percent"].to_numpy(float)
-    # Large ones first: a unit within another stays in sight.
+    # Large units first, so that a unit within another stays visible.
     for place in np.argsort(-shapely.area(shapes), kind="stable"):
         known = np.isfinite(forest[place])
         axes.add_collection(
@@ -76,14 +78,14 @@ def choropleth(units: geopandas.GeoDataFrame, *, title: str = "", inches: float 
     figure.colorbar(ramp, ax=axes, shrink=0.7, label="forest, % of observed area", ticks=_STEPS)
     _legend(axes, forest, observed)
     draw_scale_bar(axes, bounds)
-    _label(canvas, axes, shapes, list(map(_texts, units["unit"], forest)))
+    _draw_labels(canvas, axes, shapes, list(map(_label_texts, units["unit"], forest)))
     if title:
         axes.set_title(title, parse_math=False)
     return png(figure)
 
 
 def _in_metres(units: geopandas.GeoDataFrame) -> Any:
-    """Outlines in an equal-area projection about their middle, less detail that none can see."""
+    """Project outlines to a local equal-area CRS, and drop invisible detail."""
     left, bottom, right, top = units.total_bounds
     to_lonlat = pyproj.Transformer.from_crs(units.crs, 4326, always_xy=True)
     lon, lat = to_lonlat.transform((left + right) / 2, (bottom + top) / 2)
@@ -96,9 +98,9 @@ def _in_metres(units: geopandas.GeoDataFrame) -> Any:
     return shapely.simplify(whole, max(right - left, top - bottom) * _DETAIL)
 
 
-def _size(bounds: tuple[float, float, float, float], inches: float) -> tuple[float, float]:
+def _figure_size(bounds: tuple[float, float, float, float], inches: float) -> tuple[float, float]:
     left, bottom, right, top = bounds
-    # No narrow strip, whatever the shape of the units.
+    # Limits keep long and narrow groups of units legible.
     ratio = min(max((top - bottom) / (right - left), 0.5), 1.6)
     return inches, inches * ratio * 0.85
 
@@ -129,15 +131,17 @@ def _legend(axes: Axes, forest: Any, observed: Any) -> None:
         axes.figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
-def _texts(name: str, share: float) -> tuple[str, ...]:
-    """Give what to write on a unit, the most telling first."""
+def _label_texts(name: str, share: float) -> tuple[str, ...]:
+    """Return the labels to try on a unit, the longest first."""
     short = name if len(name) <= _LETTERS else name[: _LETTERS - 1] + "…"
     return (short,) if np.isnan(share) else (f"{short}\n{share:.0f} %", f"{share:.0f} %")
 
 
-def _label(canvas: FigureCanvasAgg, axes: Axes, shapes: Any, texts: list[tuple[str, ...]]) -> None:
-    """Write on units where there is room, on large ones first; the rest is left out."""
-    renderer = canvas.get_renderer()
+def _draw_labels(
+    canvas: FigureCanvasAgg, axes: Axes, shapes: Any, texts: list[tuple[str, ...]]
+) -> None:
+    """Label units that have room, large ones first; leave out the others."""
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]  # matplotlib leaves it untyped
     canvas.figure.draw_without_rendering()
     frame = axes.get_window_extent(renderer)
     taken = [text.get_window_extent(renderer).padded(3) for text in axes.texts]

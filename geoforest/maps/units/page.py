@@ -1,4 +1,4 @@
-"""Forest by unit on a page: a table of the units with most of it, and a map of all."""
+"""Prepare forest by unit for a page: the units with most forest, and a map of all."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from geoforest.maps.units.read import Units
 
 SHOWN: Final = 50
-# A page with all its other pictures is to stay below 5 MB.
+# A page with all its pictures must stay below 5 MB.
 _MOST_BYTES = 150_000
-# Names can be read on a phone.
+# Narrow, so that names are legible on a phone.
 _INCHES = 5.5
 
 
 @dataclass(frozen=True)
 class UnitTable:
-    """What a page tells of units.
+    """Table and map of units for a page.
 
     Attributes
     ----------
     file, by
-        Name of their file, and the field that names them.
+        Name of the units' file, and the field that names them.
     rows
-        Those with most forest, the first with most; see
+        Units with most forest, in descending order; columns of
         :class:`geoforest.maps.units.areas.UnitAreas`.
     others, others_ha
-        How many more there are, and the forest in them.
+        Number of units not in ``rows``, and hectares of forest in them.
     picture
-        A PNG file; None where it would be too large.
+        Map of the units as a PNG file; None when it would be too large.
     """
 
     file: str
@@ -49,7 +49,7 @@ class UnitTable:
 
 
 def unit_table(units: Units, areas: UnitAreas) -> UnitTable | None:
-    """Put together what a page tells of units; None where the map touches none."""
+    """Build the table and map of units for a page; return None when the map touches none."""
     rows = sorted(areas.rows(), key=lambda row: (-row["forest_ha"], row["unit"]))
     if not rows:
         return None
@@ -64,7 +64,7 @@ def unit_table(units: Units, areas: UnitAreas) -> UnitTable | None:
 
 
 def _picture(areas: UnitAreas) -> bytes | None:
-    # Few colours are in it, and a palette of them takes a third of the space.
+    # The picture has few colours, and a palette takes a third of the space.
     image = (
         Image.open(io.BytesIO(choropleth(areas.frame, inches=_INCHES))).convert("RGB").quantize(64)
     )

@@ -1,4 +1,4 @@
-"""Units that areas are asked for, such as municipalities: polygons of a vector file by a field."""
+"""Read units, such as municipalities: polygons of a vector file, grouped by a field."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Units:
     Attributes
     ----------
     path, by
-        Of the file, and its field that names the units.
+        Path of the file, and its field that names the units.
     frame
-        ``unit``, a text, and geometry, valid polygons or multipolygons: one row a unit, in the
-        order of the field's values.
+        One row per unit, in the order of the field's values: ``unit``, a text, and geometry, a
+        valid polygon or multipolygon.
     notes
         Sentences the user should read.
     """
@@ -43,7 +43,7 @@ class Units:
 
     @property
     def digest(self) -> str:
-        """Hash of all that areas by unit depend on besides the map."""
+        """Hash of everything but the map that areas by unit depend on."""
         digest = hashlib.sha256()
         for part in (self.by, self.frame.crs.to_wkt(), *self.frame["unit"]):
             digest.update(f"{len(part)} {part}".encode())
@@ -53,12 +53,12 @@ class Units:
 
 
 def asked_units(zones: str | Path | None, by: str | None) -> Units | None:
-    """Read the units that hectares are asked for; None where none are.
+    """Read the units given by ``--zones`` and ``--by``; return None when neither is given.
 
     Raises
     ------
     InputError
-        As :func:`read_units` does, or when one is given without the other.
+        When :func:`read_units` raises it, or one is given without the other.
     """
     if zones is None and by is None:
         return None
@@ -68,16 +68,17 @@ def asked_units(zones: str | Path | None, by: str | None) -> Units | None:
 
 
 def read_units(path: str | Path, by: str, *, layer: str | None = None) -> Units:
-    """Read polygons; those of one value of a field are one unit, whose ground counts once.
+    """Read polygons; those with the same value of a field are one unit, their union.
 
     Parameters
     ----------
     path
-        Any vector file that GDAL opens.
+        Vector file on disk, of any format that GDAL opens.
     by
-        Name of the field. Features without a value, or with an empty text, are the unit ``(none)``.
+        Name of the field that names the units. Features without a value, or with an empty text,
+        are the unit ``(none)``.
     layer
-        By default the one layer that has the field.
+        Name of the layer; by default the only one that has the field.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def read_units(path: str | Path, by: str, *, layer: str | None = None) -> Units:
     chosen = _chosen_layer(path, by, layer)
     frame = read_layer(path, chosen, "--zones", columns=[by])
     notes = []
-    # Formats that do not count their features say -1.
+    # Formats that do not count their features report -1.
     others = pyogrio.read_info(path, layer=chosen)["features"] - len(frame)
     if others > 0:
         notes.append(f"{path}: {others:,} features that are no polygons are left out")
@@ -145,7 +146,7 @@ def _chosen_layer(path: Path, by: str, layer: str | None) -> str | None:
 
 
 def _dissolved(frame: geopandas.GeoDataFrame, by: str) -> geopandas.GeoDataFrame:
-    """One row a value; single polygons stay as they are, so that neighbours keep their edges."""
+    """Merge the polygons of each value to one row; single ones keep their exact edges."""
     import geopandas
 
     names, geometries = [], []
@@ -163,7 +164,7 @@ def _dissolved(frame: geopandas.GeoDataFrame, by: str) -> geopandas.GeoDataFrame
 
 
 def _names(values: pd.Series) -> pd.Series:
-    """Values as texts; whole numbers without a decimal point, which gaps in a field give them."""
+    """Return values as texts; whole numbers that gaps made floats lose their decimal point."""
     if values.dtype.kind == "f" and (values.dropna() % 1 == 0).all():
         values = values.astype("Int64")
     return values.astype("string").fillna("").replace("", NO_UNIT).astype(object)

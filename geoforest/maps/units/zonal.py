@@ -1,4 +1,4 @@
-"""Ground of a mask under polygons, pixel by pixel: each counts by the share that lies inside."""
+"""Sum the ground area of a mask under polygons; a pixel counts with its share inside."""
 
 from __future__ import annotations
 
@@ -31,26 +31,27 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 CODES: Final = (FOREST, OTHER, NO_OBSERVATION)
-# With its areas 130 MB, whatever the size of the raster.
+# One block and its areas take 130 MB.
 _BLOCK_PX = 2048
-# The area of a large unit is then good to less than a millionth.
+# This keeps the error of a large unit's area below a millionth.
 _TOLERANCE_PX = 0.001
-# Edges are cut so short that it does not matter on what line between its ends one is taken.
+# Edges this short have the same area on the ellipsoid, whichever line joins their ends.
 _STEP_M, _STEP_DEGREES = 1_000.0, 0.01
 _WIDE_DEGREES = 90.0
 
 
 @dataclass(frozen=True)
 class MaskRaster:
-    """A mask on disk.
+    """A mask raster on disk.
 
     Attributes
     ----------
     path
+        Path of the raster.
     georef
-        The grid.
+        Grid of the raster.
     territory
-        In the CRS, where its ground ends before its pixels do.
+        Area that counts, in the CRS, when it is less than the raster; otherwise None.
     """
 
     path: Path
@@ -59,23 +60,24 @@ class MaskRaster:
 
     @property
     def box(self) -> shapely.Polygon:
-        """Bounds, in the CRS."""
+        """Bounds as a polygon, in the CRS."""
         return shapely.box(*self.georef.bounds)
 
 
 def open_mask(path: Path, *, owned: bool = False) -> MaskRaster:
-    """Describe a mask raster.
+    """Open a mask raster and check it; no pixels are read.
 
     Parameters
     ----------
     path
+        Path of the raster.
     owned
-        Whether it is of a mosaic, and ends at the meridians of its UTM zone.
+        Whether it belongs to a mosaic, where only ground within its UTM zone counts.
 
     Raises
     ------
     InputError
-        When it is no georeferenced, north-up raster of one uint8 band.
+        When it is not a georeferenced, north-up raster of one uint8 band.
     """
     if not path.exists():
         raise InputError(f"{path}: no such file or folder")
@@ -102,12 +104,12 @@ def _checked(source: rasterio.DatasetReader, path: Path) -> GeoRef:
 
 
 def in_pixels(units: geopandas.GeoDataFrame, raster: MaskRaster) -> geopandas.GeoDataFrame:
-    """Cut units to what is about a raster and bring them to its pixels: x is col, y is -row.
+    """Clip units to a raster and convert them to its pixel coordinates: x is col, y is -row.
 
     Returns
     -------
     geopandas.GeoDataFrame
-        ``row`` of the unit, and geometry; those that lie beside it are left out.
+        ``row`` of the unit, and geometry; units outside the raster are left out.
     """
     import geopandas
 
@@ -148,22 +150,23 @@ def sums_by_unit(
     n_units: int,
     codes: Sequence[int] = CODES,
 ) -> Floats:
-    """Sum ground area, block by block.
+    """Sum the ground area of each code under each unit, block by block.
 
     Parameters
     ----------
     near
-        See :func:`in_pixels`.
+        Polygons of the units in pixel coordinates, see :func:`in_pixels`.
     raster
+        Mask to sum.
     n_units
-        Length of the result.
+        Number of rows of the result.
     codes
-        That the raster may have.
+        Codes that the raster may have.
 
     Returns
     -------
     numpy.ndarray
-        ``(n_units, len(codes))``: m2 of each code.
+        float64 ``(n_units, len(codes))``: area of each code, m2.
 
     Raises
     ------
@@ -179,7 +182,7 @@ def sums_by_unit(
         left, top = window.col_off, -window.row_off
         bounds = (left, top - window.height, left + window.width, top)
         found = np.sort(tree.query(shapely.box(*bounds), predicate="intersects"))
-        # Giant outlines would be walked along anew in each block.
+        # Without clipping, each block would traverse whole outlines, however long.
         clipped = shapely.clip_by_rect(shapes[found], *bounds)
         filled = shapely.area(clipped) > 0
         if filled.any():
@@ -201,7 +204,7 @@ def _covered(
     bounds: tuple[float, float, float, float],
     codes: Sequence[int],
 ) -> Floats:
-    """Ground area of each code under each polygon, ``(polygon, code)``, m2."""
+    """Return the ground area of each code under each polygon, float64 ``(polygon, code)``, m2."""
     import geopandas
     from exactextract import exact_extract
     from exactextract.raster import NumPyRasterSource
@@ -210,7 +213,7 @@ def _covered(
         NumPyRasterSource(np.where(mask == code, area, 0.0), *bounds, name=str(code))
         for code in codes
     ]
-    # exactextract asks polygons for a CRS; pixels have none.
+    # exactextract requires a CRS, which pixel coordinates lack: any will do.
     zones = geopandas.GeoDataFrame(geometry=polygons, crs=3857)
     found = exact_extract(sources, zones, ["sum"], output="pandas")
     covered: Floats = found[[f"{code}_sum" for code in codes]].to_numpy(np.float64)
@@ -218,7 +221,7 @@ def _covered(
 
 
 def _blocks(shape: Shape) -> Iterator[Window]:
-    """Cut a raster in blocks."""
+    """Yield the windows of square blocks that cover a raster."""
     n_rows, n_cols = shape
     for row in range(0, n_rows, _BLOCK_PX):
         for col in range(0, n_cols, _BLOCK_PX):
@@ -242,10 +245,10 @@ def _read(raster: MaskRaster, window: Window, codes: Sequence[int]) -> Mask:
 
 
 def ground_m2(units: geopandas.GeoDataFrame, ellipsoid: pyproj.CRS) -> Floats:
-    """Give the true ground area of whole units, on the ellipsoid of a CRS, m2."""
+    """Return the true ground area of whole units on an ellipsoid, float64 ``(n,)``, m2."""
     step = _STEP_DEGREES if units.crs.is_geographic else _STEP_M
     geod = ellipsoid.get_geod()
-    assert geod is not None  # on it the pixels were measured
+    assert geod is not None  # the pixels were measured on it
     move = pyproj.Transformer.from_crs(units.crs, units.crs.geodetic_crs, always_xy=True)
     areas = np.zeros(len(units))
     for place, geometry in enumerate(units.geometry):
@@ -260,7 +263,7 @@ def ground_m2(units: geopandas.GeoDataFrame, ellipsoid: pyproj.CRS) -> Floats:
 
 
 def _quarters(geometry: shapely.Geometry) -> NDArray[np.object_]:
-    """Polygons, none wider than a quarter of the earth: beyond a half, inside is unclear."""
+    """Cut to polygons at most 90 degrees wide: beyond 180 degrees, their inside is ambiguous."""
     left, _, right, _ = geometry.bounds
     if right - left <= _WIDE_DEGREES:
         parts: NDArray[np.object_] = shapely.get_parts(geometry)

@@ -1,1 +1,1 @@
-"""Whether maps, mosaics and comparisons are complete and untouched."""
+"""Check that maps, mosaics and comparisons are complete and unchanged."""

@@ -26,15 +26,18 @@ Check = Literal["files", "layout", "grid", "codes", "polygons"]
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as it should be: which file, and what was found and wanted.
+    """One problem of an output: which file, and what was found and wanted.
 
     Attributes
     ----------
     path
+        File or folder with the problem.
     what
+        Description for the user.
     check
-        What was looked at: ``files`` (there and untouched), ``layout`` (cloud-optimised), ``grid``,
-        ``codes`` (the three states, and mask against probability), ``polygons``.
+        Kind of check that found it: ``files`` (present and unchanged), ``layout``
+        (cloud-optimised), ``grid``, ``codes`` (values of mask and probability, and their
+        agreement), ``polygons``.
     """
 
     path: Location
@@ -48,7 +51,7 @@ class Problem:
 def check_files(
     folder: Path, outputs: Mapping[str, Any], record: str = JOB_NAME
 ) -> Iterator[tuple[str, Problem]]:
-    """Hold the files of a folder, by name, against the checksums that a record has of them."""
+    """Compare files with the checksums in a record; yield name and problem of each that differs."""
     for name, recorded in outputs.items():
         path = folder / name
         if name != Path(name).name or not path.is_file():
@@ -59,20 +62,20 @@ def check_files(
 
 
 def check_codes(
-    paths: Sequence[Path], told: Mapping[str, int], threshold: float, record: str
+    paths: Sequence[Path], recorded: Mapping[str, int], threshold: float, record: str
 ) -> Iterator[Problem]:
-    """Count the codes of a mask, hold it against its probability, and against what a record says.
+    """Check the codes of a mask, its agreement with its probability, and its recorded pixel counts.
 
     Parameters
     ----------
     paths
-        Mask, probability, or both; of one folder.
-    told
-        Pixels ``forest``, ``other`` and ``no_observation``.
+        Paths of mask, probability, or both, in one folder.
+    recorded
+        Recorded numbers of pixels: ``forest``, ``other`` and ``no_observation``.
     threshold
-        Of the mask.
+        Threshold of the mask, 0 to 1.
     record
-        Name of the file that says so.
+        Name of the file with these numbers.
     """
     folder = paths[0].parent
     counts: dict[int, int] = dict.fromkeys(_COUNTS, 0)
@@ -90,27 +93,28 @@ def check_codes(
         counts = {code: counts[code] + int(found[code]) for code in counts}
         if strange := int(found.sum()) - sum(int(found[code]) for code in counts):
             yield Problem(paths[0], f"{strange} pixels of codes other than 0, 1 and 255", "codes")
-        if stored is not None and (strange := int(_strange(stored).sum())):
+        if stored is not None and (strange := int(_invalid(stored).sum())):
             what = f"{strange} pixels of values other than 0 to 250 and 255"
             yield Problem(paths[-1], what, "codes")
     if disagreeing:
         what = f"mask and probability disagree in {disagreeing} pixels at {threshold:g}"
         yield Problem(folder, what, "codes")
     for code, name in _COUNTS.items():
-        if counts[code] != told[name]:
+        if counts[code] != recorded[name]:
             yield Problem(
                 folder / record,
-                f"says {told[name]} pixels {name}, the mask has {counts[code]}",
+                f"says {recorded[name]} pixels {name}, the mask has {counts[code]}",
                 "codes",
             )
 
 
-def _strange(stored: Array) -> Array:
-    return (stored > PROBABILITY_STEPS) & (stored != NO_OBSERVATION)
+def _invalid(stored: Array) -> Array:
+    invalid: Array = (stored > PROBABILITY_STEPS) & (stored != NO_OBSERVATION)
+    return invalid
 
 
 def check_database(path: Path, database: sqlite3.Connection) -> Iterator[Problem]:
-    """Let SQLite check a GeoPackage."""
+    """Check the integrity of a GeoPackage as an SQLite database."""
     found = [row[0] for row in database.execute("PRAGMA integrity_check")]
     if found != ["ok"]:
         yield Problem(path, f"is damaged as a database ({found[0]})", "polygons")

@@ -1,4 +1,4 @@
-"""Whether a map is complete and untouched, and its files agree with each other."""
+"""Check that a map is complete and unchanged, and that its files agree with each other."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _Problems = Iterator["Problem"]
 
 
 def verify_grid(folder: str | os.PathLike[str], scene: Scene) -> list[Problem]:
-    """Check that the rasters of a map lie on exactly the grid of its scene.
+    """Check that the rasters of a map have exactly the grid of its scene.
 
     Parameters
     ----------
     folder
-        ``OUT/<scene id>``, on disk.
+        Output folder ``OUT/<scene id>``, on disk.
     scene
-        See :func:`geoforest.scenes.open.open_scene`.
+        Scene that was mapped; see :func:`geoforest.scenes.open.open_scene`.
 
     Returns
     -------
     list of Problem
-        Empty when all is well; of ``grid`` all.
+        Problems of the check ``grid``; empty when there are none.
     """
     problems = []
     for name in (MASK_NAME, PROBABILITY_NAME):
@@ -54,8 +54,8 @@ def verify_grid(folder: str | os.PathLike[str], scene: Scene) -> list[Problem]:
         wanted = scene.shape, scene.crs, scene.transform
         for what, one, other in zip(("shape", "CRS", "transform"), found, wanted, strict=True):
             if one != other:
-                what = f"{what} {one!r}, {other!r} of the scene was wanted"
-                problems.append(Problem(path, what, "grid"))
+                text = f"{what} {one!r}, {other!r} of the scene was wanted"
+                problems.append(Problem(path, text, "grid"))
     return problems
 
 
@@ -123,15 +123,18 @@ def _layout(path: Path, summary: dict[str, Any]) -> _Problems:
 
 
 def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
-    told = summary["polygons"]
-    if told["polygon_px"] != told["mask_px"] - told["dropped_px"] + told["filled_px"]:
-        what = f"polygon pixels do not add up: {told}"
+    recorded = summary["polygons"]
+    if (
+        recorded["polygon_px"]
+        != recorded["mask_px"] - recorded["dropped_px"] + recorded["filled_px"]
+    ):
+        what = f"polygon pixels do not add up: {recorded}"
         yield Problem(path.with_name(SUMMARY_NAME), what, "polygons")
-    if told["mask_px"] != summary["pixels"]["forest"]:
+    if recorded["mask_px"] != summary["pixels"]["forest"]:
         yield Problem(
             path.with_name(SUMMARY_NAME),
-            f"polygons are of {told['mask_px']} forest pixels, {summary['pixels']['forest']} were "
-            "wanted",
+            f"polygons are of {recorded['mask_px']} forest pixels, "
+            f"{summary['pixels']['forest']} were wanted",
             "polygons",
         )
     try:
@@ -149,8 +152,8 @@ def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
         return
     wanted = {"parts": parts, "polygon_px": pixels, "patches": patches}
     for name, value in wanted.items():
-        if told[name] != value:
-            what = f"{name} is {value}, {told[name]} was wanted by {SUMMARY_NAME}"
+        if recorded[name] != value:
+            what = f"{name} is {value}, {recorded[name]} was wanted by {SUMMARY_NAME}"
             yield Problem(path, what, "polygons")
     if indexed != parts:
         what = f"its spatial index has {indexed} of {parts} polygons"

@@ -1,4 +1,4 @@
-"""Whether mosaics and comparisons are complete, and agree with what they say of themselves."""
+"""Check that mosaics and comparisons are complete, and agree with their own records."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ from geoforest.maps.verify.checks import Problem, check_codes, check_database, c
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_OF_A_TILE: Final = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME, CELLS_NAME, ITEM_NAME)
-_OF_ALL: Final = (
+_TILE_FILES: Final = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME, CELLS_NAME, ITEM_NAME)
+_MOSAIC_FILES: Final = (
     TABLE_NAME, mosaic.FRACTION_NAME, mosaic.OVERVIEW_NAME, CATALOGUE_NAME, REPORT_NAME,
 )  # fmt: skip
 
 
-def verify_other(folder: Path) -> list[Problem] | None:
-    """Check a mosaic or a comparison; None where the folder is neither.
+def verify_mosaic_or_change(folder: Path) -> list[Problem] | None:
+    """Check a mosaic or a comparison; return None when the folder is neither.
 
-    A comparison has checksums of its files. A mosaic grows, and has none: its files have to be
-    there, and pixels and polygons are counted anew and held against what it says.
+    A comparison records checksums of its files. A mosaic can grow and has none: its files must be
+    there, and pixels and polygons are counted again and compared with its record.
 
     Parameters
     ----------
     folder
-        On disk.
+        Folder on disk.
     """
     if (folder / change.SUMMARY_NAME).exists():
         check, record = _change, change.SUMMARY_NAME
@@ -76,9 +76,9 @@ def _change(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
     for _, codes in read_strips(folder / change.CHANGE_NAME):
         pixels += np.bincount(codes.ravel(), minlength=256)
     for code, name in change.NAMES.items():
-        told = summary["pixels"][name.replace(" ", "_")]
-        if told != pixels[code]:
-            what = f"says {told} pixels {name}, the raster has {pixels[code]}"
+        recorded = summary["pixels"][name.replace(" ", "_")]
+        if recorded != pixels[code]:
+            what = f"says {recorded} pixels {name}, the raster has {pixels[code]}"
             yield Problem(folder / change.SUMMARY_NAME, what, "codes")
 
 
@@ -91,7 +91,7 @@ def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
             what = f"is missing, or not the tile that {MOSAIC_NAME} is of"
             yield Problem(tile, what, "files")
             continue
-        yield from _missing(tile, _OF_A_TILE)
+        yield from _missing(tile, _TILE_FILES)
         yield from _missing(folder, (f"{PIECES_NAME}/{name}.parquet",))
         sums = {key: count + record["pixels"][key] for key, count in sums.items()}
         paths = [tile / MASK_NAME, tile / PROBABILITY_NAME]
@@ -105,7 +105,7 @@ def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
         if count != summary["pixels"][key]:
             what = f"says {summary['pixels'][key]} pixels {key}, the tiles have {count}"
             yield Problem(folder / MOSAIC_NAME, what, "codes")
-    yield from _missing(folder, _OF_ALL)
+    yield from _missing(folder, _MOSAIC_FILES)
     rasters = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME)
     for zone in summary["zones"]:
         yield from _missing(folder, tuple(f"{Path(name).stem}_{zone}.vrt" for name in rasters))
@@ -135,6 +135,6 @@ def _polygons(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
         except sqlite3.Error as error:
             yield Problem(path, f"is no GeoPackage of ours ({error})", "polygons")
             return
-    if count != (told := summary["polygons"]["polygons"]):
-        what = f"says {told} polygons, the zones have {count}"
+    if count != (recorded := summary["polygons"]["polygons"]):
+        what = f"says {recorded} polygons, the zones have {count}"
         yield Problem(folder / MOSAIC_NAME, what, "polygons")

@@ -1,4 +1,4 @@
-"""Whether outputs are complete and untouched, and agree with each other."""
+"""Check that outputs are complete and unchanged, and agree with each other."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from geoforest.io.names import JOB_NAME
 from geoforest.io.remote import shown
 from geoforest.maps.destination import jobs_in
 from geoforest.maps.verify.maps import verify_destination
-from geoforest.maps.verify.mosaics import verify_other
+from geoforest.maps.verify.mosaics import verify_mosaic_or_change
 
 if TYPE_CHECKING:
     from geoforest.maps.verify.checks import Problem
 
 
 def verify(folder: str | os.PathLike[str]) -> list[Problem]:
-    """Check the outputs of one map job, of all those in a folder, of a mosaic or a comparison.
+    """Check the outputs of one map, of all maps in a folder, of a mosaic or of a comparison.
 
-    Checksums, the grid and codes of the rasters, their layout, mask against probability, the
-    GeoPackage's integrity, and polygon pixels = mask pixels - dropped + filled. Pixels are read in
+    The checks are: checksums; grid, codes and layout of the rasters; mask against probability;
+    integrity of the GeoPackage; polygon pixels = mask pixels - dropped + filled. Pixels are read in
     strips, so that memory does not grow with the scene. Outputs in a bucket are fetched, one job
     at a time, into a temporary folder.
 
     Parameters
     ----------
     folder
-        ``OUT/<scene id>``, or ``OUT``; for mosaics and comparisons, which have to be on disk, see
+        Output folder ``OUT/<scene id>``, or ``OUT``. Mosaics and comparisons must be on disk; see
         :mod:`geoforest.maps.verify.mosaics`.
 
     Returns
     -------
     list of Problem
-        Empty when all is well.
+        Empty when there are none.
 
     Raises
     ------
     InputError
-        When there are no outputs of geoforest in the folder.
+        When the folder holds no outputs of geoforest.
     """
     text = os.fspath(folder)
     if "://" not in text:
         if not Path(text).is_dir():
             raise InputError(f"{text}: no such folder")
-        if (problems := verify_other(Path(text))) is not None:
+        if (problems := verify_mosaic_or_change(Path(text))) is not None:
             return problems
     jobs = jobs_in(text)
     if not jobs:

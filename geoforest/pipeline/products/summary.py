@@ -12,6 +12,7 @@ from geoforest.arrays.area import PixelTable
 from geoforest.arrays.reflectance import distribution_warning
 from geoforest.arrays.seams import SEAM_LIMIT
 from geoforest.compute.machine import peak_memory_mb
+from geoforest.io.names import FOREST_LABEL
 from geoforest.pipeline.products.verdicts import Verdict, judge
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from geoforest.pipeline.products.request import MapRun
     from geoforest.scenes.scene import Scene
 
-FOREST_LABEL = "forest cover (model)"
 # Within this ratio of pixel sizes, texture and shape of tree cover look alike to a network.
 _GSD_TOLERANCE = 1.25
 

@@ -25,7 +25,7 @@ from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.errors import InputError, OutputError, WriteError
 from geoforest.io.storage import file_sha256
-from geoforest.maps.sample.draw import allocate, choose
+from geoforest.maps.sample.draw import allocate, choose_pixels
 from geoforest.maps.sample.file import read_sample
 from geoforest.maps.sample.strata import read_stratified
 from tests.helpers.maps import write_map
@@ -90,7 +90,9 @@ class TestChoice:
             (Window(row, 0, min(height, 37 - row), 41), CODES[row : row + height])
             for row in range(0, 37, height)
         )
-        return list(zip(*(each.tolist() for each in choose(strips, TOTALS, seed)), strict=True))
+        return list(
+            zip(*(each.tolist() for each in choose_pixels(strips, TOTALS, seed)), strict=True)
+        )
 
     def test_of_the_right_codes_and_each_once(self):
         found = self.drawn(8)
@@ -115,7 +117,7 @@ class TestChoice:
         codes = np.zeros((6, 10), np.uint8)
         hits = np.zeros((6, 10))
         for seed in range(3000):
-            rows, cols, _ = choose([(Window(0, 0, 6, 10), codes)], {0: (60, 5)}, seed)
+            rows, cols, _ = choose_pixels([(Window(0, 0, 6, 10), codes)], {0: (60, 5)}, seed)
             hits[rows, cols] += 1
         expected = 3000 * 5 / 60
         # Drawn without replacement, counts vary a little less than a multinomial's.

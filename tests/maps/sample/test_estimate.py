@@ -20,7 +20,7 @@ from geoforest import draw_sample, estimate_area, map_change
 from geoforest.arrays.grid import Window
 from geoforest.errors import InputError, OutputError
 from geoforest.io.storage import file_sha256
-from geoforest.maps.sample.draw import choose
+from geoforest.maps.sample.draw import choose_pixels
 from geoforest.maps.sample.error_matrix import estimates
 from tests.helpers.maps import write_map
 from tests.helpers.samples import CLEARED, CLOUD, FOREST, GROUND, LATER, label, sql
@@ -85,7 +85,7 @@ class TestEstimate:
         values = []
         for seed in range(300):
             totals = dict(enumerate(zip(pixels.tolist(), drawn.tolist(), strict=True)))
-            rows, cols, codes = choose(strips, totals, seed)
+            rows, cols, codes = choose_pixels(strips, totals, seed)
             counts = np.zeros((2, 2), np.int64)
             np.add.at(counts, (codes, truth[rows, cols]), 1)
             values.append(estimates(counts, pixels.astype(float), [0, 1]).area[1])
