@@ -1,4 +1,4 @@
-"""Codes of a comparison, how they look, and the names of its files."""
+"""Codes of a comparison, their names and colours, and the names of its files."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def change_codes(
     thresholds: tuple[float, float],
     margin: float,
 ) -> NDArray[np.uint8]:
-    """Tell what became of each pixel.
+    """Return the change of each pixel.
 
     Parameters
     ----------
     earlier, later
-        Stored probability, of one shape.
+        Stored probability, of the same shape.
     thresholds
-        At or above which a pixel is forest, of each.
+        Probability at or above which a pixel is forest, for each.
     margin
-        A change counts only where both probabilities lie at least so far from their thresholds;
-        the rest of it is uncertain.
+        A change counts only where both probabilities are at least this far from their thresholds;
+        other changes are uncertain.
 
     Returns
     -------

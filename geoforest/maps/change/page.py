@@ -1,4 +1,4 @@
-"""``report.html`` of a comparison: both dates side by side, and what became of each pixel."""
+"""``report.html`` of a comparison: both dates side by side, and the change of each pixel."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import rasterio
 from PIL import Image
 from rasterio.enums import Resampling
 
-from geoforest.arrays.grid import PREVIEW_PX
 from geoforest.io.names import QUICKLOOK_NAME
+from geoforest.maps.change.codes import COLOURS, NAMES
 from geoforest.report.layers import Layer, indexed, jpeg
 from geoforest.report.page import render
-from geoforest.report.picture import MASK_COLOURS
+from geoforest.report.picture import MASK_COLOURS, read_decimated_raster
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS
 
 if TYPE_CHECKING:
@@ -29,14 +29,14 @@ _GREY = 154
 def write_report(
     path: Path, maps: tuple[FinishedMap, FinishedMap], change: Path, summary: dict[str, Any]
 ) -> None:
-    """Render the report with its pictures inside; no network is needed to read it.
+    """Write the page, with its pictures inside: it needs no network.
 
     Parameters
     ----------
     path
         File to write.
     maps
-        Earlier and later.
+        Earlier and later map.
     change
         Raster of change codes.
     summary
@@ -49,38 +49,28 @@ def write_report(
 def _layers(
     maps: tuple[FinishedMap, FinishedMap], change: Path, summary: dict[str, Any]
 ) -> list[Layer]:
-    from geoforest.maps.change.codes import COLOURS, NAMES
-
     layers = []
     for one, which in zip(maps, ("earlier", "later"), strict=True):
         name = (summary[which]["acquired"] or "")[:10] or summary[which]["scene_id"]
         layers.append(Layer(name, f"The {which} scene.", jpeg(Image.fromarray(_seen(one)))))
-    # Under the colours of a map that nothing was seen of is grey, as on other pages.
+    # Unobserved ground is grey, as on other pages.
     colours = {code: "#{:02x}{:02x}{:02x}".format(*COLOURS[code][:3]) for code in NAMES}
     colours[NO_OBSERVATION] = MASK_COLOURS[NO_OBSERVATION]
     legend = tuple((colours[code], name) for code, name in NAMES.items())
     alt = "What became of the forest: stable, lost, gained, uncertain, not observed."
-    codes = _decimated(change, Resampling.mode)
+    codes = read_decimated_raster(change, resampling=Resampling.mode)
     layers.append(Layer("change", alt, indexed(codes, colours), legend=legend))
     return layers
 
 
 def _seen(one: FinishedMap) -> NDArray[np.uint8]:
-    """Give the scene in true colour, or its probability where no picture of it was kept."""
+    """Return the scene in true colour, or its probability when there is no quicklook."""
     path = one.folder / QUICKLOOK_NAME
     if path.is_file():
         with rasterio.open(path) as source:
             colours = np.moveaxis(source.read([1, 2, 3]), 0, -1)
             seen = source.dataset_mask() > 0
         return np.where(seen[..., None], colours, _GREY).astype(np.uint8)
-    stored = _decimated(one.probability, Resampling.nearest)
+    stored = read_decimated_raster(one.probability)
     grey = np.repeat(stored[..., None] * (255 / PROBABILITY_STEPS), 3, axis=-1)
     return np.where((stored == NO_OBSERVATION)[..., None], _GREY, grey).astype(np.uint8)
-
-
-def _decimated(path: Path, resampling: Resampling) -> NDArray[np.uint8]:
-    with rasterio.open(path) as source:
-        factor = max(1.0, max(source.shape) / PREVIEW_PX)
-        shape = tuple(max(1, round(side / factor)) for side in source.shape)
-        values: NDArray[np.uint8] = source.read(1, out_shape=shape, resampling=resampling)
-    return values

@@ -1,4 +1,4 @@
-"""Forest lost and gained between two maps of one ground."""
+"""Compare two maps of the same ground: forest lost and gained."""
 
 from __future__ import annotations
 
@@ -51,11 +51,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChangeResult:
-    """What a comparison left on disk.
+    """Finished comparison.
 
     Attributes
     ----------
     folder
+        Folder of the comparison.
     summary
         The content of ``change.json``.
     """
@@ -77,20 +78,20 @@ def map_change(
     zones: str | Path | None = None,
     by: str | None = None,
 ) -> ChangeResult:
-    """Compare two maps of one ground: raster, polygons, hectares and report of change.
+    """Compare two maps of the same ground: raster, polygons, hectares and page of change.
 
     Parameters
     ----------
     earlier, later
-        Output folders of ``geoforest map``, on one grid.
+        Output folders of ``geoforest map``, on the same grid.
     out
-        Folder to make; one of an earlier comparison is replaced.
+        Folder to write; an earlier comparison is replaced.
     margin
         See :func:`change_codes`.
     threshold
-        For both; by default that of the maps, which has to be one.
+        Threshold of both maps; by default their own, which must be the same.
     min_area_ha, max_vertices
-        Of the polygons of loss and of gain, as for ``map``.
+        Rules of the polygons of loss and gain, as for ``map``.
     mixed_models
         Whether maps of different models may be compared.
     zones, by
@@ -104,10 +105,10 @@ def map_change(
     Raises
     ------
     InputError
-        When the maps are none, of different grids, models or thresholds, or in the wrong order, or
-        a setting is out of its range.
+        When a folder is not a map, grids, models or thresholds differ, the order is wrong, or a
+        setting is out of its range.
     OutputError
-        When ``out`` holds something else, or cannot be written to.
+        When ``out`` holds something else or cannot be written to.
     """
     maps = read_finished(earlier), read_finished(later)
     if not 0 <= margin <= 0.5:
@@ -125,7 +126,7 @@ def map_change(
         "max_vertices": max_vertices,
     }
     with new_folder(Path(out), mark=SUMMARY_NAME, what="comparison of geoforest change") as folder:
-        summary = _make(maps, folder, settings, units, Path(out))
+        summary = _write_products(maps, folder, settings, units, Path(out))
     return ChangeResult(Path(out), summary)
 
 
@@ -165,13 +166,33 @@ def _check_together(
         )
 
 
-def _make(
+def _write_products(
     maps: tuple[FinishedMap, FinishedMap],
     folder: Path,
     settings: Mapping[str, Any],
     units: Units | None,
     out: Path,
 ) -> dict[str, Any]:
+    """Write all files of a comparison; return the content of ``change.json``."""
+    pixels, areas, counts = _write_change(maps, folder, settings)
+    summary = _summary(maps, out, settings, pixels, areas, counts)
+    summary["units"] = None
+    if units is not None:
+        rows, notes = _by_unit(units, folder / CHANGE_NAME)
+        (folder / UNITS_NAME).write_text(csv_text(rows), encoding="utf-8")
+        summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
+    write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary)
+    summary["outputs"] = {
+        path.name: {"sha256": file_sha256(path)} for path in sorted(folder.iterdir())
+    }
+    (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    return summary
+
+
+def _write_change(
+    maps: tuple[FinishedMap, FinishedMap], folder: Path, settings: Mapping[str, Any]
+) -> tuple[NDArray[np.int64], NDArray[np.float64], dict[str, int]]:
+    """Write raster and polygons; return pixels and ground area per code, and patches per kind."""
     earlier, later = maps
     with open_raster(earlier.probability) as source:
         georef = GeoRef.of(source, earlier.probability)
@@ -187,39 +208,18 @@ def _make(
     }
     with ExitStack() as held:
         writer = held.enter_context(
-            ClassWriter(
-                folder / CHANGE_NAME,
-                NAMES,
-                COLOURS,
-                georef=georef,
-                tags=tags,
-            )
+            ClassWriter(folder / CHANGE_NAME, NAMES, COLOURS, georef=georef, tags=tags)
         )
         streams = {
-            kind: held.enter_context(
-                PolygonStream(
-                    georef,
-                    min_area_ha=settings["min_area_ha"],
-                    max_vertices=settings["max_vertices"],
-                    attributes={
-                        "change": kind,
-                        "date_from": earlier.acquired[:10],
-                        "date_to": later.acquired[:10],
-                        "model": later.model,
-                        "threshold": settings["threshold"],
-                        "margin": settings["margin"],
-                    },
-                    folder=folder,
-                )
-            )
-            for kind in ("loss", "gain")
+            kind: held.enter_context(_polygon_stream(kind, maps, georef, folder, settings))
+            for kind in _KINDS
         }
         for window, codes in _codes(maps, settings):
             writer.write(window, codes)
             sums = table.sums(codes, 256, at=(window.row_off, window.col_off))
             pixels += sums.pixels
             areas += sums.area
-            for kind, code in (("loss", LOSS), ("gain", GAIN)):
+            for kind, code in _KINDS.items():
                 mask = np.where(codes == code, FOREST, OTHER).astype(np.uint8)
                 mask[codes == NO_OBSERVATION] = NO_OBSERVATION
                 streams[kind].add(mask)
@@ -231,23 +231,38 @@ def _make(
             style_qml=read_style("forest_change.qml"),
         )
         counts = {kind: stream.counts().patches for kind, stream in streams.items()}
-    summary = _summary(maps, out, settings, pixels, areas, counts)
-    summary["units"] = None
-    if units is not None:
-        rows, notes = _by_unit(units, folder / CHANGE_NAME)
-        (folder / UNITS_NAME).write_text(csv_text(rows), encoding="utf-8")
-        summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
+    return pixels, areas, counts
 
-    write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary)
-    summary["outputs"] = {
-        path.name: {"sha256": file_sha256(path)} for path in sorted(folder.iterdir())
-    }
-    (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    return summary
+
+_KINDS = {"loss": LOSS, "gain": GAIN}
+
+
+def _polygon_stream(
+    kind: str,
+    maps: tuple[FinishedMap, FinishedMap],
+    georef: GeoRef,
+    folder: Path,
+    settings: Mapping[str, Any],
+) -> PolygonStream:
+    earlier, later = maps
+    return PolygonStream(
+        georef,
+        min_area_ha=settings["min_area_ha"],
+        max_vertices=settings["max_vertices"],
+        attributes={
+            "change": kind,
+            "date_from": earlier.acquired[:10],
+            "date_to": later.acquired[:10],
+            "model": later.model,
+            "threshold": settings["threshold"],
+            "margin": settings["margin"],
+        },
+        folder=folder,
+    )
 
 
 def _by_unit(units: Units, raster: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Hectares of each kind of change in each unit."""
+    """Return hectares of each kind of change per unit, and notes."""
     from geoforest.maps.units.areas import hectares_by_unit
     from geoforest.maps.units.zonal import open_mask
 

@@ -1,1 +1,1 @@
-"""Maps of many scenes become one product: fused by tile, joined across tiles and UTM zones."""
+"""Maps of many scenes as one product: fused by tile, joined across tiles and UTM zones."""

@@ -1,4 +1,4 @@
-"""A static STAC catalogue of a mosaic: one item a tile, all links relative."""
+"""A static STAC catalogue of a mosaic: one item per tile, with relative links."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CATALOGUE_NAME: Final = "collection.json"
 ITEM_NAME: Final = "item.json"
 
-# Of Sentinel-2A. STAC wants a time where none is known.
+# Launch of Sentinel-2A: STAC requires a time where none is known.
 _FIRST_LIGHT = datetime(2015, 6, 27, tzinfo=UTC)
 _ASSETS = {
     "forest_mask": MASK_NAME,
@@ -42,11 +42,11 @@ def write_catalogue(
     Parameters
     ----------
     folder
-        Of the mosaic.
+        Folder of the mosaic.
     tiles
-        By name: what was asked for, its folder, and its record.
+        Job, folder and record of each tile, by name.
     title
-        Of the collection.
+        Title of the collection.
     """
     items = [_item(job, record) for job, _, record in tiles.values()]
     boxes = np.array([item.bbox for item in items])
@@ -113,7 +113,7 @@ def _item(job: TileJob, record: Mapping[str, Any]) -> pystac.Item:
 
 
 def _span(record: Mapping[str, Any]) -> tuple[datetime, datetime]:
-    """First and last acquisition of a tile; that of no known time, from the begin of the series."""
+    """Return first and last acquisition of a tile; an unknown time starts with the series."""
     times = [datetime.fromisoformat(text).astimezone(UTC) for text in record["acquired"]]
     return min(times, default=_FIRST_LIGHT), max(times, default=_FIRST_LIGHT)
 

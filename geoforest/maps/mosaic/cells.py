@@ -1,4 +1,4 @@
-"""Sums of pixels over cells of equal area, and the forest fraction that these make."""
+"""Sums of pixels over cells of equal area, and the forest fraction computed from them."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ CRS_CODE: Final = 6933
 CELLS_NAME: Final = "cells.tif"
 
 _CELL_M = 100.0
-# So that a cell has pixels enough for a fraction.
+# A cell needs enough pixels for a fraction.
 _CELL_PX = 10
-# Over a kilometre and a half an equal-area grid is straight in UTM, to a centimetre.
+# Over 1.5 km lines of an equal-area grid are straight in UTM to within a centimetre.
 _NODE_PX = 64
 _BLOCK_CELLS = 512
 
@@ -39,17 +39,17 @@ Floats = NDArray[np.float64]
 
 
 def cell_size_m(grid: ZoneGrid) -> float:
-    """Side of a cell: 100 m, or ten pixels where these are larger than 10 m."""
+    """Return the side of a cell: 100 m, or ten pixels when pixels are larger than 10 m."""
     return max(_CELL_M, _CELL_PX * grid.size)
 
 
 class CellSums:
-    """Forest and observed pixels of a tile, by cell: a pixel counts where its centre lies.
+    """Forest and observed pixels of a tile per cell; a pixel belongs to the cell of its centre.
 
     Parameters
     ----------
     grid, window
-        Pixels of the tile.
+        Grid of the zone, and the pixels of the tile in it.
     """
 
     def __init__(self, grid: ZoneGrid, window: Window) -> None:
@@ -60,7 +60,7 @@ class CellSums:
         self.sums = np.zeros((2, *self.cells.shape), np.float32)
 
     def add(self, window: Window, mask: Mask, shares: Floats | None) -> None:
-        """Count pixels, each with the share of it that belongs to the zone."""
+        """Add pixels of a window, each weighted by its share inside the zone."""
         from geoforest.arrays.kernels.pixels import add_to_cells
 
         rows = np.arange(0, window.height + _NODE_PX, _NODE_PX)
@@ -73,7 +73,7 @@ class CellSums:
         add_to_cells(mask, weights, row, col, _NODE_PX, self.sums)
 
     def write(self, path: Path) -> None:
-        """Write both sums as bands of a raster: forest, observed; in pixels."""
+        """Write both sums as bands of a raster: forest pixels, observed pixels."""
         with rasterio.open(
             path,
             "w",
@@ -91,26 +91,26 @@ class CellSums:
             target.descriptions = ("forest pixels", "observed pixels")
 
     def _around(self, window: Window) -> Window:
-        """Cells around pixels."""
+        """Return the cells that cover a window."""
         at = self._grid.transform(window)
         corners = at @ (0, window.height), at @ (window.width, 0)
         outline = shapely.segmentize(shapely.box(*corners[0], *corners[1]), 5_000)
         x, y = self._move.transform(*shapely.get_coordinates(outline).T)
         left, right = math.floor(min(x) / self._cell_m), math.ceil(max(x) / self._cell_m)
         top, bottom = math.floor(-max(y) / self._cell_m), math.ceil(-min(y) / self._cell_m)
-        # A bow between the points that were looked at.
+        # Allow for curvature between the points that were projected.
         return Window(top - 1, left - 1, bottom - top + 2, right - left + 2)
 
 
 def write_fraction(path: Path, sums: Iterable[Path]) -> None:
-    """Write percent of observed ground under forest.
+    """Write the percentage of observed ground under forest.
 
     Parameters
     ----------
     path
         COG to write: uint8, 0 to 100, 255 where nothing was observed.
     sums
-        What :meth:`CellSums.write` left for each tile.
+        Files that :meth:`CellSums.write` wrote, one per tile.
     """
     tiles: dict[Path, Window] = {}
     cell_m = _CELL_M

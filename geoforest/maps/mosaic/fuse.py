@@ -1,4 +1,4 @@
-"""Several observations of one pixel become one. Arrays only."""
+"""Fuse several observations of a pixel into one. Arrays only."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def fuse(
     Parameters
     ----------
     observations
-        Rows and columns of the result, and what a map has there. For ``latest`` and ``clearest``
-        the best comes first.
+        Rows and columns of the result, and the stored probability of a map there. For ``latest``
+        and ``clearest`` the best map comes first.
     shape
-        Of the result.
+        ``(rows, cols)`` of the result.
     rule
-        ``mean`` takes the mean over those that saw the pixel, rounded half up; the other two take
-        the first that saw it.
+        ``mean`` is the mean over maps that observed the pixel, rounded half up; the other two use
+        the first map that observed it.
 
     Returns
     -------
     stored
-        uint8, 255 where nobody saw.
+        uint8, 255 where no map observed.
     count
-        uint8: how many saw each pixel, 255 for as many or more.
+        uint8: number of maps that observed each pixel, at most 255.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Patches that go on in another zone: found along meridians and the equator. Arrays only."""
+"""Find patches that continue in another zone, along meridians and the equator. Arrays only."""
 
 from __future__ import annotations
 
@@ -9,34 +9,36 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from geoforest.arrays.zones import Numbers, Zone
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from geoforest.arrays.grid import Window
-    from geoforest.arrays.zones import Numbers, Zone, ZoneGrid
+    from geoforest.arrays.zones import ZoneGrid
 
 
 class Patches(Protocol):
     """Patches of a zone's mask; see :class:`geoforest.arrays.polygons.patches.PatchFinder`."""
 
     def patches_at(self, rows: Numbers, cols: Numbers) -> tuple[Numbers, Numbers]:
-        """First pixel and number of pixels of the patches that some pixels are of."""
+        """Return first pixel and number of pixels of the patch at each pixel; -1 outside."""
 
 
 @dataclass(frozen=True, eq=False)
 class Joined:
-    """Patches of one zone that go on in others.
+    """Patches of one zone that continue in others.
 
     Attributes
     ----------
     first
         First pixels in the mask of the zone, sorted.
     patch_id
-        Number of the whole patch: that of its first pixel in the first of its zones.
+        Id of the whole patch: the id of its first pixel in the first of its zones.
     elsewhere
-        Pixels that it has in other zones.
+        Number of its pixels in other zones.
     """
 
     first: Numbers
@@ -47,14 +49,14 @@ class Joined:
 def join_zones(
     zones: Mapping[Zone, tuple[ZoneGrid, Window, Patches]],
 ) -> dict[Zone, Joined]:
-    """Find the patches that touch across a border of zones in more than a point.
+    """Find the patches that share more than a point across a border of zones.
 
     Parameters
     ----------
     zones
-        Of each zone its grid, the pixels of its mask, and what knows its patches.
+        Grid, pixels of the mask, and patches of each zone.
     """
-    pairs: list[tuple[Zone, Zone, Numbers, Numbers]] = []
+    pairs: list[_Pair] = []
     known: dict[Zone, dict[int, int]] = {zone: {} for zone in zones}
     for zone, (grid, window, patches) in zones.items():
         if zone.east in zones:
@@ -62,24 +64,40 @@ def join_zones(
             left = grid.border(eastern=True, window=window)
             right = other_grid.border(eastern=False, window=other_window)
             one, other = _along(left, right)
-            places = (left[0][one], left[1][one]), (right[0][other], right[1][other])
-            pairs.append(
-                _met(zone, zone.east, window, other_window, patches, others, places, known)
-            )
+            here = _Side(zone, window, patches, left[0][one], left[1][one])
+            there = _Side(zone.east, other_window, others, right[0][other], right[1][other])
+            pairs.append(_matched(here, there, known))
         if zone.south and zone.across in zones:
-            other_grid, other_window, others = zones[zone.across]
+            _, other_window, others = zones[zone.across]
             cols = np.arange(window.col_off, window.col_off + window.width)
             south = np.full(len(cols), _row_before(grid, zone.equator_m))
-            north = np.full(len(cols), -1)
-            places = (south, cols), (north, cols)
-            pairs.append(
-                _met(zone, zone.across, window, other_window, patches, others, places, known)
-            )
+            here = _Side(zone, window, patches, south, cols)
+            there = _Side(zone.across, other_window, others, np.full(len(cols), -1), cols)
+            pairs.append(_matched(here, there, known))
     return _grouped(zones, pairs, known)
 
 
+_Pair = tuple[Zone, Zone, Numbers, Numbers]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of a border: zone, pixels of its mask, its patches, rows and columns along it."""
+
+    zone: Zone
+    window: Window
+    patches: Patches
+    rows: Numbers
+    cols: Numbers
+
+    def patches_along(self) -> tuple[Numbers, Numbers]:
+        """Return first pixel and number of pixels of the patch at each place; -1 outside."""
+        window = self.window
+        return self.patches.patches_at(self.rows - window.row_off, self.cols - window.col_off)
+
+
 def _row_before(grid: ZoneGrid, equator_m: float) -> int:
-    """Row just south of the equator."""
+    """Return the row just south of the equator."""
     return int(np.floor(-(equator_m - grid.size * 1e-6) / grid.size))
 
 
@@ -87,7 +105,7 @@ def _along(
     one: tuple[Numbers, Numbers, NDArray[np.float64]],
     other: tuple[Numbers, Numbers, NDArray[np.float64]],
 ) -> tuple[Numbers, Numbers]:
-    """Stretches of two divisions of a meridian that have more than a point in common."""
+    """Return the pairs of stretches of two divisions of a meridian that overlap."""
     cuts = np.unique(np.concatenate([one[2], other[2]]))
     middle = (cuts[:-1] + cuts[1:]) / 2
     inside = cuts[1:] - cuts[:-1] > 1e-12
@@ -98,32 +116,18 @@ def _along(
     return first, second
 
 
-def _met(
-    zone: Zone,
-    beyond: Zone,
-    window: Window,
-    other_window: Window,
-    patches: Patches,
-    others: Patches,
-    places: tuple[tuple[Numbers, Numbers], tuple[Numbers, Numbers]],
-    known: dict[Zone, dict[int, int]],
-) -> tuple[Zone, Zone, Numbers, Numbers]:
-    found = []
-    for name, pixels, of, (rows, cols) in (
-        (zone, window, patches, places[0]),
-        (beyond, other_window, others, places[1]),
-    ):
-        first, sizes = of.patches_at(rows - pixels.row_off, cols - pixels.col_off)
-        found.append((name, first, sizes))
-    met = (found[0][1] >= 0) & (found[1][1] >= 0)
-    for name, first, sizes in found:
-        known[name].update(zip(first[met].tolist(), sizes[met].tolist(), strict=True))
-    return zone, beyond, found[0][1][met], found[1][1][met]
+def _matched(one: _Side, other: _Side, known: dict[Zone, dict[int, int]]) -> _Pair:
+    """Return the patches that face each other across a border; add their sizes to ``known``."""
+    (ones, one_sizes), (others, other_sizes) = one.patches_along(), other.patches_along()
+    met = (ones >= 0) & (others >= 0)
+    for side, first, sizes in ((one, ones, one_sizes), (other, others, other_sizes)):
+        known[side.zone].update(zip(first[met].tolist(), sizes[met].tolist(), strict=True))
+    return one.zone, other.zone, ones[met], others[met]
 
 
 def _grouped(
     zones: Mapping[Zone, tuple[ZoneGrid, Window, Patches]],
-    pairs: list[tuple[Zone, Zone, Numbers, Numbers]],
+    pairs: list[_Pair],
     known: dict[Zone, dict[int, int]],
 ) -> dict[Zone, Joined]:
     order = sorted(zones)
@@ -162,5 +166,5 @@ def _grouped(
 
 
 def global_ids(grid: ZoneGrid, window: Window, first: Numbers) -> Numbers:
-    """Give pixels of a zone's mask, ``row * cols + col``, numbers that no other zone's has."""
+    """Return ids, unique over all zones, of pixels ``row * cols + col`` of a zone's mask."""
     return grid.ids(first // window.width + window.row_off, first % window.width + window.col_off)

@@ -1,4 +1,4 @@
-"""Generalised outlines of a mosaic, for maps of the whole."""
+"""Generalised outlines of a mosaic, for maps of the whole basin."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 OVERVIEW_LAYER: Final = "forest_overview"
 
-# Half of a cell under forest makes it forest; a patch or clearing below a square km is no overview.
+# A cell is forest from half its ground on; patches and clearings below a square km are left out.
 _FOREST_PERCENT = 50
 _MIN_AREA_HA = 100.0
 _SIMPLIFY_CELLS = 2.0
 
 
 def write_overview(path: Path, fraction: Path, attributes: Mapping[str, Any]) -> None:
-    """Write outlines of what is mostly forest.
+    """Write the outlines of ground that is mostly forest.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def write_overview(path: Path, fraction: Path, attributes: Mapping[str, Any]) ->
     fraction
         See :func:`geoforest.maps.mosaic.cells.write_fraction`.
     attributes
-        Constant columns.
+        Columns that are the same in each row.
     """
     with open_raster(fraction) as source:
         georef = GeoRef.of(source, fraction)

@@ -1,4 +1,4 @@
-"""``report.html`` of a mosaic: hectares, its layers, zones, and what its maps warn of."""
+"""``report.html`` of a mosaic: hectares, layers, zones, and warnings of its maps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from geoforest.maps.units.page import UnitTable
 
 _CELL_PX = 10
-# Maps that saw a place; four and more look alike.
+# Colours by number of observations; four and more look alike.
 _COUNT_COLOURS: Final = {1: "#c6dbef", 2: "#6baed6", 3: "#2171b5", 4: "#08306b"}
 
 Bytes = NDArray[np.uint8]
@@ -35,6 +35,7 @@ Bytes = NDArray[np.uint8]
 
 def write_report(
     path: Path,
+    *,
     fraction: Path,
     probability: Iterable[Path],
     counts: Iterable[Path],
@@ -42,7 +43,7 @@ def write_report(
     zones: Mapping[str, Mapping[str, float]],
     units: UnitTable | None = None,
 ) -> None:
-    """Render the page with its pictures inside; no network is needed to read it.
+    """Write the page, with its pictures inside: it needs no network.
 
     Parameters
     ----------
@@ -51,13 +52,13 @@ def write_report(
     fraction
         Forest fraction, see :func:`geoforest.maps.mosaic.cells.write_fraction`.
     probability, counts
-        Stored probability and number of observations, a raster a zone.
+        Rasters of stored probability and of number of observations, one per zone.
     summary
         Content of ``mosaic.json``.
     zones
         Hectares of ``forest`` and ``other`` by name of the zone.
     units
-        What to tell of units.
+        Table of units, or None.
     """
     layers = _layers(fraction, probability, counts)
     page = render(
@@ -72,18 +73,18 @@ def write_report(
 
 
 def fraction_picture(fraction: Path) -> bytes:
-    """PNG of a forest fraction, cut to what was observed and decimated to a page's size."""
+    """Draw a forest fraction as a PNG, cropped to observed ground and decimated for a page."""
     return next(one.image for one in _layers(fraction, (), ()) if one.name == "forest")
 
 
 def _layers(fraction: Path, probability: Iterable[Path], counts: Iterable[Path]) -> list[Layer]:
-    """Draw the mosaic on the cells of the fraction, decimated, as far as anything was observed."""
+    """Draw the layers of a mosaic on the cells of the fraction, cropped and decimated."""
     with open_raster(fraction) as source:
         window = _seen(source)
         cells = GeoRef.of(source, fraction).window(window)
         centre = cells.transform @ (window.width / 2, window.height / 2)
         true = window.height * _stretch(centre, source.crs)
-        # A cell has ten pixels at least: a small mosaic is shown as fine as it is.
+        # A cell has at least ten pixels: draw a small mosaic at full resolution.
         factor = max(1 / _CELL_PX, max(true, window.width) / PREVIEW_PX)
         shape = _shrunk((true, window.width), factor)
         percent = source.read(
@@ -129,7 +130,7 @@ def _layers(fraction: Path, probability: Iterable[Path], counts: Iterable[Path])
 
 
 def _seen(source: rasterio.DatasetReader) -> Window:
-    """Cells around all that was observed: tiles are larger than what maps cover of them."""
+    """Return the cells around all observed ground, since maps cover tiles only in part."""
     shape = _shrunk(source.shape, max(1.0, max(source.shape) / PREVIEW_PX))
     seen = source.read(1, out_shape=shape, resampling=Resampling.nearest) != NO_OBSERVATION
     ends = []
@@ -142,7 +143,7 @@ def _seen(source: rasterio.DatasetReader) -> Window:
 
 
 def _stretch(place: tuple[float, float], crs: rasterio.CRS) -> float:
-    """How tall a cell is on the ground, for its width: equal areas are bought with shapes."""
+    """Return height by width of a cell on the ground: cells of equal area are not square."""
     projection = pyproj.Proj(crs)
     factors = projection.get_factors(*projection(*place, inverse=True))
     return float(factors.parallel_scale / factors.meridional_scale)
@@ -154,10 +155,10 @@ def _shrunk(shape: tuple[float, float], factor: float) -> Shape:
 
 
 def _paste(path: Path, target: Bytes, georef: GeoRef, nodata: int) -> None:
-    """Put a zone's raster into the picture, where it has something."""
+    """Paste a zone's raster into the picture, where it was observed."""
     pixel = min(georef.transform.a, -georef.transform.e)
     with open_raster(path) as source:
-        # Overviews are read, not all of a basin.
+        # Read overviews, not every pixel of a basin.
         shape = _shrunk(source.shape, max(1.0, pixel / source.transform.a))
         values = source.read(1, out_shape=shape, resampling=Resampling.nearest)
         at = GeoRef.of(source, path).resampled(shape)

@@ -1,4 +1,4 @@
-"""Patches cut at tiles: a GeoParquet a tile, and the table that tells whose pieces they are."""
+"""Patches cut at tiles: one GeoParquet per tile, and the table of the patches of pieces."""
 
 from __future__ import annotations
 
@@ -28,17 +28,16 @@ PIECES_NAME: Final = "pieces"
 
 @dataclass(frozen=True)
 class ZoneRasters:
-    """The rasters of a zone, as one.
+    """Rasters of a whole zone.
 
     Attributes
     ----------
-    grid
-    window
-        Pixels of the rasters.
+    grid, window
+        Grid of the zone, and the pixels of the rasters in it.
     mask, probability
-        Paths.
+        Paths of the rasters.
     tiles
-        Name of each tile and its pixels.
+        Pixels of each tile, by name.
     """
 
     grid: ZoneGrid
@@ -49,7 +48,7 @@ class ZoneRasters:
 
 
 def tile_edges(rasters: ZoneRasters) -> tuple[Numbers, Numbers]:
-    """Rows and columns of the zone's rasters along which polygons are cut, edges of tiles."""
+    """Return rows and columns of a zone's rasters that are edges of tiles, to cut polygons."""
     window, tiles = rasters.window, rasters.tiles.values()
     rows = {edge for tile in tiles for edge in (tile.row_off, tile.row_off + tile.height)}
     cols = {edge for tile in tiles for edge in (tile.col_off, tile.col_off + tile.width)}
@@ -64,14 +63,14 @@ def tile_edges(rasters: ZoneRasters) -> tuple[Numbers, Numbers]:
 def by_tile(
     frames: Iterable[geopandas.GeoDataFrame], rasters: ZoneRasters
 ) -> Iterator[tuple[str, geopandas.GeoDataFrame]]:
-    """Sort polygons by the tile that they lie in, and give each tile as soon as it is whole.
+    """Sort polygons by tile, and yield each tile as soon as it is complete.
 
     Parameters
     ----------
     frames
-        Cut along :func:`tile_edges`, from north to south.
+        Polygons cut along :func:`tile_edges`, from north to south.
     rasters
-        Of the zone.
+        Rasters of the zone.
     """
     tops = np.array(sorted({tile.row_off for tile in rasters.tiles.values()}))
     lefts = np.array(sorted({tile.col_off for tile in rasters.tiles.values()}))
@@ -102,25 +101,27 @@ def by_tile(
 def write_pieces(
     tiles: Iterable[tuple[str, geopandas.GeoDataFrame]],
     folder: Path,
-    put_right: Callable[[geopandas.GeoDataFrame], geopandas.GeoDataFrame],
+    with_whole_areas: Callable[[geopandas.GeoDataFrame], geopandas.GeoDataFrame],
 ) -> tuple[int, list[str], bool]:
-    """Write the pieces of each tile, and tell in a table of which patch each is.
+    """Write the pieces of each tile, and the table that names the patch of each piece.
 
     Parameters
     ----------
     tiles
         See :func:`by_tile`.
     folder
-        Of the mosaic.
-    put_right
-        Gives pieces the number and the area of the whole patch, across zones.
+        Folder of the mosaic.
+    with_whole_areas
+        Sets the areas of pieces to those of whole patches, across zones.
 
     Returns
     -------
     n_pieces
+        Number of pieces.
     changed
-        Names of the tiles whose pieces were made, changed or removed.
+        Names of tiles whose pieces were written, changed or removed.
     table_changed
+        Whether the table was written.
     """
     wanted, changed = set(), []
     (folder / PIECES_NAME).mkdir(exist_ok=True)
@@ -132,7 +133,7 @@ def write_pieces(
             path = folder / PIECES_NAME / f"{name}.parquet"
             if replace_if_other(path, partial(write_polygons, [own])):
                 changed.append(name)
-            whole = put_right(frame)[["piece_id", "patch_id", "patch_area_ha"]]
+            whole = with_whole_areas(frame)[["piece_id", "patch_id", "patch_area_ha"]]
             yield whole.assign(tile=name)
 
     counted: list[int] = []
@@ -146,7 +147,7 @@ def write_pieces(
 
 
 def _bottom(rasters: ZoneRasters, name: str) -> int:
-    """First row below a tile."""
+    """Return the first row below a tile."""
     return rasters.tiles[name].row_off + rasters.tiles[name].height
 
 
@@ -179,7 +180,7 @@ def _as_pieces(
 
 
 def _topmost(frame: geopandas.GeoDataFrame, grid: ZoneGrid) -> Numbers:
-    """Give the number of the leftmost of the topmost pixels of each polygon."""
+    """Return, for each polygon, the index of the leftmost of its topmost pixels."""
     points, place = shapely.get_coordinates(frame.geometry.to_numpy(), return_index=True)
     order = np.lexsort([points[:, 0], -points[:, 1], place])
     _, firsts = np.unique(place[order], return_index=True)

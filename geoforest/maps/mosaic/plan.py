@@ -1,4 +1,4 @@
-"""Which maps go into which tile: maps are read, checked against each other, and laid on grids."""
+"""Plan the tiles of a mosaic: read maps, check that they fit together, lay them on grids."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ if TYPE_CHECKING:
     from geoforest.types import Shape
 
 FORMAT_VERSION = 1
-# A grid may lie this part of a pixel off and still count as aligned.
+# Grids within this fraction of a pixel count as aligned.
 _HAIR_PX = 1e-3
 
 
 @dataclass(frozen=True)
 class Map:
-    """A finished map, as it lies on the grid of its zone.
+    """Finished map on the grid of its zone.
 
     Attributes
     ----------
     made
-        What it is.
+        The map.
     grid
-        Of its zone.
+        Grid of its zone.
     window
         Its pixels in the grid.
     shift_m
-        How far it was moved, to the right and down, to fit the grid; (0, 0) as a rule.
+        Metres by which it was moved, right and down, to fit the grid; usually (0, 0).
     """
 
     made: FinishedMap
@@ -54,32 +54,35 @@ class Map:
 
     @property
     def scene_id(self) -> str:
-        """Of the scene."""
+        """Id of the scene."""
         return self.made.scene_id
 
     @property
     def path(self) -> Path:
-        """Its stored probability."""
+        """Path of its stored probability."""
         return self.made.probability
 
 
 @dataclass(frozen=True)
 class TileJob:
-    """One tile to be made. Small, and travels to workers.
+    """One tile to make. Small enough to be sent to workers.
 
     Attributes
     ----------
     grid
+        Grid of the zone.
     across, up
-        Position, in 100 km from the origin of the zone.
+        Position, in units of 100 km from the origin of the zone.
     window
         Pixels of the tile.
     maps
-        Those that touch it, in the order in which they are asked.
+        Maps that touch it, in order of precedence.
     rule
+        Rule for pixels that several maps observed.
     threshold
-        Stored probability at or above it is forest, 0 to 1.
+        Probability at or above which a pixel is forest, 0 to 1.
     model
+        Ids of the models.
     aoi
         Area of interest in WKB and the CRS of the zone, or None.
     """
@@ -96,17 +99,17 @@ class TileJob:
 
     @property
     def georef(self) -> GeoRef:
-        """Grid of its pixels."""
+        """Georeference of its pixels."""
         return zone_georef(self.grid, self.window)
 
     @property
     def name(self) -> str:
-        """Such as ``20S_E05_N90``: zone, and lower left corner in 100 km."""
+        """Name such as ``20S_E05_N90``: zone, and lower left corner in units of 100 km."""
         return f"{self.grid.zone.name}_E{self.across:02d}_N{self.up:02d}"
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all that decides a pixel of the tile."""
+        """Hash of everything that decides a pixel of the tile."""
         facts = {
             "format": FORMAT_VERSION,
             "size": self.grid.size,
@@ -124,7 +127,7 @@ class TileJob:
 
 
 def map_folders(path: str | Path) -> list[Path]:
-    """List the maps that a folder holds, or the folder where it is a map itself."""
+    """Return the maps in a folder, or the folder itself when it is a map."""
     path = Path(path)
     if (path / JOB_NAME).is_file() or not path.is_dir():
         return [path]
@@ -132,7 +135,7 @@ def map_folders(path: str | Path) -> list[Path]:
 
 
 def read_map(folder: str | Path) -> Map:
-    """Describe what ``geoforest map`` left in a folder.
+    """Read a finished map and find its place on the grid of its zone.
 
     Raises
     ------
@@ -158,7 +161,7 @@ def _placed(
     if t.a != -t.e:
         raise InputError(f"{path}: pixels of {t.a:g} x {-t.e:g} m; square ones were wanted")
     col, row = t.c / t.a, -t.f / t.a
-    # Half up, so that it does not depend on the machine's rounding.
+    # Round half up, which is the same on every machine.
     at = int(col + 0.5 + _HAIR_PX), -int(-row + 0.5 + _HAIR_PX)
     shift = (at[0] - col) * t.a, (at[1] - row) * t.a
     if max(map(abs, shift)) < _HAIR_PX * t.a:
@@ -172,25 +175,26 @@ def zone_georef(grid: ZoneGrid, window: Window) -> GeoRef:
 
 
 def check_together(maps: Sequence[Map], *, threshold: float | None, mixed: bool) -> list[str]:
-    """Refuse maps that make no sense together.
+    """Refuse maps that cannot be combined.
 
     Parameters
     ----------
     maps
+        Maps to combine.
     threshold
-        The one to apply; by default the one that all have.
+        Threshold to apply; by default all maps must have the same.
     mixed
-        Whether maps of different models may be put together.
+        Whether maps of different models may be combined.
 
     Returns
     -------
     list of str
-        Sentences the user should read.
+        Notes for the user.
 
     Raises
     ------
     InputError
-        When there is none, one is there twice, or sizes of pixels, models or thresholds differ.
+        When there is no map, one is given twice, or pixel sizes, models or thresholds differ.
     """
     if not maps:
         raise InputError("no maps: one or more output folders of geoforest map were wanted")
@@ -226,16 +230,17 @@ def check_together(maps: Sequence[Map], *, threshold: float | None, mixed: bool)
 def plan_tiles(
     maps: Iterable[Map], *, rule: MosaicRule, threshold: float, model: str, aoi: Any = None
 ) -> list[TileJob]:
-    """List the tiles that maps touch, by zone and from north-west to south-east.
+    """Return the tiles that maps touch, by zone and from north-west to south-east.
 
     Parameters
     ----------
     maps
+        Maps to combine.
     rule, threshold, model
         See :class:`TileJob`.
     aoi
-        Outline of the area of interest by zone, a function from :class:`Zone` to a geometry in its
-        CRS; tiles beside it are left out.
+        Function that returns the area of interest within a tile as WKB, or None; tiles without
+        any are left out.
     """
     by_tile: dict[tuple[ZoneGrid, int, int], list[Map]] = {}
     for one in maps:
@@ -258,7 +263,7 @@ def plan_tiles(
 
 
 def in_order(maps: Iterable[Map], rule: MosaicRule) -> tuple[Map, ...]:
-    """Sort maps so that the one whose value is taken comes first; ties by scene id."""
+    """Sort maps by precedence under a rule; ties by scene id."""
     if rule == "latest":
         by_name = sorted(maps, key=lambda one: one.scene_id)
         return tuple(sorted(by_name, key=lambda one: one.made.acquired, reverse=True))
@@ -268,7 +273,7 @@ def in_order(maps: Iterable[Map], rule: MosaicRule) -> tuple[Map, ...]:
 
 
 def piece_of(one: Map, window: Window) -> tuple[Window, Shape] | None:
-    """Where in its file a map has pixels of a window, and where in the window they belong."""
+    """Return the pixels of a map inside a window, and their place in the window; None outside."""
     both = common(one.window, window)
     if both is None:
         return None

@@ -1,4 +1,4 @@
-"""Polygons of all zones: whole within a zone, cut at its borders, and joined across them by id."""
+"""Polygons of all zones: whole inside a zone, cut at its borders, joined across them by id."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
 
     from geoforest.arrays.zones import Numbers, Zone, ZoneGrid
 
-# Both zones' chords of a meridian lie within 0.1 mm of each other.
+# Chords of a meridian in both zones are within 0.1 mm of each other.
 _OVERLAP_M = 0.002
 _GEOD = pyproj.Geod(ellps="WGS84")
 
 
 @dataclass(frozen=True)
 class PolygonRules:
-    """What becomes a polygon.
+    """Rules of polygons.
 
     Attributes
     ----------
     min_area_ha
         Minimum mapping unit of whole patches, across zones, and of holes.
     max_vertices
-        A patch with more is cut in parts; 0 never cuts.
+        Patches with more vertices are cut into parts; 0 never cuts.
     attributes
-        Constant columns.
+        Columns that are the same in each row.
     """
 
     min_area_ha: float
@@ -55,13 +55,13 @@ class PolygonRules:
     attributes: Mapping[str, Any]
 
     def min_px(self, grid: ZoneGrid) -> int:
-        """In pixels of their nominal size, so that all zones judge a patch alike."""
+        """Return the minimum mapping unit in pixels of nominal size, the same in all zones."""
         return math.ceil(round(self.min_area_ha * 1e4 / grid.size**2, 9))
 
 
 @dataclass
 class Rewritten:
-    """Files that were made or changed: what was there already, alike, is left alone."""
+    """Files that were written or changed; identical existing files are kept."""
 
     pieces: list[str] = field(default_factory=list)
     zones: list[str] = field(default_factory=list)
@@ -70,16 +70,16 @@ class Rewritten:
 
 @dataclass(eq=False)
 class _Patch:
-    """What is known of a patch that goes on in another zone.
+    """Patch that continues in another zone.
 
     Attributes
     ----------
     area_ha
-        Ground area of all its pixels, by zone.
+        Ground area of all its pixels per zone, hectares.
     vertices
-        Of all its polygons.
+        Number of vertices of all its polygons.
     rows
-        These, while they are few: one row each, with its outline before the cut.
+        Its polygons while they are few: one row each, with the outline before the cut.
     """
 
     area_ha: dict[Zone, float] = field(default_factory=dict)
@@ -89,21 +89,21 @@ class _Patch:
 
 @dataclass(eq=False)
 class _Whole:
-    """What only the polygons of all zones together tell of patches.
+    """Facts about patches that only the polygons of all zones together show.
 
     Attributes
     ----------
     across
-        Patches that go on in another zone, by number.
+        Patches that continue in another zone, by id.
     beyond_ha
-        Area that patches lost to the cut at the borders of zones.
+        Hectares that patches lost to cuts at borders of zones, by id.
     """
 
     across: dict[int, _Patch]
     beyond_ha: dict[int, float] = field(default_factory=dict)
 
-    def put_right(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
-        """Give polygons the area of their whole patches."""
+    def with_whole_areas(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
+        """Return polygons with the area of their whole patches."""
         areas = {number: sum(of.area_ha.values()) for number, of in self.across.items()}
         own = frame["patch_area_ha"].astype(np.float64)
         area = frame["patch_id"].map(areas).astype(np.float64).fillna(own)
@@ -117,26 +117,29 @@ def make_polygons(
     rules: PolygonRules,
     package: Callable[[Zone], Path],
 ) -> tuple[Rewritten, dict[str, int]]:
-    """Write the polygons of each zone, the pieces of each tile, and which patch each piece is of.
+    """Write the polygons of each zone, the pieces of each tile, and the table of pieces.
 
     Parameters
     ----------
     zones
+        Rasters of each zone.
     folder
-        Of the mosaic.
+        Folder of the mosaic.
     rules
+        Rules of polygons.
     package
-        File of a zone's polygons.
+        Returns the GeoPackage to write for a zone.
 
     Returns
     -------
     Rewritten
+        Files that were written or changed.
     dict
-        ``patches``, ``polygons``, ``pieces``, ``across_zones``.
+        Numbers of ``patches``, ``polygons``, ``pieces``, ``across_zones``.
 
     Notes
     -----
-    A hole that a border of zones runs through is not filled, however small.
+    Holes that cross a border of zones are not filled.
     """
     rewritten = Rewritten()
     with ExitStack() as held:
@@ -170,7 +173,9 @@ def make_polygons(
                 rewritten.zones.append(zone.name)
             n_polygons += sum(counted)
         cut = _cut_at_tiles(zones, folder, rules, joined)
-        n_pieces, rewritten.pieces, rewritten.table = write_pieces(cut, folder, known.put_right)
+        n_pieces, rewritten.pieces, rewritten.table = write_pieces(
+            cut, folder, known.with_whole_areas
+        )
     several = [len(patch.area_ha) for patch in known.across.values() if len(patch.area_ha) > 1]
     facts = {
         "patches": n_patches - sum(several) + len(several),
@@ -217,12 +222,12 @@ def _cut_at_tiles(
 def _at_home(
     frames: Iterator[geopandas.GeoDataFrame], rasters: ZoneRasters, joined: Joined
 ) -> Iterator[tuple[geopandas.GeoDataFrame, NDArray[np.object_]]]:
-    """Give patches numbers that hold for all zones, and cut polygons at the borders of the zone.
+    """Set ids that are unique over all zones, and cut polygons at the borders of the zone.
 
     Yields
     ------
     frame
-        ``patch_id`` is the whole patch's, ``first`` the zone's own.
+        Polygons; ``patch_id`` is the id of the whole patch.
     whole
         Geometries before the cut; None where nothing was cut.
     """
@@ -232,8 +237,7 @@ def _at_home(
         if len(joined.first):
             place = np.minimum(np.searchsorted(joined.first, first), len(joined.first) - 1)
             ids = np.where(joined.first[place] == first, joined.patch_id[place], ids)
-        frame = frame.assign(patch_id=ids)
-        yield _clipped(frame, rasters.grid.zone)
+        yield _clipped(frame.assign(patch_id=ids), rasters.grid.zone)
 
 
 def _clipped(
@@ -269,7 +273,7 @@ def _clipped(
 
 
 def _crossing(bounds: NDArray[np.float64], zone: Zone) -> Numbers:
-    """Places of boxes that reach beyond the borders of a zone."""
+    """Return the indices of boxes that reach beyond the borders of a zone."""
     left, bottom, right, top = bounds.T
     low, high = float(bottom.min()), float(top.max())
     home_low, home_high = zone.clipped(low, high)
@@ -282,7 +286,7 @@ def _crossing(bounds: NDArray[np.float64], zone: Zone) -> Numbers:
 
 
 def _perimeters(frame: geopandas.GeoDataFrame) -> NDArray[np.float64]:
-    """Ground length of all rings."""
+    """Return the ground length of all rings, metres."""
     degrees = frame.geometry.to_crs(4326)
     return np.array([_GEOD.geometry_length(polygon.boundary) for polygon in degrees])
 
@@ -293,7 +297,7 @@ def _watched(
     known: _Whole,
     rules: PolygonRules,
 ) -> Iterator[geopandas.GeoDataFrame]:
-    """Note what becomes of patches at the borders of zones."""
+    """Record what patches lose at borders of zones, and their polygons while they are few."""
     numbers = np.array(sorted(known.across), np.int64)
     for frame, whole in frames:
         for place, lost in _lost(frame, whole):
@@ -319,9 +323,9 @@ def _counting(
 
 
 def _lost(frame: geopandas.GeoDataFrame, whole: NDArray[np.object_]) -> Iterator[tuple[int, float]]:
-    """Give patches that were cut, and hectares that each cut took from them."""
+    """Yield ids of patches that were cut, and the hectares that each cut removed."""
     cut = np.flatnonzero([one is not None for one in whole])
-    # Several polygons may be left of one: it lost what all of them together lack.
+    # A cut may leave several polygons: the loss is what all of them together lack.
     left: dict[int, tuple[int, float, float]] = {}
     for place in cut.tolist():
         row = frame.iloc[place]
@@ -336,7 +340,7 @@ def _lost(frame: geopandas.GeoDataFrame, whole: NDArray[np.object_]) -> Iterator
 def _merged(
     across: Mapping[int, _Patch],
 ) -> dict[Zone, list[geopandas.GeoDataFrame]]:
-    """One polygon of each patch that lies in several zones and is not too large, by its zone."""
+    """Merge the polygons of each small patch that lies in several zones; return them by zone."""
     found: dict[Zone, list[geopandas.GeoDataFrame]] = {}
     for patch in across.values():
         zones = {zone for zone, _ in patch.rows}
@@ -354,13 +358,13 @@ def _one(home: Zone, rows: list[tuple[Zone, geopandas.GeoDataFrame]]) -> geopand
         if zone == home:
             parts.append(row.geometry.iloc[0])
             continue
-        whole = row["whole"].iloc[0]
+        piece, whole = row, row["whole"].iloc[0]
         if whole is not None:
-            # A hair beyond the border, so that nothing stays open between both.
+            # Overlap the border slightly, so that no gap remains between both.
             _, bottom, _, top = whole.bounds
             reach = zone.territory(bottom - 500, top + 500, overlap_m=_OVERLAP_M)
-            row = row.set_geometry([shapely.intersection(whole, reach)], crs=row.crs)
-        exploded = row.drop(columns="whole").explode(index_parts=False)
+            piece = row.set_geometry([shapely.intersection(whole, reach)], crs=row.crs)
+        exploded = piece.drop(columns="whole").explode(index_parts=False)
         exploded = exploded[exploded.geom_type == "Polygon"]
         moved = reprojected(exploded.reset_index(drop=True), crs, tolerance=0.1)
         parts += moved.geometry.tolist()
@@ -385,15 +389,14 @@ def _final(
     known: _Whole,
     merged: Mapping[Zone, list[geopandas.GeoDataFrame]],
 ) -> Iterator[geopandas.GeoDataFrame]:
-    """Polygons of a zone with the areas of whole patches, and those that were merged into it."""
+    """Yield the polygons of a zone with the areas of whole patches, merged ones last."""
     gone = {int(row["patch_id"].iloc[0]) for rows in merged.values() for row in rows}
     for frame in _read(spool, pyproj.CRS.from_epsg(zone.epsg)):
-        frame = frame[~frame["patch_id"].isin(gone)]
-        yield known.put_right(frame)
+        yield known.with_whole_areas(frame[~frame["patch_id"].isin(gone)])
     if merged.get(zone):
         made = pd.concat(merged[zone], ignore_index=True).sort_values("patch_id")
         made = made.set_crs(f"EPSG:{zone.epsg}", allow_override=True)
-        yield known.put_right(made.reset_index(drop=True))
+        yield known.with_whole_areas(made.reset_index(drop=True))
 
 
 def _read(spool: Path, crs: pyproj.CRS) -> Iterator[geopandas.GeoDataFrame]:

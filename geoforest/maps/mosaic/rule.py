@@ -1,8 +1,8 @@
-"""What a pixel becomes that several maps saw. Imports nothing: the command line starts with it."""
+"""Rules for pixels that several maps observed. The command line imports this, so it is light."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 MosaicRule = Literal["mean", "latest", "clearest"]
-"""What a pixel becomes that several maps saw."""
+"""Value of a pixel that several maps observed: the mean, or that of one map."""

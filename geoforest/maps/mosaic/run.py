@@ -1,4 +1,4 @@
-"""The way of a mosaic: maps are checked, tiles made side by side, and zones put together."""
+"""Make a mosaic: check maps, make tiles in parallel, assemble zones, and write the products."""
 
 from __future__ import annotations
 
@@ -67,11 +67,12 @@ TILES_NAME = "tiles"
 
 @dataclass(frozen=True)
 class MosaicResult:
-    """What a mosaic left on disk.
+    """Finished mosaic.
 
     Attributes
     ----------
     folder
+        Folder of the mosaic.
     summary
         The content of ``mosaic.json``.
     """
@@ -96,35 +97,35 @@ def mosaic_maps(
     scheduler: str | None = None,
     progress: Progress = quiet,
 ) -> MosaicResult:
-    """Put maps of many scenes together: one product a UTM zone, each piece of ground once.
+    """Combine maps of many scenes: one product per UTM zone, each piece of ground counted once.
 
-    What is there already, made of the same, is left alone: with one more scene only the tiles that
-    it touches are made anew, and a run that was killed goes on.
+    Tiles of an earlier run that were made from the same maps are kept: one more scene rewrites
+    only the tiles that it touches, and a killed run resumes.
 
     Parameters
     ----------
     maps
-        Output folders of ``geoforest map``, or folders that hold such: all scenes of the mosaic.
+        Output folders of ``geoforest map``, or folders that hold them: all scenes of the mosaic.
     out
-        Folder of the mosaic.
+        Folder for the mosaic.
     rule
-        What a pixel becomes that several maps saw: the ``mean`` probability, that of the
-        ``latest`` map, or that of the ``clearest``, of which most was observed; ties by scene id.
+        Value of a pixel that several maps observed: the ``mean`` probability, that of the
+        ``latest`` map, or that of the ``clearest``, with most observed pixels; ties by scene id.
     threshold
         Probability at or above which a pixel is forest; by default that of the maps.
     min_area_ha, max_vertices
         As for ``map``; patches are whole across tiles and zones.
     aoi
-        Vector file that limits the work.
+        Vector file with the area of interest.
     zones, by
         Vector file of units and the field that names them, as for ``geoforest area``: hectares by
         unit are in the report, ``mosaic.json`` and ``units.csv``, too.
     mixed_models
-        Whether maps of different models may be put together.
+        Whether maps of different models may be combined.
     workers, scheduler
         Where tiles are made, as for ``map``.
     progress
-        Told how far it is.
+        Called with a stage, how much of it is done, and how much there is.
 
     Returns
     -------
@@ -133,9 +134,9 @@ def mosaic_maps(
     Raises
     ------
     InputError
-        When the maps cannot be used, or not together.
+        When the maps cannot be used or combined.
     OutputError
-        When the folder holds something else, or another run writes there.
+        When the folder holds something else, or another run is using it.
     """
     if rule not in get_args(MosaicRule):
         raise InputError(f"--rule {rule!r}: one of {', '.join(get_args(MosaicRule))} was wanted")
@@ -150,21 +151,53 @@ def mosaic_maps(
     if not jobs:
         raise InputError("no tile of any zone is touched by the maps (--aoi lies beside them?)")
     folder = Path(out)
-    _check_target(folder)
+    _check_folder(folder)
     with writable(folder):
         (folder / TILES_NAME).mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder):
-        rules = PolygonRules(
-            min_area_ha,
-            max_vertices,
-            {"model": model, "threshold": chosen, "rule": rule},
+        attributes = {"model": model, "threshold": chosen, "rule": rule}
+        order = _Order(
+            maps=read,
+            jobs=jobs,
+            folder=folder,
+            rules=PolygonRules(min_area_ha, max_vertices, attributes),
+            units=units,
+            notes=notes,
+            progress=progress,
         )
-        cluster = Cluster(workers, scheduler)
-        summary = _make(read, jobs, folder, rules, units, cluster, progress, notes)
+        summary = _build(order, Cluster(workers, scheduler))
     return MosaicResult(folder, summary)
 
 
-def _check_target(folder: Path) -> None:
+@dataclass(frozen=True)
+class _Order:
+    """Mosaic to make: maps, planned tiles, folder, rules of polygons, units, notes, progress."""
+
+    maps: list[Map]
+    jobs: list[TileJob]
+    folder: Path
+    rules: PolygonRules
+    units: Units | None
+    notes: list[str]
+    progress: Progress
+
+    @property
+    def question(self) -> dict[str, Any]:
+        """Everything that decides the products, as ``mosaic.json`` records it."""
+        return {
+            "tiles": {job.name: job.digest for job in self.jobs},
+            "min_area_ha": self.rules.min_area_ha,
+            "max_vertices": self.rules.max_vertices,
+            "units": None if self.units is None else self.units.digest,
+            "geoforest": __version__,
+        }
+
+    def tile(self, job: TileJob) -> Path:
+        """Return the folder of a tile."""
+        return self.folder / TILES_NAME / job.name
+
+
+def _check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is a file; a folder was wanted")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / TILES_NAME).is_dir():
@@ -172,7 +205,7 @@ def _check_target(folder: Path) -> None:
 
 
 def _outline(path: str | Path) -> Callable[[ZoneGrid, Window], bytes | None]:
-    """Area of interest in the CRS of any zone, cut to a tile; None where it lies beside it."""
+    """Return a function that cuts the area of interest to a tile: WKB, or None outside."""
     from geoforest.io.polygon_files import outline_in, read_polygons
 
     polygons = read_polygons(path)
@@ -188,74 +221,84 @@ def _outline(path: str | Path) -> Callable[[ZoneGrid, Window], bytes | None]:
     return of_tile
 
 
-def _make(
-    maps: list[Map],
-    jobs: list[TileJob],
-    folder: Path,
-    rules: PolygonRules,
-    units: Units | None,
-    cluster: Cluster,
-    progress: Progress,
-    notes: list[str],
-) -> dict[str, Any]:
-    question = {
-        "tiles": {job.name: job.digest for job in jobs},
-        "min_area_ha": rules.min_area_ha,
-        "max_vertices": rules.max_vertices,
-        "units": None if units is None else units.digest,
-        "geoforest": __version__,
-    }
-    before = read_json(folder / MOSAIC_NAME)
-    if before is not None and (before.get("question") != question or not _all_there(jobs, folder)):
-        # Until it is back, the folder is not taken for one in which all files agree.
-        (folder / MOSAIC_NAME).unlink()
-        if before.get("units"):
-            (folder / UNITS_NAME).unlink(missing_ok=True)
-        before = None
-    records, made = _make_tiles(jobs, folder, cluster, progress)
+def _build(order: _Order, cluster: Cluster) -> dict[str, Any]:
+    """Make what is missing of a mosaic; return the content of ``mosaic.json``."""
+    folder, jobs = order.folder, order.jobs
+    before = _unchanged_summary(order)
+    records, made = _make_tiles(jobs, folder, cluster, order.progress)
     removed = _drop_others(jobs, folder)
     zones = _zones(jobs, folder)
     if before is not None:
         return {**before, "rewritten": _rewritten([], removed, Rewritten())}
-    progress("polygons", 0, 1)
+    order.progress("polygons", 0, 1)
     rewritten, counts = make_polygons(
-        zones, folder, rules, lambda zone: folder / f"forest_{zone.name}.gpkg"
+        zones, folder, order.rules, lambda zone: folder / f"forest_{zone.name}.gpkg"
     )
-    progress("polygons", 1, 1)
-    progress("overview", 0, 1)
-    sums = [folder / TILES_NAME / job.name / CELLS_NAME for job in jobs]
-    write_fraction(folder / FRACTION_NAME, sums)
-    write_overview(folder / OVERVIEW_NAME, folder / FRACTION_NAME, rules.attributes)
-    tiles = {job.name: (job, folder / TILES_NAME / job.name, records[job.name]) for job in jobs}
-    write_catalogue(folder, tiles, f"Forest cover (model) of {len(maps)} scenes")
-    progress("overview", 1, 1)
-    summary = _summary(maps, jobs, records, rules, counts, notes)
+    order.progress("polygons", 1, 1)
+    _write_overviews(order, records)
+    summary = _summary(order, records, counts)
     summary["rewritten"] = _rewritten(made, removed, rewritten)
-    progress("units", 0, 1)
-    table = _units(units, zones, summary)
-    progress("units", 1, 1)
-    write_report(
-        folder / REPORT_NAME,
-        folder / FRACTION_NAME,
-        [zone.probability for zone in zones.values()],
-        [folder / f"{Path(COUNT_NAME).stem}_{zone.name}.vrt" for zone in zones],
-        summary,
-        _by_zone(jobs, records),
-        table,
-    )
-    if summary["units"]:
-        write_durably(folder / UNITS_NAME, csv_text(summary["units"]).encode())
-    summary["question"] = question
-    write_json(folder / MOSAIC_NAME, summary)
+    _write_texts(order, zones, records, summary)
     return summary
 
 
-def _units(
+def _unchanged_summary(order: _Order) -> dict[str, Any] | None:
+    """Return the summary of an earlier run of the same mosaic, or remove what contradicts this."""
+    folder = order.folder
+    before = read_json(folder / MOSAIC_NAME)
+    complete = all(finished(job, order.tile(job)) is not None for job in order.jobs)
+    if before is None or (before.get("question") == order.question and complete):
+        return before
+    # Without it, the folder does not count as one whose files all agree.
+    (folder / MOSAIC_NAME).unlink()
+    if before.get("units"):
+        (folder / UNITS_NAME).unlink(missing_ok=True)
+    return None
+
+
+def _write_overviews(order: _Order, records: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write forest fraction, generalised outlines and STAC catalogue."""
+    folder = order.folder
+    order.progress("overview", 0, 1)
+    write_fraction(folder / FRACTION_NAME, [order.tile(job) / CELLS_NAME for job in order.jobs])
+    write_overview(folder / OVERVIEW_NAME, folder / FRACTION_NAME, order.rules.attributes)
+    tiles = {job.name: (job, order.tile(job), records[job.name]) for job in order.jobs}
+    write_catalogue(folder, tiles, f"Forest cover (model) of {len(order.maps)} scenes")
+    order.progress("overview", 1, 1)
+
+
+def _write_texts(
+    order: _Order,
+    zones: Mapping[Zone, ZoneRasters],
+    records: Mapping[str, Mapping[str, Any]],
+    summary: dict[str, Any],
+) -> None:
+    """Measure units, and write page, table of units and ``mosaic.json``, which comes last."""
+    folder = order.folder
+    order.progress("units", 0, 1)
+    table = _measure_units(order.units, zones, summary)
+    order.progress("units", 1, 1)
+    write_report(
+        folder / REPORT_NAME,
+        fraction=folder / FRACTION_NAME,
+        probability=[zone.probability for zone in zones.values()],
+        counts=[folder / f"{Path(COUNT_NAME).stem}_{zone.name}.vrt" for zone in zones],
+        summary=summary,
+        zones=_by_zone(order.jobs, records),
+        units=table,
+    )
+    if summary["units"]:
+        write_durably(folder / UNITS_NAME, csv_text(summary["units"]).encode())
+    summary["question"] = order.question
+    write_json(folder / MOSAIC_NAME, summary)
+
+
+def _measure_units(
     units: Units | None,
     zones: Mapping[Zone, ZoneRasters],
     summary: dict[str, Any],
 ) -> UnitTable | None:
-    """Measure forest in units, into the summary; gives what the page tells of them."""
+    """Add hectares by unit to the summary; return the table for the page."""
     if units is None:
         return None
     areas = areas_on([open_mask(zone.mask, owned=True) for zone in zones.values()], units)
@@ -276,14 +319,14 @@ def _rewritten(made: list[str], removed: list[str], polygons: Rewritten) -> dict
 def _make_tiles(
     jobs: list[TileJob], folder: Path, cluster: Cluster, progress: Progress
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Make the tiles that are missing or made of something else.
+    """Make the tiles that are missing or were made from other maps.
 
     Returns
     -------
     records
-        Of all tiles.
+        Records of all tiles, by name.
     made
-        Names of those that were made.
+        Names of the tiles that were made.
     """
     records = {}
     missing = []
@@ -295,7 +338,7 @@ def _make_tiles(
             records[job.name] = record
     progress("tiles", 0, len(missing))
     if missing:
-        # Workers may have another current folder.
+        # Workers may run in another current folder.
         where = (folder / TILES_NAME).absolute()
         with cluster.client() as client:
             for done, (name, record) in enumerate(_computed(client, missing, where), 1):
@@ -307,7 +350,7 @@ def _make_tiles(
 def _computed(
     client: Client, jobs: list[TileJob], where: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Tiles as they are finished; few wait at the scheduler, however many there are."""
+    """Yield tiles as they are finished; submit only a few at a time to the scheduler."""
     waiting = deque(jobs)
     ahead = 2 * max(1, len(gpu_workers(client)))
     running = as_completed()
@@ -315,7 +358,7 @@ def _computed(
     while waiting or names:
         while waiting and len(names) < ahead:
             job = waiting.popleft()
-            future = client.submit(_made, job, where / job.name, pure=False)
+            future = client.submit(_make_tile_alone, job, where / job.name, pure=False)
             names[future.key] = job.name
             running.add(future)
         future = next(running)
@@ -329,12 +372,8 @@ def _computed(
             ) from error
 
 
-def _all_there(jobs: list[TileJob], folder: Path) -> bool:
-    return all(finished(job, folder / TILES_NAME / job.name) is not None for job in jobs)
-
-
-def _made(job: TileJob, folder: Path) -> dict[str, Any]:
-    """Make a tile on a worker; its error travels alone, as causes of GDAL's cannot be unpickled."""
+def _make_tile_alone(job: TileJob, folder: Path) -> dict[str, Any]:
+    """Make a tile on a worker; raise its error without GDAL's cause, which cannot be unpickled."""
     try:
         return make_tile(job, folder)
     except GeoforestError as error:
@@ -343,7 +382,7 @@ def _made(job: TileJob, folder: Path) -> dict[str, Any]:
 
 
 def _drop_others(jobs: list[TileJob], folder: Path) -> list[str]:
-    """Remove tiles that no map of this mosaic touches."""
+    """Remove tiles that no map of this mosaic touches; return their names."""
     wanted = {job.name for job in jobs}
     others = [
         path
@@ -356,7 +395,7 @@ def _drop_others(jobs: list[TileJob], folder: Path) -> list[str]:
 
 
 def _zones(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
-    """Put the tiles of each zone together as virtual rasters."""
+    """Write virtual rasters over the tiles of each zone."""
     by_zone: dict[Zone, list[TileJob]] = {}
     for job in jobs:
         by_zone.setdefault(job.grid.zone, []).append(job)
@@ -395,7 +434,7 @@ def _zones(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
 def _by_zone(
     jobs: list[TileJob], records: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, float]]:
-    """Hectares of forest and other in each zone."""
+    """Return hectares of forest and other per zone."""
     found: dict[str, dict[str, float]] = {}
     for job in jobs:
         zone = found.setdefault(job.grid.zone.name, {"forest": 0.0, "other": 0.0})
@@ -405,7 +444,7 @@ def _by_zone(
 
 
 def _warnings(maps: list[Map]) -> list[str]:
-    """Failed checks of the maps, a sentence each, as their own reports tell them."""
+    """Return the failed checks of the maps, one sentence each, as their own pages show them."""
     found = []
     for one in maps:
         summary = read_json(one.made.folder / SUMMARY_NAME) or {}
@@ -419,13 +458,9 @@ def _warnings(maps: list[Map]) -> list[str]:
 
 
 def _summary(
-    maps: list[Map],
-    jobs: list[TileJob],
-    records: Mapping[str, Mapping[str, Any]],
-    rules: PolygonRules,
-    counts: Mapping[str, int],
-    notes: list[str],
+    order: _Order, records: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]
 ) -> dict[str, Any]:
+    maps, jobs, rules, notes = order.maps, order.jobs, order.rules, order.notes
     hectares = {
         name: sum(records[job.name]["hectares"][name] for job in jobs)
         for name in ("forest", "other")

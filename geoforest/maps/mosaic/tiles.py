@@ -1,4 +1,4 @@
-"""One tile's work: read its maps, fuse them, and leave three rasters in a folder of their own."""
+"""Make one tile: read its maps, fuse them, and write three rasters to the folder of the tile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from geoforest.arrays.area import PixelTable
 from geoforest.arrays.grid import Window
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import ReadError
-from geoforest.io.cog import CountWriter, MaskWriter, ProbabilityWriter
+from geoforest.io.cog import CogWriter, CountWriter, MaskWriter, ProbabilityWriter
 from geoforest.io.names import COUNT_NAME, MASK_NAME, PROBABILITY_NAME
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import network_options
@@ -34,30 +34,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RECORD_NAME = "tile.json"
-# Blocks of the maps, and few enough to hold the sums of a whole row of them.
+# One row of blocks of the maps.
 _STRIP_ROWS = 512
 
 
 def finished(job: TileJob, folder: Path) -> dict[str, Any] | None:
-    """Record of a tile that is there, and made of the same; None where it has to be made."""
+    """Return the record of an existing tile of this job; None when it has to be made."""
     record = read_json(folder / RECORD_NAME)
     return record if record is not None and record.get("digest") == job.digest else None
 
 
 def make_tile(job: TileJob, folder: Path) -> dict[str, Any]:
-    """Make a tile, in place of whatever is there.
+    """Make a tile, and replace an existing one.
 
     Parameters
     ----------
     job
+        The tile to make.
     folder
-        Of the tile. It appears whole or not at all.
+        Folder of the tile. It appears complete or not at all.
 
     Returns
     -------
     dict
-        ``digest``, ``pixels`` and ``hectares`` (true ground, of the zone's own ground) of forest,
-        other and not observed, ``scenes``.
+        ``digest``; ``pixels`` and ``hectares`` (true ground area inside the zone) of forest, other
+        and no observation; ``scenes``.
 
     Raises
     ------
@@ -70,7 +71,7 @@ def make_tile(job: TileJob, folder: Path) -> dict[str, Any]:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        record = _make(job, partial)
+        record = _write_rasters(job, partial)
         write_json(partial / RECORD_NAME, record)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
@@ -79,8 +80,37 @@ def make_tile(job: TileJob, folder: Path) -> dict[str, Any]:
     return record
 
 
-def _make(job: TileJob, folder: Path) -> dict[str, Any]:
+def _write_rasters(job: TileJob, folder: Path) -> dict[str, Any]:
+    """Write mask, probability, count and cells of a tile; return its record."""
     table = PixelTable.build(job.georef)
+    pixels, areas = np.zeros(256, np.int64), np.zeros(256)
+    with ExitStack() as held:
+        held.enter_context(rasterio.Env(**GDAL_OPTIONS, **network_options()))
+        writers = _open_writers(job, folder, held)
+        cells = CellSums(job.grid, job.window)
+        sources = [(one, held.enter_context(_opened(one.path))) for one in job.maps]
+        for row in range(0, job.window.height, _STRIP_ROWS):
+            strip = Window(row, 0, min(_STRIP_ROWS, job.window.height - row), job.window.width)
+            absolute = _within(job.window, strip)
+            shares = job.grid.shares(absolute)
+            stored, seen = _fused(job, sources, absolute, shares)
+            codes = mask_from_probability(stored, job.threshold)
+            for writer, values in zip(writers, (codes, stored, seen), strict=True):
+                writer.write(strip, values)
+            cells.add(absolute, codes, shares)
+            area = table.area_m2(*strip.slices)
+            if shares is not None:
+                area = area * shares
+            pixels += np.bincount(codes.ravel(), minlength=256)
+            areas += np.bincount(codes.ravel(), area.ravel(), minlength=256)
+        for writer in writers:
+            writer.finish()
+        cells.write(folder / CELLS_NAME)
+    return _record(job, pixels, areas)
+
+
+def _open_writers(job: TileJob, folder: Path, held: ExitStack) -> tuple[CogWriter, ...]:
+    """Open the writers of mask, probability and count, in this order."""
     tags = {
         "MODEL": job.model,
         "THRESHOLD": repr(job.threshold),
@@ -89,45 +119,34 @@ def _make(job: TileJob, folder: Path) -> dict[str, Any]:
         "MOSAIC_RULE": job.rule,
         "TIFFTAG_SOFTWARE": f"geoforest {__version__}",
     }
-    pixels, areas = np.zeros(256, np.int64), np.zeros(256)
-    with ExitStack() as held:
-        held.enter_context(rasterio.Env(**GDAL_OPTIONS, **network_options()))
-        mask, probability, count = (
-            held.enter_context(
-                kind(
-                    folder / name,
-                    georef=job.georef,
-                    tags={**tags, "GEOFOREST_PRODUCT": product},
-                )
-            )
-            for kind, name, product in (
-                (MaskWriter, MASK_NAME, "forest_mask"),
-                (ProbabilityWriter, PROBABILITY_NAME, "forest_probability"),
-                (CountWriter, COUNT_NAME, "observations"),
-            )
+    kinds: tuple[tuple[type[MaskWriter | ProbabilityWriter | CountWriter], str, str], ...] = (
+        (MaskWriter, MASK_NAME, "forest_mask"),
+        (ProbabilityWriter, PROBABILITY_NAME, "forest_probability"),
+        (CountWriter, COUNT_NAME, "observations"),
+    )
+    return tuple(
+        held.enter_context(
+            kind(folder / name, georef=job.georef, tags={**tags, "GEOFOREST_PRODUCT": product})
         )
-        cells = CellSums(job.grid, job.window)
-        sources = [(one, held.enter_context(_opened(one.path))) for one in job.maps]
-        for row in range(0, job.window.height, _STRIP_ROWS):
-            strip = Window(row, 0, min(_STRIP_ROWS, job.window.height - row), job.window.width)
-            absolute = _within(job.window, strip)
-            stored, seen = fuse(_observations(sources, absolute), strip.shape, job.rule)
-            shares = job.grid.shares(absolute)
-            outside = _outside(job, absolute, shares)
-            if outside is not None:
-                stored[outside], seen[outside] = NO_OBSERVATION, 0
-            codes = mask_from_probability(stored, job.threshold)
-            for writer, values in ((mask, codes), (probability, stored), (count, seen)):
-                writer.write(strip, values)
-            cells.add(absolute, codes, shares)
-            area = table.area_m2(*strip.slices)
-            if shares is not None:
-                area = area * shares
-            pixels += np.bincount(codes.ravel(), minlength=256)
-            areas += np.bincount(codes.ravel(), area.ravel(), minlength=256)
-        for writer in (mask, probability, count):
-            writer.finish()
-        cells.write(folder / CELLS_NAME)
+        for kind, name, product in kinds
+    )
+
+
+def _fused(
+    job: TileJob,
+    sources: list[tuple[Any, rasterio.DatasetReader]],
+    window: Window,
+    shares: NDArray[np.float64] | None,
+) -> tuple[StoredProbability, NDArray[np.uint8]]:
+    """Fuse the maps in a window; nothing is observed outside the zone and the area of interest."""
+    stored, seen = fuse(_observations(sources, window), window.shape, job.rule)
+    outside = _outside(job, window, shares)
+    if outside is not None:
+        stored[outside], seen[outside] = NO_OBSERVATION, 0
+    return stored, seen
+
+
+def _record(job: TileJob, pixels: NDArray[np.int64], areas: NDArray[np.float64]) -> dict[str, Any]:
     names = {"forest": FOREST, "other": OTHER, "no_observation": NO_OBSERVATION}
     return {
         "digest": job.digest,
@@ -166,7 +185,7 @@ def _opened(path: Path) -> rasterio.DatasetReader:
 def _outside(
     job: TileJob, window: Window, shares: NDArray[np.float64] | None
 ) -> NDArray[np.bool_] | None:
-    """Pixels beyond the zone's ground, or beyond the area of interest."""
+    """Return pixels outside the zone or the area of interest; None when there are none."""
     outside = None if shares is None else shares == 0
     if job.aoi is not None:
         beside = geometry_mask(
