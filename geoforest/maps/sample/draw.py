@@ -173,8 +173,8 @@ def allocate(pixels: Sequence[int], n: int, min_per_stratum: int = _MIN_PER_STRA
     counts = np.array(pixels, np.int64)
     floor = np.minimum(min(min_per_stratum, n // len(counts)), counts)
     free = np.ones(len(counts), np.bool_)
-    # Each round fixes the strata whose share of the rest is below the minimum. Whole numbers compare
-    # exactly: a share equal to the minimum is not below it.
+    # Each round fixes the strata whose share of the rest is below the minimum. Whole numbers
+    # compare exactly: a share equal to the minimum is not below it.
     while True:
         rest, size = n - floor[~free].sum(), counts[free].sum()
         low = free & (counts * rest < floor * size)
