@@ -210,6 +210,7 @@ def choose_pixels(
 
     Examples
     --------
+    >>> from geoforest.arrays.grid import Window
     >>> codes = np.array([[0, 1, 255], [1, 1, 0]], np.uint8)
     >>> rows, cols, drawn = choose_pixels([(Window(0, 0, 2, 3), codes)], {1: (3, 3)}, seed=0)
     >>> sorted(zip(rows.tolist(), cols.tolist(), strict=True))
