@@ -100,7 +100,7 @@ def fold_normalisation(
     --------
     >>> gain, bias = fold_normalisation(
     ...     mean=[600.0], std=[200.0], reflectance_scale=1e-4, scale=1e-4, offset=0.0)
-    >>> float(1000 * gain[0] + bias[0])
+    >>> round(float(1000 * gain[0] + bias[0]), 6)
     2.0
     """
     divisor = np.asarray(std, np.float64) * reflectance_scale

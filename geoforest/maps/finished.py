@@ -1,4 +1,4 @@
-"""Read finished maps, from which mosaics, comparisons and samples are finished."""
+"""Read finished maps, from which mosaics, comparisons and samples are made."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def _check_out(out: Path, raster: Path) -> None:
     else:
         present = next(path for path in out.absolute().parents if path.exists())
         if not present.is_dir() or not os.access(present, os.W_OK):
-            raise OutputError(f"{out}: cannot be written ({present} is no folder to write to)")
+            raise OutputError(f"{out}: cannot be written ({present} is not a writable folder)")
 
 
 @dataclass(frozen=True)

@@ -173,8 +173,8 @@ def allocate(pixels: Sequence[int], n: int, min_per_stratum: int = _MIN_PER_STRA
     counts = np.array(pixels, np.int64)
     floor = np.minimum(min(min_per_stratum, n // len(counts)), counts)
     free = np.ones(len(counts), np.bool_)
-    # Each round fixes the strata whose share of the rest is below the minimum. Whole numbers compare
-    # exactly: a share equal to the minimum is not below it.
+    # Each round fixes the strata whose share of the rest is below the minimum. Whole numbers
+    # compare exactly: a share equal to the minimum is not below it.
     while True:
         rest, size = n - floor[~free].sum(), counts[free].sum()
         low = free & (counts * rest < floor * size)
@@ -210,6 +210,7 @@ def choose_pixels(
 
     Examples
     --------
+    >>> from geoforest.arrays.grid import Window
     >>> codes = np.array([[0, 1, 255], [1, 1, 0]], np.uint8)
     >>> rows, cols, drawn = choose_pixels([(Window(0, 0, 2, 3), codes)], {1: (3, 3)}, seed=0)
     >>> sorted(zip(rows.tolist(), cols.tolist(), strict=True))

@@ -1,7 +1,7 @@
 """Estimate areas and accuracies, with 95 % intervals, from a labelled sample of a map.
 
-Counted pixels of a map are a biased estimate of area, because maps have errors. A stratified random sample,
-labelled by people, corrects that; see :mod:`geoforest.maps.sample.error_matrix`.
+Counted pixels of a map are a biased estimate of area, because maps have errors. A stratified random
+sample, labelled by people, corrects that; see :mod:`geoforest.maps.sample.error_matrix`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _AROUND_PX = 30, 45
 
 
 def picture_paths(sample: Path, source: StratifiedMap) -> dict[str, Path]:
-    """Return the path of each scene's picture by scene id: ``sample_scene.tif``, or one per date."""
+    """Return the picture path of each scene by its id: ``sample_scene.tif``, or one per date."""
     names = ["scene"] if len(source.maps) == 1 else ["earlier", "later"]
     paths = (sample.with_name(f"{sample.stem}_{name}.tif") for name in names)
     return dict(zip(source.maps, paths, strict=True))

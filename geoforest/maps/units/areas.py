@@ -147,7 +147,7 @@ def _check_output(path: Path, suffixes: Sequence[str], others: Sequence[Path]) -
     if not path.exists():
         return
     if not path.is_file():
-        raise OutputError(f"{path}: is no file; choose another name")
+        raise OutputError(f"{path}: is not a file; choose another name")
     if path.suffix.lower() == ".gpkg" and layers(path) != [LAYER]:
         raise OutputError(
             f"{path}: exists and is no GeoPackage of the one layer {LAYER}; choose another name"

@@ -110,7 +110,7 @@ def read_units(path: str | Path, by: str, *, layer: str | None = None) -> Units:
             raise InputError(f"{path}: holds no polygon with an area (--zones wants polygons)")
         units = _dissolved(frame, by)
     except shapely.errors.ShapelyError as error:
-        raise InputError(f"{path}: holds geometries that are none ({error})") from error
+        raise InputError(f"{path}: holds invalid geometries ({error})") from error
     if NO_UNIT in set(units["unit"]):
         notes.append(f"{path}: features without a value of {by} are the unit {NO_UNIT}")
     return Units(path, by, units, tuple(notes))

@@ -111,7 +111,7 @@ def _layout(path: Path, summary: dict[str, Any]) -> _Problems:
     try:
         with rasterio.open(path) as source:
             if source.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG":
-                yield Problem(path, "is no cloud-optimised GeoTIFF any more", "layout")
+                yield Problem(path, "is no longer a cloud-optimised GeoTIFF", "layout")
             if list(source.shape) != list(summary["shape"]):
                 what = f"shape {source.shape}, {summary['shape']} was wanted"
                 yield Problem(path, what, "grid")
@@ -148,7 +148,7 @@ def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
             indexed = database.execute(f'SELECT count(*) FROM "rtree_{LAYER}_geom"').fetchone()[0]
             styled = database.execute("SELECT count(*) FROM layer_styles").fetchone()[0]
     except sqlite3.Error as error:
-        yield Problem(path, f"is no GeoPackage of ours ({error})", "polygons")
+        yield Problem(path, f"is not a GeoPackage of geoforest ({error})", "polygons")
         return
     wanted = {"parts": parts, "polygon_px": pixels, "patches": patches}
     for name, value in wanted.items():

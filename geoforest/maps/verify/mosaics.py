@@ -133,7 +133,7 @@ def _polygons(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
                 yield from check_database(path, database)
                 count += database.execute(f'SELECT count(*) FROM "{LAYER}"').fetchone()[0]
         except sqlite3.Error as error:
-            yield Problem(path, f"is no GeoPackage of ours ({error})", "polygons")
+            yield Problem(path, f"is not a GeoPackage of geoforest ({error})", "polygons")
             return
     if count != (recorded := summary["polygons"]["polygons"]):
         what = f"says {recorded} polygons, the zones have {count}"

@@ -58,7 +58,7 @@ def test_a_pixel_that_was_flipped(folder):
     rewrite(folder / "forest_mask.tif", change)
     seal(folder, "forest_mask.tif")
     problems = "\n".join(found(folder))
-    assert "DIR/forest_mask.tif: is no cloud-optimised GeoTIFF any more" in problems
+    assert "DIR/forest_mask.tif: is no longer a cloud-optimised GeoTIFF" in problems
     assert "mask and probability disagree in 1 pixels at 0.5" in problems
     assert "pixels forest, the mask has" in problems
 
@@ -84,7 +84,7 @@ def test_strange_codes(folder, name, what):
     [
         ("DELETE FROM forest_cover WHERE fid = 1", "parts is"),
         ("UPDATE forest_cover SET n_pixels = n_pixels + 1 WHERE fid = 1", "polygon_px is"),
-        ("DROP TABLE layer_styles", "is no GeoPackage of ours"),
+        ("DROP TABLE layer_styles", "is not a GeoPackage of geoforest"),
         ("DELETE FROM layer_styles", "its default style is missing"),
         ("DELETE FROM rtree_forest_cover_geom WHERE id = 1", "its spatial index has"),
     ],
