@@ -54,7 +54,7 @@ def stream_layer(
 
     def records() -> Iterator[pyarrow.RecordBatch]:
         try:
-            yield from _even_batches(_arrow(frame) for frame in chain([first], rest))
+            yield from _even_batches(as_arrow(frame) for frame in chain([first], rest))
         except (Exception, KeyboardInterrupt) as error:  # GDAL would replace it by its own error
             failures.append(error)
             raise
@@ -69,7 +69,7 @@ def stream_layer(
             warnings.filterwarnings("ignore", "'crs' was not provided")
             made = Path(folder) / f"made{path.suffix}" if folder else path
             pyogrio.write_arrow(
-                pyarrow.RecordBatchReader.from_batches(_arrow(first).schema, records()),
+                pyarrow.RecordBatchReader.from_batches(as_arrow(first).schema, records()),
                 made,
                 layer=layer,
                 driver=driver,
@@ -121,5 +121,14 @@ def _combined(tables: Sequence[pyarrow.Table]) -> list[pyarrow.RecordBatch]:
     return batches
 
 
-def _arrow(frame: geopandas.GeoDataFrame) -> pyarrow.Table:
-    return pyarrow.table(frame.to_arrow(index=False, geometry_encoding="WKB"))
+def as_arrow(frame: geopandas.GeoDataFrame) -> pyarrow.Table:
+    """Give a frame as a table with WKB; a column of texts has one type in every frame of a stream.
+
+    pandas 2 knows texts by what is in a column only: one without rows would have no type.
+    """
+    table = pyarrow.table(frame.to_arrow(index=False, geometry_encoding="WKB"))
+    texts = pyarrow.large_string()
+    for index, field in enumerate(table.schema):
+        if pyarrow.types.is_null(field.type) or pyarrow.types.is_string(field.type):
+            table = table.set_column(index, field.name, table.column(index).cast(texts))
+    return table

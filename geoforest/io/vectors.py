@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from geoforest.errors import WriteError
-from geoforest.io.features import WRITE_ERRORS, stream_layer
+from geoforest.io.features import WRITE_ERRORS, as_arrow, stream_layer
 from geoforest.io.geopackage import LAYER, write_geopackage
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _with_boxes(frame: geopandas.GeoDataFrame) -> tuple[pyarrow.Table, Any]:
     bounds = shapely.bounds(frame.geometry.to_numpy()).reshape(-1, 4)
     sides = [pyarrow.array(side) for side in bounds.T]
     boxes = pyarrow.StructArray.from_arrays(sides, ["xmin", "ymin", "xmax", "ymax"])
-    table = pyarrow.table(frame.to_arrow(index=False, geometry_encoding="WKB"))
+    table = as_arrow(frame)
     plain = table.column("geometry").cast(pyarrow.binary())
     table = table.set_column(table.num_columns - 1, "geometry", plain)
     return table.append_column("bbox", boxes), bounds

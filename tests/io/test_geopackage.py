@@ -54,11 +54,11 @@ def test_it_reads_back_as_it_was_written(tmp_path, forest, acquired):
     assert info["geometry_type"] == "Polygon"
     assert info["features"] == len(written)
     assert list(info["fields"]) == list(written.columns[:-1])
-    kinds = dict(zip(info["fields"], info["ogr_types"], strict=True))
-    assert kinds["patch_id"] == kinds["n_pixels"] == "OFTInteger64"
-    assert kinds["area_ha"] == kinds["mean_probability"] == kinds["threshold"] == "OFTReal"
-    assert kinds["scene_id"] == kinds["model"] == "OFTString"
-    assert kinds["acquired"] == "OFTDateTime"
+    kinds = dict(rows(path, "SELECT name, type FROM pragma_table_info('forest_cover')"))
+    assert kinds["patch_id"] == kinds["n_pixels"] == "INTEGER"
+    assert kinds["area_ha"] == kinds["mean_probability"] == kinds["threshold"] == "REAL"
+    assert kinds["scene_id"] == kinds["model"] == "TEXT"
+    assert kinds["acquired"] == "DATETIME"
     back = geopandas.read_file(path, layer="forest_cover")
     assert back.crs == written.crs
     if forest:
