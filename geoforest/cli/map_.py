@@ -181,7 +181,7 @@ def _expanded(scenes: list[str]) -> list[str]:
                 ) from error
             named = [line.strip() for line in lines if line.strip()]
             if not named:
-                raise InputError(f"{scene[1:]}: names no scene; one a line was wanted")
+                raise InputError(f"{scene[1:]}: names no scene; one per line was wanted")
             paths += named
         # In a URL, `?` starts the query; it is not a wildcard.
         elif glob.has_magic(scene) and "://" not in scene and not Path(scene).exists():

@@ -59,7 +59,7 @@ def resident_memory_mb() -> float:
 def keep_freed_memory() -> None:
     """Make glibc keep large freed buffers for the next batch, in processes that predict.
 
-    By default every activation above 32 MB is mapped anew for each batch, and the kernel zeroes its
+    By default each activation above 32 MB is mapped again for each batch, and the kernel zeroes its
     pages again, which costs a third of the speed. In return the process holds its peak memory until
     it ends.
     """

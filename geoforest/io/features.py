@@ -122,7 +122,7 @@ def _combined(tables: Sequence[pyarrow.Table]) -> list[pyarrow.RecordBatch]:
 
 
 def as_arrow(frame: geopandas.GeoDataFrame) -> pyarrow.Table:
-    """Give a frame as a table with WKB; a column of texts has one type in every frame of a stream.
+    """Return a frame as a table with WKB; text columns have one type in every frame of a stream.
 
     pandas 2 knows texts by what is in a column only: one without rows would have no type.
     """

@@ -392,5 +392,5 @@ def _call(function: Callable[..., T], *args: Any, **options: Any) -> T:
     except GeoforestError as error:
         # Causes such as GDAL's errors cannot be pickled, and the message would be lost with them:
         # raise a copy without a cause.
-        told = type(error)(*error.args)
-    raise told
+        alone = type(error)(*error.args)
+    raise alone

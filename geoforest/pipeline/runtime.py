@@ -1,4 +1,4 @@
-"""What computes a map: runtime, device, precision and batch size, resolved once per job."""
+"""Runtime of a map: library, device, precision and batch size, chosen once per job."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ class MapSettings(BaseModel):
                 "cuda was wanted, and CUDA_VISIBLE_DEVICES to choose"
             )
         if self.mask_snow and self.cloud_mask in {"none", "ukis"}:
-            raise ValueError(f"cloud mask {self.cloud_mask} tells no snow: that is in the SCL")
+            raise ValueError(f"cloud mask {self.cloud_mask} finds no snow: only the SCL does")
         if self.scale is not None and 0 in self.scale:
             raise ValueError("a scale of 0 leaves nothing to see")
         return self

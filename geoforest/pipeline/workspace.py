@@ -49,7 +49,7 @@ _MARKS = (
 
 @dataclass(frozen=True)
 class Earlier:
-    """What earlier runs left in an output folder, read once while the folder is held.
+    """Records of earlier runs in an output folder, read once while the folder is locked.
 
     Attributes
     ----------

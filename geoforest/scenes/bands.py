@@ -52,7 +52,7 @@ def band_files(folder: Place, wanted: Sequence[str]) -> list[str]:
     for name, files in candidates.items():
         if not files:
             raise SceneError(
-                f"{folder}: band {name} is missing: one file a band was wanted, named such as "
+                f"{folder}: band {name} is missing: one file per band was wanted, named such as "
                 f"{name}.tif, for {', '.join(wanted)}"
             )
         if len(files) > 1:

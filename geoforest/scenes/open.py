@@ -92,7 +92,7 @@ def open_scene(
     product = read_product(location)
     folder = None if product is not None else band_folder(location)
     if (folder or product) and bands is not None:
-        raise SceneError(f"{path}: has a file a band, which --bands does not apply to")
+        raise SceneError(f"{path}: has one file per band, which --bands does not apply to")
     if product is not None:
         files = product.files(wanted)
     else:

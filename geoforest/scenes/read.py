@@ -147,7 +147,7 @@ _STRIP_ROWS = 512
 
 
 def _dataset(path: str, scene: Scene) -> rasterio.DatasetReader:
-    # The stamps are part of the key, so that a changed file is opened anew.
+    # The stamps are part of the key, so that a changed file is opened again.
     key = path, scene.files
     if key not in _open:
         _open[key] = open_raster(path)
@@ -190,7 +190,7 @@ def _read_into(
 
 @contextmanager
 def _source(path: str, scene: Scene) -> Iterator[rasterio.DatasetReader]:
-    """Lock and yield an open file; after a failed read it is closed, to be opened anew."""
+    """Lock and yield an open file; after a failed read it is closed and opened again."""
     with _lock, rasterio.Env(**GDAL_OPTIONS, **network_options()):
         try:
             yield _dataset(path, scene)

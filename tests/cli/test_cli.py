@@ -205,7 +205,7 @@ class TestMistakes:
             (["--aoi", "none.gpkg"], "none.gpkg: no such file (--aoi)"),
             (["--cloud-mask", "fog"], "cloud_mask = 'fog': Input should be 'auto', 'scl', 'none'"),
             (["--cloud-mask", "scl"], "scene: has no scene classification (SCL), which"),
-            (["--cloud-mask", "none", "--mask-snow"], "cloud mask none tells no snow"),
+            (["--cloud-mask", "none", "--mask-snow"], "cloud mask none finds no snow"),
             (["--cloud-buffer", -1], "cloud_buffer = -1"),
             (["--model", "nowhere"], "nowhere: no such model bundle"),
             (["--min-area-ha", -1], "min_area_ha = -1"),

@@ -202,7 +202,7 @@ def test_a_scene_without_a_classification(scene_path, tmp_path, tiny_bundle):
 
 
 def test_snow_needs_a_classification(scene_path, tmp_path, tiny_bundle):
-    with pytest.raises(InputError, match="tells no snow"):
+    with pytest.raises(InputError, match="finds no snow"):
         run(scene_path, tmp_path / "out", tiny_bundle, cloud_mask="ukis", mask_snow=True)
 
 
