@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CATALOGUE_NAME: Final = "collection.json"
 ITEM_NAME: Final = "item.json"
 
-# Launch of Sentinel-2A: STAC requires a time where none is known.
+# First image of Sentinel-2A: STAC requires a time where none is known.
 _FIRST_LIGHT = datetime(2015, 6, 27, tzinfo=UTC)
 _ASSETS = {
     "forest_mask": MASK_NAME,
@@ -113,7 +113,7 @@ def _item(job: TileJob, record: Mapping[str, Any]) -> pystac.Item:
 
 
 def _span(record: Mapping[str, Any]) -> tuple[datetime, datetime]:
-    """Return first and last acquisition of a tile; an unknown time starts with the series."""
+    """Return first and last acquisition of a tile; the first of Sentinel-2A when unknown."""
     times = [datetime.fromisoformat(text).astimezone(UTC) for text in record["acquired"]]
     return min(times, default=_FIRST_LIGHT), max(times, default=_FIRST_LIGHT)
 

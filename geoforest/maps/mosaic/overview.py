@@ -1,4 +1,4 @@
-"""Generalised outlines of a mosaic, for maps of the whole basin."""
+"""Generalised outlines of a mosaic, for maps of the whole area."""
 
 from __future__ import annotations
 
