@@ -52,7 +52,9 @@ def _layers(
     layers = []
     for one, which in zip(maps, ("earlier", "later"), strict=True):
         name = (summary[which]["acquired"] or "")[:10] or summary[which]["scene_id"]
-        layers.append(Layer(name, f"The {which} scene.", jpeg(Image.fromarray(_seen(one)))))
+        layers.append(
+            Layer(name, f"The {which} scene.", jpeg(Image.fromarray(_scene_picture(one))))
+        )
     # Unobserved ground is grey, as on other pages.
     colours = {code: "#{:02x}{:02x}{:02x}".format(*COLOURS[code][:3]) for code in NAMES}
     colours[NO_OBSERVATION] = MASK_COLOURS[NO_OBSERVATION]
@@ -63,7 +65,7 @@ def _layers(
     return layers
 
 
-def _seen(one: FinishedMap) -> NDArray[np.uint8]:
+def _scene_picture(one: FinishedMap) -> NDArray[np.uint8]:
     """Return the scene in true colour, or its probability when there is no quicklook."""
     path = one.folder / QUICKLOOK_NAME
     if path.is_file():

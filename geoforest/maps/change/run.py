@@ -178,7 +178,7 @@ def _write_products(
     summary = _summary(maps, out, settings, pixels, areas, counts)
     summary["units"] = None
     if units is not None:
-        rows, notes = _by_unit(units, folder / CHANGE_NAME)
+        rows, notes = _rows_by_unit(units, folder / CHANGE_NAME)
         (folder / UNITS_NAME).write_text(csv_text(rows), encoding="utf-8")
         summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
     write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary)
@@ -214,7 +214,7 @@ def _write_change(
             kind: held.enter_context(_polygon_stream(kind, maps, georef, folder, settings))
             for kind in _KINDS
         }
-        for window, codes in _codes(maps, settings):
+        for window, codes in _read_codes(maps, settings):
             writer.write(window, codes)
             sums = table.sums(codes, 256, at=(window.row_off, window.col_off))
             pixels += sums.pixels
@@ -261,7 +261,7 @@ def _polygon_stream(
     )
 
 
-def _by_unit(units: Units, raster: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def _rows_by_unit(units: Units, raster: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Return hectares of each kind of change per unit, and notes."""
     from geoforest.maps.units.areas import hectares_by_unit
     from geoforest.maps.units.zonal import open_mask
@@ -276,7 +276,7 @@ def _by_unit(units: Units, raster: Path) -> tuple[list[dict[str, Any]], list[str
     return rows, notes
 
 
-def _codes(
+def _read_codes(
     maps: tuple[FinishedMap, FinishedMap], settings: Mapping[str, Any]
 ) -> Iterator[tuple[Any, NDArray[np.uint8]]]:
     threshold = settings["threshold"]

@@ -63,18 +63,18 @@ def join_zones(
             other_grid, other_window, others = zones[zone.east]
             left = grid.border(eastern=True, window=window)
             right = other_grid.border(eastern=False, window=other_window)
-            one, other = _along(left, right)
+            one, other = _overlapping_stretches(left, right)
             here = _Side(zone, window, patches, left[0][one], left[1][one])
             there = _Side(zone.east, other_window, others, right[0][other], right[1][other])
-            pairs.append(_matched(here, there, known))
+            pairs.append(_touching_patches(here, there, known))
         if zone.south and zone.across in zones:
             _, other_window, others = zones[zone.across]
             cols = np.arange(window.col_off, window.col_off + window.width)
-            south = np.full(len(cols), _row_before(grid, zone.equator_m))
+            south = np.full(len(cols), _row_south_of_equator(grid, zone.equator_m))
             here = _Side(zone, window, patches, south, cols)
             there = _Side(zone.across, other_window, others, np.full(len(cols), -1), cols)
-            pairs.append(_matched(here, there, known))
-    return _grouped(zones, pairs, known)
+            pairs.append(_touching_patches(here, there, known))
+    return _number_patches(zones, pairs, known)
 
 
 _Pair = tuple[Zone, Zone, Numbers, Numbers]
@@ -96,16 +96,16 @@ class _Side:
         return self.patches.patches_at(self.rows - window.row_off, self.cols - window.col_off)
 
 
-def _row_before(grid: ZoneGrid, equator_m: float) -> int:
+def _row_south_of_equator(grid: ZoneGrid, equator_m: float) -> int:
     """Return the row just south of the equator."""
     return int(np.floor(-(equator_m - grid.size * 1e-6) / grid.size))
 
 
-def _along(
+def _overlapping_stretches(
     one: tuple[Numbers, Numbers, NDArray[np.float64]],
     other: tuple[Numbers, Numbers, NDArray[np.float64]],
 ) -> tuple[Numbers, Numbers]:
-    """Return the pairs of stretches of two divisions of a meridian that overlap."""
+    """Return the pairs of stretches of two divisions of a meridian that share more than a point."""
     cuts = np.unique(np.concatenate([one[2], other[2]]))
     middle = (cuts[:-1] + cuts[1:]) / 2
     inside = cuts[1:] - cuts[:-1] > 1e-12
@@ -116,7 +116,7 @@ def _along(
     return first, second
 
 
-def _matched(one: _Side, other: _Side, known: dict[Zone, dict[int, int]]) -> _Pair:
+def _touching_patches(one: _Side, other: _Side, known: dict[Zone, dict[int, int]]) -> _Pair:
     """Return the patches that face each other across a border; add their sizes to ``known``."""
     (ones, one_sizes), (others, other_sizes) = one.patches_along(), other.patches_along()
     met = (ones >= 0) & (others >= 0)
@@ -125,7 +125,7 @@ def _matched(one: _Side, other: _Side, known: dict[Zone, dict[int, int]]) -> _Pa
     return one.zone, other.zone, ones[met], others[met]
 
 
-def _grouped(
+def _number_patches(
     zones: Mapping[Zone, tuple[ZoneGrid, Window, Patches]],
     pairs: list[_Pair],
     known: dict[Zone, dict[int, int]],

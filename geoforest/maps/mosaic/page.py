@@ -80,23 +80,23 @@ def fraction_picture(fraction: Path) -> bytes:
 def _layers(fraction: Path, probability: Iterable[Path], counts: Iterable[Path]) -> list[Layer]:
     """Draw the layers of a mosaic on the cells of the fraction, cropped and decimated."""
     with open_raster(fraction) as source:
-        window = _seen(source)
+        window = _observed_window(source)
         cells = GeoRef.of(source, fraction).window(window)
         centre = cells.transform @ (window.width / 2, window.height / 2)
-        true = window.height * _stretch(centre, source.crs)
+        true = window.height * _height_by_width(centre, source.crs)
         # A cell has at least ten pixels: draw a small mosaic at full resolution.
         factor = max(1 / _CELL_PX, max(true, window.width) / PREVIEW_PX)
-        shape = _shrunk((true, window.width), factor)
+        shape = _shrunk_shape((true, window.width), factor)
         percent = source.read(
             1, window=window.slices, out_shape=shape, resampling=Resampling.nearest
         )
         georef = cells.resampled(shape)
     stored = np.full(percent.shape, NO_OBSERVATION, np.uint8)
     for path in probability:
-        _paste(path, stored, georef, NO_OBSERVATION)
+        _paste_zone(path, stored, georef, NO_OBSERVATION)
     seen_by = np.zeros(percent.shape, np.uint8)
     for path in counts:
-        _paste(path, seen_by, georef, 0)
+        _paste_zone(path, seen_by, georef, 0)
     most = max(_COUNT_COLOURS)
     found = np.unique(np.minimum(seen_by, most)).tolist()
     names = {n: "1 map" if n == 1 else f"{n} maps" + " or more" * (n == most) for n in found if n}
@@ -129,9 +129,9 @@ def _layers(fraction: Path, probability: Iterable[Path], counts: Iterable[Path])
     ]
 
 
-def _seen(source: rasterio.DatasetReader) -> Window:
+def _observed_window(source: rasterio.DatasetReader) -> Window:
     """Return the cells around all observed ground, since maps cover tiles only in part."""
-    shape = _shrunk(source.shape, max(1.0, max(source.shape) / PREVIEW_PX))
+    shape = _shrunk_shape(source.shape, max(1.0, max(source.shape) / PREVIEW_PX))
     seen = source.read(1, out_shape=shape, resampling=Resampling.nearest) != NO_OBSERVATION
     ends = []
     for axis, (few, many) in enumerate(zip(shape, source.shape, strict=True)):
@@ -142,24 +142,24 @@ def _seen(source: rasterio.DatasetReader) -> Window:
     return Window(top, left, bottom - top, right - left)
 
 
-def _stretch(place: tuple[float, float], crs: rasterio.CRS) -> float:
+def _height_by_width(place: tuple[float, float], crs: rasterio.CRS) -> float:
     """Return height by width of a cell on the ground: cells of equal area are not square."""
     projection = pyproj.Proj(crs)
     factors = projection.get_factors(*projection(*place, inverse=True))
     return float(factors.parallel_scale / factors.meridional_scale)
 
 
-def _shrunk(shape: tuple[float, float], factor: float) -> Shape:
+def _shrunk_shape(shape: tuple[float, float], factor: float) -> Shape:
     rows, cols = (max(1, round(side / factor)) for side in shape)
     return rows, cols
 
 
-def _paste(path: Path, target: Bytes, georef: GeoRef, nodata: int) -> None:
+def _paste_zone(path: Path, target: Bytes, georef: GeoRef, nodata: int) -> None:
     """Paste a zone's raster into the picture, where it was observed."""
     pixel = min(georef.transform.a, -georef.transform.e)
     with open_raster(path) as source:
         # Read overviews, not every pixel of a basin.
-        shape = _shrunk(source.shape, max(1.0, pixel / source.transform.a))
+        shape = _shrunk_shape(source.shape, max(1.0, pixel / source.transform.a))
         values = source.read(1, out_shape=shape, resampling=Resampling.nearest)
         at = GeoRef.of(source, path).resampled(shape)
         moved = np.full(target.shape, nodata, np.uint8)

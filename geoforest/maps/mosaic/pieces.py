@@ -60,7 +60,7 @@ def tile_edges(rasters: ZoneRasters) -> tuple[Numbers, Numbers]:
     )
 
 
-def by_tile(
+def group_by_tile(
     frames: Iterable[geopandas.GeoDataFrame], rasters: ZoneRasters
 ) -> Iterator[tuple[str, geopandas.GeoDataFrame]]:
     """Sort polygons by tile, and yield each tile as soon as it is complete.
@@ -91,11 +91,11 @@ def by_tile(
             chosen = (top == place[0]) & (left == place[1])
             open_tiles[names[tuple(place.tolist())]].append(frame[chosen])
         reached = int(row.min())
-        for name in [name for name in open_tiles if _bottom(rasters, name) <= reached]:
-            yield name, _as_pieces(open_tiles.pop(name), empty, rasters)
+        for name in [name for name in open_tiles if _row_below(rasters, name) <= reached]:
+            yield name, _number_pieces(open_tiles.pop(name), empty, rasters)
     assert empty is not None
     for name, rest in open_tiles.items():
-        yield name, _as_pieces(rest, empty, rasters)
+        yield name, _number_pieces(rest, empty, rasters)
 
 
 def write_pieces(
@@ -108,7 +108,7 @@ def write_pieces(
     Parameters
     ----------
     tiles
-        See :func:`by_tile`.
+        See :func:`group_by_tile`.
     folder
         Folder of the mosaic.
     with_whole_areas
@@ -146,7 +146,7 @@ def write_pieces(
     return sum(counted), changed, table_changed
 
 
-def _bottom(rasters: ZoneRasters, name: str) -> int:
+def _row_below(rasters: ZoneRasters, name: str) -> int:
     """Return the first row below a tile."""
     return rasters.tiles[name].row_off + rasters.tiles[name].height
 
@@ -169,18 +169,18 @@ def _write_table(tables: Iterator[pd.DataFrame], counted: list[int], path: Path)
             writer.write_table(pyarrow.Table.from_pandas(table, schema, preserve_index=False))
 
 
-def _as_pieces(
+def _number_pieces(
     frames: list[geopandas.GeoDataFrame], empty: geopandas.GeoDataFrame, rasters: ZoneRasters
 ) -> geopandas.GeoDataFrame:
     made = pd.concat(frames or [empty], ignore_index=True)
-    numbers = _topmost(made, rasters.grid)
+    numbers = _topmost_pixel_ids(made, rasters.grid)
     made = made.assign(piece_id=numbers)
     columns = ["piece_id", *(name for name in made.columns if name not in ("piece_id", "geometry"))]
     return made[[*columns, "geometry"]].sort_values("piece_id").reset_index(drop=True)
 
 
-def _topmost(frame: geopandas.GeoDataFrame, grid: ZoneGrid) -> Numbers:
-    """Return, for each polygon, the index of the leftmost of its topmost pixels."""
+def _topmost_pixel_ids(frame: geopandas.GeoDataFrame, grid: ZoneGrid) -> Numbers:
+    """Return, for each polygon, the id of the leftmost of its topmost pixels."""
     points, place = shapely.get_coordinates(frame.geometry.to_numpy(), return_index=True)
     order = np.lexsort([points[:, 0], -points[:, 1], place])
     _, firsts = np.unique(place[order], return_index=True)

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeAlias
 
 import rasterio
 from rasterio.errors import RasterioIOError
@@ -21,23 +21,24 @@ from geoforest.io.raster import open_raster
 from geoforest.maps.finished import FinishedMap, read_finished
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from geoforest.maps.mosaic.rule import MosaicRule
     from geoforest.types import Shape
 
 FORMAT_VERSION = 1
+TileOutline: TypeAlias = "Callable[[ZoneGrid, Window], bytes | None]"
 # Grids within this fraction of a pixel count as aligned.
 _HAIR_PX = 1e-3
 
 
 @dataclass(frozen=True)
-class Map:
+class PlacedMap:
     """Finished map on the grid of its zone.
 
     Attributes
     ----------
-    made
+    finished
         The map.
     grid
         Grid of its zone.
@@ -47,7 +48,7 @@ class Map:
         Metres by which it was moved, right and down, to fit the grid; usually (0, 0).
     """
 
-    made: FinishedMap
+    finished: FinishedMap
     grid: ZoneGrid
     window: Window
     shift_m: tuple[float, float]
@@ -55,12 +56,12 @@ class Map:
     @property
     def scene_id(self) -> str:
         """Id of the scene."""
-        return self.made.scene_id
+        return self.finished.scene_id
 
     @property
     def path(self) -> Path:
         """Path of its stored probability."""
-        return self.made.probability
+        return self.finished.probability
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class TileJob:
     across: int
     up: int
     window: Window
-    maps: tuple[Map, ...]
+    maps: tuple[PlacedMap, ...]
     rule: MosaicRule
     threshold: float
     model: str
@@ -115,7 +116,7 @@ class TileJob:
             "size": self.grid.size,
             "tile": self.name,
             "maps": [
-                [one.scene_id, one.made.sha256, one.window.row_off, one.window.col_off]
+                [one.scene_id, one.finished.sha256, one.window.row_off, one.window.col_off]
                 for one in self.maps
             ],
             "rule": self.rule,
@@ -134,23 +135,23 @@ def map_folders(path: str | Path) -> list[Path]:
     return sorted(job.parent for job in path.glob(f"*/{JOB_NAME}")) or [path]
 
 
-def read_map(folder: str | Path) -> Map:
+def read_map(folder: str | Path) -> PlacedMap:
     """Read a finished map and find its place on the grid of its zone.
 
     Raises
     ------
     InputError
-        When it is no finished map with a probability, or does not lie on a UTM grid.
+        When the folder holds no finished map with a probability, or the map is not on a UTM grid.
     """
-    made = read_finished(folder)
+    finished = read_finished(folder)
     try:
-        with open_raster(made.probability) as source:
-            return Map(made, *_placed(source, made.probability))
+        with open_raster(finished.probability) as source:
+            return PlacedMap(finished, *_place_on_grid(source, finished.probability))
     except RasterioIOError as error:
-        raise InputError(f"{made.probability}: cannot be read ({error})") from error
+        raise InputError(f"{finished.probability}: cannot be read ({error})") from error
 
 
-def _placed(
+def _place_on_grid(
     source: rasterio.DatasetReader, path: Path
 ) -> tuple[ZoneGrid, Window, tuple[float, float]]:
     zone = None if source.crs is None else Zone.of(source.crs)
@@ -174,7 +175,7 @@ def zone_georef(grid: ZoneGrid, window: Window) -> GeoRef:
     return GeoRef(window.shape, grid.transform(window), rasterio.CRS.from_epsg(grid.zone.epsg))
 
 
-def check_together(maps: Sequence[Map], *, threshold: float | None, mixed: bool) -> list[str]:
+def check_together(maps: Sequence[PlacedMap], *, threshold: float | None, mixed: bool) -> list[str]:
     """Refuse maps that cannot be combined.
 
     Parameters
@@ -209,15 +210,15 @@ def check_together(maps: Sequence[Map], *, threshold: float | None, mixed: bool)
                 f"{one.path}: pixels of {one.grid.size:g} m, those of {first.path} have "
                 f"{first.grid.size:g} m; one size was wanted"
             )
-        if one.made.model != first.made.model and not mixed:
+        if one.finished.model != first.finished.model and not mixed:
             raise InputError(
-                f"{one.path}: made by model {one.made.model}, {first.path} by "
-                f"{first.made.model}; one model was wanted, or --mixed-models"
+                f"{one.path}: made by model {one.finished.model}, {first.path} by "
+                f"{first.finished.model}; one model was wanted, or --mixed-models"
             )
-        if one.made.threshold != first.made.threshold and threshold is None:
+        if one.finished.threshold != first.finished.threshold and threshold is None:
             raise InputError(
-                f"{one.path}: threshold {one.made.threshold:g}, that of {first.path} is "
-                f"{first.made.threshold:g}; give the one to apply with --threshold"
+                f"{one.path}: threshold {one.finished.threshold:g}, that of {first.path} is "
+                f"{first.finished.threshold:g}; give the one to apply with --threshold"
             )
     return [
         f"{one.scene_id}: its grid was moved by {one.shift_m[0]:+.1f} m to the right and "
@@ -228,7 +229,12 @@ def check_together(maps: Sequence[Map], *, threshold: float | None, mixed: bool)
 
 
 def plan_tiles(
-    maps: Iterable[Map], *, rule: MosaicRule, threshold: float, model: str, aoi: Any = None
+    maps: Iterable[PlacedMap],
+    *,
+    rule: MosaicRule,
+    threshold: float,
+    model: str,
+    aoi: TileOutline | None = None,
 ) -> list[TileJob]:
     """Return the tiles that maps touch, by zone and from north-west to south-east.
 
@@ -239,10 +245,10 @@ def plan_tiles(
     rule, threshold, model
         See :class:`TileJob`.
     aoi
-        Function that returns the area of interest within a tile as WKB, or None; tiles without
-        any are left out.
+        Function from a zone's grid and a tile's window to the area of interest there, as WKB in
+        the zone's CRS, or None; tiles without any are left out.
     """
-    by_tile: dict[tuple[ZoneGrid, int, int], list[Map]] = {}
+    by_tile: dict[tuple[ZoneGrid, int, int], list[PlacedMap]] = {}
     for one in maps:
         for across, up in one.grid.tiles(one.window):
             by_tile.setdefault((one.grid, across, up), []).append(one)
@@ -262,17 +268,17 @@ def plan_tiles(
     return sorted(jobs, key=lambda job: (job.grid.zone, -job.up, job.across))
 
 
-def in_order(maps: Iterable[Map], rule: MosaicRule) -> tuple[Map, ...]:
+def in_order(maps: Iterable[PlacedMap], rule: MosaicRule) -> tuple[PlacedMap, ...]:
     """Sort maps by precedence under a rule; ties by scene id."""
     if rule == "latest":
         by_name = sorted(maps, key=lambda one: one.scene_id)
-        return tuple(sorted(by_name, key=lambda one: one.made.acquired, reverse=True))
+        return tuple(sorted(by_name, key=lambda one: one.finished.acquired, reverse=True))
     if rule == "clearest":
-        return tuple(sorted(maps, key=lambda one: (-one.made.observed_percent, one.scene_id)))
+        return tuple(sorted(maps, key=lambda one: (-one.finished.observed_percent, one.scene_id)))
     return tuple(sorted(maps, key=lambda one: one.scene_id))
 
 
-def piece_of(one: Map, window: Window) -> tuple[Window, Shape] | None:
+def piece_of(one: PlacedMap, window: Window) -> tuple[Window, Shape] | None:
     """Return the pixels of a map inside a window, and their place in the window; None outside."""
     both = common(one.window, window)
     if both is None:

@@ -20,7 +20,7 @@ from geoforest.io.cog import read_strips
 from geoforest.io.storage import replace_if_other
 from geoforest.io.vectors import write_polygons
 from geoforest.maps.mosaic.join import Joined, global_ids, join_zones
-from geoforest.maps.mosaic.pieces import ZoneRasters, by_tile, tile_edges, write_pieces
+from geoforest.maps.mosaic.pieces import ZoneRasters, group_by_tile, tile_edges, write_pieces
 from geoforest.maps.mosaic.plan import zone_georef
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Rewritten:
 
 
 @dataclass(eq=False)
-class _Patch:
+class _BorderPatch:
     """Patch that continues in another zone.
 
     Attributes
@@ -88,7 +88,7 @@ class _Patch:
 
 
 @dataclass(eq=False)
-class _Whole:
+class _WholePatches:
     """Facts about patches that only the polygons of all zones together show.
 
     Attributes
@@ -99,7 +99,7 @@ class _Whole:
         Hectares that patches lost to cuts at borders of zones, by id.
     """
 
-    across: dict[int, _Patch]
+    across: dict[int, _BorderPatch]
     beyond_ha: dict[int, float] = field(default_factory=dict)
 
     def with_whole_areas(self, frame: geopandas.GeoDataFrame) -> geopandas.GeoDataFrame:
@@ -144,14 +144,14 @@ def make_polygons(
     rewritten = Rewritten()
     with ExitStack() as held:
         streams = {
-            zone: held.enter_context(_stream(rasters, rules, folder))
+            zone: held.enter_context(_filled_stream(rasters, rules, folder))
             for zone, rasters in zones.items()
         }
         joined = join_zones(
             {zone: (of.grid, of.window, streams[zone]) for zone, of in zones.items()}
         )
         numbers = {int(one) for some in joined.values() for one in some.patch_id}
-        known = _Whole({number: _Patch() for number in numbers})
+        known = _WholePatches({number: _BorderPatch() for number in numbers})
         spools: dict[Zone, Path] = {}
         n_patches = 0
         for zone, rasters in sorted(zones.items()):
@@ -159,15 +159,17 @@ def make_polygons(
             stream.add_elsewhere(joined[zone].first, joined[zone].elsewhere)
             spools[zone] = folder / f".{zone.name}.spool.parquet"
             held.callback(spools[zone].unlink, missing_ok=True)
-            frames = _watched(_at_home(stream.frames(), rasters, joined[zone]), zone, known, rules)
+            frames = _collect_border_patches(
+                _number_and_clip(stream.frames(), rasters, joined[zone]), zone, known, rules
+            )
             write_polygons(frames, spools[zone])
             n_patches += stream.counts().patches
             stream.close()
-        merged = _merged(known.across)
+        merged = _merge_across_zones(known.across)
         n_polygons = 0
         for zone in sorted(zones):
             counted: list[int] = []
-            frames = _counting(_final(spools[zone], zone, known, merged), counted)
+            frames = _count_rows(_final_frames(spools[zone], zone, known, merged), counted)
             path = package(zone)
             if replace_if_other(path, partial(write_polygons, frames)):
                 rewritten.zones.append(zone.name)
@@ -186,7 +188,9 @@ def make_polygons(
     return rewritten, facts
 
 
-def _stream(rasters: ZoneRasters, rules: PolygonRules, folder: Path, **cuts: Any) -> PolygonStream:
+def _filled_stream(
+    rasters: ZoneRasters, rules: PolygonRules, folder: Path, **cuts: Any
+) -> PolygonStream:
     stream = PolygonStream(
         zone_georef(rasters.grid, rasters.window),
         min_px=rules.min_px(rasters.grid),
@@ -213,13 +217,15 @@ def _cut_at_tiles(
 ) -> Iterator[tuple[str, geopandas.GeoDataFrame]]:
     for zone, rasters in sorted(zones.items()):
         rows, cols = tile_edges(rasters)
-        with _stream(rasters, rules, folder, every_row=rows, every_col=cols) as stream:
+        with _filled_stream(rasters, rules, folder, every_row=rows, every_col=cols) as stream:
             stream.add_elsewhere(joined[zone].first, joined[zone].elsewhere)
-            frames = (frame for frame, _ in _at_home(stream.frames(), rasters, joined[zone]))
-            yield from by_tile(frames, rasters)
+            frames = (
+                frame for frame, _ in _number_and_clip(stream.frames(), rasters, joined[zone])
+            )
+            yield from group_by_tile(frames, rasters)
 
 
-def _at_home(
+def _number_and_clip(
     frames: Iterator[geopandas.GeoDataFrame], rasters: ZoneRasters, joined: Joined
 ) -> Iterator[tuple[geopandas.GeoDataFrame, NDArray[np.object_]]]:
     """Set ids that are unique over all zones, and cut polygons at the borders of the zone.
@@ -237,10 +243,10 @@ def _at_home(
         if len(joined.first):
             place = np.minimum(np.searchsorted(joined.first, first), len(joined.first) - 1)
             ids = np.where(joined.first[place] == first, joined.patch_id[place], ids)
-        yield _clipped(frame.assign(patch_id=ids), rasters.grid.zone)
+        yield _clip_to_zone(frame.assign(patch_id=ids), rasters.grid.zone)
 
 
-def _clipped(
+def _clip_to_zone(
     frame: geopandas.GeoDataFrame, zone: Zone
 ) -> tuple[geopandas.GeoDataFrame, NDArray[np.object_]]:
     geometries = frame.geometry.to_numpy()
@@ -291,16 +297,16 @@ def _perimeters(frame: geopandas.GeoDataFrame) -> NDArray[np.float64]:
     return np.array([_GEOD.geometry_length(polygon.boundary) for polygon in degrees])
 
 
-def _watched(
+def _collect_border_patches(
     frames: Iterator[tuple[geopandas.GeoDataFrame, NDArray[np.object_]]],
     zone: Zone,
-    known: _Whole,
+    known: _WholePatches,
     rules: PolygonRules,
 ) -> Iterator[geopandas.GeoDataFrame]:
     """Record what patches lose at borders of zones, and their polygons while they are few."""
     numbers = np.array(sorted(known.across), np.int64)
     for frame, whole in frames:
-        for place, lost in _lost(frame, whole):
+        for place, lost in _lost_areas(frame, whole):
             known.beyond_ha[place] = known.beyond_ha.get(place, 0.0) + lost
         for place in np.flatnonzero(np.isin(frame["patch_id"], numbers)).tolist():
             row = frame.iloc[[place]]
@@ -314,7 +320,7 @@ def _watched(
         yield frame
 
 
-def _counting(
+def _count_rows(
     frames: Iterator[geopandas.GeoDataFrame], counted: list[int]
 ) -> Iterator[geopandas.GeoDataFrame]:
     for frame in frames:
@@ -322,7 +328,9 @@ def _counting(
         yield frame
 
 
-def _lost(frame: geopandas.GeoDataFrame, whole: NDArray[np.object_]) -> Iterator[tuple[int, float]]:
+def _lost_areas(
+    frame: geopandas.GeoDataFrame, whole: NDArray[np.object_]
+) -> Iterator[tuple[int, float]]:
     """Yield ids of patches that were cut, and the hectares that each cut removed."""
     cut = np.flatnonzero([one is not None for one in whole])
     # A cut may leave several polygons: the loss is what all of them together lack.
@@ -337,8 +345,8 @@ def _lost(frame: geopandas.GeoDataFrame, whole: NDArray[np.object_]) -> Iterator
         yield number, area * (1 - share)
 
 
-def _merged(
-    across: Mapping[int, _Patch],
+def _merge_across_zones(
+    across: Mapping[int, _BorderPatch],
 ) -> dict[Zone, list[geopandas.GeoDataFrame]]:
     """Merge the polygons of each small patch that lies in several zones; return them by zone."""
     found: dict[Zone, list[geopandas.GeoDataFrame]] = {}
@@ -347,11 +355,13 @@ def _merged(
         if len(zones) < 2 or len(zones) < len(patch.area_ha):
             continue
         home = min(zones)
-        found.setdefault(home, []).append(_one(home, patch.rows))
+        found.setdefault(home, []).append(_merge_patch(home, patch.rows))
     return found
 
 
-def _one(home: Zone, rows: list[tuple[Zone, geopandas.GeoDataFrame]]) -> geopandas.GeoDataFrame:
+def _merge_patch(
+    home: Zone, rows: list[tuple[Zone, geopandas.GeoDataFrame]]
+) -> geopandas.GeoDataFrame:
     parts = []
     crs = pyproj.CRS.from_epsg(home.epsg)
     for zone, row in rows:
@@ -383,15 +393,15 @@ def _one(home: Zone, rows: list[tuple[Zone, geopandas.GeoDataFrame]]) -> geopand
     return made.assign(perimeter_m=_perimeters(made))
 
 
-def _final(
+def _final_frames(
     spool: Path,
     zone: Zone,
-    known: _Whole,
+    known: _WholePatches,
     merged: Mapping[Zone, list[geopandas.GeoDataFrame]],
 ) -> Iterator[geopandas.GeoDataFrame]:
     """Yield the polygons of a zone with the areas of whole patches, merged ones last."""
     gone = {int(row["patch_id"].iloc[0]) for rows in merged.values() for row in rows}
-    for frame in _read(spool, pyproj.CRS.from_epsg(zone.epsg)):
+    for frame in _read_spool(spool, pyproj.CRS.from_epsg(zone.epsg)):
         yield known.with_whole_areas(frame[~frame["patch_id"].isin(gone)])
     if merged.get(zone):
         made = pd.concat(merged[zone], ignore_index=True).sort_values("patch_id")
@@ -399,7 +409,7 @@ def _final(
         yield known.with_whole_areas(made.reset_index(drop=True))
 
 
-def _read(spool: Path, crs: pyproj.CRS) -> Iterator[geopandas.GeoDataFrame]:
+def _read_spool(spool: Path, crs: pyproj.CRS) -> Iterator[geopandas.GeoDataFrame]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(spool) as source:

@@ -38,8 +38,9 @@ from geoforest.maps.mosaic.overview import write_overview
 from geoforest.maps.mosaic.page import write_report
 from geoforest.maps.mosaic.pieces import ZoneRasters
 from geoforest.maps.mosaic.plan import (
-    Map,
+    PlacedMap,
     TileJob,
+    TileOutline,
     check_together,
     map_folders,
     plan_tiles,
@@ -48,7 +49,7 @@ from geoforest.maps.mosaic.plan import (
 )
 from geoforest.maps.mosaic.polygons import PolygonRules, Rewritten, make_polygons
 from geoforest.maps.mosaic.rule import MosaicRule
-from geoforest.maps.mosaic.tiles import finished, make_tile
+from geoforest.maps.mosaic.tiles import finished_record, make_tile
 from geoforest.maps.units.areas import areas_on
 from geoforest.maps.units.page import UnitTable, unit_table
 from geoforest.maps.units.read import Units, asked_units
@@ -56,7 +57,7 @@ from geoforest.maps.units.zonal import open_mask
 from geoforest.types import Progress, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from geoforest.arrays.grid import Window
 
@@ -144,9 +145,9 @@ def mosaic_maps(
     check_rules(min_area_ha=min_area_ha, max_vertices=max_vertices)
     read = [read_map(folder) for given in maps for folder in map_folders(given)]
     notes = check_together(read, threshold=threshold, mixed=mixed_models)
-    chosen = read[0].made.threshold if threshold is None else threshold
-    model = ", ".join(sorted({one.made.model for one in read}))
-    outline = _outline(aoi) if aoi is not None else None
+    chosen = read[0].finished.threshold if threshold is None else threshold
+    model = ", ".join(sorted({one.finished.model for one in read}))
+    outline = _outline_by_tile(aoi) if aoi is not None else None
     jobs = plan_tiles(read, rule=rule, threshold=chosen, model=model, aoi=outline)
     if not jobs:
         raise InputError("no tile of any zone is touched by the maps (--aoi lies beside them?)")
@@ -156,7 +157,7 @@ def mosaic_maps(
         (folder / TILES_NAME).mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder):
         attributes = {"model": model, "threshold": chosen, "rule": rule}
-        order = _Order(
+        mosaic = _Mosaic(
             maps=read,
             jobs=jobs,
             folder=folder,
@@ -165,15 +166,15 @@ def mosaic_maps(
             notes=notes,
             progress=progress,
         )
-        summary = _build(order, Cluster(workers, scheduler))
+        summary = _write_mosaic(mosaic, Cluster(workers, scheduler))
     return MosaicResult(folder, summary)
 
 
 @dataclass(frozen=True)
-class _Order:
+class _Mosaic:
     """Mosaic to make: maps, planned tiles, folder, rules of polygons, units, notes, progress."""
 
-    maps: list[Map]
+    maps: list[PlacedMap]
     jobs: list[TileJob]
     folder: Path
     rules: PolygonRules
@@ -204,7 +205,7 @@ def _check_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: holds something else than a mosaic; choose another --out")
 
 
-def _outline(path: str | Path) -> Callable[[ZoneGrid, Window], bytes | None]:
+def _outline_by_tile(path: str | Path) -> TileOutline:
     """Return a function that cuts the area of interest to a tile: WKB, or None outside."""
     from geoforest.io.polygon_files import outline_in, read_polygons
 
@@ -221,33 +222,36 @@ def _outline(path: str | Path) -> Callable[[ZoneGrid, Window], bytes | None]:
     return of_tile
 
 
-def _build(order: _Order, cluster: Cluster) -> dict[str, Any]:
+def _write_mosaic(mosaic: _Mosaic, cluster: Cluster) -> dict[str, Any]:
     """Make what is missing of a mosaic; return the content of ``mosaic.json``."""
-    folder, jobs = order.folder, order.jobs
-    before = _unchanged_summary(order)
-    records, made = _make_tiles(jobs, folder, cluster, order.progress)
-    removed = _drop_others(jobs, folder)
-    zones = _zones(jobs, folder)
+    folder, jobs = mosaic.folder, mosaic.jobs
+    before = _unchanged_summary(mosaic)
+    records, made = _make_missing_tiles(jobs, folder, cluster, mosaic.progress)
+    removed = _remove_other_tiles(jobs, folder)
+    zones = _write_zone_rasters(jobs, folder)
     if before is not None:
-        return {**before, "rewritten": _rewritten([], removed, Rewritten())}
-    order.progress("polygons", 0, 1)
+        return {**before, "rewritten": _rewritten_files([], removed, Rewritten())}
+    mosaic.progress("polygons", 0, 1)
     rewritten, counts = make_polygons(
-        zones, folder, order.rules, lambda zone: folder / f"forest_{zone.name}.gpkg"
+        zones, folder, mosaic.rules, lambda zone: folder / f"forest_{zone.name}.gpkg"
     )
-    order.progress("polygons", 1, 1)
-    _write_overviews(order, records)
-    summary = _summary(order, records, counts)
-    summary["rewritten"] = _rewritten(made, removed, rewritten)
-    _write_texts(order, zones, records, summary)
+    mosaic.progress("polygons", 1, 1)
+    _write_overviews(mosaic, records)
+    summary = _summary(mosaic, records, counts)
+    summary["rewritten"] = _rewritten_files(made, removed, rewritten)
+    _write_texts(mosaic, zones, records, summary)
     return summary
 
 
-def _unchanged_summary(order: _Order) -> dict[str, Any] | None:
-    """Return the summary of an earlier run of the same mosaic, or remove what contradicts this."""
-    folder = order.folder
+def _unchanged_summary(mosaic: _Mosaic) -> dict[str, Any] | None:
+    """Return ``mosaic.json`` if it answers the same question and has all tiles; else delete it."""
+    folder = mosaic.folder
     before = read_json(folder / MOSAIC_NAME)
-    complete = all(finished(job, order.tile(job)) is not None for job in order.jobs)
-    if before is None or (before.get("question") == order.question and complete):
+    if before is None:
+        return None
+    if before.get("question") == mosaic.question and all(
+        finished_record(job, mosaic.tile(job)) is not None for job in mosaic.jobs
+    ):
         return before
     # Without it, the folder does not count as one whose files all agree.
     (folder / MOSAIC_NAME).unlink()
@@ -256,40 +260,40 @@ def _unchanged_summary(order: _Order) -> dict[str, Any] | None:
     return None
 
 
-def _write_overviews(order: _Order, records: Mapping[str, Mapping[str, Any]]) -> None:
+def _write_overviews(mosaic: _Mosaic, records: Mapping[str, Mapping[str, Any]]) -> None:
     """Write forest fraction, generalised outlines and STAC catalogue."""
-    folder = order.folder
-    order.progress("overview", 0, 1)
-    write_fraction(folder / FRACTION_NAME, [order.tile(job) / CELLS_NAME for job in order.jobs])
-    write_overview(folder / OVERVIEW_NAME, folder / FRACTION_NAME, order.rules.attributes)
-    tiles = {job.name: (job, order.tile(job), records[job.name]) for job in order.jobs}
-    write_catalogue(folder, tiles, f"Forest cover (model) of {len(order.maps)} scenes")
-    order.progress("overview", 1, 1)
+    folder = mosaic.folder
+    mosaic.progress("overview", 0, 1)
+    write_fraction(folder / FRACTION_NAME, [mosaic.tile(job) / CELLS_NAME for job in mosaic.jobs])
+    write_overview(folder / OVERVIEW_NAME, folder / FRACTION_NAME, mosaic.rules.attributes)
+    tiles = {job.name: (job, mosaic.tile(job), records[job.name]) for job in mosaic.jobs}
+    write_catalogue(folder, tiles, f"{FOREST_LABEL.capitalize()} of {len(mosaic.maps)} scenes")
+    mosaic.progress("overview", 1, 1)
 
 
 def _write_texts(
-    order: _Order,
+    mosaic: _Mosaic,
     zones: Mapping[Zone, ZoneRasters],
     records: Mapping[str, Mapping[str, Any]],
     summary: dict[str, Any],
 ) -> None:
     """Measure units, and write page, table of units and ``mosaic.json``, which comes last."""
-    folder = order.folder
-    order.progress("units", 0, 1)
-    table = _measure_units(order.units, zones, summary)
-    order.progress("units", 1, 1)
+    folder = mosaic.folder
+    mosaic.progress("units", 0, 1)
+    table = _measure_units(mosaic.units, zones, summary)
+    mosaic.progress("units", 1, 1)
     write_report(
         folder / REPORT_NAME,
         fraction=folder / FRACTION_NAME,
         probability=[zone.probability for zone in zones.values()],
         counts=[folder / f"{Path(COUNT_NAME).stem}_{zone.name}.vrt" for zone in zones],
         summary=summary,
-        zones=_by_zone(order.jobs, records),
+        zones=_hectares_by_zone(mosaic.jobs, records),
         units=table,
     )
     if summary["units"]:
         write_durably(folder / UNITS_NAME, csv_text(summary["units"]).encode())
-    summary["question"] = order.question
+    summary["question"] = mosaic.question
     write_json(folder / MOSAIC_NAME, summary)
 
 
@@ -306,7 +310,7 @@ def _measure_units(
     return unit_table(units, areas)
 
 
-def _rewritten(made: list[str], removed: list[str], polygons: Rewritten) -> dict[str, Any]:
+def _rewritten_files(made: list[str], removed: list[str], polygons: Rewritten) -> dict[str, Any]:
     return {
         "tiles": sorted(made),
         "removed_tiles": sorted(removed),
@@ -316,7 +320,7 @@ def _rewritten(made: list[str], removed: list[str], polygons: Rewritten) -> dict
     }
 
 
-def _make_tiles(
+def _make_missing_tiles(
     jobs: list[TileJob], folder: Path, cluster: Cluster, progress: Progress
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Make the tiles that are missing or were made from other maps.
@@ -331,7 +335,7 @@ def _make_tiles(
     records = {}
     missing = []
     for job in jobs:
-        record = finished(job, folder / TILES_NAME / job.name)
+        record = finished_record(job, folder / TILES_NAME / job.name)
         if record is None:
             missing.append(job)
         else:
@@ -341,13 +345,13 @@ def _make_tiles(
         # Workers may run in another current folder.
         where = (folder / TILES_NAME).absolute()
         with cluster.client() as client:
-            for done, (name, record) in enumerate(_computed(client, missing, where), 1):
+            for done, (name, record) in enumerate(_run_tiles(client, missing, where), 1):
                 records[name] = record
                 progress("tiles", done, len(missing))
     return records, [job.name for job in missing]
 
 
-def _computed(
+def _run_tiles(
     client: Client, jobs: list[TileJob], where: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield tiles as they are finished; submit only a few at a time to the scheduler."""
@@ -381,7 +385,7 @@ def _make_tile_alone(job: TileJob, folder: Path) -> dict[str, Any]:
     raise alone
 
 
-def _drop_others(jobs: list[TileJob], folder: Path) -> list[str]:
+def _remove_other_tiles(jobs: list[TileJob], folder: Path) -> list[str]:
     """Remove tiles that no map of this mosaic touches; return their names."""
     wanted = {job.name for job in jobs}
     others = [
@@ -394,7 +398,7 @@ def _drop_others(jobs: list[TileJob], folder: Path) -> list[str]:
     return [path.name for path in others]
 
 
-def _zones(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
+def _write_zone_rasters(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
     """Write virtual rasters over the tiles of each zone."""
     by_zone: dict[Zone, list[TileJob]] = {}
     for job in jobs:
@@ -431,7 +435,7 @@ def _zones(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
     return found
 
 
-def _by_zone(
+def _hectares_by_zone(
     jobs: list[TileJob], records: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, float]]:
     """Return hectares of forest and other per zone."""
@@ -443,11 +447,11 @@ def _by_zone(
     return found
 
 
-def _warnings(maps: list[Map]) -> list[str]:
+def _failed_checks(maps: list[PlacedMap]) -> list[str]:
     """Return the failed checks of the maps, one sentence each, as their own pages show them."""
     found = []
     for one in maps:
-        summary = read_json(one.made.folder / SUMMARY_NAME) or {}
+        summary = read_json(one.finished.folder / SUMMARY_NAME) or {}
         verdicts = (summary.get("quality") or {}).get("verdicts", [])
         found += [
             f"{one.scene_id}: {verdict['sentence']}"
@@ -458,9 +462,9 @@ def _warnings(maps: list[Map]) -> list[str]:
 
 
 def _summary(
-    order: _Order, records: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]
+    mosaic: _Mosaic, records: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]
 ) -> dict[str, Any]:
-    maps, jobs, rules, notes = order.maps, order.jobs, order.rules, order.notes
+    maps, jobs, rules, notes = mosaic.maps, mosaic.jobs, mosaic.rules, mosaic.notes
     hectares = {
         name: sum(records[job.name]["hectares"][name] for job in jobs)
         for name in ("forest", "other")
@@ -482,6 +486,6 @@ def _summary(
         "forest_percent": 100 * hectares["forest"] / observed if observed else None,
         "polygons": dict(counts),
         "units": None,
-        "warnings": _warnings(maps),
+        "warnings": _failed_checks(maps),
         "notes": notes,
     }

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RECORD_NAME = "tile.json"
-# One row of blocks of the maps.
+# One row of blocks of the maps, few enough to hold their sums in memory.
 _STRIP_ROWS = 512
 
 
-def finished(job: TileJob, folder: Path) -> dict[str, Any] | None:
+def finished_record(job: TileJob, folder: Path) -> dict[str, Any] | None:
     """Return the record of an existing tile of this job; None when it has to be made."""
     record = read_json(folder / RECORD_NAME)
     return record if record is not None and record.get("digest") == job.digest else None
@@ -88,12 +88,12 @@ def _write_rasters(job: TileJob, folder: Path) -> dict[str, Any]:
         held.enter_context(rasterio.Env(**GDAL_OPTIONS, **network_options()))
         writers = _open_writers(job, folder, held)
         cells = CellSums(job.grid, job.window)
-        sources = [(one, held.enter_context(_opened(one.path))) for one in job.maps]
+        sources = [(one, held.enter_context(_open_probability(one.path))) for one in job.maps]
         for row in range(0, job.window.height, _STRIP_ROWS):
             strip = Window(row, 0, min(_STRIP_ROWS, job.window.height - row), job.window.width)
-            absolute = _within(job.window, strip)
+            absolute = _in_zone(job.window, strip)
             shares = job.grid.shares(absolute)
-            stored, seen = _fused(job, sources, absolute, shares)
+            stored, seen = _fuse_window(job, sources, absolute, shares)
             codes = mask_from_probability(stored, job.threshold)
             for writer, values in zip(writers, (codes, stored, seen), strict=True):
                 writer.write(strip, values)
@@ -132,14 +132,14 @@ def _open_writers(job: TileJob, folder: Path, held: ExitStack) -> tuple[CogWrite
     )
 
 
-def _fused(
+def _fuse_window(
     job: TileJob,
     sources: list[tuple[Any, rasterio.DatasetReader]],
     window: Window,
     shares: NDArray[np.float64] | None,
 ) -> tuple[StoredProbability, NDArray[np.uint8]]:
     """Fuse the maps in a window; nothing is observed outside the zone and the area of interest."""
-    stored, seen = fuse(_observations(sources, window), window.shape, job.rule)
+    stored, seen = fuse(_read_observations(sources, window), window.shape, job.rule)
     outside = _outside(job, window, shares)
     if outside is not None:
         stored[outside], seen[outside] = NO_OBSERVATION, 0
@@ -154,11 +154,11 @@ def _record(job: TileJob, pixels: NDArray[np.int64], areas: NDArray[np.float64])
         "pixels": {name: int(pixels[code]) for name, code in names.items()},
         "hectares": {name: float(areas[code]) / 1e4 for name, code in names.items()},
         "scenes": [one.scene_id for one in job.maps],
-        "acquired": sorted({one.made.acquired for one in job.maps if one.made.acquired}),
+        "acquired": sorted({one.finished.acquired for one in job.maps if one.finished.acquired}),
     }
 
 
-def _observations(
+def _read_observations(
     sources: list[tuple[Any, rasterio.DatasetReader]], window: Window
 ) -> list[tuple[slice, slice, StoredProbability]]:
     found = []
@@ -175,7 +175,7 @@ def _observations(
     return found
 
 
-def _opened(path: Path) -> rasterio.DatasetReader:
+def _open_probability(path: Path) -> rasterio.DatasetReader:
     try:
         return open_raster(path)
     except RasterioIOError as error:
@@ -197,7 +197,7 @@ def _outside(
     return outside
 
 
-def _within(tile: Window, strip: Window) -> Window:
+def _in_zone(tile: Window, strip: Window) -> Window:
     return Window(
         tile.row_off + strip.row_off, tile.col_off + strip.col_off, strip.height, strip.width
     )
