@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     import geopandas
     from numpy.typing import NDArray
 
+_KINDS = {"loss": LOSS, "gain": GAIN}
+
 
 @dataclass(frozen=True)
 class ChangeResult:
@@ -232,9 +234,6 @@ def _write_change(
         )
         counts = {kind: stream.counts().patches for kind, stream in streams.items()}
     return pixels, areas, counts
-
-
-_KINDS = {"loss": LOSS, "gain": GAIN}
 
 
 def _polygon_stream(

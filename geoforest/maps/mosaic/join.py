@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from geoforest.arrays.grid import Window
     from geoforest.arrays.zones import ZoneGrid
 
+# Two zones, and first pixels of patches of each that face each other.
+_Pair = tuple[Zone, Zone, Numbers, Numbers]
+
 
 class Patches(Protocol):
     """Patches of a zone's mask; see :class:`geoforest.arrays.polygons.patches.PatchFinder`."""
@@ -75,9 +78,6 @@ def join_zones(
             there = _Side(zone.across, other_window, others, np.full(len(cols), -1), cols)
             pairs.append(_touching_patches(here, there, known))
     return _number_patches(zones, pairs, known)
-
-
-_Pair = tuple[Zone, Zone, Numbers, Numbers]
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ _GEOD = pyproj.Geod(ellps="WGS84")
 
 
 @dataclass(frozen=True)
-class PolygonRules:
-    """Rules of polygons.
+class PatchRules:
+    """Rules for the polygons of patches that are whole across tiles and zones.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class _WholePatches:
 def make_polygons(
     zones: Mapping[Zone, ZoneRasters],
     folder: Path,
-    rules: PolygonRules,
+    rules: PatchRules,
     package: Callable[[Zone], Path],
 ) -> tuple[Rewritten, dict[str, int]]:
     """Write the polygons of each zone, the pieces of each tile, and the table of pieces.
@@ -189,7 +189,7 @@ def make_polygons(
 
 
 def _filled_stream(
-    rasters: ZoneRasters, rules: PolygonRules, folder: Path, **cuts: Any
+    rasters: ZoneRasters, rules: PatchRules, folder: Path, **cuts: Any
 ) -> PolygonStream:
     stream = PolygonStream(
         zone_georef(rasters.grid, rasters.window),
@@ -212,7 +212,7 @@ def _filled_stream(
 def _cut_at_tiles(
     zones: Mapping[Zone, ZoneRasters],
     folder: Path,
-    rules: PolygonRules,
+    rules: PatchRules,
     joined: Mapping[Zone, Joined],
 ) -> Iterator[tuple[str, geopandas.GeoDataFrame]]:
     for zone, rasters in sorted(zones.items()):
@@ -301,7 +301,7 @@ def _collect_border_patches(
     frames: Iterator[tuple[geopandas.GeoDataFrame, NDArray[np.object_]]],
     zone: Zone,
     known: _WholePatches,
-    rules: PolygonRules,
+    rules: PatchRules,
 ) -> Iterator[geopandas.GeoDataFrame]:
     """Record what patches lose at borders of zones, and their polygons while they are few."""
     numbers = np.array(sorted(known.across), np.int64)

@@ -47,7 +47,7 @@ from geoforest.maps.mosaic.plan import (
     read_map,
     zone_georef,
 )
-from geoforest.maps.mosaic.polygons import PolygonRules, Rewritten, make_polygons
+from geoforest.maps.mosaic.polygons import PatchRules, Rewritten, make_polygons
 from geoforest.maps.mosaic.rule import MosaicRule
 from geoforest.maps.mosaic.tiles import finished_record, make_tile
 from geoforest.maps.units.areas import areas_on
@@ -161,7 +161,7 @@ def mosaic_maps(
             maps=read,
             jobs=jobs,
             folder=folder,
-            rules=PolygonRules(min_area_ha, max_vertices, attributes),
+            rules=PatchRules(min_area_ha, max_vertices, attributes),
             units=units,
             notes=notes,
             progress=progress,
@@ -177,7 +177,7 @@ class _Mosaic:
     maps: list[PlacedMap]
     jobs: list[TileJob]
     folder: Path
-    rules: PolygonRules
+    rules: PatchRules
     units: Units | None
     notes: list[str]
     progress: Progress
