@@ -40,7 +40,9 @@ def by_network(scene, settings, tmp_path_factory) -> xarray.Dataset:
 @pytest.fixture
 def wanted(scene, settings, tmp_path, monkeypatch) -> xarray.Dataset:
     """What ``map_scene`` gives, both with a predictor that takes no time."""
-    monkeypatch.setattr("geoforest.pipeline.dataarray.load_predictor", lambda *_, **__: LocalPredictor())
+    monkeypatch.setattr(
+        "geoforest.pipeline.dataarray.load_predictor", lambda *_, **__: LocalPredictor()
+    )
     monkeypatch.setattr("geoforest.pipeline.dataarray._loaded", {})
     chosen = {**settings, "load_predictor": load_local_predictor}
     return mapped(scene, tmp_path / "wanted", chosen)
