@@ -121,9 +121,7 @@ def mosaic(context: dg.AssetExecutionContext, settings: Settings) -> Materialize
             "hectares": scores(result.summary["hectares"]),
             "polygons": scores(result.summary["polygons"]),
             "warnings": table([{"warning": text} for text in result.summary["warnings"]]),
-            "picture": picture(
-                geoforest.fraction_picture(result.folder / "forest_fraction.tif"), "forest fraction"
-            ),
+            "picture": picture(geoforest.fraction_picture(result.fraction), "forest fraction"),
         }
     )
 

@@ -81,6 +81,11 @@ class MosaicResult:
     folder: Path
     summary: dict[str, Any]
 
+    @property
+    def fraction(self) -> Path:
+        """COG of the percentage of observed ground under forest."""
+        return self.folder / FRACTION_NAME
+
 
 def mosaic_maps(
     maps: Iterable[str | Path],
