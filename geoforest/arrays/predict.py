@@ -61,7 +61,7 @@ def predict_shard(
     batch_size: int,
     scale: Factor = 1e-4,
     offset: Factor = 0.0,
-    watch: Callable[[float], object] | None = None,
+    watch: Callable[[float, int], object] | None = None,
 ) -> tuple[StoredProbability, int]:
     """Predict all windows of a shard and stitch their cores.
 
@@ -84,8 +84,8 @@ def predict_shard(
     scale, offset
         Passed to the predictor.
     watch
-        Called after each batch with the seconds that the predictor took; what it raises ends the
-        shard.
+        Called after each batch with the seconds that the predictor took, and the number of windows
+        predicted so far; what it raises ends the shard.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def predict_shard(
         began = time.perf_counter()
         probabilities = predictor(windows, scale=scale, offset=offset, valid=observed)
         if watch is not None:
-            watch(time.perf_counter() - began)
+            watch(time.perf_counter() - began, start + len(batch))
         for (row, col), probability in zip(batch, probabilities, strict=False):
             paste_core(stored, probability, wanted, row=row, col=col, halo=halo)
     return stored, len(places)

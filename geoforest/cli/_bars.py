@@ -21,6 +21,11 @@ from rich.text import Text
 
 from geoforest.cli._progress import Bars, Progress
 
+_STAGES = {
+    "prepare": "load the model, choose the runtime",
+    "predict": "predict windows",
+}
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
@@ -45,9 +50,11 @@ class _TerminalBars(Bars):
                 if stage == "done":
                     return
                 shown[stage] = self._rich.add_task(
-                    f"{title}: {stage}", total=total, completed=done, rated=stage == "predict"
+                    f"{title}: {_STAGES.get(stage, stage)}", rated=stage == "predict"
                 )
-            self._rich.update(shown[stage], completed=done, total=total)
+            # Of a stage that is one step nobody knows how far it is: its bar moves to and fro.
+            known = total if total > 1 or done else None
+            self._rich.update(shown[stage], completed=done, total=known)
 
         return update
 

@@ -21,6 +21,9 @@ MinAreaHa = Annotated[float, typer.Option(help=MAP_OPTIONS["min_area_ha"].help)]
 MaxVertices = Annotated[int, typer.Option(help=MAP_OPTIONS["max_vertices"].help)]
 Zones = Annotated[str | None, typer.Option(help=MAP_OPTIONS["zones"].help)]
 By = Annotated[str | None, typer.Option(help=MAP_OPTIONS["by"].help)]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", help="Print seconds per stage and peak memory, too.")
+]
 Wandb = Annotated[
     str | None,
     typer.Option(
@@ -61,7 +64,9 @@ def with_options(options: Mapping[str, Option], *, before: str) -> Callable[[Com
 def _parameter(name: str, option: Option) -> inspect.Parameter:
     # Switches are off by default, and have no --no-... form.
     flags = [f"--{name.replace('_', '-')}"] if option.default is False else []
-    described = typer.Option(*flags, help=option.help, metavar=option.metavar)
+    described = typer.Option(
+        *flags, help=option.help, metavar=option.metavar, rich_help_panel=option.panel
+    )
     return inspect.Parameter(
         name,
         inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -117,6 +122,25 @@ def progress_bars(count: int) -> Iterator[Bars]:
 def say(text: str) -> None:
     """Print a line for people, on stderr, so that stdout stays clean for pipes."""
     print(text, file=sys.stderr)
+
+
+def paths_to_open(folder: Any) -> str:
+    """Return the lines with which a command ends: a folder, and what to open of it with what.
+
+    ``folder`` is a path, or a place in a bucket, with a page, a QGIS project (or else
+    GeoPackages) and a table of units, as far as they were made.
+    """
+    from geoforest.maps.destination import open_destination
+
+    there = sorted(open_destination(str(folder)).names())
+    projects = [name for name in there if name.endswith(".qgz")]
+    opened = {
+        "in a browser": [name for name in there if name == "report.html"],
+        "in QGIS": projects or [name for name in there if name.endswith(".gpkg")],
+        "as a table": [name for name in there if name == "units.csv"],
+    }
+    lines = [f"  open {folder / name} {how}" for how, names in opened.items() for name in names]
+    return "\n".join([f"  {folder}", *lines])
 
 
 def print_json(value: Any) -> None:

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, By, MaxVertices, MinAreaHa, Zones, print_json, say
+from geoforest.cli._shared import (
+    AsJson,
+    By,
+    MaxVertices,
+    MinAreaHa,
+    Zones,
+    paths_to_open,
+    print_json,
+    say,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -67,5 +76,6 @@ def change_command(
     ha = s["hectares"]
     print(
         f"{ha['loss']:,.1f} ha lost, {ha['gain']:,.1f} ha gained, {ha['stable_forest']:,.1f} ha "
-        f"stable forest, {ha['uncertain']:,.1f} ha uncertain ({s['label']})\n  {result.folder}"
+        f"stable forest, {ha['uncertain']:,.1f} ha uncertain ({s['label']})\n"
+        + paths_to_open(result.folder)
     )

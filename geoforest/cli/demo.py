@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, progress_bar, say
+from geoforest.cli._shared import AsJson, Verbose, print_json, progress_bar, say
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +21,7 @@ def demo_command(
     ),
     seed: Annotated[int, typer.Option(help="Seed of the synthetic scene.")] = 7,
     size: Annotated[int, typer.Option(min=256, help="Side of the scene, in pixels.")] = 2304,
+    verbose: Verbose = False,
     as_json: AsJson = False,
 ) -> None:
     """Generate a synthetic Rondonia-like scene, map it, and compare with its known truth.
@@ -36,11 +37,11 @@ def demo_command(
     if as_json:
         print_json({**demo.result.summary, "agreement": demo.agreement, "folder": str(out)})
         return
-    print(describe(demo.result))
     print(
-        f"  agreement with the known truth: accuracy {demo.agreement['accuracy']:.3f}, "
+        f"agreement with the known truth: accuracy {demo.agreement['accuracy']:.3f}, "
         f"forest F1 {demo.agreement['f1']:.3f}"
     )
-    seconds = {"scene": demo.seconds, **demo.result.summary["seconds"]}
-    print("  seconds: " + ", ".join(f"{stage} {spent:.1f}" for stage, spent in seconds.items()))
-    print(f"  picture: {demo.quicklook}")
+    if verbose:
+        print(f"  scene generated in {demo.seconds:.1f} s")
+    print(describe(demo.result, verbose=verbose))
+    print(f"  open {demo.quicklook} for a picture")

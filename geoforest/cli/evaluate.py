@@ -58,4 +58,4 @@ def evaluate_command(
         print(f"{name}: {split['chips']} chips, threshold {split['threshold']:g}")
         for score, value in split["scores"].items():
             print(f"  {score} {value:.4f}")
-    print(f"{out}/report.html")
+    print(f"  open {out}/report.html in a browser")

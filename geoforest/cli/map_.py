@@ -10,13 +10,15 @@ import typer
 
 from geoforest.cli._shared import (
     AsJson,
+    Verbose,
+    paths_to_open,
     print_json,
     progress_bars,
     say,
     with_options,
     words,
 )
-from geoforest.pipeline.descriptions import MAP_OPTIONS
+from geoforest.pipeline.descriptions import CHECKS, INPUT, MAP_OPTIONS, SEARCH
 
 if TYPE_CHECKING:
     from geoforest.pipeline.run import MapResult
@@ -31,11 +33,18 @@ def register(app: typer.Typer) -> None:
 _NUMBERS: dict[str, type[int] | type[float]] = {"bands": int, "scale": float, "offset": float}
 
 
-@with_options(MAP_OPTIONS, before="dry_run")
+_INPUT = {name: option for name, option in MAP_OPTIONS.items() if option.panel == INPUT}
+_OTHERS = {name: option for name, option in MAP_OPTIONS.items() if name not in _INPUT}
+
+
+@with_options(_INPUT, before="stac")
+@with_options(_OTHERS, before="dry_run")
 def map_command(
     out: Annotated[
         str,
-        typer.Option(help="Products go to OUT/SCENE_ID/; a folder, or s3://BUCKET/PREFIX."),
+        typer.Option(
+            help="Write products to OUT/SCENE_ID/; OUT is a folder, or s3://BUCKET/PREFIX."
+        ),
     ],
     scenes: Annotated[
         list[str] | None,
@@ -47,31 +56,53 @@ def map_command(
     ] = None,
     stac: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="Search this STAC API or catalogue for scenes."),
+        typer.Option(
+            metavar="URL",
+            help="Search this STAC API or catalogue for scenes.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     collection: Annotated[
         str | None,
-        typer.Option(help="With --stac: id of a collection, or several separated by commas."),
+        typer.Option(
+            help="With --stac: search this collection, or several separated by commas.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     bbox: Annotated[
         str | None,
-        typer.Option(metavar="W,S,E,N", help="With --stac: box in degrees; or give an --aoi."),
+        typer.Option(
+            metavar="W,S,E,N",
+            help="With --stac: search this box in degrees; or give an --aoi.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     period: Annotated[
         str | None,
         typer.Option(
             "--datetime",
             metavar="RANGE",
-            help="With --stac: date or period, e.g. 2023-08-13 or 2023-06/2023-08.",
+            help="With --stac: search this date or period, e.g. 2023-08-13 or 2023-06/2023-08.",
+            rich_help_panel=SEARCH,
         ),
     ] = None,
     max_cloud: Annotated[
         float | None,
-        typer.Option(metavar="PERCENT", help="With --stac: most cloud cover of a scene."),
+        typer.Option(
+            metavar="PERCENT",
+            help="With --stac: skip scenes with more cloud cover than this.",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Print what would be done; write nothing.",
+            rich_help_panel=CHECKS,
+        ),
     ] = False,
+    verbose: Verbose = False,
     as_json: AsJson = False,
     **settings: Any,
 ) -> None:
@@ -98,7 +129,7 @@ def map_command(
         for result in map_scenes(paths, out, progress=bars.begin, **settings):
             bars.scene_ended()
             if not isinstance(result, SceneFailure):
-                _print_result(result, as_json=as_json)
+                _print_result(result, as_json=as_json, verbose=verbose)
             elif len(paths) == 1:
                 raise result.error
             else:
@@ -111,7 +142,7 @@ def map_command(
         raise typer.Exit(min(failure.error.exit_code for failure in failures))
 
 
-def _print_result(result: MapResult, *, as_json: bool) -> None:
+def _print_result(result: MapResult, *, as_json: bool, verbose: bool) -> None:
     for warning in result.summary["warnings"]:
         say(f"warning: {warning}")
     for note in result.summary["notes"]:
@@ -119,14 +150,16 @@ def _print_result(result: MapResult, *, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(result.folder), **result.summary})
     else:
-        print(describe(result))
+        print(describe(result, verbose=verbose))
 
 
-def describe(result: MapResult) -> str:
-    """Describe a map in a few lines for people."""
+def describe(result: MapResult, *, verbose: bool = False) -> str:
+    """Describe a map in a few lines for people; ``verbose`` adds seconds and memory."""
     s = result.summary
     share = "" if s["forest_percent"] is None else f", {s['forest_percent']:.1f} % of observed"
     rate = f" ({s['windows_per_second']:.2f} windows/s)" if s["windows_per_second"] else ""
+    # Summaries that version 0.1.0 wrote lack it.
+    planned = s.get("planned_windows", s["windows"])
     masked = s["cloud_masked_percent"]
     clouds = "" if masked is None else f", {masked:.1f} % masked as cloud"
     lines = [
@@ -135,18 +168,21 @@ def describe(result: MapResult) -> str:
             f"{s['observed_percent']:.1f} % observed{clouds}"
         ),
         (
-            f"  {s['windows']:,} windows in {s['seconds']['total']:.1f} s{rate}, "
-            f"peak memory {s['peak_memory_mb']:,.0f} MB"
+            f"  {s['windows']:,} of {planned:,} windows predicted in "
+            f"{s['seconds']['total']:.1f} s{rate}"
         ),
     ]
+    if verbose:
+        spent = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in s["seconds"].items())
+        lines.append(f"  seconds: {spent}; peak memory {s['peak_memory_mb']:,.0f} MB")
     if s["polygons"]:
         lines.append(
             f"  {s['polygons']['patches']:,} patches of at least {s['min_area_ha']:g} ha "
             f"in {s['polygons']['parts']:,} polygons"
         )
     if s["units"]:
-        lines.append(f"  {len(s['units']):,} units in units.csv")
-    lines.append(f"  {result.folder}")
+        lines.append(f"  {len(s['units']):,} units")
+    lines.append(paths_to_open(result.folder))
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Options of a map, each written once: its default, and what it does.
+"""Options of a map, each written once: its default, what it does, and its panel in ``--help``.
 
 The command line, :class:`geoforest.pipeline.settings.MapSettings` and the documentation come from
 here. Nothing heavy is imported: the command line starts with this module, long before any work.
@@ -6,7 +6,7 @@ here. Nothing heavy is imported: the command line starts with this module, long 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,12 +25,15 @@ class Option:
         Its type on the command line; by default that of ``default``.
     metavar
         What stands for its value in ``--help``; by default its type.
+    panel
+        Panel of ``--help`` that lists it; by default that of the options without a panel.
     """
 
     help: str
     default: Any = None
     kind: Any = None
     metavar: str | None = None
+    panel: str | None = None
 
     @property
     def annotation(self) -> Any:
@@ -39,19 +42,30 @@ class Option:
         return kind | None if self.default is None else kind
 
 
-MAP_OPTIONS: Final = {
+INPUT, SEARCH, CLOUDS, OUTPUT, SPEED, CHECKS = (
+    "Input",
+    "Search",
+    "Clouds",
+    "Output",
+    "Speed",
+    "Checks",
+)
+"""Panels of ``geoforest map --help``, in their order."""
+
+_INPUT = {
     "model": Option(
-        "Model to map with: `bundled`, a bundle folder or .zip, or any other model reference.",
+        "Map with this model: `bundled`, a bundle folder or .zip, or any other model reference.",
         default="bundled",
     ),
     "threshold": Option(
-        "Probability at or above which a pixel is forest. By default the model's own.", kind=float
+        "Call a pixel forest at or above this probability. By default the model's own.", kind=float
     ),
     "bands": Option(
-        "1-based band numbers of the raster in the model's band order, e.g. 3,2,1,4.", kind=str
+        "Read these 1-based bands of the raster, in the model's band order, e.g. 3,2,1,4.",
+        kind=str,
     ),
     "scale": Option(
-        "Reflectance = DN x scale + offset: one number, or one per band. By default the "
+        "Compute reflectance = DN x scale + offset: one number, or one per band. By default the "
         "product's own, else 1e-4.",
         kind=str,
     ),
@@ -60,70 +74,101 @@ MAP_OPTIONS: Final = {
         kind=str,
     ),
     "nodata": Option(
-        "Value of unobserved pixels, in place of the file's own nodata value.", kind=float
+        "Take pixels of this value for unobserved, in place of the file's own nodata value.",
+        kind=float,
     ),
     "aoi": Option(
-        "Vector file with the area of interest: the map is made inside, and 255 outside.",
+        "Map only inside the polygons of this vector file; the map is 255 outside.",
         kind=Path,
     ),
+    "scene_id": Option(
+        "Name the scene, in place of the product's id or the file's stem; for one scene.",
+        kind=str,
+    ),
+}
+_CLOUDS = {
     "cloud_mask": Option(
-        "What finds clouds and their shadows, which become 255: `scl` (the product's scene "
+        "Mask clouds and their shadows, which become 255, by `scl` (the product's scene "
         "classification), `ukis` (a network), `none`, or `auto` (scl where there is one).",
         default="auto",
     ),
     "cloud_buffer": Option(
-        "Distance around clouds that is masked, too, in metres.", default=100.0, metavar="M"
+        "Mask this distance around clouds, too, in metres.", default=100.0, metavar="M"
     ),
     "mask_snow": Option("Mask snow of the scene classification like clouds.", default=False),
+}
+_OUTPUT = {
+    "products": Option("Keep these products.", default="mask,probability,polygons,report"),
     "min_area_ha": Option(
-        "Minimum mapping unit for patches and holes, in hectares; 0 keeps all.", default=0.5
+        "Drop patches and fill holes smaller than this (the minimum mapping unit), in hectares; 0 "
+        "keeps all.",
+        default=0.5,
     ),
     "max_vertices": Option(
         "Write patches with more vertices than this in parts; 0 never cuts.", default=100_000
     ),
-    "products": Option("Products to keep.", default="mask,probability,polygons,report"),
-    "zones": Option("Vector file with polygons: report hectares for each of them, too.", kind=str),
-    "by": Option("With --zones: the field that names the units.", kind=str),
-    "scene_id": Option(
-        "Scene id in place of the product's id or the file's stem; for one scene.", kind=str
+    "zones": Option(
+        "Report hectares for each polygon of this vector file, too, such as municipalities.",
+        kind=str,
     ),
-    "window": Option(
-        "Side of the square that the network reads, halo included, in pixels.", kind=int
-    ),
-    "halo": Option(
-        "Width of the ring of context that is read and not kept, in pixels.", default=32
-    ),
-    "shard": Option(
-        "Side of a shard, the unit of work and resume, in pixels; rounded up to whole cores. By "
-        "default 1792, or what --max-memory allows.",
-        kind=int,
-    ),
-    "batch_size": Option("Windows per call of the network.", kind=int),
-    "device": Option("Device: auto, cpu, cuda, or cuda:1.", default="auto"),
-    "workers": Option(
-        "Number of worker processes on this machine; 0 computes in this process.", default=0
-    ),
-    "scheduler": Option(
-        "Address of a Dask scheduler, such as tcp://host:8786.", kind=str, metavar="ADDRESS"
-    ),
-    "max_memory": Option("Peak memory of one worker, e.g. 4GB.", kind=str, metavar="BYTES"),
+    "by": Option("With --zones: name the units by this field.", kind=str),
     "allow_gaps": Option(
         "Finish with 255 where a shard failed for good, such as an unreadable part of the scene.",
         default=False,
     ),
+    "overwrite": Option("Replace the outputs of another job.", default=False),
+    "keep_work": Option("Keep the finished shards after success.", default=False),
+}
+_SPEED = {
+    "workers": Option(
+        "Start this number of worker processes on this machine; 0 computes in this process.",
+        default=0,
+    ),
+    "scheduler": Option(
+        "Use the workers of this Dask scheduler, e.g. tcp://host:8786.",
+        kind=str,
+        metavar="ADDRESS",
+    ),
+    "device": Option("Predict on this device: auto, cpu, cuda, or cuda:1.", default="auto"),
     "runtime": Option(
-        "Runtime of the network: torch, openvino, or auto, the fastest with the mask of torch.",
+        "Run the network in torch, openvino, or auto, the fastest with the mask of torch.",
         default="auto",
     ),
     "precision": Option(
-        "Precision of the network: float32, bfloat16, float16 or int8. By default the runtime's "
-        "best.",
+        "Compute the network in float32, bfloat16, float16 or int8. By default the runtime's best.",
         kind=str,
     ),
+    "max_memory": Option(
+        "Keep the peak memory of one worker below this, e.g. 4GB.", kind=str, metavar="BYTES"
+    ),
+    "batch_size": Option("Predict this number of windows per call of the network.", kind=int),
+    "window": Option(
+        "Let the network read squares of this side, halo included, in pixels.", kind=int
+    ),
+    "halo": Option(
+        "Read this width of context around what is kept of a window, in pixels.", default=32
+    ),
+    "shard": Option(
+        "Work and resume in squares of this side, in pixels, rounded up to whole cores. By default "
+        "1792, or what --max-memory allows.",
+        kind=int,
+    ),
+}
+_CHECKS = {
     "check_halo": Option(
         "Predict a sample of cores again with twice the halo, and report what changes.",
         default=False,
     ),
-    "overwrite": Option("Replace the outputs of another job.", default=False),
-    "keep_work": Option("Keep the finished shards after success.", default=False),
+}
+
+MAP_OPTIONS: Final = {
+    name: replace(option, panel=panel)
+    for panel, options in (
+        (INPUT, _INPUT),
+        (CLOUDS, _CLOUDS),
+        (OUTPUT, _OUTPUT),
+        (SPEED, _SPEED),
+        (CHECKS, _CHECKS),
+    )
+    for name, option in options.items()
 }

@@ -17,6 +17,7 @@ from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,6 +51,10 @@ _AHEAD = 64
 _TRIES = 2
 # Interval at which workers are counted: clusters grow and shrink.
 _COUNT_SECONDS = 5.0
+# Workers report the windows of a shard under this topic, not more often than people read. One topic
+# for all runs, since a scheduler remembers each topic for good.
+_TOPIC = "geoforest-windows"
+_REPORT_SECONDS = 0.5
 
 
 T = TypeVar("T")
@@ -75,6 +80,15 @@ class Done:
     killed: bool = False
 
 
+@dataclass(frozen=True)
+class _Underway:
+    """Number of windows of a shard that a worker has predicted so far."""
+
+    job: str
+    shard: str
+    n_windows: int
+
+
 class Pool:
     """Pool of workers that processes shards, a bounded number at a time, and returns receipts.
 
@@ -92,7 +106,8 @@ class Pool:
         self._running: dict[Future[Any], tuple[Job, Shard]] = {}
         self._failed: Counter[tuple[str, str]] = Counter()
         self._plugins: list[str] = []
-        self._done: SimpleQueue[Done] = SimpleQueue()
+        self._listeners: dict[str, Callable[[str, int], None]] = {}
+        self._done: SimpleQueue[Done | _Underway] = SimpleQueue()
         self._workers = 1
         self._counted = 0.0
         self._closed = self._lost = False
@@ -154,14 +169,24 @@ class Pool:
         runtime: Runtime = future.result()
         return runtime
 
-    def add(self, job: Job, store: ShardStore, shards: Iterable[Shard]) -> None:
+    def add(
+        self,
+        job: Job,
+        store: ShardStore,
+        shards: Iterable[Shard],
+        on_windows: Callable[[str, int], None],
+    ) -> None:
         """Queue shards of a job, in the order of processing.
+
+        ``on_windows`` is called inside :meth:`get` with the name of a shard that is being
+        predicted, and the number of its windows that are done.
 
         Raises
         ------
         GeoforestError
             When a worker cannot load the model or reach the work folder.
         """
+        self._listeners[_job_name(self._name, job)] = on_windows
         self._register(_JobPlugin(self._name, job, store))
         with self._lock:
             self._waiting.extend((job, shard) for shard in shards)
@@ -177,12 +202,17 @@ class Pool:
         """
         while True:
             try:
-                return self._done.get(timeout=1.0)
+                item = self._done.get(timeout=1.0)
             except Empty:
                 if self._lost or self._connected().status not in {"running", "connecting"}:
                     raise _lost() from None
                 # Workers may have joined meanwhile.
                 self._fill()
+                continue
+            if isinstance(item, Done):
+                return item
+            if item.job in self._listeners:
+                self._listeners[item.job](item.shard, item.n_windows)
 
     def drop(self, job: Job) -> int:
         """Drop a job's queued shards; return how many there were."""
@@ -194,6 +224,7 @@ class Pool:
     def forget(self, job: Job) -> None:
         """Free the memory that workers hold for a job without queued or running shards."""
         name = _job_name(self._name, job)
+        self._listeners.pop(name, None)
         if name in self._plugins:
             self._plugins.remove(name)
             self._unregister(name)
@@ -201,8 +232,15 @@ class Pool:
     def _connected(self) -> Client:
         if self._client is None:
             self._client = self._stack.enter_context(self.cluster.client())
+            self._client.subscribe_topic(_TOPIC, self._hear)
             self._register(_WorkerPlugin(self._name))
         return self._client
+
+    def _hear(self, event: tuple[float, Any]) -> None:
+        job, shard, n_windows = event[1]
+        # A shared scheduler has the events of other runs, too.
+        if job.startswith(self._name):
+            self._done.put(_Underway(job, shard, n_windows))
 
     def _register(self, plugin: _WorkerPlugin | _JobPlugin) -> None:
         client = self._connected()
@@ -341,6 +379,7 @@ class _JobPlugin(WorkerPlugin):
                 "folder there; --out, or GEOFOREST_WORK for one in a bucket, has to be on storage "
                 "that all workers share"
             )
+        self.worker, self.reported = worker, 0.0
         shared = worker.plugins[self.pool]
         assert isinstance(shared, _WorkerPlugin)
         self.thread = shared.thread
@@ -363,8 +402,16 @@ class _JobPlugin(WorkerPlugin):
                 self.store,
                 thread=self.thread,
                 is_interrupted=lambda: self.pool in _stopped,
+                on_windows=partial(self._report, shard),
             )
         return replace(receipt, peak_memory_mb=peak_memory_mb())
+
+    def _report(self, shard: Shard, n_windows: int) -> None:
+        """Send the number of windows done to the client, at most twice per second."""
+        now = time.monotonic()
+        if now - self.reported >= _REPORT_SECONDS:
+            self.reported = now
+            self.worker.log_event(_TOPIC, (self.name, shard.name, n_windows))
 
 
 def _job_name(pool: str, job: Job) -> str:

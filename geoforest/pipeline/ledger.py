@@ -124,6 +124,7 @@ class Ledger:
         self.failures: dict[str, str] = {}
         self._left = 0
         self._windows: dict[str, int] = {}
+        self._underway: dict[str, int] = {}
         self._windows_planned = self._windows_done = self._windows_before = 0
         self._started, self._noted = time.time(), 0.0
         finished, earlier = workspace.finished_probability(), workspace.earlier_run()
@@ -141,8 +142,12 @@ class Ledger:
                 self.prediction.reused_shards += 1
                 self._windows_done += self._windows[shard.name]
         self._left = len(self.missing)
+        self._underway = {shard.name: 0 for shard in self.missing}
         self._windows_planned = sum(self._windows.values())
         self._windows_before = self._windows_done
+
+    def begin(self) -> None:
+        """Report what is finished before the first shard of this run."""
         self._report(force=True)
 
     @property
@@ -150,9 +155,16 @@ class Ledger:
         """Whether every shard is finished, has failed, or was given up."""
         return self._left == 0
 
+    def note(self, shard: str, n_windows: int) -> None:
+        """Note how many windows of an unfinished shard, given by its name, are predicted."""
+        if shard in self._underway:
+            self._underway[shard] = n_windows
+            self._report(force=False)
+
     def enter(self, shard: Shard, receipt: Receipt | None, reason: str) -> None:
         """Record the receipt of a shard, or the reason of its failure."""
         self._left -= 1
+        del self._underway[shard.name]
         if receipt is None:
             self.failures[shard.name] = reason
         else:
@@ -189,7 +201,8 @@ class Ledger:
         return self.prediction
 
     def _report(self, *, force: bool) -> None:
-        self._progress("predict", self._windows_done, self._windows_planned)
+        done = self._windows_done + sum(self._underway.values())
+        self._progress("predict", done, self._windows_planned)
         now = time.time()
         if not force and now - self._noted < _NOTE_SECONDS:
             return

@@ -295,6 +295,8 @@ class _SceneRun:
         self._draft = setup.draft(self._path, shared.load_predictor)
         scene_id = self._draft.scene.scene_id
         shared.check_new(scene_id, shown(str(self._path)))
+        self._progress = shared.progress(scene_id)
+        self._progress("prepare", 0, 1)
         destination = shared.out / scene_id
         if is_same(destination, self._path):
             raise OutputError(f"{destination.location}: is the scene itself; choose another --out")
@@ -308,7 +310,6 @@ class _SceneRun:
         """Decide on the job, find its missing shards, and queue them."""
         setup, workspace = self._shared.setup, self._workspace
         self._job = job = self._job or self._draft.job(runtime, base_mb=setup.base_mb)
-        self._progress = self._shared.progress(job.scene.scene_id)
         workspace.settle(job.record(setup.settings), overwrite=setup.settings.overwrite)
         settings = with_earlier(setup.settings, workspace)
         self._run = MapRun(
@@ -319,7 +320,9 @@ class _SceneRun:
             return
         self._ledger = Ledger(job, workspace, self._progress)
         if self._ledger.missing:
-            pool.add(job, workspace.store, self._ledger.missing)
+            pool.add(job, workspace.store, self._ledger.missing, self._ledger.note)
+        self._progress("prepare", 1, 1)
+        self._ledger.begin()
         self._clock.lap("start")
 
     def enter(self, done: Done, pool: Pool) -> None:

@@ -31,6 +31,7 @@ def run_shard(
     *,
     thread: Executor,
     is_interrupted: Callable[[], bool] = lambda: False,
+    on_windows: Callable[[int], object] = lambda _n_windows: None,
 ) -> Receipt:
     """Read, predict and commit one shard.
 
@@ -48,6 +49,8 @@ def run_shard(
         Executor of one thread that predicts, so that a worker predicts one shard at a time.
     is_interrupted
         Called after each batch; True stops the shard.
+    on_windows
+        Called after each batch with the number of windows predicted so far.
 
     Raises
     ------
@@ -72,7 +75,9 @@ def run_shard(
     )
     dn, valid = support.expand(dn), support.expand(valid).astype(np.bool_, copy=False)
     seconds = {"read": time.perf_counter() - start}
-    prediction = thread.submit(_predict, job, predictor, dn, valid, seen, is_interrupted).result()
+    prediction = thread.submit(
+        _predict, job, predictor, dn, valid, seen, is_interrupted, on_windows
+    ).result()
     receipt = Receipt(
         shard=shard.name,
         n_windows=prediction.n_windows,
@@ -106,13 +111,15 @@ def _predict(
     valid: Valid,
     wanted: Valid,
     is_interrupted: Callable[[], bool],
+    on_windows: Callable[[int], object],
 ) -> _Prediction:
     """Predict the windows of a shard, in the prediction thread."""
     predicting = 0.0
 
-    def watch(seconds: float) -> None:
+    def watch(seconds: float, n_windows: int) -> None:
         nonlocal predicting
         predicting += seconds
+        on_windows(n_windows)
         if is_interrupted():
             raise IncompleteError("interrupted")
 

@@ -128,7 +128,26 @@ def test_map_for_people(geoforest, mapped):
     done = geoforest(*mapped)
     assert done.returncode == 0, done.stderr
     assert "ha forest cover (model)" in done.stdout
-    assert "16 windows in" in done.stdout
+    assert "16 of 16 windows predicted in" in done.stdout
+    assert "seconds:" not in done.stdout
+    folder = mapped[mapped.index("--out") + 1] / "scene"
+    assert done.stdout.splitlines()[-3:] == [
+        f"  {folder}",
+        f"  open {folder / 'report.html'} in a browser",
+        f"  open {folder / 'forest.qgz'} in QGIS",
+    ]
+    again = geoforest(*mapped, "--verbose", "--overwrite")
+    assert "  seconds: start " in again.stdout
+    assert "peak memory" in again.stdout
+
+
+def test_help_of_map_is_in_panels(geoforest):
+    text = geoforest("map", "--help").stdout
+    panels = ["Options", "Input", "Search", "Clouds", "Output", "Speed", "Checks"]
+    places = [text.index(f"─ {panel} ─") for panel in panels]
+    assert places == sorted(places)
+    assert places[2] < text.index("--max-cloud") < places[3]
+    assert places[5] < text.index("--batch-size") < places[6]
 
 
 def test_dry_run_writes_nothing(geoforest, mapped, tmp_path):

@@ -487,3 +487,35 @@ def test_few_scenes_are_begun_at_once(tmp_path, tiny_bundle, monkeypatch):
     )  # fmt: skip
     assert {result.scene_id for result in results} == {str(n) for n in range(8)}
     assert most <= 3
+
+
+class _SlowPredictor(LocalPredictor):
+    def __call__(self, *args, **kwargs) -> np.ndarray:
+        time.sleep(0.2)
+        return super().__call__(*args, **kwargs)
+
+
+def test_progress_counts_windows_inside_a_shard(scene_path, tmp_path, tiny_bundle):
+    steps: dict[str, list[tuple[int, int]]] = {}
+    result = geoforest.map_scene(
+        scene_path, tmp_path / "out", model=str(tiny_bundle.path), products="mask", halo=8,
+        batch_size=1, progress=lambda stage, *step: steps.setdefault(stage, []).append(step),
+        load_predictor=lambda job: _SlowPredictor(),
+    )  # fmt: skip
+    assert result.summary["shards"] == 1
+    assert result.summary["windows"] == result.summary["planned_windows"] == 16
+    assert steps["prepare"] == [(0, 1), (1, 1)]
+    done = [done for done, total in steps["predict"] if total == 16]
+    assert done[0] == 0
+    assert done[-1] == 16
+    assert done == sorted(done)
+    assert len(set(done) - {0, 16}) >= 3
+    assert list(steps)[:2] == ["prepare", "predict"]
+
+
+def test_windows_without_an_observed_pixel_are_planned_and_not_predicted(tmp_path, tiny_bundle):
+    dn = synthetic.digital_numbers((96, 96))
+    dn[:, :, :48] = 0
+    scene = synthetic.write_raster(tmp_path / "half.tif", dn, nodata=0)
+    summary = run(scene, tmp_path / "out", tiny_bundle).summary
+    assert (summary["windows"], summary["planned_windows"]) == (2, 4)

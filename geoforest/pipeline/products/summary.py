@@ -66,8 +66,10 @@ class MapSummary(TypedDict):
         :class:`geoforest.maps.units.areas.UnitAreas`; None where none were asked for.
     quality
         What the map itself shows: seam ratio, halo test, share unobserved, and verdicts.
-    windows, shards, reused_shards
-        Windows predicted; shards of the job, and those that an earlier run had finished.
+    windows, planned_windows
+        Windows predicted, of those planned: the others show nothing that is observed and wanted.
+    shards, reused_shards
+        Shards of the job, and those that an earlier run had finished.
     windows_per_second
         Over reading, predicting and committing; None for a resumed run.
     seconds
@@ -106,6 +108,7 @@ class MapSummary(TypedDict):
     units: list[dict[str, Any]] | None
     quality: dict[str, Any]
     windows: int
+    planned_windows: int
     shards: int
     reused_shards: int
     windows_per_second: float | None
@@ -158,6 +161,7 @@ def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> Map
         units=None if units is None else units.rows(),
         quality=_quality(products, observed_percent, verdicts),
         windows=prediction.n_windows,
+        planned_windows=sum(job.windows(shard) for shard in job.plan()),
         shards=prediction.n_shards,
         reused_shards=prediction.reused_shards,
         windows_per_second=round(prediction.n_windows / wall, 3) if wall else None,
