@@ -15,12 +15,14 @@ import typer
 from geoforest.cli._progress import Bars, Progress
 from geoforest.errors import GeoforestWarning
 from geoforest.pipeline.descriptions import MAP_OPTIONS, Option
+from geoforest.report.language import LanguageCode
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable result on stdout.")]
 MinAreaHa = Annotated[float, typer.Option(help=MAP_OPTIONS["min_area_ha"].help)]
 MaxVertices = Annotated[int, typer.Option(help=MAP_OPTIONS["max_vertices"].help)]
 Zones = Annotated[str | None, typer.Option(help=MAP_OPTIONS["zones"].help)]
 By = Annotated[str | None, typer.Option(help=MAP_OPTIONS["by"].help)]
+Language = Annotated[LanguageCode, typer.Option(help=MAP_OPTIONS["language"].help)]
 Verbose = Annotated[
     bool, typer.Option("--verbose", help="Print seconds per stage and peak memory, too.")
 ]

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, say
+from geoforest.cli._shared import AsJson, Language, print_json, say
+from geoforest.report.language import LanguageCode
 
 
 def register(app: typer.Typer) -> None:
@@ -45,6 +46,7 @@ def area_command(
     min_per_stratum: Annotated[
         int, typer.Option(help="With --sample: minimum number of points per class of the map.")
     ] = 50,
+    language: Language = "en",
     estimate: Annotated[
         Path | None,
         typer.Option(
@@ -81,7 +83,7 @@ def area_command(
     elif sample is not None:
         if out is None:
             raise InputError("--sample: a GeoPackage to write was wanted, with --out")
-        _draw(source, sample, out, seed, min_per_stratum, as_json=as_json)
+        _draw(source, sample, out, seed, min_per_stratum, language, as_json=as_json)
     else:
         assert estimate is not None
         _estimate(source, estimate, out, stopped_early=stopped_early, as_json=as_json)
@@ -109,13 +111,22 @@ def _by_unit(
 
 
 def _draw(
-    source: str, n: int, out: Path, seed: int, min_per_stratum: int, *, as_json: bool
+    source: str,
+    n: int,
+    out: Path,
+    seed: int,
+    min_per_stratum: int,
+    language: LanguageCode,
+    *,
+    as_json: bool,
 ) -> None:
     from dataclasses import asdict
 
     from geoforest.maps.sample.draw import draw_sample
 
-    drawn = draw_sample(source, n, out, seed=seed, min_per_stratum=min_per_stratum)
+    drawn = draw_sample(
+        source, n, out, seed=seed, min_per_stratum=min_per_stratum, language=language
+    )
     for note in drawn.notes:
         say(f"note: {note}")
     if as_json:

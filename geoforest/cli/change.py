@@ -10,6 +10,7 @@ import typer
 from geoforest.cli._shared import (
     AsJson,
     By,
+    Language,
     MaxVertices,
     MinAreaHa,
     Zones,
@@ -47,6 +48,7 @@ def change_command(
     ] = False,
     zones: Zones = None,
     by: By = None,
+    language: Language = "en",
     as_json: AsJson = False,
 ) -> None:
     """Compare two maps of the same ground: loss, gain, stable forest, uncertain change.
@@ -66,6 +68,7 @@ def change_command(
         mixed_models=mixed_models,
         zones=zones,
         by=by,
+        language=language,
     )
     s = result.summary
     for note in s["notes"]:

@@ -10,6 +10,7 @@ import typer
 from geoforest.cli._shared import (
     AsJson,
     By,
+    Language,
     MaxVertices,
     MinAreaHa,
     Zones,
@@ -53,6 +54,7 @@ def mosaic_command(
     aoi: Annotated[Path | None, typer.Option(help="Vector file with the area of interest.")] = None,
     zones: Zones = None,
     by: By = None,
+    language: Language = "en",
     mixed_models: Annotated[
         bool, typer.Option("--mixed-models", help="Allow maps of different models.")
     ] = False,
@@ -89,6 +91,7 @@ def mosaic_command(
             aoi=aoi,
             zones=zones,
             by=by,
+            language=language,
             mixed_models=mixed_models,
             workers=workers,
             scheduler=scheduler,

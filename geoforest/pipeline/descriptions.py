@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from geoforest.report.language import LanguageCode
+
 
 @dataclass(frozen=True)
 class Option:
@@ -112,6 +114,11 @@ _OUTPUT = {
         kind=str,
     ),
     "by": Option("With --zones: name the units by this field.", kind=str),
+    "language": Option(
+        "Write the page and the QGIS project in this language: en, or pt (Portuguese).",
+        default="en",
+        kind=LanguageCode,
+    ),
     "allow_gaps": Option(
         "Finish with 255 where a shard failed for good, such as an unreadable part of the scene.",
         default=False,

@@ -17,6 +17,7 @@ from pydantic import (
 
 from geoforest.models.runtimes import MapPrecision, MapRuntime
 from geoforest.pipeline.descriptions import MAP_OPTIONS
+from geoforest.report.language import LanguageCode
 from geoforest.scenes.clouds.mask import CloudMaskKind
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class MapSettings(BaseModel):
     max_memory: Annotated[int, BeforeValidator(_as_bytes), Field(gt=0)] | None = _option(
         "max_memory"
     )
+    language: LanguageCode = _option("language")
     allow_gaps: bool = _option("allow_gaps")
     runtime: MapRuntime = _option("runtime")
     precision: MapPrecision | None = _option("precision")
@@ -152,6 +154,7 @@ class MapOptions(TypedDict, total=False):
     workers: int
     scheduler: str | None
     max_memory: int | str | None
+    language: LanguageCode
     allow_gaps: bool
     runtime: MapRuntime
     precision: MapPrecision | None

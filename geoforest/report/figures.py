@@ -10,7 +10,14 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from geoforest.report.picture import MASK_COLOURS, MASK_NAMES, mask_image, png, true_colour
+from geoforest.report.picture import (
+    MASK_COLOURS,
+    MASK_NAMES,
+    bar_length,
+    mask_image,
+    png,
+    true_colour,
+)
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Mask, StoredProbability, Valid
 
 if TYPE_CHECKING:
@@ -103,9 +110,7 @@ def draw_scale_bar(axes: Axes, bounds: tuple[float, float, float, float]) -> Non
     """Draw a scale bar in the lower left corner; ``(left, bottom, right, top)`` is in metres."""
     left, bottom, right, top = bounds
     width = right - left
-    wanted = width / 4
-    power = 10 ** np.floor(np.log10(wanted))
-    length = power * max(step for step in (1, 2, 5) if step * power <= wanted)
+    length = bar_length(width)
     y = bottom + 0.05 * (top - bottom)
     x = left + 0.05 * width
     label = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"

@@ -12,7 +12,14 @@ from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw
 
 from geoforest.arrays.reflectance import ndvi
-from geoforest.report.picture import MASK_COLOURS, MASK_NAMES, read_decimated_raster, true_colour
+from geoforest.report.language import message
+from geoforest.report.picture import (
+    MASK_COLOURS,
+    MASK_NAMES,
+    OUTLINE,
+    read_decimated_raster,
+    true_colour,
+)
 from geoforest.report.quicklook import rgb_reflectance
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, Array, Valid
 
@@ -27,13 +34,13 @@ if TYPE_CHECKING:
 
 _QUALITIES = (85, 70, 50, 30, 10)
 _MOST_BYTES = 1_000_000
-_OUTLINE = "#ffd92f"
+_OUTLINE = matplotlib.colors.to_hex([value / 255 for value in OUTLINE])
 _NDVI_RANGE = (-0.2, 1.0)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One picture of a page, with its legend.
+    """One picture of a page, with its legend. Its texts are those of the catalogues.
 
     Attributes
     ----------
@@ -83,29 +90,33 @@ def scene_layers(
     """
     dn, valid = seen
     picture = np.rint(255 * true_colour(rgb_reflectance(scene, dn), valid)).astype(np.uint8)
-    layers = [Layer("scene", "The scene in true colour.", jpeg(Image.fromarray(picture)))]
+    alt = message("The scene in true colour.")
+    layers = [Layer(message("scene"), alt, jpeg(Image.fromarray(picture)))]
     index = _ndvi(scene, np.where(valid, dn, 0))
     if index is not None:
         low, high = _NDVI_RANGE
         steps = np.nan_to_num((index - low) / (high - low)).clip(0, 1) * PROBABILITY_STEPS
         codes = np.where(valid & np.isfinite(index), np.rint(steps), NO_OBSERVATION)
-        alt = "Vegetation index NDVI: brown where little is green, blue-green where much."
+        alt = message("Vegetation index NDVI: brown where little is green, blue-green where much.")
         layers.append(ramped("NDVI", alt, codes.astype(np.uint8), "BrBG", (f"{low}", f"{high}")))
-    alt = "Probability of forest: dark where it is low, yellow where it is high."
+    alt = message("Probability of forest: dark where it is low, yellow where it is high.")
     stored = read_decimated_raster(probability, valid.shape)
-    layers.append(ramped("probability", alt, stored, "viridis", ("0", "1")))
+    layers.append(ramped(message("probability"), alt, stored, "viridis", ("0", "1")))
     layers.append(
         Layer(
-            "mask",
-            "Forest mask: forest green, other sand-coloured, grey where nothing was observed.",
+            message("mask"),
+            message(
+                "Forest mask: forest green, other sand-coloured, grey where nothing was observed."
+            ),
             indexed(read_decimated_raster(mask, valid.shape), MASK_COLOURS),
             legend=tuple((MASK_COLOURS[code], name) for code, name in MASK_NAMES.items()),
         )
     )
     if rings := sketch.rings():
-        alt = "Outlines of the forest polygons over the scene."
+        alt = message("Outlines of the forest polygons over the scene.")
         outlined = _outlined(picture, rings, scene.bounds)
-        layers.append(Layer("polygons", alt, outlined, legend=((_OUTLINE, "outline"),)))
+        legend = ((_OUTLINE, message("outline")),)
+        layers.append(Layer(message("polygons"), alt, outlined, legend=legend))
     return layers
 
 
@@ -132,16 +143,21 @@ def ramped(
 ) -> Layer:
     """Draw uint8 values 0 to ``top`` in the colours of a matplotlib colormap, and 255 in grey."""
     ramp = matplotlib.colormaps[colours]
-    steps = np.linspace(0, 1, top + 1)
-    table = {code: matplotlib.colors.to_hex(ramp(step)) for code, step in enumerate(steps)}
-    table[NO_OBSERVATION] = MASK_COLOURS[NO_OBSERVATION]
     return Layer(
         name,
         alt,
-        indexed(stored, table),
+        indexed(stored, ramp_table(colours, top)),
         ramp=tuple(matplotlib.colors.to_hex(ramp(step)) for step in np.linspace(0, 1, 9)),
         ends=ends,
     )
+
+
+def ramp_table(colours: str, top: int) -> dict[int, str]:
+    """Return a matplotlib colormap as colours of uint8 values 0 to ``top``, and grey for 255."""
+    ramp = matplotlib.colormaps[colours]
+    steps = np.linspace(0, 1, top + 1)
+    table = {code: matplotlib.colors.to_hex(ramp(step)) for code, step in enumerate(steps)}
+    return {**table, NO_OBSERVATION: MASK_COLOURS[NO_OBSERVATION]}
 
 
 def indexed(codes: Array, colours: dict[int, str]) -> bytes:

@@ -4,28 +4,51 @@ from __future__ import annotations
 
 import base64
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
+from markupsafe import Markup
+
+from geoforest.report.language import language
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from geoforest.report.language import Language, LanguageCode
 
 
-def render(template: str, **values: Any) -> str:
-    """Fill the template with this file name and return its text.
+def render(template: str, code: LanguageCode = "en", **values: Any) -> str:
+    """Fill the template with this file name, in a language, and return its text.
 
-    Values are escaped, and a missing one is an error. In a template, ``image | picture`` turns the
-    bytes of a PNG or JPEG file into the ``src`` of an ``img``.
+    Values are escaped, and a missing one is an error. In a template, ``_("text {n}", n=value)``
+    translates a text, which may have markup, ``value | number(digits)`` formats a number, and
+    ``image | picture`` turns the bytes of a PNG or JPEG file into the ``src`` of an ``img``.
     """
-    return _environment().get_template(template).render(**values)
+    return _environment(code).get_template(template).render(**values)
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def _environment(code: LanguageCode) -> jinja2.Environment:
     loader = jinja2.PackageLoader("geoforest", "report/templates")
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["picture"] = _picture
+    chosen = language(code)
+    environment.globals.update(language=chosen, _=_translator(chosen))
+    environment.filters.update(
+        picture=_picture,
+        number=chosen.number,
+        significant=chosen.significant,
+    )
     return environment
+
+
+def _translator(chosen: Language) -> Callable[..., Markup]:
+    def translate(text: str, **values: Any) -> Markup:
+        # Texts of the catalogue may have markup; values are escaped.
+        return Markup(chosen(text)).format(**values)
+
+    return translate
 
 
 def _picture(image: bytes) -> str:

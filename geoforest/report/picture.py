@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +14,7 @@ from matplotlib.colors import ListedColormap
 from rasterio.enums import Resampling
 
 from geoforest.arrays.grid import PREVIEW_PX
+from geoforest.report.language import message
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
 if TYPE_CHECKING:
@@ -21,8 +24,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
+    from geoforest.report.language import Language
+
 MASK_COLOURS = {OTHER: "#e4d5b7", FOREST: "#1b7837", NO_OBSERVATION: "#9a9a9a"}
-MASK_NAMES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}
+MASK_NAMES = {
+    OTHER: message("other"),
+    FOREST: message("forest"),
+    NO_OBSERVATION: message("no observation"),
+}
+OUTLINE = (255, 217, 47)
+"""Red, green and blue of outlines over a scene."""
 _NO_DATA_GREY = 0.6
 
 
@@ -114,6 +125,46 @@ def mask_image(
     codes = np.searchsorted(list(MASK_COLOURS), mask)
     colours = ListedColormap(list(MASK_COLOURS.values()))
     axes.imshow(codes, extent=extent, vmin=0, vmax=2, cmap=colours, interpolation="nearest")
+
+
+def bar_length(width: float) -> float:
+    """Return a round length for the scale bar of a picture: 1, 2 or 5 times a power of ten.
+
+    It is a tenth to a quarter of ``width``, in the same unit.
+
+    Examples
+    --------
+    >>> bar_length(23040)
+    5000.0
+    """
+    wanted = width / 4
+    power = 10.0 ** math.floor(math.log10(wanted))
+    return max(step * power for step in (1, 2, 5) if step * power <= wanted)
+
+
+@dataclass(frozen=True)
+class ScaleBar:
+    """Scale bar of a picture: its length as text, and in percent of the picture's width."""
+
+    text: str
+    percent: float
+
+
+def scale_bar(width_m: float, language: Language) -> ScaleBar:
+    """Return the scale bar of a picture that is ``width_m`` metres wide."""
+    length = bar_length(width_m)
+    kilometres = length >= 1000
+    shown = language.significant(length / 1000 if kilometres else length)
+    return ScaleBar(f"{shown} km" if kilometres else f"{shown} m", 100 * length / width_m)
+
+
+def outline_mask(mask: Mask) -> NDArray[np.bool_]:
+    """Return the pixels ``(row, col)`` whose upper or left neighbour is of the other class."""
+    forest = mask == FOREST
+    edge = np.zeros(mask.shape, np.bool_)
+    edge[1:] |= forest[1:] != forest[:-1]
+    edge[:, 1:] |= forest[:, 1:] != forest[:, :-1]
+    return edge
 
 
 def png(figure: Figure) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import zipfile
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
@@ -16,6 +17,7 @@ from pyproj.enums import PJType
 from rasterio.crs import CRS
 from rasterio.errors import CRSError
 
+from geoforest.report.language import ENGLISH, Language
 from geoforest.report.page import render
 
 if TYPE_CHECKING:
@@ -94,9 +96,14 @@ def relative_source(target: Path, project: Path) -> str:
     return relative if relative.startswith("../") else f"./{relative}"
 
 
-def style_parts(style: str) -> dict[str, str]:
-    """Split one of the package's own QML styles into attributes and elements, as markup."""
+def style_parts(style: str, language: Language = ENGLISH) -> dict[str, str]:
+    """Split one of the package's own QML styles into attributes and elements, as markup.
+
+    What people read of it is translated: labels of classes, fields and values.
+    """
     root = ElementTree.fromstring(style)
+    for attribute, element in _shown(root):
+        element.set(attribute, language(element.attrib[attribute]))
     attributes = {
         name: value
         for name, value in root.attrib.items()
@@ -109,6 +116,26 @@ def style_parts(style: str) -> dict[str, str]:
         ),
         "elements": elements,
     }
+
+
+def shown_texts(style: ElementTree.Element) -> set[str]:
+    """Return the texts of a QML style that people read; numbers are none."""
+    return {
+        element.attrib[attribute]
+        for attribute, element in _shown(style)
+        if re.search(r"[a-z]", element.attrib[attribute])
+    }
+
+
+def _shown(style: ElementTree.Element) -> list[tuple[str, ElementTree.Element]]:
+    """Return the elements that show a text, and the attribute that has it."""
+    return [
+        *(("label", element) for element in style.iterfind(".//*[@label]")),
+        *(("name", element) for element in style.iterfind(".//alias")),
+        *(("name", element) for element in style.iterfind(".//attributeEditorContainer")),
+        # The names of a value map are shown; its values are stored.
+        *(("name", element) for element in style.iterfind(".//Option[@type='List']/Option/Option")),
+    ]
 
 
 def _crs(crs: CRS) -> dict[str, str | bool | None]:

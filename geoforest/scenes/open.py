@@ -160,7 +160,7 @@ def _with_metadata(scene: Scene, product: Product) -> Scene:
         processing_level=product.processing_level or scene.processing_level,
         files=tuple(sorted(stamps)),
         scene_classification=product.scene_classification,
-        facts=dict(product.facts),
+        facts={**scene.facts, **product.facts},
         notes=(*scene.notes, *product.notes),
     )
 
@@ -250,6 +250,8 @@ def _describe(
         acquired=sensing_time(scene_id) or _acquired(path, first),
         processing_level=next(filter(None, map(processing_level, _product_ids(path))), None),
         files=tuple(map(stamp, files)),
+        # The tag that scenes of geoforest.scenes.synthetic have.
+        facts={"synthetic": True} if first.tags().get("SYNTHETIC") == "YES" else {},
         notes=notes,
     )
 

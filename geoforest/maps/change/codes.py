@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from geoforest.arrays.stitch import mask_from_probability
+from geoforest.report.language import message
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, StoredProbability
 
 if TYPE_CHECKING:
@@ -18,12 +19,12 @@ LOSS: Final = 2
 GAIN: Final = 3
 UNCERTAIN: Final = 4
 NAMES: Final = {
-    STABLE_OTHER: "stable other",
-    STABLE_FOREST: "stable forest",
-    LOSS: "loss",
-    GAIN: "gain",
-    UNCERTAIN: "uncertain",
-    NO_OBSERVATION: "no observation",
+    STABLE_OTHER: message("stable other"),
+    STABLE_FOREST: message("stable forest"),
+    LOSS: message("loss"),
+    GAIN: message("gain"),
+    UNCERTAIN: message("uncertain"),
+    NO_OBSERVATION: message("no observation"),
 }
 COLOURS: Final = {
     STABLE_OTHER: (228, 213, 183, 255),

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     import geopandas
     from numpy.typing import NDArray
 
+    from geoforest.report.language import LanguageCode
+
 _KINDS = {"loss": LOSS, "gain": GAIN}
 
 
@@ -79,6 +81,7 @@ def map_change(
     mixed_models: bool = False,
     zones: str | Path | None = None,
     by: str | None = None,
+    language: LanguageCode = "en",
 ) -> ChangeResult:
     """Compare two maps of the same ground: raster, polygons, hectares and page of change.
 
@@ -99,6 +102,8 @@ def map_change(
     zones, by
         Vector file of units and the field that names them, as for ``geoforest area``: hectares of
         each kind of change by unit go to ``units.csv``, too.
+    language
+        Language of the page.
 
     Returns
     -------
@@ -128,7 +133,7 @@ def map_change(
         "max_vertices": max_vertices,
     }
     with new_folder(Path(out), mark=SUMMARY_NAME, what="comparison of geoforest change") as folder:
-        summary = _write_products(maps, folder, settings, units, Path(out))
+        summary = _write_products(maps, folder, settings, units, Path(out), language)
     return ChangeResult(Path(out), summary)
 
 
@@ -174,6 +179,7 @@ def _write_products(
     settings: Mapping[str, Any],
     units: Units | None,
     out: Path,
+    language: LanguageCode,
 ) -> dict[str, Any]:
     """Write all files of a comparison; return the content of ``change.json``."""
     pixels, areas, counts = _write_change(maps, folder, settings)
@@ -183,7 +189,7 @@ def _write_products(
         rows, notes = _rows_by_unit(units, folder / CHANGE_NAME)
         (folder / UNITS_NAME).write_text(csv_text(rows), encoding="utf-8")
         summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
-    write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary)
+    write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary, language)
     summary["outputs"] = {
         path.name: {"sha256": file_sha256(path)} for path in sorted(folder.iterdir())
     }

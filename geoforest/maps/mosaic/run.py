@@ -23,6 +23,7 @@ from geoforest.io.names import (
     MASK_NAME,
     MOSAIC_NAME,
     PROBABILITY_NAME,
+    QUICKLOOK_NAME,
     REPORT_NAME,
     SUMMARY_NAME,
     UNITS_NAME,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from geoforest.arrays.grid import Window
+    from geoforest.report.language import LanguageCode
 
 FRACTION_NAME = "forest_fraction.tif"
 OVERVIEW_NAME = "overview.gpkg"
@@ -101,6 +103,7 @@ def mosaic_maps(
     mixed_models: bool = False,
     workers: int = 0,
     scheduler: str | None = None,
+    language: LanguageCode = "en",
     progress: Progress = quiet,
 ) -> MosaicResult:
     """Combine maps of many scenes: one product per UTM zone, each piece of ground counted once.
@@ -130,6 +133,8 @@ def mosaic_maps(
         Whether maps of different models may be combined.
     workers, scheduler
         Where tiles are made, as for ``map``.
+    language
+        Language of the page.
     progress
         Called with a stage, how much of it is done, and how much there is.
 
@@ -170,6 +175,7 @@ def mosaic_maps(
             units=units,
             notes=notes,
             progress=progress,
+            language=language,
         )
         summary = _write_mosaic(mosaic, Cluster(workers, scheduler))
     return MosaicResult(folder, summary)
@@ -177,7 +183,7 @@ def mosaic_maps(
 
 @dataclass(frozen=True)
 class _Mosaic:
-    """Mosaic to make: maps, planned tiles, folder, rules of polygons, units, notes, progress."""
+    """Mosaic to make: what from, where, by which rules, and for whom."""
 
     maps: list[PlacedMap]
     jobs: list[TileJob]
@@ -186,6 +192,7 @@ class _Mosaic:
     units: Units | None
     notes: list[str]
     progress: Progress
+    language: LanguageCode
 
     @property
     def question(self) -> dict[str, Any]:
@@ -196,6 +203,8 @@ class _Mosaic:
             "max_vertices": self.rules.max_vertices,
             "units": None if self.units is None else self.units.digest,
             "geoforest": __version__,
+            # Version 0.1.0 had English alone, and recorded no language.
+            **({} if self.language == "en" else {"language": self.language}),
         }
 
     def tile(self, job: TileJob) -> Path:
@@ -292,14 +301,24 @@ def _write_texts(
         fraction=folder / FRACTION_NAME,
         probability=[zone.probability for zone in zones.values()],
         counts=[folder / f"{Path(COUNT_NAME).stem}_{zone.name}.vrt" for zone in zones],
+        scenes=_pictures(mosaic.maps),
+        dates={one.scene_id: one.finished.acquired[:10] for one in mosaic.maps},
         summary=summary,
         zones=_hectares_by_zone(mosaic.jobs, records),
         units=table,
+        code=mosaic.language,
     )
     if summary["units"]:
         write_durably(folder / UNITS_NAME, csv_text(summary["units"]).encode())
     summary["question"] = mosaic.question
     write_json(folder / MOSAIC_NAME, summary)
+
+
+def _pictures(maps: list[PlacedMap]) -> list[Path]:
+    """Return the scenes' pictures in true colour, the latest first; maps may have none."""
+    latest = sorted(maps, key=lambda one: one.finished.acquired, reverse=True)
+    paths = [one.finished.folder / QUICKLOOK_NAME for one in latest]
+    return [path for path in paths if path.is_file()]
 
 
 def _measure_units(

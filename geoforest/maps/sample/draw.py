@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geoforest.arrays.grid import Window
+    from geoforest.report.language import LanguageCode
 
 _MIN_PER_STRATUM = 50
 # The variance of a stratum needs two points.
@@ -63,6 +64,7 @@ def draw_sample(
     *,
     seed: int = 0,
     min_per_stratum: int = _MIN_PER_STRATUM,
+    language: LanguageCode = "en",
 ) -> DrawnSample:
     """Draw pixels of a map at random, and write them as points to label in QGIS.
 
@@ -86,6 +88,8 @@ def draw_sample(
         Seed of the random numbers, 0 or more.
     min_per_stratum
         See :func:`allocate`.
+    language
+        Language of the form and the pages in QGIS. The labels that are stored stay English.
 
     Returns
     -------
@@ -133,7 +137,7 @@ def draw_sample(
         pictures, notes = write_pictures(paths, points, source)
         style = sample_style(classes, origin)
         with writable(project):
-            write_durably(project, _qgis_project(source, out, points, style, pictures))
+            write_durably(project, _qgis_project(source, out, points, style, pictures, language))
     except BaseException:
         # Keep all files or none: the command refuses to run again while one of them exists.
         for path in (out, *paths.values()):
@@ -300,6 +304,7 @@ def _qgis_project(
     points: geopandas.GeoDataFrame,
     style: str,
     pictures: Mapping[str, Sequence[Path]],
+    language: LanguageCode,
 ) -> bytes:
     from geoforest.maps.sample.qgis import sample_project
 
@@ -313,6 +318,7 @@ def _qgis_project(
         bounds=source.georef.bounds,
         pixel=source.georef.transform.a,
         crs=source.georef.crs,
+        code=language,
     )
 
 

@@ -25,6 +25,7 @@ from geoforest.io.features import WRITE_ERRORS
 from geoforest.io.geopackage import add_style, pinned_time
 from geoforest.io.storage import flush
 from geoforest.io.styles import read_style
+from geoforest.report.language import message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 POINTS: Final = "sample"
 STRATA: Final = "strata"
 MAP: Final = "map"
-NOT_INTERPRETABLE: Final = "not interpretable"
+NOT_INTERPRETABLE: Final = message("not interpretable")
 """Label of a point whose class the reference data do not show."""
 
 # Writing and reading a file may change the last bits of coordinates.

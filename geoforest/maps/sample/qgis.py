@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from geoforest.io.styles import read_style
+from geoforest.report.language import language, message
 from geoforest.report.page import render
 from geoforest.report.qgis import (
     layer_key,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import geopandas
     from rasterio.crs import CRS
 
+    from geoforest.report.language import LanguageCode
+
 # Pixels on each side of a point that a page and a bookmark show.
 _REACH_PX = 25
 
@@ -38,6 +41,7 @@ def sample_project(
     bounds: tuple[float, float, float, float],
     pixel: float,
     crs: CRS,
+    code: LanguageCode = "en",
 ) -> bytes:
     """Build the QGIS project to label a sample in: points over pictures, and one page per point.
 
@@ -65,30 +69,40 @@ def sample_project(
         Pixel size of the map, in units of ``crs``.
     crs
         CRS of points and map.
+    code
+        Language of the form, the pages, and the names of layers.
 
     Returns
     -------
     bytes
         Content of the ``.qgz`` file.
     """
-    title, key = plain_title(title), layer_key(title)
+    title, key, chosen = plain_title(title), layer_key(title), language(code)
+    to_label, colour, about = (
+        chosen(text)
+        for text in (
+            message("Points to label"),
+            message("True colour"),
+            message("about the points"),
+        )
+    )
     points = {
         "id": f"sample_{key}",
-        "name": f"Points to label, {title}",
+        "name": f"{to_label}, {title}",
         "source": f"{relative_source(sample, path)}|layername=sample",
         "is_vector": True,
         "geometry": "Point",
         "shown": True,
         "has_legend": True,
-        "style": style_parts(style),
+        "style": style_parts(style, chosen),
     }
     below, dates = [], []
     for number, (name, rasters) in enumerate(pictures.items()):
         own = [
             {
                 "id": f"picture{number}{place}_{key}",
-                "name": f"True colour, {plain_title(name)}"
-                + ", about the points" * (place < len(rasters) - 1),
+                "name": f"{colour}, {plain_title(name)}"
+                + f", {about}" * (place < len(rasters) - 1),
                 "source": relative_source(raster, path),
                 "is_vector": False,
                 "shown": number == 0,
@@ -115,7 +129,7 @@ def sample_project(
         int(number): _square_around(point.x, point.y, _REACH_PX * pixel)
         for number, point in zip(sampled["sample_id"], sampled.geometry, strict=True)
     }
-    layout = Markup(render("labelling.qpt", labelling=labelling))
+    layout = Markup(render("labelling.qpt", code, labelling=labelling))
     return project_archive(
         path.stem,
         title,

@@ -9,6 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from geoforest.report.language import ENGLISH, message
 from geoforest.report.picture import MASK_COLOURS, png
 from geoforest.types import FOREST, OTHER, PROBABILITY_STEPS
 
@@ -17,11 +18,16 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
 
+    from geoforest.report.language import Language
+
 _BAR_STEPS = 10
+_UNITS = {"patches": message("patches"), "hectares": message("hectares")}
 _EDGE = "#4a5a4e"
 
 
-def probability_chart(histogram: Sequence[int], threshold: float) -> bytes:
+def probability_chart(
+    histogram: Sequence[int], threshold: float, language: Language = ENGLISH
+) -> bytes:
     """Draw the histogram of probability, and the threshold.
 
     Parameters
@@ -30,6 +36,8 @@ def probability_chart(histogram: Sequence[int], threshold: float) -> bytes:
         Number of pixels per stored value, 256 entries; 255 is left out.
     threshold
         Threshold of the mask, 0 to 1.
+    language
+        Language of the labels.
 
     Returns
     -------
@@ -48,8 +56,17 @@ def probability_chart(histogram: Sequence[int], threshold: float) -> bytes:
     forest = left + width / 2 >= threshold
     colours = [MASK_COLOURS[FOREST] if one else MASK_COLOURS[OTHER] for one in forest]
     axes.bar(left, shares, width, align="edge", color=colours, edgecolor=_EDGE, linewidth=0.6)
-    axes.axvline(threshold, color="black", linestyle="--", label=f"threshold {threshold:g}")
-    axes.set(xlim=(0, 1), xlabel="probability of forest", ylabel="% of observed pixels")
+    axes.axvline(
+        threshold,
+        color="black",
+        linestyle="--",
+        label=language(message("threshold {value}"), value=language.significant(threshold)),
+    )
+    axes.set(
+        xlim=(0, 1),
+        xlabel=language(message("probability of forest")),
+        ylabel=language(message("% of observed pixels")),
+    )
     if shares.any():
         # Most pixels are certain: on a linear axis the others would be invisible.
         axes.set_yscale("log")
@@ -58,7 +75,9 @@ def probability_chart(histogram: Sequence[int], threshold: float) -> bytes:
     return png(figure)
 
 
-def patch_chart(sizes: Sequence[dict[str, Any]], column: str, unit: str) -> bytes:
+def patch_chart(
+    sizes: Sequence[dict[str, Any]], column: str, language: Language = ENGLISH
+) -> bytes:
     """Draw the number or the hectares of patches by size.
 
     Parameters
@@ -67,8 +86,8 @@ def patch_chart(sizes: Sequence[dict[str, Any]], column: str, unit: str) -> byte
         See :meth:`geoforest.pipeline.products.patch_sizes.PatchSizes.table`.
     column
         Column of the table: ``patches`` or ``hectares``.
-    unit
-        Label of the axis.
+    language
+        Language of the labels.
 
     Returns
     -------
@@ -79,8 +98,10 @@ def patch_chart(sizes: Sequence[dict[str, Any]], column: str, unit: str) -> byte
     places = np.arange(len(sizes))
     values = [row[column] for row in sizes]
     axes.bar(places, values, 0.9, color=MASK_COLOURS[FOREST], edgecolor=_EDGE, linewidth=0.6)
-    axes.set(ylabel=unit, xlabel="size of the patch from, ha")
-    axes.set_xticks(places, [f"{row['from_ha']:,g}" for row in sizes], rotation=45)
+    axes.set(
+        ylabel=language(_UNITS[column]), xlabel=language(message("size of the patch from, ha"))
+    )
+    axes.set_xticks(places, [language.significant(row["from_ha"]) for row in sizes], rotation=45)
     axes.yaxis.set_major_locator(MaxNLocator(integer=column == "patches"))
     axes.yaxis.set_major_formatter("{x:,g}")
     return png(figure)

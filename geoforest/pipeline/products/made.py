@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from geoforest.arrays.seams import Seams
     from geoforest.maps.units.areas import UnitAreas
     from geoforest.pipeline.products.halo_test import HaloTest
+    from geoforest.pipeline.products.insets import Inset
     from geoforest.report.layers import Layer
 
 _CODES = (OTHER, FOREST, NO_OBSERVATION)
@@ -62,6 +63,8 @@ class MapProducts:
         Pictures for the page; None without a page.
     units
         Hectares by unit; None without units.
+    insets
+        Pictures of the least certain places; None without a page.
     """
 
     threshold: float
@@ -74,3 +77,4 @@ class MapProducts:
     halo_test: HaloTest | None = None
     layers: list[Layer] | None = None
     units: UnitAreas | None = None
+    insets: list[Inset] | None = None

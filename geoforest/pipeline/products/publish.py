@@ -10,12 +10,13 @@ from geoforest._version import __version__
 from geoforest.io.files import without_secrets
 from geoforest.io.names import PROBABILITY_NAME, PROJECT_NAME, REPORT_NAME, SUMMARY_NAME, UNITS_NAME
 from geoforest.io.tables import csv_text
-from geoforest.pipeline.products.summary import MapSummary, summarise
+from geoforest.pipeline.products.summary import MapSummary, judge_map, summarise
 
 if TYPE_CHECKING:
     from geoforest.pipeline.ledger import Prediction
     from geoforest.pipeline.products.made import MapProducts
     from geoforest.pipeline.products.request import MapRun
+    from geoforest.pipeline.products.verdicts import Verdict
 
 
 def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSummary:
@@ -30,8 +31,9 @@ def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSu
     products
         See :func:`geoforest.pipeline.products.stage.stage`.
     """
-    summary = summarise(run, prediction, products)
-    _write_texts(run, prediction, products, summary)
+    verdicts = judge_map(run, prediction, products)
+    summary = summarise(run, prediction, products, verdicts)
+    _write_texts(run, prediction, products, summary, verdicts)
     if "mask" not in run.settings.products:
         products.mask.unlink()
         Path(f"{products.mask}.aux.xml").unlink()
@@ -56,7 +58,11 @@ def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSu
 
 
 def _write_texts(
-    run: MapRun, prediction: Prediction, products: MapProducts, summary: MapSummary
+    run: MapRun,
+    prediction: Prediction,
+    products: MapProducts,
+    summary: MapSummary,
+    verdicts: list[Verdict],
 ) -> None:
     """Write summary, table of units and page."""
     staging = run.workspace.staging
@@ -72,7 +78,15 @@ def _write_texts(
 
     units = products.units
     table = unit_table(run.units, units) if run.units is not None and units is not None else None
-    write_report(staging / REPORT_NAME, run.job, prediction, products, summary, table)
+    write_report(
+        staging / REPORT_NAME,
+        run,
+        prediction,
+        products,
+        summary=summary,
+        verdicts=verdicts,
+        units=table,
+    )
 
 
 def _write_companions(run: MapRun, products: MapProducts) -> None:
@@ -83,5 +97,5 @@ def _write_companions(run: MapRun, products: MapProducts) -> None:
     staging = run.workspace.staging
     write_styles(staging)
     if products.layers is not None:
-        write_project(staging / PROJECT_NAME, run.job.scene)
+        write_project(staging / PROJECT_NAME, run.job.scene, run.settings.language)
     write_item(staging, run.job, products)

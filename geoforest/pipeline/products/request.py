@@ -70,6 +70,8 @@ class MapRun:
             "check_halo": settings.check_halo,
             "products": sorted(settings.products),
             "units": None if self.units is None else self.units.digest,
+            # Version 0.1.0 had English alone, and recorded no language.
+            **({} if settings.language == "en" else {"language": settings.language}),
         }
 
 

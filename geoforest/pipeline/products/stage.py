@@ -24,10 +24,12 @@ from geoforest.pipeline.products.halo_test import HaloTest, check_halo
 from geoforest.pipeline.products.made import MapProducts, MaskTotals
 from geoforest.pipeline.products.patch_sizes import PatchSizes
 from geoforest.pipeline.products.rasters import MapRasters, WholeRows, stored_blocks
+from geoforest.pipeline.products.unsure import UnsureCells
 from geoforest.report.sketch import Sketch
 
 if TYPE_CHECKING:
     from geoforest.pipeline.ledger import Prediction
+    from geoforest.pipeline.products.insets import Inset
     from geoforest.pipeline.products.request import MapRun
     from geoforest.report.layers import Layer
     from geoforest.types import Array, Valid
@@ -56,10 +58,12 @@ def stage(run: MapRun, prediction: Prediction) -> MapProducts:
         stream = None
         if "polygons" in run.settings.products:
             stream = held.enter_context(_polygon_stream(run))
-        totals, seams = _write_rasters(run, prediction, rasters, stream)
+        cells = UnsureCells(run.job.scene.shape, run.threshold)
+        totals, seams = _write_rasters(run, prediction, rasters, stream, cells)
         with run.clock.stage("products"), rasters.finishing():
             polygons = None if stream is None else _write_polygons(run, stream, sizes, sketch)
     halo_test, units = _check(run, rasters)
+    layers, insets = _draw(run, prediction, rasters, sketch, cells)
     return MapProducts(
         threshold=run.threshold,
         totals=totals,
@@ -69,13 +73,18 @@ def stage(run: MapRun, prediction: Prediction) -> MapProducts:
         seams=seams,
         patch_sizes=None if polygons is None else sizes.table(),
         halo_test=halo_test,
-        layers=_draw(run, prediction, rasters, sketch),
+        layers=layers,
         units=units,
+        insets=insets,
     )
 
 
 def _write_rasters(
-    run: MapRun, prediction: Prediction, rasters: MapRasters, stream: PolygonStream | None
+    run: MapRun,
+    prediction: Prediction,
+    rasters: MapRasters,
+    stream: PolygonStream | None,
+    cells: UnsureCells,
 ) -> tuple[MaskTotals, Seams]:
     """Write mask and probability, count pixels, and find patches in whole rows."""
     scene = run.job.scene
@@ -87,6 +96,7 @@ def _write_rasters(
             codes = mask_from_probability(stored, run.threshold)
             totals.add(codes, table, window)
             rasters.write(window, codes, stored)
+            cells.add(window, stored)
             if rows.fill(window, codes, stored):
                 steps.add(rows.probability)
                 if stream is not None:
@@ -141,12 +151,17 @@ def _check(run: MapRun, rasters: MapRasters) -> tuple[HaloTest | None, UnitAreas
 
 
 def _draw(
-    run: MapRun, prediction: Prediction, rasters: MapRasters, sketch: Sketch
-) -> list[Layer] | None:
-    """Draw the quicklook and the pictures of the page; return None without a page."""
+    run: MapRun,
+    prediction: Prediction,
+    rasters: MapRasters,
+    sketch: Sketch,
+    cells: UnsureCells,
+) -> tuple[list[Layer] | None, list[Inset] | None]:
+    """Draw the quicklook and the pictures of the page; return None twice without a page."""
     if "report" not in run.settings.products:
-        return None
+        return None, None
     # Imported here: they load drawing libraries, which a run without a page does not need.
+    from geoforest.pipeline.products.insets import draw_insets
     from geoforest.report.layers import scene_layers
     from geoforest.report.quicklook import decimated, write_quicklook
 
@@ -154,7 +169,16 @@ def _draw(
     with run.clock.stage("report"):
         seen = _preview(run, prediction) or decimated(scene)
         write_quicklook(run.workspace.staging / QUICKLOOK_NAME, scene, *seen)
-        return scene_layers(scene, rasters.probability, rasters.mask, sketch, seen)
+        layers = scene_layers(scene, rasters.probability, rasters.mask, sketch, seen)
+        insets = draw_insets(
+            scene,
+            cells.places(),
+            probability=rasters.probability,
+            mask=rasters.mask,
+            threshold=run.threshold,
+            seen=seen,
+        )
+        return layers, insets
 
 
 def _preview(run: MapRun, prediction: Prediction) -> tuple[Array, Valid] | None:

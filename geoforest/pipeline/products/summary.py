@@ -17,7 +17,7 @@ from geoforest.pipeline.products.verdicts import Verdict, judge
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.ledger import Prediction
@@ -122,7 +122,9 @@ class MapSummary(TypedDict):
     notes: list[str]
 
 
-def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSummary:
+def summarise(
+    run: MapRun, prediction: Prediction, products: MapProducts, verdicts: Sequence[Verdict]
+) -> MapSummary:
     """Collect the figures of a finished job."""
     job, scene, clock = run.job, run.job.scene, run.clock
     pixels, hectares = products.totals.pixels, products.totals.hectares
@@ -131,8 +133,7 @@ def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> Map
     seconds = {**clock.seconds, **prediction.seconds, "total": clock.total()}
     # Over reading, predicting and committing. A resumed run has no rate of its own.
     wall = clock.seconds["shards"] if not prediction.reused_shards else 0.0
-    observed_percent = round(100 * observed_px / max(prediction.inside_px, 1), 3)
-    verdicts = judge(products.seams, _far(job, prediction), observed_percent, products.halo_test)
+    observed_percent = _observed_percent(prediction, products)
     warnings, notes = _remarks(job, prediction, verdicts, observed_px)
     units = products.units
     return MapSummary(
@@ -174,6 +175,18 @@ def summarise(run: MapRun, prediction: Prediction, products: MapProducts) -> Map
         warnings=warnings,
         notes=[*notes, *(units.notes if units is not None else ())],
     )
+
+
+def judge_map(run: MapRun, prediction: Prediction, products: MapProducts) -> list[Verdict]:
+    """Return the verdicts of all checks of a map."""
+    far = _far(run.job, prediction)
+    percent = _observed_percent(prediction, products)
+    return judge(products.seams, far, percent, products.halo_test)
+
+
+def _observed_percent(prediction: Prediction, products: MapProducts) -> float:
+    pixels = products.totals.pixels
+    return round(100 * (pixels[FOREST] + pixels[OTHER]) / max(prediction.inside_px, 1), 3)
 
 
 def _by_name(pixels: Mapping[int, int]) -> dict[str, int]:
@@ -228,7 +241,7 @@ def _far(job: Job, prediction: Prediction) -> str | None:
 
 
 def _quality(
-    products: MapProducts, observed_percent: float, verdicts: list[Verdict]
+    products: MapProducts, observed_percent: float, verdicts: Sequence[Verdict]
 ) -> dict[str, Any]:
     seams, halo_test = products.seams, products.halo_test
     return {
@@ -238,7 +251,7 @@ def _quality(
         "seam_limit": SEAM_LIMIT,
         "halo_test": asdict(halo_test) if halo_test else None,
         "unobserved_percent": round(100 - observed_percent, 3),
-        "verdicts": [asdict(verdict) for verdict in verdicts],
+        "verdicts": [verdict.record() for verdict in verdicts],
     }
 
 
@@ -247,7 +260,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _remarks(
-    job: Job, prediction: Prediction, verdicts: list[Verdict], observed_px: int
+    job: Job, prediction: Prediction, verdicts: Sequence[Verdict], observed_px: int
 ) -> tuple[list[str], list[str]]:
     scene_id, notes = job.scene.scene_id, list(job.scene.notes)
     warnings = [f"{scene_id}: {one.sentence}" for one in verdicts if one.passed is False]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from geoforest.arrays.seams import SEAM_LIMIT, Seams
+from geoforest.report.language import message
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from geoforest.pipeline.products.halo_test import HaloTest
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Verdict of a check.
+    """Verdict of a check, in plain words, with its figures apart.
 
     Attributes
     ----------
@@ -21,13 +24,29 @@ class Verdict:
         Name of the check.
     passed
         None when the check has no limit, or no data.
-    sentence
-        The verdict with its figures.
+    plain
+        What it means for a reader who knows none of the figures; a text of the catalogues.
+    figures
+        The figures behind it; a text of the catalogues, or empty.
+    values
+        Numbers that both texts show, already formatted.
     """
 
     check: str
     passed: bool | None
-    sentence: str
+    plain: str
+    figures: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """The verdict with its figures, in English."""
+        text = f"{self.plain} ({self.figures})" if self.figures else self.plain
+        return text.format(**self.values)
+
+    def record(self) -> dict[str, Any]:
+        """Return the entry of ``summary.json``."""
+        return {"check": self.check, "passed": self.passed, "sentence": self.sentence}
 
 
 def judge(
@@ -51,44 +70,55 @@ def judge(
     if halo_test is not None:
         verdicts.append(_judge_halo(halo_test))
     verdicts.append(_judge_distribution(far, is_observed=observed_percent > 0))
-    unobserved = 100 - observed_percent
-    sentence = f"{unobserved:.1f} % of the pixels asked for were not observed, and are in no figure"
-    verdicts.append(Verdict("observation", None, sentence))
+    plain = message("{percent} % of the pixels asked for were not observed, and are in no figure")
+    values = {"percent": f"{100 - observed_percent:.1f}"}
+    verdicts.append(Verdict("observation", None, plain, values=values))
     return verdicts
 
 
 def _judge_distribution(far: str | None, *, is_observed: bool) -> Verdict:
+    check = "distribution"
     if not is_observed:
-        return Verdict("distribution", None, "there are no values to hold against the training's")
-    near = "the values of all bands are near those the model was trained on"
-    return Verdict("distribution", far is None, far or near)
+        plain = message("there are no values to hold against the training's")
+        return Verdict(check, None, plain)
+    if far is not None:
+        return Verdict(check, False, "{far}", values={"far": far})
+    return Verdict(check, True, message("the values of all bands are like those of the training"))
 
 
 def _judge_seams(seams: Seams) -> Verdict:
     if seams.ratio is None:
-        sentence = "too few pixels lie across borders of cores to tell whether windows show"
-        return Verdict("seams", None, sentence)
-    figures = (
-        f"steps of probability across borders of cores are {seams.ratio:.2f} times those beside "
-        f"them (limit {SEAM_LIMIT})"
+        plain = message("too few pixels lie across borders of cores to tell whether windows show")
+        return Verdict("seams", None, plain)
+    figures = message(
+        "steps of probability across borders of cores are {ratio} times those beside them; limit "
+        "{limit}"
     )
+    values = {"ratio": f"{seams.ratio:.2f}", "limit": f"{SEAM_LIMIT}"}
     if seams.show:
-        return Verdict(
-            "seams",
-            False,
-            f"{figures}: windows show as squares in the map; a larger --halo may help, and a model "
-            "made for such scenes",
+        plain = message(
+            "windows show as squares in the map; a larger --halo may help, and a model made for "
+            "such scenes"
         )
-    return Verdict("seams", True, f"{figures}: windows leave no visible lattice")
+        return Verdict("seams", False, plain, figures, values)
+    return Verdict("seams", True, message("the grid of windows does not show"), figures, values)
 
 
 def _judge_halo(test: HaloTest) -> Verdict:
     """Report the share that changes; no limit separates good halos, see docs/measured.md."""
     if test.disagreement is None or test.mean_difference is None:
-        return Verdict("halo", None, "no observed core was found to predict again")
+        return Verdict("halo", None, message("no observed core was found to predict again"))
     return Verdict(
         "halo",
         None,
-        f"{100 * test.disagreement:.2f} % of the mask in {test.cores} cores changes with a halo of "
-        f"{test.halo} px, and the probability by {test.mean_difference:.4f} on average",
+        message(
+            "{share} % of the mask in {cores} cores changes with a halo of {halo} px, and the "
+            "probability by {difference} on average"
+        ),
+        values={
+            "share": f"{100 * test.disagreement:.2f}",
+            "cores": f"{test.cores}",
+            "halo": f"{test.halo}",
+            "difference": f"{test.mean_difference:.4f}",
+        },
     )
