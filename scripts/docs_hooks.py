@@ -7,6 +7,7 @@ A line ``<!-- include: ../CHANGELOG.md -->`` on a page of docs/ becomes the text
 from __future__ import annotations
 
 import json
+import os
 import posixpath
 import re
 import subprocess
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File
+
+from geoforest._version import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
 STARTER = ROOT / "geoforest" / "models" / "bundled" / "starter" / "model.json"
@@ -29,6 +32,15 @@ _STARTER = re.compile(r"^<!-- starter: (\w+) -->$", re.MULTILINE)
 _ROLE = re.compile(r":\w+:<code>~?([^<]*)</code>")
 _TITLE = re.compile(r"\A# .*\n+")
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\((?!\w+:|#)([^)\s]+)\)")
+
+
+def on_config(config: Any) -> Any:
+    """State the version and, where GitHub builds the site, link its repository."""
+    config.copyright = f"geoforest {__version__}"
+    server, name = (os.environ.get(f"GITHUB_{key}") for key in ("SERVER_URL", "REPOSITORY"))
+    if server and name:
+        config.repo_url, config.repo_name = f"{server}/{name}", name
+    return config
 
 
 def on_files(files: Any, config: Any) -> Any:

@@ -41,7 +41,7 @@ def main() -> None:
 
 def draw(work: Path, out: Path) -> None:
     demo = run_demo(work)
-    save(demo.quicklook.read_bytes(), out / "quicklook.png")
+    save(demo.quicklook.read_bytes(), out / "quicklook.jpg")
     first = work / SCENE_NAME
     units = work / "units.gpkg"
     write_halves(first / "forest_mask.tif", units)
@@ -57,8 +57,8 @@ def draw(work: Path, out: Path) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        save(screenshot(browser, first / "report.html"), out / "report.png")
-        save(screenshot(browser, work / "change" / "report.html"), out / "change.png")
+        save(screenshot(browser, first / "report.html"), out / "report.jpg")
+        save(screenshot(browser, work / "change" / "report.html"), out / "change.jpg")
         browser.close()
 
 
@@ -90,19 +90,22 @@ def screenshot(browser: Browser, page: Path, height: int = 1000) -> bytes:
 
 
 def save(png: bytes, path: Path) -> None:
-    """Write a picture with the largest width and number of colours that fit ``MAX_BYTES``."""
-    whole = Image.open(io.BytesIO(png)).convert("RGB")
-    for width, colours in ((1100, 256), (1100, 128), (960, 128), (860, 128), (860, 64)):
-        picture = whole.copy()
-        picture.thumbnail((width, 4 * width), Image.Resampling.LANCZOS)
+    """Write a picture in the best quality that fits ``MAX_BYTES``: satellite images as JPEG.
+
+    A chart has few colours, so that a ``.png`` with a palette loses nothing of it.
+    """
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.thumbnail((WIDTH_PX, 4 * WIDTH_PX), Image.Resampling.LANCZOS)
+    for quality in (92, 85, 75, 60):
         data = io.BytesIO()
-        picture.quantize(colours, dither=Image.Dither.NONE).save(data, "png", optimize=True)
+        if path.suffix == ".jpg":
+            picture.save(data, "jpeg", quality=quality, subsampling=0, optimize=True)
+        else:
+            picture.quantize(256, dither=Image.Dither.NONE).save(data, "png", optimize=True)
         if data.tell() <= MAX_BYTES:
             break
     path.write_bytes(data.getvalue())
-    print(
-        f"{path}: {picture.width} x {picture.height} px, {colours} colours, {data.tell():,} bytes"
-    )
+    print(f"{path}: {picture.width} x {picture.height} px, {data.tell():,} bytes")
 
 
 if __name__ == "__main__":

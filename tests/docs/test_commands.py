@@ -97,6 +97,7 @@ GRANTED: dict[str, Callable[[Path, Path], None]] = {
     "docs/change.md": _maps,
     "docs/formats.md": _maps,
     "docs/index.md": _scene,
+    "docs/languages.md": _scene,
     "docs/map.md": _scene_and_units,
     "docs/polygons.md": _maps,
     "docs/qgis.md": _maps,

@@ -136,16 +136,15 @@ def _layers(
         _paste_zone(path, seen_by, georef, 0)
     most = max(_COUNT_COLOURS)
     found = np.unique(np.minimum(seen_by, most)).tolist()
-    colours = np.full((*percent.shape, 3), _GREY, np.uint8)
-    # The first covers the others, so it is pasted last.
-    for path in reversed(list(scenes)):
-        _paste_scene(path, colours, georef)
-    layers = [
-        Layer(
-            message("scene"),
-            message("The scenes in true colour."),
-            jpeg(Image.fromarray(colours)),
-        ),
+    layers = []
+    if pictures := list(scenes):
+        colours = np.full((*percent.shape, 3), _GREY, np.uint8)
+        # The first covers the others, so it is pasted last.
+        for path in reversed(pictures):
+            _paste_scene(path, colours, georef)
+        alt = message("The scenes in true colour.")
+        layers.append(Layer(message("scene"), alt, jpeg(Image.fromarray(colours))))
+    layers += [
         ramped(
             message("probability"),
             message("Probability of forest: dark where it is low, yellow where it is high."),

@@ -123,7 +123,7 @@ def test_polygons_of_loss_and_gain(made):
 
 def test_the_report_stands_alone(made):
     page = (made / "report.html").read_text()
-    assert "ha lost" in page
+    assert "</b>of forest lost" in page
     assert "2024-07-01" in page
     assert page.count("<figure>") == 3
     assert "data:image/png;base64," in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from geoforest.report.layers import scene_layers
 from geoforest.report.quicklook import decimated
 from geoforest.report.sketch import Sketch
 from geoforest.scenes.open import open_scene
+from geoforest.scenes.synthetic import make_scene, write_scene
 from tests.helpers import synthetic
 from tests.helpers.synthetic import load_local_predictor
 
@@ -98,7 +100,7 @@ def test_charts_are_drawn_whatever_they_hold(counts):
     histogram = [counts.get(value, 0) for value in range(256)]
     assert pixels(probability_chart(histogram, 0.484)).shape == (680, 1120, 3)
     row = {"from_ha": 0.3, "to_ha": None, "patches": 1, "hectares": 0.4}
-    assert pixels(patch_chart([row], "patches", "patches")).shape == (680, 1120, 3)
+    assert pixels(patch_chart([row], "patches")).shape == (680, 1120, 3)
 
 
 def test_layers_show_the_map_pixel_by_pixel(folder):
@@ -157,7 +159,8 @@ def test_a_scene_without_near_infrared_has_no_index(tmp_path, folder):
 def test_the_page_needs_nothing_from_elsewhere(page):
     tags = Tags(page).found
     sources = [values["src"] for tag, values in tags if "src" in values]
-    assert len(sources) == 8
+    # Five layers, three charts, and a place with two pictures: no other fits beside it.
+    assert len(sources) == 10
     assert all(re.match(r"data:image/(png|jpeg);base64,", source or "") for source in sources)
     assert not [tag for tag, values in tags if tag in {"link", "iframe", "object"}]
     assert not [values for _, values in tags if "href" in values]
@@ -171,8 +174,44 @@ def test_the_page_can_be_read_without_pictures(page):
     assert "scene &lt;b&gt;&amp;" in page
     assert "<b>&" not in page
     assert "Weights (SHA-256)" in page
-    for check in ("seams", "distribution", "observation"):
-        assert f"<span>{check}: " in page
+    assert "the values of all bands" in page
+    assert "of the pixels asked for were not observed" in page
+    assert page.count("<details>") == 5
+    assert "Date of acquisition not known" in page
+    assert re.search(r"9\.96\d\d° S, 62\.98\d\d° W", page)
+    assert "width:24.99%" in page
+    assert "<span>1 km</span>" in page
+
+
+def test_the_page_in_portuguese(folder, tiny_bundle):
+    scene = folder.parent / "scene <b>&.tif"
+    again = geoforest.map_scene(
+        scene, folder.parent, model=tiny_bundle.path, load_predictor=load_local_predictor, halo=8,
+        language="pt",
+    )  # fmt: skip
+    assert again.summary["reused_shards"] == again.summary["shards"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert '<html lang="pt">' in page
+    assert "Onde o modelo tem menos certeza" in page
+    assert "Forest" not in re.sub(r"<style>.*?</style>|<code>.*?</code>", "", page, flags=re.S)
+    hectares = again.summary["hectares"]["forest"]
+    assert f"{hectares:,.1f}".translate(str.maketrans(",.", ".,")) in page
+    with zipfile.ZipFile(folder / "forest.qgz") as archive:
+        project = archive.read("forest.qgs").decode()
+    assert "Cobertura florestal (modelo), scene" in project
+    assert 'label="floresta"' in project
+    assert "Forest cover (model)" not in project
+
+
+def test_a_synthetic_scene_says_so(tmp_path, tiny_bundle):
+    scene = tmp_path / "made.tif"
+    write_scene(make_scene(3, (256, 256)), scene)
+    folder = geoforest.map_scene(
+        scene, tmp_path, model=tiny_bundle.path, load_predictor=load_local_predictor, halo=8
+    ).folder
+    assert "This scene is synthetic." in (folder / "report.html").read_text(encoding="utf-8")
+    with zipfile.ZipFile(folder / "forest.qgz") as archive:
+        assert "<title>made (synthetic scene)</title>" in archive.read("forest.qgs").decode()
 
 
 def test_a_map_of_nothing_has_a_page(tmp_path, tiny_bundle):
