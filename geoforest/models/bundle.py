@@ -53,10 +53,10 @@ WEIGHTS_NAME: Final = "model.safetensors"
 CARD_NAME: Final = "model.json"
 _PICKLE_SUFFIXES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 # A U-Net with a large encoder has 150 M parameters: 600 MB in fp32.
-_MAX_WEIGHTS_BYTES = 4 << 30
+MAX_WEIGHTS_BYTES: Final = 4 << 30
 # Larger weights are compared with the card's architecture before they are read.
 _LARGE_WEIGHTS_BYTES = 512 << 20
-_MAX_CARD_BYTES = 16 << 20
+MAX_CARD_BYTES: Final = 16 << 20
 # What may lie beside the weights and goes along with them: a licence, a text, a table, a picture.
 # Plain names that are not hidden: names in a zip may also point outside the folder.
 _EXTRA_NAME = re.compile(
@@ -66,6 +66,7 @@ _EXTRA_NAME = re.compile(
 )
 _MAX_EXTRA_BYTES = 16 << 20
 _MAX_EXTRAS = 32
+MAX_BUNDLE_BYTES: Final = MAX_WEIGHTS_BYTES + MAX_CARD_BYTES + _MAX_EXTRAS * _MAX_EXTRA_BYTES
 # Other compressions take minutes for what a few kilobytes may hold.
 _COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
@@ -186,7 +187,7 @@ class Bundle:
         BundleError
             When the bundle can no longer be read.
         """
-        for name, limit in ((WEIGHTS_NAME, _MAX_WEIGHTS_BYTES), (CARD_NAME, _MAX_CARD_BYTES)):
+        for name, limit in ((WEIGHTS_NAME, MAX_WEIGHTS_BYTES), (CARD_NAME, MAX_CARD_BYTES)):
             with _opened(self.path, name, limit) as (stream, size):
                 # A file may grow while it is read.
                 yield name, stream.read(size)
@@ -222,7 +223,7 @@ class Bundle:
         BundleError
             When they are not the same.
         """
-        with _opened(self.path, WEIGHTS_NAME, _MAX_WEIGHTS_BYTES) as (stream, size):
+        with _opened(self.path, WEIGHTS_NAME, MAX_WEIGHTS_BYTES) as (stream, size):
             header = _checked_header(self.path, stream, size)
         _refuse_other_shapes(self.path, self.card, header, wanted)
 
@@ -237,7 +238,7 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        with _opened(self.path, WEIGHTS_NAME, _MAX_WEIGHTS_BYTES) as (stream, _):
+        with _opened(self.path, WEIGHTS_NAME, MAX_WEIGHTS_BYTES) as (stream, _):
             data = stream.read()
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise BundleError(f"{self.path}: {WEIGHTS_NAME} changed while it was in use")
@@ -262,9 +263,9 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     if not path.exists():
         raise BundleError(f"{path}: no such model bundle")
     _refuse_pickles(path)
-    with _opened(path, CARD_NAME, _MAX_CARD_BYTES) as (stream, _):
+    with _opened(path, CARD_NAME, MAX_CARD_BYTES) as (stream, _):
         card = _parse_card(path, stream.read())
-    with _opened(path, WEIGHTS_NAME, _MAX_WEIGHTS_BYTES) as (stream, size):
+    with _opened(path, WEIGHTS_NAME, MAX_WEIGHTS_BYTES) as (stream, size):
         sha256 = _checked_weights(path, stream, size, card)
     return Bundle(path=path, card=card, sha256=sha256)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 import pickle
 import re
 import zipfile
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 # Weights, and twice as much for an optimizer, with room to spare.
 _MAX_BYTES: Final = 16 << 30
 # Only data, no code of their own; training scripts keep their options in them.
-_PLAIN_TYPES: Final = [argparse.Namespace, pathlib.PosixPath]
+_PLAIN_TYPES: Final = [argparse.Namespace]
 _MAX_DEPTH: Final = 3
 # What wrappers put before the names of a network's tensors, or between them.
 _COMPILED: Final = "_orig_mod"

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from geoforest.models.weights import Shapes
 
-# Whose tensors a file is searched for while the encoder is not known.
-_ANY_ENCODER = "resnet18"
 _DTYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32}
 _WANTED_DTYPES = "floating-point numbers of 16 to 64 bits were"
 _PUBLISHED_NAME = re.compile(
@@ -84,12 +82,11 @@ def import_weights(
     if encoder is None and published is not None:
         encoder = published["encoder"]
     loaded = read_checkpoint(path)
-    wanted = shapes_of(build_unet(encoder or _ANY_ENCODER, len(bands)))
-    found = find_weights(path, loaded, wanted)
     if encoder is None:
-        guess = matching_encoder(_shapes(found.tensors))
-        hint = f" {guess}, which its tensors fit" if guess else ""
+        hint = _hint(path, loaded)
         raise InputError(f"{path}: its name does not tell the encoder; give --encoder{hint}")
+    wanted = shapes_of(build_unet(encoder, len(bands)))
+    found = find_weights(path, loaded, wanted)
     if (fault := fault_of_network(_shapes(found.tensors), encoder, wanted, bands)) is not None:
         raise BundleError(f"{path}: does not fit a Unet of {encoder}: {fault}")
     state_dict = _checked_numbers(path, found)
@@ -122,6 +119,17 @@ def import_weights(
         first = error.errors()[0]
         raise InputError(f"{'.'.join(map(str, first['loc'])) or 'card'}: {first['msg']}") from error
     return save_bundle(out, state_dict, card)
+
+
+def _hint(path: Path, loaded: Any) -> str:
+    """Name the encoder that tensors fit, for the end of a sentence; empty when none is found."""
+    # Any encoder will do to find the names of a U-Net behind their prefix.
+    try:
+        found = find_weights(path, loaded, shapes_of(build_unet("resnet18", 4)))
+    except BundleError:
+        return ""
+    encoder = matching_encoder(_shapes(found.tensors))
+    return f" {encoder}, which its tensors fit" if encoder else ""
 
 
 def _shapes(tensors: Tensors) -> Shapes:
