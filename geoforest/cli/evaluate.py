@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, say, words
+from geoforest.cli._shared import AsJson, print_json, say, warnings_said, words
 
 
 def register(app: typer.Typer) -> None:
@@ -41,16 +41,17 @@ def evaluate_command(
     """
     from geoforest.train.evaluation import evaluate_model
 
-    metrics = evaluate_model(
-        model,
-        data,
-        out,
-        splits=words(splits),
-        threshold=threshold,
-        n_chips=None if chips < 0 else chips,
-        device=device,
-        progress=say,
-    )
+    with warnings_said():
+        metrics = evaluate_model(
+            model,
+            data,
+            out,
+            splits=words(splits),
+            threshold=threshold,
+            n_chips=None if chips < 0 else chips,
+            device=device,
+            progress=say,
+        )
     if as_json:
         print_json({"out": str(out), **metrics})
         return

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, warnings_said, words
+from geoforest.cli._shared import AsJson, print_json, say, warnings_said, words
 
 app = typer.Typer(
     help="Show, import, pull and push model bundles.",
@@ -82,7 +82,9 @@ def show_command(
 
 @app.command("import", no_args_is_help=True)
 def import_command(
-    weights: Annotated[Path, typer.Argument(help="State dict: .pt, .pth or .safetensors.")],
+    weights: Annotated[
+        Path, typer.Argument(help="State dict or checkpoint: .pt, .pth, .ckpt, .safetensors.")
+    ],
     out: Annotated[Path, typer.Option(help="Bundle folder to write.")],
     encoder: Annotated[
         str | None,
@@ -112,7 +114,10 @@ def import_command(
         str, typer.Option("--license", help="License of the weights.")
     ] = "not stated",
 ) -> None:
-    """Turn a U-Net state dict into a bundle, once, without running code from it.
+    """Turn the weights of a U-Net into a bundle, once, without running code from their file.
+
+    The state dict may lie in a checkpoint, such as Lightning's, and its names may begin with
+    `module.`, `model.` or the like: what is stripped, dropped and deduced is said.
 
     **Example:** `geoforest model import se_resnet50_batch4_lr1.0e-04_weights.pt --out amazon
     --mean 622.59,683.14,436.69,2951.97 --std 541.08,368.43,342.26,633.47 --threshold 0.35`
@@ -140,6 +145,7 @@ def import_command(
         name=name,
         training_data=training_data,
         weights_license=license_,
+        on_note=lambda note: say(f"{weights}: {note}"),
     )
     print(f"{bundle.path}: {bundle.model_id}")
 

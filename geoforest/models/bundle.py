@@ -7,13 +7,15 @@ refused under any file name.
 from __future__ import annotations
 
 import hashlib
-import json
 import lzma
+import math
+import os
 import re
+import stat
 import zipfile
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -22,10 +24,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from geoforest.arrays.reflectance import fold_normalisation
 from geoforest.errors import BundleError
 from geoforest.io.storage import new_folder
+from geoforest.models.weights import (
+    PREFIX_BYTES,
+    Header,
+    Shapes,
+    layout_fault,
+    parse_object,
+    read_header,
+    read_numbers,
+    shape_fault,
+)
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import numpy as np
     import torch
@@ -42,21 +53,28 @@ WEIGHTS_NAME: Final = "model.safetensors"
 CARD_NAME: Final = "model.json"
 _PICKLE_SUFFIXES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt"}
 # A U-Net with a large encoder has 150 M parameters: 600 MB in fp32.
-_MAX_WEIGHTS_BYTES = 4 << 30
-_MAX_CARD_BYTES = 16 << 20
-# A plain name that is not hidden: names in a zip may also point outside the folder.
-_EXTRA_NAME = re.compile(r"[\w-][\w .-]*")
+MAX_WEIGHTS_BYTES: Final = 4 << 30
+# Larger weights are compared with the card's architecture before they are read.
+_LARGE_WEIGHTS_BYTES = 512 << 20
+MAX_CARD_BYTES: Final = 16 << 20
+# What may lie beside the weights and goes along with them: a licence, a text, a table, a picture.
+# Plain names that are not hidden: names in a zip may also point outside the folder.
+_EXTRA_NAME = re.compile(
+    r"(licen[cs]e|copying|notice|readme|citation|authors|changelog)([ ._-][\w .-]*)?"
+    r"|[\w-][\w .-]*\.(txt|md|csv|cff|bib|pdf|png|jpe?g)",
+    re.IGNORECASE,
+)
 _MAX_EXTRA_BYTES = 16 << 20
-# Limits of the safetensors format.
-_PREFIX_BYTES = 8
-_MAX_HEADER_BYTES = 100_000_000
-_CHUNK_BYTES = 1 << 20
+_MAX_EXTRAS = 32
+MAX_BUNDLE_BYTES: Final = MAX_WEIGHTS_BYTES + MAX_CARD_BYTES + _MAX_EXTRAS * _MAX_EXTRA_BYTES
+# Other compressions take minutes for what a few kilobytes may hold.
+_COMPRESSIONS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 class ThresholdPoint(BaseModel):
     """One row of the precision-recall curve of the forest class."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     threshold: float = Field(ge=0, le=1)
     precision: float
@@ -108,6 +126,7 @@ class ModelCard(BaseModel):
             raise ValueError("a band is named twice")
         if min(self.std) <= 0:
             raise ValueError("std must be positive")
+        _refuse_no_number(self.training)
         return self
 
     def folded(
@@ -159,25 +178,54 @@ class Bundle:
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Yield name and bytes of the weights, the card and the files beside them.
 
-        Files beside them, such as a licence, are included up to 16 MB each; folders are not.
+        Files beside them are licences, texts, tables and pictures, by their names, up to 32 of up
+        to 16 MB each. Only regular files: no link is followed, except from the weights and the
+        card, which are checked whole.
 
         Raises
         ------
         BundleError
             When the bundle can no longer be read.
         """
+        for name, limit in ((WEIGHTS_NAME, MAX_WEIGHTS_BYTES), (CARD_NAME, MAX_CARD_BYTES)):
+            with _opened(self.path, name, limit) as (stream, size):
+                # A file may grow while it is read.
+                yield name, stream.read(size)
+        for name in self._extras()[0]:
+            with _opened(self.path, name, _MAX_EXTRA_BYTES, follow=False) as (stream, size):
+                yield name, stream.read(size)
+
+    def left_out(self) -> list[str]:
+        """Return names beside the weights that :meth:`files` leaves out, except hidden ones."""
+        return self._extras()[1]
+
+    def _extras(self) -> tuple[list[str], list[str]]:
+        """Return the names of files beside weights and card that go along, and of the others."""
+        taken: list[str] = []
+        others: list[str] = []
         with _zip_errors(self.path):
-            if self.path.is_dir():
-                for item in self.path.iterdir():
-                    if item.is_file() and _is_bundle_file(item.name, item.stat().st_size):
-                        yield item.name, item.read_bytes()
-                return
-            with zipfile.ZipFile(self.path) as archive:
-                top = _top_folder(self.path, archive.namelist())
-                for info in archive.infolist():
-                    name = info.filename.removeprefix(top)
-                    if info.filename.startswith(top) and _is_bundle_file(name, info.file_size):
-                        yield name, archive.read(info)
+            for name, mode, size in sorted(_entries(self.path)):
+                if name in (WEIGHTS_NAME, CARD_NAME) or name.startswith(".") or stat.S_ISDIR(mode):
+                    continue
+                fits = stat.S_ISREG(mode) and size <= _MAX_EXTRA_BYTES
+                named = _EXTRA_NAME.fullmatch(name) is not None
+                is_taken = fits and named and len(taken) < _MAX_EXTRAS
+                (taken if is_taken else others).append(name)
+        return taken, others
+
+    def check_shapes(self, wanted: Shapes) -> None:
+        """Compare the tensors that the weights' header lists with those of a network.
+
+        Nothing but the header is read.
+
+        Raises
+        ------
+        BundleError
+            When they are not the same.
+        """
+        with _opened(self.path, WEIGHTS_NAME, MAX_WEIGHTS_BYTES) as (stream, size):
+            header = _checked_header(self.path, stream, size)
+        _refuse_other_shapes(self.path, self.card, header, wanted)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Load the weights by name, on the CPU, in the dtype that is stored.
@@ -190,7 +238,7 @@ class Bundle:
         from safetensors import SafetensorError
         from safetensors.torch import load
 
-        with _opened(self.path, WEIGHTS_NAME, _MAX_WEIGHTS_BYTES) as (stream, _):
+        with _opened(self.path, WEIGHTS_NAME, MAX_WEIGHTS_BYTES) as (stream, _):
             data = stream.read()
         if hashlib.sha256(data).hexdigest() != self.sha256:
             raise BundleError(f"{self.path}: {WEIGHTS_NAME} changed while it was in use")
@@ -208,16 +256,17 @@ def load_bundle(path: str | os.PathLike[str]) -> Bundle:
     Raises
     ------
     BundleError
-        When a file is missing, damaged or unsafe, or the format version is another one.
+        When a file is missing, damaged or unsafe, the format version is another one, or a number
+        in the weights or the card is NaN or infinite.
     """
     path = Path(path)
     if not path.exists():
         raise BundleError(f"{path}: no such model bundle")
     _refuse_pickles(path)
-    with _opened(path, CARD_NAME, _MAX_CARD_BYTES) as (stream, _):
+    with _opened(path, CARD_NAME, MAX_CARD_BYTES) as (stream, _):
         card = _parse_card(path, stream.read())
-    with _opened(path, WEIGHTS_NAME, _MAX_WEIGHTS_BYTES) as (stream, size):
-        sha256 = _checked_weights(path, stream, size)
+    with _opened(path, WEIGHTS_NAME, MAX_WEIGHTS_BYTES) as (stream, size):
+        sha256 = _checked_weights(path, stream, size, card)
     return Bundle(path=path, card=card, sha256=sha256)
 
 
@@ -239,6 +288,8 @@ def save_bundle(
     ------
     OutputError
         When ``path`` holds something other than a bundle, or cannot be written to.
+    BundleError
+        When a weight is NaN or infinite; nothing is written then.
     """
     from safetensors.torch import save
 
@@ -247,11 +298,16 @@ def save_bundle(
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state_dict.items()}
         (folder / WEIGHTS_NAME).write_bytes(save(tensors))
         (folder / CARD_NAME).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return load_bundle(path)
+        try:
+            saved = load_bundle(folder)
+        except BundleError as error:
+            # The message names a temporary folder, which means nothing to the user.
+            raise BundleError(str(error).replace(str(folder), str(path))) from error
+    return replace(saved, path=path)
 
 
 def _parse_card(path: Path, data: bytes) -> ModelCard:
-    raw = _parse_json(data)
+    raw = parse_object(data)
     if raw is None:
         raise BundleError(f"{path}: {CARD_NAME} is no JSON object")
     version = raw.get("format_version")
@@ -267,17 +323,34 @@ def _parse_card(path: Path, data: bytes) -> ModelCard:
         raise BundleError(f"{path}: {CARD_NAME}: {where}: {first['msg']}") from error
 
 
-def _parse_json(data: bytes) -> dict[str, Any] | None:
-    try:
-        raw = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return raw if isinstance(raw, dict) else None
+def _refuse_no_number(value: Any) -> None:
+    """Refuse NaN and infinity anywhere in a free part of a card; JSON has no such numbers."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            raise ValueError(f"training holds {one}, which is no number")
+        if isinstance(one, dict):
+            waiting += one.values()
+        elif isinstance(one, list | tuple):
+            waiting += one
 
 
-def _is_bundle_file(name: str, size: int) -> bool:
-    is_part = name in (WEIGHTS_NAME, CARD_NAME)
-    return is_part or (_EXTRA_NAME.fullmatch(name) is not None and size <= _MAX_EXTRA_BYTES)
+def _entries(path: Path) -> Iterable[tuple[str, int, int]]:
+    """Yield name, mode and size of each entry of a folder or zip; links are not followed."""
+    if path.is_dir():
+        for item in path.iterdir():
+            status = item.lstat()
+            yield item.name, status.st_mode, status.st_size
+        return
+    with zipfile.ZipFile(path) as archive:
+        top = _top_folder(path, archive.namelist())
+        for info in archive.infolist():
+            name = info.filename.removeprefix(top)
+            if info.filename.startswith(top) and name and "/" not in name:
+                # Zips from other systems record no type of file.
+                mode = info.external_attr >> 16
+                yield name, mode if stat.S_IFMT(mode) else mode | stat.S_IFREG, info.file_size
 
 
 def _refuse_pickles(path: Path) -> None:
@@ -300,16 +373,21 @@ def _refuse_pickles(path: Path) -> None:
 
 
 @contextmanager
-def _opened(path: Path, name: str, limit: int) -> Iterator[tuple[IO[bytes], int]]:
-    """Open one file of a folder or zip, and yield its stream and its size in bytes."""
+def _opened(
+    path: Path, name: str, limit: int, *, follow: bool = True
+) -> Iterator[tuple[IO[bytes], int]]:
+    """Open one regular file of a folder or zip, and yield its stream and its size in bytes."""
     if path.is_dir():
         member = path / name
         if not member.exists():
             raise BundleError(f"{path}: {name} is missing")
-        if not member.is_file():
-            raise BundleError(f"{path}: {name} is no regular file")
-        with _zip_errors(path), member.open("rb") as stream:
-            yield stream, _checked_size(path, name, member.stat().st_size, limit)
+        # A pipe, or a link to one, would be waited for without end.
+        flags = os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+        with _zip_errors(path), os.fdopen(os.open(member, flags), "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(f"{path}: {name} is no regular file")
+            yield stream, _checked_size(path, name, status.st_size, limit)
         return
     with _zip_errors(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -317,6 +395,11 @@ def _opened(path: Path, name: str, limit: int) -> Iterator[tuple[IO[bytes], int]
         if member_name not in names:
             raise BundleError(f"{path}: {name} is missing")
         info = archive.getinfo(member_name)
+        if info.compress_type not in _COMPRESSIONS:
+            kind = zipfile.compressor_names.get(info.compress_type, info.compress_type)
+            raise BundleError(
+                f"{path}: {name} is compressed by {kind}; stored or deflated was wanted"
+            )
         size = _checked_size(path, name, info.file_size, limit)
         with archive.open(info) as stream:
             # zipfile never inflates past the declared size, and checks it and the CRC at the end.
@@ -356,38 +439,41 @@ def _zip_errors(path: Path) -> Iterator[None]:
         raise BundleError(f"{path}: cannot be read ({error})") from error
 
 
-def _checked_weights(path: Path, stream: IO[bytes], size: int) -> str:
-    """Check the format and size of the weights without torch, and return their SHA-256."""
-    digest = hashlib.sha256()
-    prefix = stream.read(_PREFIX_BYTES)
-    digest.update(prefix)
-    header_size = int.from_bytes(prefix, "little")
-    end = None
-    if header_size <= min(_MAX_HEADER_BYTES, size):
-        header = stream.read(header_size)
-        digest.update(header)
-        end = _end_of_tensors(header)
-    if end is None:
+def _checked_header(path: Path, stream: IO[bytes], size: int) -> Header:
+    """Read the header of weights, and check that the file has the size and layout it tells."""
+    prefix = stream.read(PREFIX_BYTES)
+    header = read_header(prefix, stream, size)
+    if header is None:
         pickled = prefix[:2] in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK")
         kind = "a pickle in disguise and is not loaded" if pickled else "no safetensors file"
         raise BundleError(f"{path}: {WEIGHTS_NAME} is {kind}")
-    if size != _PREFIX_BYTES + header_size + end:
+    if size != header.end:
+        raise BundleError(f"{path}: {WEIGHTS_NAME} is truncated ({size} of {header.end} bytes)")
+    if (fault := layout_fault(header)) is not None:
+        raise BundleError(f"{path}: {WEIGHTS_NAME} is damaged ({fault})")
+    return header
+
+
+def _checked_weights(path: Path, stream: IO[bytes], size: int, card: ModelCard) -> str:
+    """Check format, size and numbers of the weights, and return their SHA-256."""
+    header = _checked_header(path, stream, size)
+    if size > _LARGE_WEIGHTS_BYTES:
+        from geoforest.models.unet import network_shapes
+
+        _refuse_other_shapes(path, card, header, network_shapes(card))
+    digest = hashlib.sha256(header.data)
+    wrong = read_numbers(header, stream, digest.update)
+    if wrong is not None:
         raise BundleError(
-            f"{path}: {WEIGHTS_NAME} is truncated "
-            f"({size} of {_PREFIX_BYTES + header_size + end} bytes)"
+            f"{path}: {WEIGHTS_NAME}: {wrong} holds NaN or infinite values; "
+            "a model was wanted that gives numbers"
         )
-    while chunk := stream.read(_CHUNK_BYTES):
-        digest.update(chunk)
     return digest.hexdigest()
 
 
-def _end_of_tensors(header: bytes) -> int | None:
-    """Return the bytes of all tensors by a safetensors header; None when it is not valid."""
-    raw = _parse_json(header)
-    if raw is None:
-        return None
-    try:
-        ends = [int(raw[key]["data_offsets"][1]) for key in raw if key != "__metadata__"]
-    except (KeyError, IndexError, TypeError, ValueError):
-        return None
-    return max(ends, default=None)
+def _refuse_other_shapes(path: Path, card: ModelCard, header: Header, wanted: Shapes) -> None:
+    if (fault := shape_fault(header.shapes, wanted)) is not None:
+        raise BundleError(
+            f"{path}: weights do not fit {card.architecture} of {card.encoder!r} with "
+            f"{card.in_channels} channels: {fault}"
+        )

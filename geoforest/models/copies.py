@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoforest.errors import BundleError
+from geoforest.errors import BundleError, GeoforestWarning
 from geoforest.io.cache import kept_folder
 from geoforest.io.storage import new_folder, write_durably
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 def copy_bundle(bundle: Bundle, folder: Path) -> Bundle:
     """Copy :meth:`Bundle.files` into an existing folder, flushed to disk.
 
+    A warning names what lies beside them and is left out.
+
     Raises
     ------
     BundleError
@@ -26,6 +29,14 @@ def copy_bundle(bundle: Bundle, folder: Path) -> Bundle:
     """
     for name, data in bundle.files():
         write_durably(folder / name, data)
+    if others := bundle.left_out():
+        warnings.warn(
+            f"{bundle.path}: {', '.join(others[:3])}{' ...' if len(others) > 3 else ''} "
+            f"({len(others)}) not copied: beside the weights only licences, texts, tables and "
+            "pictures go along, up to 32 regular files of up to 16 MB",
+            GeoforestWarning,
+            stacklevel=3,
+        )
     copy = load_bundle(folder)
     if (copy.sha256, copy.card) != (bundle.sha256, bundle.card):
         raise BundleError(f"{bundle.path}: changed while it was in use")

@@ -7,16 +7,31 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+from fsspec.callbacks import Callback
+
 from geoforest.errors import BundleError, InputError, RegistryError
 from geoforest.io.files import Place, open_place, without_secrets
 from geoforest.io.storage import is_of_our_disk
-from geoforest.models.bundle import CARD_NAME, WEIGHTS_NAME, Bundle, load_bundle
+from geoforest.models.bundle import (
+    CARD_NAME,
+    MAX_BUNDLE_BYTES,
+    MAX_CARD_BYTES,
+    MAX_WEIGHTS_BYTES,
+    WEIGHTS_NAME,
+    Bundle,
+    load_bundle,
+)
 from geoforest.models.copies import cached_bundle, copy_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _ZIP_NAME = "model.zip"
+_LIMITS = {
+    _ZIP_NAME: MAX_BUNDLE_BYTES,
+    CARD_NAME: MAX_CARD_BYTES,
+    WEIGHTS_NAME: MAX_WEIGHTS_BYTES,
+}
 # Keys under which file systems (HTTP, S3, GCS, Azure, local) report the version of a file.
 _VERSIONS = (
     *("ETag", "etag", "md5Hash", "content_md5"),
@@ -86,7 +101,29 @@ def _version(place: Place) -> str | None:
 def _download(places: Mapping[str, Place], folder: Path) -> None:
     folder.mkdir()
     for name, place in places.items():
-        place.filesystem.get_file(place.path, str(folder / name))
+        limit = _Limit(name, _LIMITS[name])
+        # Not every file system calls the callback.
+        limit.set_size(place.filesystem.info(place.path)["size"])
+        place.filesystem.get_file(place.path, str(folder / name), callback=limit)
+
+
+class _Limit(Callback):  # type: ignore[misc]  # fsspec is untyped
+    """Ends a download that is longer than any bundle, announced or not."""
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__()
+        self._name, self._limit, self._received = name, limit, 0
+
+    def set_size(self, size: int | None) -> None:
+        self._check(size or 0)
+
+    def relative_update(self, inc: int = 1) -> None:
+        self._received += inc
+        self._check(self._received)
+
+    def _check(self, size: int) -> None:
+        if size > self._limit:
+            raise BundleError(f"{self._name} has more than {self._limit} bytes")
 
 
 @contextmanager
@@ -94,6 +131,8 @@ def _fetch_errors(shown: str) -> Iterator[None]:
     """Replace the errors of file systems, whose texts hold the URL and its secrets, by ours."""
     try:
         yield
+    except BundleError as error:
+        raise BundleError(f"{shown}: {error}") from None
     except Exception as error:  # each file system raises its own kinds
         if is_of_our_disk(error):
             raise

@@ -9,8 +9,8 @@ import torch
 
 from geoforest.arrays.predict import check_windows
 from geoforest.compute.machine import reference_precision
-from geoforest.errors import BundleError, GeoforestError, InputError
-from geoforest.models.unet import build_unet
+from geoforest.errors import GeoforestError, InputError
+from geoforest.models.unet import build_unet, shapes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -169,14 +169,9 @@ def load_network(bundle: Bundle) -> torch.nn.Module:
         card.in_channels,
         card.architecture,  # type: ignore[arg-type]  # build_unet checks the value
     )
-    try:
-        network.load_state_dict(bundle.state_dict())
-    except RuntimeError as error:
-        first = str(error).splitlines()[1:2] or [str(error)]
-        raise BundleError(
-            f"{bundle.path}: weights do not fit {card.architecture} of {card.encoder!r} with "
-            f"{card.in_channels} channels: {first[0].strip()[:200]}"
-        ) from error
+    # Before gigabytes are read that do not fit.
+    bundle.check_shapes(shapes_of(network))
+    network.load_state_dict(bundle.state_dict())
     return network.float().eval()
 
 

@@ -14,6 +14,9 @@ from geoforest.models.bundle import Architecture
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from geoforest.models.bundle import ModelCard
+    from geoforest.models.weights import Shapes
+
 
 class UnetFullResolution(nn.Module):
     """A U-Net with an additional skip connection from the image at full resolution.
@@ -115,6 +118,34 @@ def build_unet(
             f"U-Net ({' '.join(str(error).split())[:300]})"
         ) from error
     return unet
+
+
+def network_shapes(card: ModelCard) -> Shapes:
+    """Return the shape of each tensor of the network that a card names, without making weights.
+
+    Raises
+    ------
+    BundleError
+        When the architecture or encoder is not known.
+    """
+    try:
+        with torch.device("meta"):
+            return shapes_of(_network_of(card))
+    except BundleError:  # a few encoders need real numbers while they are built
+        return shapes_of(_network_of(card))
+
+
+def _network_of(card: ModelCard) -> nn.Module:
+    return build_unet(
+        card.encoder,
+        card.in_channels,
+        card.architecture,  # type: ignore[arg-type]  # build_unet checks the value
+    )
+
+
+def shapes_of(network: nn.Module) -> Shapes:
+    """Return the shape of each tensor of a network, by name."""
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
 
 
 def _convolution(in_channels: int, out_channels: int) -> list[nn.Module]:

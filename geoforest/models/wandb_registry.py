@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from geoforest.errors import BundleError, GeoforestWarning, InputError
 from geoforest.io.storage import writable
-from geoforest.models.bundle import CARD_NAME, WEIGHTS_NAME, Bundle, load_bundle
+from geoforest.models.bundle import (
+    CARD_NAME,
+    MAX_BUNDLE_BYTES,
+    WEIGHTS_NAME,
+    Bundle,
+    load_bundle,
+)
 from geoforest.models.copies import cached_bundle
 from geoforest.models.references import (
     LATEST,
@@ -198,7 +204,7 @@ def _make_bundle(artifact: wandb.Artifact, reference: str, folder: Path) -> Bund
             f"{reference}: neither a model bundle nor one published state dict "
             f"(it holds {', '.join(sorted(names)[:5]) or 'nothing'})"
         )
-    _refuse_outside_files(artifact, reference)
+    _refuse_foreign_files(artifact, reference)
     if is_bundle:
         artifact.download(root=str(folder), skip_cache=True)
         artifact.verify(root=str(folder))
@@ -217,8 +223,10 @@ def _make_bundle(artifact: wandb.Artifact, reference: str, folder: Path) -> Bund
     )
 
 
-def _refuse_outside_files(artifact: wandb.Artifact, reference: str) -> None:
-    """Refuse an artifact that refers to files elsewhere, or would write outside its folder."""
+def _refuse_foreign_files(artifact: wandb.Artifact, reference: str) -> None:
+    """Refuse an artifact with files elsewhere or outside its folder, or larger than a bundle."""
+    if sum(entry.size or 0 for entry in artifact.manifest.entries.values()) > MAX_BUNDLE_BYTES:
+        raise BundleError(f"{reference}: has more than {MAX_BUNDLE_BYTES} bytes")
     for entry in artifact.manifest.entries.values():
         path = PurePosixPath(entry.path)
         if entry.ref is not None or path.is_absolute() or ".." in path.parts:

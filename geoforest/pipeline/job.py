@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from geoforest.compute.cluster import SHARDS_AT_ONCE
 from geoforest.errors import InputError
 from geoforest.io.remote import shown
 from geoforest.pipeline.memory import fitting_shard
-from geoforest.pipeline.runtime import Runtime, runtime_question
+from geoforest.pipeline.runtime import Runtime
 from geoforest.scenes.aoi import AreaOfInterest, read_aoi
 from geoforest.scenes.clouds.mask import CloudMask, cloud_mask
 from geoforest.scenes.open import open_scene
@@ -170,7 +170,9 @@ class Draft:
         return self._job(runtime, self._shard_cores(runtime, base_mb))
 
     def of_earlier(self, documents: Iterable[Mapping[str, Any]], *, base_mb: float) -> Job | None:
-        """Return the job of an earlier run of the same question, with its runtime and shard size.
+        """Return the job of an earlier run, with its runtime and shard size.
+
+        So a map keeps its runtime, whatever ``auto`` would choose now.
 
         Parameters
         ----------
@@ -182,13 +184,16 @@ class Draft:
         Returns
         -------
         Job or None
-            None when no document records this job, asked for in the same way.
+            None when no document records this job in a runtime that the settings allow.
         """
         settings = self.settings
         for document in documents:
             runtime = Runtime.from_record(document)
-            if runtime is None or runtime.asked != runtime_question(settings):
+            if runtime is None or not runtime.answers(settings):
                 continue
+            if settings.device != "auto":
+                # The number of the CUDA device changes no result.
+                runtime = replace(runtime, device=settings.device)
             job = self._job(runtime, document.get("shard_cores", 1))
             if job.fingerprint != document.get("fingerprint"):
                 continue

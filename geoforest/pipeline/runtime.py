@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from geoforest.compute.machine import reference_precision
@@ -32,8 +32,6 @@ class Runtime:
         Windows per call of the network.
     agreement
         Share of check pixels with the same mask as torch in float32; None when not measured.
-    asked
-        The settings that led to it: runtime, precision, device, batch size.
     """
 
     name: str
@@ -42,16 +40,31 @@ class Runtime:
     threads: int
     batch_size: int
     agreement: float | None = None
-    asked: tuple[Any, ...] = ()
 
     @classmethod
     def from_record(cls, document: Mapping[str, Any]) -> Runtime | None:
         """Read the runtime that ``job.json`` records; None when it records none."""
         try:
             record = document["runtime"]
-            return cls(**{**record, "asked": tuple(record["asked"])})
+            return cls(**{field.name: record[field.name] for field in fields(cls)})
         except (KeyError, TypeError):  # written by another version
             return None
+
+    def answers(self, settings: MapSettings) -> bool:
+        """Return whether this runtime is one that the settings ask for, or leave open.
+
+        What ``auto`` would choose today does not count: it may differ from the day of the map.
+        """
+        # The runtime torch alone asks for its reference, see choose_runtime.
+        precision = settings.precision
+        if precision is None and settings.runtime == "torch":
+            precision = reference_precision(self.device)  # type: ignore[assignment]
+        return (
+            settings.runtime in ("auto", self.name)
+            and precision in (None, self.precision)
+            and settings.device.partition(":")[0] in ("auto", self.device.partition(":")[0])
+            and settings.batch_size in (None, self.batch_size)
+        )
 
 
 def resolve_runtime(
@@ -82,7 +95,6 @@ def resolve_runtime(
         from geoforest.models.torch_runtime import best_device
 
         device = best_device()
-    asked = runtime_question(settings)
     batch_size = settings.batch_size
     if batch_size is None:
         from geoforest.models.torch_runtime import default_batch_size
@@ -91,7 +103,7 @@ def resolve_runtime(
     if not measured:
         name = "torch" if settings.runtime == "auto" else settings.runtime
         precision = settings.precision or reference_precision(device)
-        return Runtime(name, device, precision, threads, batch_size, asked=asked)
+        return Runtime(name, device, precision, threads, batch_size)
     from geoforest.models.runtimes import choose_runtime
 
     choice = choose_runtime(
@@ -103,11 +115,4 @@ def resolve_runtime(
         window=settings.window or bundle.card.window,
         batch_size=batch_size,
     )
-    return Runtime(
-        choice.runtime, device, choice.precision, threads, batch_size, choice.agreement, asked
-    )
-
-
-def runtime_question(settings: MapSettings) -> tuple[Any, ...]:
-    """Return the settings that a :class:`Runtime` answers."""
-    return settings.runtime, settings.precision, settings.device, settings.batch_size
+    return Runtime(choice.runtime, device, choice.precision, threads, batch_size, choice.agreement)

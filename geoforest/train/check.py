@@ -21,12 +21,12 @@ from geoforest.train.chips import (
     find_pairs,
     label_faults,
     labelled_mask,
-    mask_codes,
     pair_faults,
     read_pairs,
     shape_px,
     split_faults,
 )
+from geoforest.train.codes import CodeCounts
 from geoforest.types import FOREST, NO_OBSERVATION, Array, Progress, quiet
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class _Split:
     chips: int = 0
     labelled_px: int = 0
     forest_px: int = 0
-    codes: set[int] = field(default_factory=set)
+    codes: CodeCounts = field(default_factory=CodeCounts)
     statistics: BandStatistics = field(default_factory=BandStatistics)
     images: list[_Image] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -163,12 +163,14 @@ def check_data(
     -------
     DataCheck
         Errors: a missing ``train`` or ``validation``; unpaired and unreadable files; counts of
-        bands, shapes, sides, types and codes that training refuses; ``train`` or ``validation``
+        bands, shapes, sides, types and codes that training refuses, with the histogram of masks
+        that lossy compression has changed; ``train`` or ``validation``
         without one of the classes; a band of ``train`` with one value everywhere; the same image
         in two splits.
         Warnings: values that look wrong; the same image twice in a split; georeferenced chips of
         two splits that share ground (only chips of one CRS are compared); several CRS or types; a
-        mask that lies elsewhere than its image; ``test`` without one of the classes.
+        mask that lies elsewhere than its image; masks whose 255 may be meant as forest; ``test``
+        without one of the classes.
 
     Raises
     ------
@@ -215,7 +217,7 @@ def _check_pair(
         split.images.append(_image_facts(split, pair, image, values))
         split.warn(pair.image, *_odd_values(image, values, split.bands))
     if mask is not None:
-        split.codes |= mask_codes(mask)
+        split.codes.add(mask.values)
     if image is None or mask is None:
         return
     if split.fail(pair_faults(pair, image, mask, n_bands=len(split.bands))):
@@ -295,7 +297,7 @@ def _check_split_as_whole(split: _Split) -> None:
         split_faults(
             split.folder,
             dtypes={image.dtype for image in split.images},
-            codes=split.codes,
+            codes=split.codes.pixels,
             shapes=((image.shape, image.where) for image in split.images),
             bands=split.bands,
             statistics=split.statistics,
@@ -308,6 +310,8 @@ def _check_split_as_whole(split: _Split) -> None:
             f"values up to {peak:g}, as reflectance 0 to 1 has; digital numbers (reflectance x "
             "10000) were wanted",
         )
+    if (what := split.codes.scattered_forest()) is not None:
+        split.warn(split.folder / "masks", what)
     _check_labels(split)
 
 

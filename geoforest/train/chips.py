@@ -12,10 +12,11 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import MemoryFile
 
 from geoforest.arrays.reflectance import BandStatistics, observed
-from geoforest.errors import DataError
+from geoforest.errors import DataError, GeoforestWarning
 from geoforest.io.files import Place, open_place, read_ahead
 from geoforest.io.storage import write_durably
 from geoforest.io.tables import csv_text
+from geoforest.train.codes import WANTED, CodeCounts, code_fault, lossy_compression
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
 
     from rasterio.crs import CRS
 
-_CODES = (OTHER, FOREST, NO_OBSERVATION)
 _SUFFIXES = {".tif", ".tiff"}
-_WANTED_CODES = "0 other, 1 forest, 255 unknown were wanted"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,12 +79,15 @@ class Raster:
         Coordinate reference system; None when the file states none.
     bounds
         ``(left, bottom, right, top)`` in ``crs``.
+    lossy
+        Name of the file's lossy compression; None when it has none.
     """
 
     values: Array
     nodata: tuple[float | None, ...]
     crs: CRS | None
     bounds: tuple[float, float, float, float]
+    lossy: str | None = None
 
 
 class Fault(NamedTuple):
@@ -123,17 +125,19 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
     pairs, faults = find_pairs(folder)
     raise_first_fault(faults)
     chips: list[Chip] = []
-    codes: set[int] = set()
+    codes = CodeCounts()
     for pair, image_data, mask_data in read_pairs(pairs):
         image = decode_raster(pair.image, image_data.result())
         mask = decode_raster(pair.mask, mask_data.result())
         raise_first_fault(pair_faults(pair, image, mask, n_bands=n_bands))
         seen = observed(image.values, nodata=image.nodata)
         chips.append(Chip(pair.image.stem, image.values, labelled_mask(mask, seen), seen))
-        codes |= mask_codes(mask)
+        codes.add(mask.values)
     raise_first_fault(
-        split_faults(folder, dtypes={str(chip.dn.dtype) for chip in chips}, codes=codes)
+        split_faults(folder, dtypes={str(chip.dn.dtype) for chip in chips}, codes=codes.pixels)
     )
+    if (what := codes.scattered_forest()) is not None:
+        warnings.warn(f"{folder}/masks: {what}", GeoforestWarning, stacklevel=2)
     return chips
 
 
@@ -201,7 +205,13 @@ def decode_raster(place: Place, data: bytes) -> Raster:
         try:
             # Other drivers open further files that the data names.
             with memory.open(driver="GTiff") as source:
-                return Raster(source.read(), source.nodatavals, source.crs, tuple(source.bounds))
+                return Raster(
+                    source.read(),
+                    source.nodatavals,
+                    source.crs,
+                    tuple(source.bounds),
+                    lossy_compression(source.tags(ns="IMAGE_STRUCTURE")),
+                )
         except RasterioIOError as error:
             reason = str(error.__cause__ or error).replace(memory.name, place.name)
             raise DataError(f"{place}: not a raster that GDAL can read ({reason})") from error
@@ -216,16 +226,15 @@ def pair_faults(pair: Pair, image: Raster, mask: Raster, *, n_bands: int) -> Ite
         yield Fault(str(pair.mask), f"shape {mask.values.shape}, (1, {rows}, {cols}) wanted")
     if rows % 32 or cols % 32:
         yield Fault(str(pair.image), f"{rows} x {cols} px; multiples of 32 were wanted")
-    strange = mask_codes(mask).difference(_CODES)
-    if strange:
-        yield Fault(str(pair.mask), f"code {min(strange)}; {_WANTED_CODES}")
+    if (what := code_fault(mask.values, mask.lossy)) is not None:
+        yield Fault(str(pair.mask), what)
 
 
 def split_faults(
     folder: Place,
     *,
     dtypes: Collection[str] = (),
-    codes: Collection[int] = (),
+    codes: Collection[float] = (),
     shapes: Iterable[tuple[str, str]] = (),
     bands: Sequence[str] = (),
     statistics: BandStatistics | None = None,
@@ -255,7 +264,7 @@ def split_faults(
         what = f"chips of types {', '.join(sorted(dtypes))}; one was wanted"
         yield Fault(f"{folder}/images", what)
     if set(codes) == {OTHER, NO_OBSERVATION}:
-        what = f"codes 0 and 255 only, so that 255 may be meant as forest; {_WANTED_CODES}"
+        what = f"codes 0 and 255 only, so that 255 may be meant as forest; {WANTED}"
         yield Fault(f"{folder}/masks", what)
     if statistics is not None and statistics.count:
         for band, mean, spread in zip(bands, statistics.mean, statistics.std, strict=True):
@@ -283,11 +292,6 @@ def count_kinds(items: Iterable[tuple[str, str]]) -> str | None:
     if len(kinds) < 2:
         return None
     return ", ".join(f"{kind} ({len(where)}, such as {where[0]})" for kind, where in kinds.items())
-
-
-def mask_codes(mask: Raster) -> set[int]:
-    """Return the distinct values of a mask file."""
-    return set(np.unique(mask.values).tolist())
 
 
 def label_faults(

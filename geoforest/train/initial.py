@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,10 +55,16 @@ def _load_file(network: torch.nn.Module, encoder: str, in_channels: int, path: s
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if Path(path).exists() and not Path(path).is_file():
+        # A pipe would be waited for without end.
+        raise InputError(f"{path}: is no regular file; a safetensors file was wanted")
     try:
         loaded = load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path}: not a safetensors file ({error})") from error
+    for name, value in loaded.items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{path}: {name} holds NaN or infinite values")
     expected = network.state_dict()
     _spread_over_bands(loaded, expected)
     fitting = {

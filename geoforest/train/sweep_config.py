@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from geoforest.errors import InputError, checked, first_fault
 from geoforest.train.settings import TrainSettings
 
+# A number with an exponent and without a dot, such as 1e-4, is a text in YAML 1.1.
+_NUMBER: Final = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\s*")
 METRIC: Final = "val_loss"
 _Number = int | float
 
@@ -98,6 +108,22 @@ class SweepConfig(BaseModel):
             return raw
         return {name: value for name, value in raw.items() if name not in _AGENTS_KEYS}
 
+    @field_validator("parameters", mode="before")
+    @classmethod
+    def _numbers_are_no_texts(cls, raw: Any) -> Any:
+        """Replace texts by the numbers that they are, where a setting wants one.
+
+        Otherwise 1e-4, "1e-4" and 0.0001 would be values of three different sweeps.
+        """
+        if not isinstance(raw, Mapping):
+            return raw
+        return {
+            name: {key: _with_numbers(name, value) for key, value in parameter.items()}
+            if isinstance(parameter, Mapping)
+            else parameter
+            for name, parameter in raw.items()
+        }
+
     @model_validator(mode="after")
     def _method_fits(self) -> SweepConfig:
         if self.method == "grid":
@@ -150,3 +176,17 @@ def read_sweep(path: str | Path) -> SweepConfig:
         for value in parameter.choices or (parameter.min, parameter.max):
             checked(TrainSettings, {name: value})
     return config
+
+
+def _with_numbers(setting: str, value: Any) -> Any:
+    """Return a value, or a list of values, of a setting with numbers instead of their texts."""
+    if isinstance(value, list | tuple):
+        return [_with_numbers(setting, one) for one in value]
+    if not isinstance(value, str) or _NUMBER.fullmatch(value) is None:
+        return value
+    number = float(value)
+    try:
+        kept = getattr(TrainSettings.model_validate({setting: number}), setting)
+    except ValidationError:
+        return value
+    return kept if isinstance(kept, _Number) and not isinstance(kept, bool) else value

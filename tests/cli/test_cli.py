@@ -205,6 +205,9 @@ def test_model_show_and_import(geoforest, tiny_bundle, tmp_path):
     done = geoforest("model", "import", weights, "--out", tmp_path / "new", *numbers)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "new" / "model.safetensors").exists()
+    assert done.stderr == (
+        f"{weights}: takes 4 bands (B04, B03, B02, B08) and gives one class, forest\n"
+    )
 
 
 class TestMistakes:

@@ -13,8 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 
-from geoforest.errors import BundleError, GeoforestError, InputError, OutputError
+from geoforest.errors import (
+    BundleError,
+    GeoforestError,
+    GeoforestWarning,
+    InputError,
+    OutputError,
+)
 from geoforest.models.bundle import load_bundle, save_bundle
 from geoforest.models.copies import save_copy
 from geoforest.models.importer import import_weights
@@ -22,7 +29,7 @@ from geoforest.models.registry import load_model, open_model
 from geoforest.models.torch_runtime import TorchPredictor
 from geoforest.models.unet import build_unet
 from tests.helpers import synthetic
-from tests.helpers.bundles import same, zipped
+from tests.helpers.bundles import same, small_bundle, zipped
 
 
 @pytest.fixture
@@ -55,9 +62,19 @@ def test_save_replaces_a_bundle_and_nothing_else(tiny_bundle, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "precious"]
 
 
-def header(folder: Path, text: str) -> None:
+def header(folder: Path, text: str, n_bytes: int = 0) -> None:
+    """Write a header, and bytes after it that take no room on the disk."""
     data = len(text).to_bytes(8, "little") + text.encode()
-    (folder / "model.safetensors").write_bytes(data)
+    path = folder / "model.safetensors"
+    path.write_bytes(data)
+    os.truncate(path, len(data) + n_bytes)
+
+
+def tensor(dtype: str, shape: list[int], n_bytes: int) -> str:
+    return json.dumps({"a": {"dtype": dtype, "shape": shape, "data_offsets": [0, n_bytes]}})
+
+
+NO_POINT = {"threshold": 0.5, "precision": float("nan"), "recall": 1.0, "f1": 1.0}
 
 
 def replace_by_fifo(path: Path) -> None:
@@ -77,6 +94,9 @@ def replace_by_fifo(path: Path) -> None:
         (lambda f: edit(f, window=1 << 20), "window: Input should be less than or equal"),
         (lambda f: edit(f, mean=[1, 2, 3, float("inf")]), "mean.3: Input should be a finite"),
         (lambda f: edit(f, std=[1, 2, 3, float("nan")]), "std.3: Input should be a finite"),
+        (lambda f: edit(f, metrics={"f1": float("nan")}), "metrics.f1: Input should be a finite"),
+        (lambda f: edit(f, threshold_curve=[NO_POINT]), "precision: Input should be a finite"),
+        (lambda f: edit(f, training={"history": [{"a": float("inf")}]}), "holds inf, which is no"),
         (lambda f: edit(f, encoder="tu-hf-hub:evil/model"), "encoder: String should match"),
         (lambda f: edit(f, encoder="tu-local-dir:/tmp"), "encoder: String should match"),
         (
@@ -88,6 +108,11 @@ def replace_by_fifo(path: Path) -> None:
         (lambda f: header(f, '{"a": {"data_offsets": ["x", "y"]}}'), "no safetensors file"),
         (lambda f: header(f, '{"a": 3}'), "no safetensors file"),
         (lambda f: header(f, "{}"), "no safetensors file"),
+        (lambda f: header(f, tensor("F32", [2, 2], 8)), "is truncated"),
+        (lambda f: header(f, tensor("F32", [2, 2], 8), 8), "'a' of type F32 is not laid out"),
+        (lambda f: header(f, tensor("C64", [1], 8), 8), "'a' of type C64 is not laid out"),
+        (lambda f: header(f, tensor("F32", [-1, -2], 8), 8), "is not laid out"),
+        (lambda f: header(f, tensor("F32", [1] * 99, 4), 4), "no safetensors file"),
         (lambda f: replace_by_fifo(f / "model.safetensors"), "is no regular file"),
         (lambda f: edit(f, format_version=2), "format version 2, this geoforest reads 1"),
         (lambda f: edit(f, std=[1, 2, 3, 0]), "std must be positive"),
@@ -109,6 +134,96 @@ def test_damaged_and_unsafe_bundles_are_refused(copy, damage, message):
         TorchPredictor(load_bundle(copy))
     assert "\n" not in str(caught.value)
     assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(copy, dtype, value):
+    """On saving and on loading, not hours later by the first window of a map."""
+    bundle = load_bundle(copy)
+    weights = {name: tensor.to(dtype) for name, tensor in bundle.state_dict().items()}
+    name = "decoder.blocks.0.conv1.0.weight"
+    weights[name].view(-1)[-1] = value
+    match = rf"model\.safetensors: {name} holds NaN"
+    with pytest.raises(BundleError, match=match):
+        save_bundle(copy.with_name("new"), weights, bundle.card)
+    assert sorted(path.name for path in copy.parent.iterdir()) == ["copy"]
+    (copy / "model.safetensors").write_bytes(save(weights))
+    with pytest.raises(BundleError, match=match):
+        load_bundle(copy)
+
+
+def test_large_weights_that_do_not_fit_are_not_read(copy, tmp_path):
+    """Three gigabytes of a sound header, in a folder and deflated."""
+    header(copy, tensor("F32", [3 << 28], 3 << 30), 3 << 30)
+    with pytest.raises(BundleError, match=r"weights do not fit Unet of 'mobilenet_v2'.*it lacks"):
+        load_bundle(copy)
+    header(copy, tensor("F32", [160 << 20], 640 << 20), 640 << 20)
+    archive = zipped(copy, tmp_path / "large.zip")
+    assert archive.stat().st_size < 2 << 20
+    with pytest.raises(BundleError, match="weights do not fit"):
+        load_bundle(archive)
+
+
+def test_other_compressions_are_not_inflated(tmp_path):
+    small = small_bundle(tmp_path / "small")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_LZMA) as archive:
+        for path in small.path.iterdir():
+            archive.write(path, path.name)
+    with pytest.raises(BundleError, match="compressed by lzma; stored or deflated was wanted"):
+        load_bundle(tmp_path / "a.zip")
+
+
+def make_link(path: Path) -> None:
+    path.symlink_to(Path(__file__))
+
+
+def make_sparse(path: Path) -> None:
+    with path.open("wb") as handle:
+        handle.truncate(1 << 42)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("LICENSE", make_link),
+        ("licence", make_link),
+        ("README.md", lambda path: path.symlink_to("/dev/zero")),
+        ("NOTICE.txt", make_sparse),
+        ("notes.txt", os.mkfifo),
+        ("passwd", lambda path: path.write_text("root:x")),
+        ("id_rsa.pem", lambda path: path.write_text("key")),
+    ],
+)
+def test_only_files_of_the_bundle_are_copied(copy, tmp_path, name, make):
+    """No link out of the folder, no pipe, nothing huge, and nothing with another kind of name."""
+    make(copy / name)
+    (copy / "LICENSE.md").write_text("Apache-2.0")
+    with pytest.warns(GeoforestWarning, match=rf"copy: {name} \(1\) not copied"):
+        save_copy(load_bundle(copy), tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["LICENSE.md", "model.json", "model.safetensors"]
+
+
+def test_only_some_files_of_a_zip_are_copied(tiny_bundle, tmp_path):
+    path = zipped(tiny_bundle.path, tmp_path / "a.zip")
+    link = zipfile.ZipInfo("LICENSE")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(link, "/etc/shadow")
+        for number in range(100):
+            archive.writestr(f"{number}.txt", bytes(1 << 10))
+    with pytest.warns(GeoforestWarning, match=r"\(69\) not copied"):
+        save_copy(load_bundle(path), tmp_path / "out")
+    assert not (tmp_path / "out" / "LICENSE").exists()
+
+
+def test_weights_may_be_a_link(copy, tmp_path):
+    """As hubs keep them in their caches: what it leads to is checked whole."""
+    weights = copy / "model.safetensors"
+    weights.symlink_to(weights.rename(tmp_path / "blob"))
+    out = save_copy(load_bundle(copy), tmp_path / "out").path
+    assert not (out / "model.safetensors").is_symlink()
 
 
 def edit(folder: Path, **changes: object) -> None:

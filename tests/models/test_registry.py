@@ -299,6 +299,21 @@ class TestHttp:
             assert str(cache) not in str(caught.value)
         assert list((cache / "models").iterdir()) == []
 
+    @pytest.mark.parametrize("etag", ['"1"', ""])
+    def test_no_more_is_downloaded_than_a_bundle_has(
+        self, server, small, tmp_path, cache, monkeypatch, etag
+    ):
+        self.serve(server, small, tmp_path, etag=etag)
+        monkeypatch.setitem(download._LIMITS, "model.safetensors", 50)
+        with pytest.raises(BundleError) as caught:
+            open_model(f"{server.url}/m/tiny")
+        assert str(caught.value) == f"{server.url}/m/tiny: model.safetensors has more than 50 bytes"
+        assert list((cache / "models").iterdir()) == []
+        limit = download._Limit("model.zip", 10)
+        limit.relative_update(10)
+        with pytest.raises(BundleError, match=r"model\.zip has more than 10 bytes"):
+            limit.relative_update(1)
+
     @pytest.mark.parametrize(
         ("path", "error", "message"),
         [

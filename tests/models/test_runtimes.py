@@ -8,7 +8,8 @@ import weakref
 import numpy as np
 import pytest
 
-from geoforest.errors import InputError, checked
+import geoforest
+from geoforest.errors import InputError, OutputError, checked
 from geoforest.models import runtimes
 from geoforest.models.runtimes import Choice, choose_runtime
 from geoforest.pipeline.job import draft_job
@@ -240,17 +241,17 @@ def test_a_job_records_its_runtime(tiny_bundle, scene_path):
         {},
         {"runtime": None},
         {"runtime": {"device": "cpu", "precision": "float32", "threads": 2, "batch_size": 1}},
-        {"runtime": {"name": "torch", "asked": [], "surprise": 1}},
+        {"runtime": {"name": "torch", "surprise": 1}},
     ],
 )
 def test_a_record_of_another_version_is_not_taken_up(document):
     assert Runtime.from_record(document) is None
 
 
-def test_the_same_question_gets_the_same_answer(tiny_bundle, scene_path):
-    """As recorded, whatever this machine would choose_runtime now; another question asks anew."""
+def test_an_earlier_map_keeps_its_runtime(tiny_bundle, scene_path):
+    """As recorded, whatever this machine would choose now, unless another one is asked for."""
     settings = MapSettings(halo=8)
-    runtime = Runtime("torch", "cuda", "float16", 3, 8, asked=("auto", None, "auto", None))
+    runtime = Runtime("torch", "cuda", "float16", 3, 8)
     job = draft_job(scene_path, settings, tiny_bundle).job(runtime)
     recorded = [json.loads(json.dumps(job.record(settings)))]
 
@@ -261,10 +262,34 @@ def test_the_same_question_gets_the_same_answer(tiny_bundle, scene_path):
 
     assert taken() == job
     assert taken(threshold=0.3) == job
-    assert taken(runtime="torch") is None
+    assert taken(runtime="torch", device="cuda", precision="float16", batch_size=8) == job
+    assert taken(device="cuda:1").runtime.device == "cuda:1"
+    assert taken(runtime="openvino") is None
+    assert taken(precision="float32") is None
     assert taken(batch_size=1) is None
-    assert taken(device="cuda") is None
+    assert taken(device="cpu") is None
     assert taken(halo=4) is None
     other_shards = taken(shard=48)
     assert other_shards.runtime == runtime
     assert other_shards.grid.shard_cores == 1 != job.grid.shard_cores
+
+
+def test_torch_alone_asks_for_its_reference(tiny_bundle):
+    settings = MapSettings(runtime="torch")
+    assert Runtime("torch", "cpu", "float32", 1, 1).answers(settings)
+    assert not Runtime("torch", "cpu", "bfloat16", 1, 1).answers(settings)
+
+
+def test_another_threshold_on_a_map_of_another_choice(tiny_bundle, scene_path, tmp_path):
+    """The first run names its runtime, as the demonstration does; the second leaves it open."""
+    pytest.importorskip("openvino")
+    chosen = {"model": str(tiny_bundle.path), "halo": 8, "device": "cpu"}
+    for first, second in (("torch", "openvino"), ("openvino", "torch")):
+        out = tmp_path / first
+        geoforest.map_scene(scene_path, out, runtime=first, precision="float32", **chosen)
+        with pytest.raises(OutputError, match="other runtime"):
+            geoforest.map_scene(scene_path, out, runtime=second, **chosen)
+        again = geoforest.map_scene(scene_path, out, threshold=0.1, **chosen)
+        assert again.summary["threshold"] == 0.1
+        record = json.loads((again.folder / "job.json").read_text())
+        assert record["runtime"]["name"] == first

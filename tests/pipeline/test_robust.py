@@ -16,6 +16,7 @@ import pytest
 import rasterio
 import rasterio.shutil
 import shapely
+import torch
 from affine import Affine
 
 import geoforest
@@ -46,7 +47,10 @@ class TestNumbers:
 
     def test_a_model_that_gives_no_number_is_no_map(self, scene, tmp_path, tiny_bundle):
         weights = tiny_bundle.state_dict()
-        weights["segmentation_head.0.bias"][:] = np.nan
+        # Each weight is a number; what they add up to is none.
+        head = weights["segmentation_head.0.weight"]
+        head[:] = 3e38 * torch.sign(torch.randn(head.shape))
+        weights["decoder.blocks.4.conv2.1.weight"][:] = 1e30
         broken = save_bundle(tmp_path / "broken", weights, tiny_bundle.card)
         with pytest.raises(GeoforestError, match="is no number: its weights are bad"):
             geoforest.map_scene(scene, tmp_path / "out", model=broken.path, device="cpu", halo=8)

@@ -362,6 +362,12 @@ class TestInitialWeights:
         with pytest.raises(InputError, match=r"first .* is encoder\._blocks\.3\._bn1\.bias"):
             initial_network(settings)
 
+    def test_weights_that_are_no_numbers(self, tmp_path):
+        weights = build_unet("resnet18", 4).state_dict()
+        weights["encoder.bn1.weight"][3] = float("nan")
+        with pytest.raises(InputError, match=r"encoder\.bn1\.weight holds NaN"):
+            initial_network(self.settings(tmp_path, weights))
+
     def test_the_first_convolution_is_spread_over_other_bands(self, tmp_path):
         weights = build_unet("resnet18", 3).state_dict()
         taken = initial_network(self.settings(tmp_path, weights)).state_dict()

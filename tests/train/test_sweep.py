@@ -186,6 +186,40 @@ def test_bad_configurations_are_named(tmp_path, text, message):
         read_sweep(write(tmp_path, text))
 
 
+def test_a_number_with_an_exponent_is_a_number(tmp_path):
+    """PyYAML reads 1e-4 as a text, as YAML 1.1 says; it is the same sweep however it is written."""
+    text = "parameters: {{learning_rate: {{values: [{}, 3e-4]}}, batch_size: {{value: {}}}}}"
+    configs = [
+        read_sweep(write(tmp_path, text.format(*values)))
+        for values in (("1e-4", "'8'"), ("0.0001", "8"), ("1.0e-4", "8e0"), ("'1E-04'", "8.0"))
+    ]
+    assert configs[0].grid() == [
+        {"learning_rate": 1e-4, "batch_size": 8},
+        {"learning_rate": 3e-4, "batch_size": 8},
+    ]
+    assert all(config.grid() == configs[0].grid() for config in configs)
+    folders = {trial_folder(tmp_path, config.grid()[0]).name for config in configs[:3]}
+    assert len(folders) == 1
+    assert folders.pop().startswith("0.0001_8-")
+    assert configs[0].for_wandb()["parameters"]["learning_rate"] == {"values": [1e-4, 3e-4]}
+
+
+def test_ends_of_ranges_are_numbers_too(tmp_path):
+    (one,) = read_sweep(
+        write(
+            tmp_path,
+            "{method: random, run_cap: 1, parameters: {learning_rate: "
+            "{min: 1e-5, max: 1E-3, distribution: log_uniform_values}}}",
+        )
+    ).parameters.values()
+    assert (one.min, one.max) == (1e-5, 1e-3)
+
+
+def test_texts_of_other_settings_stay(tmp_path):
+    config = read_sweep(write(tmp_path, "parameters: {encoder: {values: ['18', resnet18]}}"))
+    assert config.parameters["encoder"].values == ("18", "resnet18")
+
+
 def test_a_configuration_that_is_not_there(tmp_path):
     with pytest.raises(InputError, match=r"none\.yaml: cannot be read"):
         read_sweep(tmp_path / "none.yaml")
