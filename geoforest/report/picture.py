@@ -7,11 +7,11 @@ import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
-import rasterio
 from matplotlib.colors import ListedColormap
 from rasterio.enums import Resampling
 
 from geoforest.arrays.grid import PREVIEW_PX
+from geoforest.io.raster import open_raster
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def read_decimated_raster(
     numpy.ndarray
         ``(row, col)``, of the raster's dtype.
     """
-    with rasterio.open(path) as source:
+    with open_raster(path) as source:
         if shape is None:
             factor = max(1.0, max(source.shape) / PREVIEW_PX)
             shape = tuple(max(1, round(side / factor)) for side in source.shape)

@@ -22,6 +22,7 @@ import numpy as np
 
 from geoforest.errors import InputError, WriteError
 from geoforest.io.features import WRITE_ERRORS
+from geoforest.io.gdal import pinned_vectors
 from geoforest.io.geopackage import add_style, pinned_time
 from geoforest.io.storage import flush
 from geoforest.io.styles import read_style
@@ -156,7 +157,7 @@ def write_sample(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In a temporary folder, because pyogrio reads "!" in a path as the border of an archive.
-        with tempfile.TemporaryDirectory() as folder, pinned_time():
+        with tempfile.TemporaryDirectory() as folder, pinned_time(), pinned_vectors():
             made = Path(folder) / "made.gpkg"
             common: dict[str, Any] = {"driver": "GPKG", "dataset_options": {"VERSION": "1.2"}}
             pyogrio.write_dataframe(
@@ -194,6 +195,7 @@ def read_sample(path: str | Path) -> SampleFile:
     return SampleFile(path, strata, origins[0], points)
 
 
+@pinned_vectors()
 def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFrame]:
     import geopandas
     import pyogrio
