@@ -24,6 +24,7 @@ from geoforest.errors import InputError, WriteError
 from geoforest.io.features import WRITE_ERRORS
 from geoforest.io.gdal import pinned_vectors
 from geoforest.io.geopackage import add_style, pinned_time
+from geoforest.io.locks import locks_records
 from geoforest.io.storage import flush
 from geoforest.io.styles import read_style
 
@@ -207,7 +208,8 @@ def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFr
     try:
         with tempfile.TemporaryDirectory() as folder:
             plain = path
-            if "!" in str(path.absolute()):  # see write_sample
+            # See write_sample for "!".
+            if "!" in str(path.absolute()) or not locks_records(path.parent):
                 plain = Path(shutil.copyfile(path, Path(folder) / "copy.gpkg"))
             present = [name for name, _ in pyogrio.list_layers(plain)]
             missing = [name for name in (POINTS, STRATA, MAP) if name not in present]

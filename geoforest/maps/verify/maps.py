@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rasterio.errors import RasterioError
 
-from geoforest.io.geopackage import LAYER
+from geoforest.io.geopackage import LAYER, open_read_only
 from geoforest.io.names import JOB_NAME, MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, SUMMARY_NAME
 from geoforest.io.raster import open_raster
 from geoforest.io.storage import read_json
@@ -138,8 +138,7 @@ def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
             "polygons",
         )
     try:
-        read_only = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(read_only, uri=True)) as database:
+        with closing(open_read_only(path)) as database:
             yield from check_database(path, database)
             parts, pixels, patches = database.execute(
                 "SELECT count(*), coalesce(sum(n_pixels), 0), count(DISTINCT patch_id) "
