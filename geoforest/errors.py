@@ -14,6 +14,11 @@ _USER = re.compile(r"://(?:[^/@\s]*:[^@\s]*|[^/@\s]*)@")
 _QUERY = re.compile(r"""(://[^?\s'")]*)\?[^\s'")]*?(?=[:;,.]*(?:[\s'")]|$))""")
 
 
+def without_keys(text: str) -> str:
+    """Remove passwords and queries, which may hold keys, from the URLs in a text."""
+    return _QUERY.sub(r"\1", _USER.sub("://", text))
+
+
 class GeoforestError(Exception):
     """Base class of all errors that geoforest raises on purpose. The command line exits with 1.
 
@@ -28,7 +33,7 @@ class GeoforestError(Exception):
     exit_code = 1
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(_QUERY.sub(r"\1", _USER.sub("://", message)))
+        super().__init__(without_keys(message))
 
 
 class InputError(GeoforestError, ValueError):

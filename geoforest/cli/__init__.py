@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -25,7 +26,7 @@ from geoforest.cli import (
     vectorize,
     verify,
 )
-from geoforest.errors import GeoforestError
+from geoforest.errors import GeoforestError, without_keys
 
 app = typer.Typer(
     name="geoforest",
@@ -75,20 +76,27 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line: errors that geoforest raises on purpose become one sentence.
+    """Run the command line: every error becomes one sentence and an exit code.
 
-    ``arguments`` replaces those of the process. Always raises :class:`SystemExit`.
+    1 or 2 for errors that geoforest raises on purpose, 1 for those of the operating system, and 70
+    for any other, whose details are written to a file. ``arguments`` replaces those of the process.
+    Always raises :class:`SystemExit`.
     """
     # SIGTERM, which stops batch jobs, ends as cleanly as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Polygons must not move where PROJ can download grids of shifts.
+    os.environ["PROJ_NETWORK"] = "OFF"
     try:
         app(arguments, prog_name="geoforest")
     except GeoforestError as error:
         print(f"geoforest: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
+        if error.errno is None:
+            # A library's own, such as of GDAL or of a server.
+            _end(error)
         # A full disk or a lost file system, wherever it happens.
-        print(f"geoforest: {error}", file=sys.stderr)
+        print(f"geoforest: {without_keys(str(error))}", file=sys.stderr)
         sys.exit(1)
     except SystemExit as ended:
         # Typer's exit code after Ctrl-C.
@@ -100,3 +108,14 @@ def main(arguments: list[str] | None = None) -> None:
             file=sys.stderr,
         )
         sys.exit(1)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 (the fence: no traceback reaches the user)
+        _end(error)
+
+
+def _end(error: BaseException) -> NoReturn:
+    from geoforest.cli._faults import EXIT_CODE, tell_fault
+
+    tell_fault(error)
+    sys.exit(EXIT_CODE)

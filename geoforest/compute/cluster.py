@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pkgutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import dask
 from distributed import Client, LocalCluster, Nanny, Scheduler, SpecCluster
 
+from geoforest._version import __version__
 from geoforest.compute.machine import usable_cores
 from geoforest.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 SHARDS_AT_ONCE: Final = 2
 """Shards at once on one worker: one is read or written while the other is predicted."""
@@ -39,6 +41,8 @@ _CONFIG = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
 }
+# Statuses of a worker that starts, or that has failed to.
+_NOT_YET = {"init", "closing", "failed", "undefined"}
 # Share of its memory limit at which a process is replaced.
 _TERMINATE = 0.98
 
@@ -73,7 +77,8 @@ class Cluster:
         Raises
         ------
         InputError
-            When the scheduler does not answer, or no worker declares ``GPU``.
+            When the scheduler does not answer, no worker declares ``GPU``, or geoforest is missing
+            or of another version on the scheduler or a worker.
         """
         with dask.config.set(self._config):
             if self.scheduler is not None:
@@ -134,13 +139,83 @@ class Cluster:
 
 
 def gpu_workers(client: Client) -> dict[str, str]:
-    """Return the host of each worker that declares the resource, by its address."""
+    """Return the host of each running worker that declares the resource, by its address."""
     workers = client.scheduler_info(n_workers=-1)["workers"]
     return {
         address: worker["host"]
         for address, worker in workers.items()
-        if worker["resources"].get(GPU, 0) > 0
+        if worker["resources"].get(GPU, 0) > 0 and worker["status"] == "running"
     }
+
+
+def wait_until_started(client: Client) -> None:
+    """Wait for workers that are just starting.
+
+    One that cannot load the plugins of a run, because it has no geoforest, never starts, and
+    answers no call.
+
+    Raises
+    ------
+    InputError
+        When a worker does not start.
+    """
+    deadline = time.monotonic() + _JOIN_SECONDS
+    while True:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        starting = [one for one, worker in workers.items() if worker["status"] in _NOT_YET]
+        if not starting:
+            return
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"worker {starting[0]} does not start within {_JOIN_SECONDS} s (its log says why); "
+                f"geoforest {__version__} was wanted on every worker"
+            )
+        time.sleep(0.2)
+
+
+def check_versions(client: Client, workers: Iterable[str] | None = None) -> None:
+    """Check that scheduler and workers have this version of geoforest.
+
+    Parameters
+    ----------
+    client
+        Client of a running cluster.
+    workers
+        Addresses of the workers to ask; by default the scheduler and all workers.
+
+    Raises
+    ------
+    InputError
+        When geoforest is missing there or of another version; gives the versions.
+    """
+    # By a function of the standard library: geoforest's own could not be loaded there.
+    wanted = "geoforest:__version__"
+    asked = None if workers is None else list(workers)
+    answers = client.run(pkgutil.resolve_name, wanted, workers=asked, on_error="return")
+    found = {f"worker {address}": _version_in(answer) for address, answer in answers.items()}
+    if workers is None:
+        try:
+            answer = client.run_on_scheduler(pkgutil.resolve_name, wanted)
+        except Exception as error:  # noqa: BLE001 (an import there may fail for any reason)
+            answer = error
+        found["the scheduler"] = _version_in(answer)
+    other = {where: version for where, version in found.items() if version != __version__}
+    if other:
+        where, version = next(iter(other.items()))
+        more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+        address = client.scheduler.address if client.scheduler else ""
+        raise InputError(
+            f"--scheduler {address}: {where}{more} has {version}, this machine geoforest "
+            f"{__version__}; the same version was wanted on the scheduler and on every worker"
+        )
+
+
+def _version_in(answer: Any) -> str:
+    if isinstance(answer, ModuleNotFoundError) and answer.name == "geoforest":
+        return "no geoforest"
+    if isinstance(answer, BaseException):
+        return f"a geoforest that cannot be loaded ({' '.join(str(answer).split())})"
+    return str(answer) if answer == __version__ else f"geoforest {answer}"
 
 
 def remote_threads(client: Client) -> int:
@@ -172,6 +247,8 @@ def _connected(address: str) -> Iterator[Client]:
                     f"`dask worker {address} --resources GPU=1`, on CPUs, too"
                 )
             time.sleep(0.2)
+        wait_until_started(client)
+        check_versions(client)
         yield client
 
 

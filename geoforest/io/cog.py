@@ -17,6 +17,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoforest.arrays.grid import Window
 from geoforest.errors import WriteError
+from geoforest.io.gdal import pinned
 from geoforest.io.raster import open_raster
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
 
@@ -138,7 +139,7 @@ class CogWriter:
     @contextmanager
     def _gdal(self) -> Iterator[None]:
         try:
-            with rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES):
+            with pinned(GDAL_CACHEMAX=_CACHE_BYTES):
                 yield
         except (OSError, RasterioError, CPLE_BaseError) as error:
             raise WriteError(f"{self.path}: cannot be written ({error})") from error

@@ -15,6 +15,8 @@ import pyarrow
 import pyarrow.compute
 import pyogrio
 
+from geoforest.io.gdal import pinned_vectors
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -29,6 +31,7 @@ _BATCH_ROWS = 16_384
 _BATCH_BYTES = 16 << 20
 
 
+@pinned_vectors()
 def stream_layer(
     frames: Iterable[geopandas.GeoDataFrame],
     path: Path,

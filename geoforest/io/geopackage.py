@@ -6,6 +6,7 @@ Features are streamed, with few frames in memory at a time.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyogrio
 
 from geoforest.errors import WriteError
 from geoforest.io.features import WRITE_ERRORS, stream_layer
+from geoforest.io.locks import lockable, locks_records
 from geoforest.io.names import FOREST_LABEL
 from geoforest.io.styles import read_style
 
@@ -86,9 +88,12 @@ def write_geopackage(
         style_qml = read_style("forest_cover.qml")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_layer(frames, partial, layer, description, geometry_type)
-        with closing(sqlite3.connect(partial)) as database, database:
-            add_style(database, layer, style_qml)
+        with lockable(partial) as made:
+            _write_layer(frames, made, layer, description, geometry_type)
+            with closing(sqlite3.connect(made)) as database, database:
+                add_style(database, layer, style_qml)
+            if made != partial:
+                shutil.copyfile(made, partial)
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
         # Journals belong to the old file, which another program may have open.
@@ -109,12 +114,22 @@ def journals(path: Path) -> list[Path]:
     return [Path(f"{path}{suffix}") for suffix in ("-journal", "-wal", "-shm")]
 
 
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a database to read it, also where the file system cannot lock.
+
+    Raises
+    ------
+    sqlite3.Error
+        When it cannot be opened.
+    """
+    options = "mode=ro" if locks_records(path.parent) else "mode=ro&nolock=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True)
+
+
 def layers(path: str | Path) -> list[str]:
     """List the vector layers of a GeoPackage, sorted; empty when it is another kind of file."""
     try:
-        with closing(
-            sqlite3.connect(f"{Path(path).absolute().as_uri()}?mode=ro", uri=True)
-        ) as database:
+        with closing(open_read_only(Path(path))) as database:
             rows = database.execute(
                 "SELECT table_name FROM gpkg_contents WHERE data_type = 'features'"
             )

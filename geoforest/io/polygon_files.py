@@ -9,6 +9,7 @@ import shapely
 
 from geoforest.arrays.polygons.reproject import surroundings
 from geoforest.errors import InputError
+from geoforest.io.gdal import pinned_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +56,7 @@ def read_polygons(path: str | Path) -> geopandas.GeoSeries:
     return read_layer(path, layers[0] if layers else None, "--aoi").geometry
 
 
+@pinned_vectors()
 def polygon_layers(path: str | Path, option: str) -> list[str]:
     """List the layers of a vector file that have geometries.
 
@@ -81,6 +83,7 @@ def polygon_layers(path: str | Path, option: str) -> list[str]:
         raise InputError(f"{path}: not a vector file that GDAL can open ({error})") from error
 
 
+@pinned_vectors()
 def read_layer(
     path: str | Path, layer: str | None, option: str, *, columns: Sequence[str] = ()
 ) -> geopandas.GeoDataFrame:

@@ -1,14 +1,12 @@
-"""Files and folders on disk that appear completely or not at all, and locks of folders."""
+"""Files and folders on disk that appear completely or not at all, and free space."""
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
-import time
 import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -152,60 +150,6 @@ def new_folder(path: Path, *, mark: str, what: str) -> Iterator[Path]:
             partial.rename(path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
-def exclusive_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Lock an existing folder for one run; the system releases it if the process dies.
-
-    Parameters
-    ----------
-    folder
-        Folder to lock.
-    wait
-        Whether to wait until no other run holds it.
-
-    Raises
-    ------
-    OutputError
-        When another run holds it.
-    """
-    path = folder / "lock"
-    with path.open("w") as handle:
-        if wait:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        elif not _locked(handle.fileno()):
-            raise OutputError(
-                f"{folder}: another geoforest run is writing here; wait for it, "
-                "or choose another --out"
-            )
-        if not path.exists():
-            raise OutputError(f"{folder}: another run has just finished here; run again")
-        yield
-
-
-def is_locked(folder: Path) -> bool:
-    """Check whether a run holds a folder. The check takes a shared lock for an instant."""
-    try:
-        with (folder / "lock").open("rb") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _locked(descriptor: int) -> bool:
-    # Several tries: `is_locked` of another process holds the lock for an instant.
-    for _ in range(5):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.05)
-        else:
-            return True
-    return False
 
 
 def require_space(folder: Path, n_bytes: int) -> None:

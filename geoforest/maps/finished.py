@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rasterio.errors import RasterioIOError
 
 from geoforest.errors import InputError
+from geoforest.io.locks import exclusive_lock
 from geoforest.io.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME, SUMMARY_NAME
 from geoforest.io.raster import open_raster
 from geoforest.io.storage import (
-    exclusive_lock,
     file_sha256,
     read_json,
     require_space,

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from geoforest.errors import InputError
+from geoforest.io.locks import is_locked
 from geoforest.io.names import JOB_NAME, PROGRESS_NAME, SUMMARY_NAME
 from geoforest.io.remote import shown
-from geoforest.io.storage import is_locked, read_json
+from geoforest.io.storage import read_json
 from geoforest.maps.destination import Destination, jobs_in
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import BundleError
-from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
+from geoforest.io.locks import exclusive_lock
+from geoforest.io.storage import read_json, writable, write_json
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
 from geoforest.models.copies import copy_bundle
 from geoforest.models.references import (

@@ -6,9 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import rasterio
-
 from geoforest.arrays.scores import Counts
+from geoforest.io.raster import open_raster
 from geoforest.io.storage import write_durably
 from geoforest.maps.picture import map_picture
 from geoforest.pipeline.run import MapResult, map_scene
@@ -62,7 +61,7 @@ def run_demo(
     seconds = time.perf_counter() - start
     # For such a small scene, comparing runtimes takes longer than it saves.
     result = map_scene(path, out, overwrite=True, progress=progress, runtime="torch")
-    with rasterio.open(result.mask) as source:
+    with open_raster(str(result.mask)) as source:
         agreement = Counts.of(scene.truth, source.read(1)).scores()
     quicklook = out / "quicklook.png"
     assert isinstance(result.folder, Path)

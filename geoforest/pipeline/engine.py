@@ -24,12 +24,29 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from distributed import Client, Future, Worker, WorkerPlugin, get_worker
 from distributed.scheduler import KilledWorker
 
-from geoforest.compute.cluster import GPU, SHARDS_AT_ONCE, Cluster, gpu_workers, remote_threads
+from geoforest._version import __version__
+from geoforest.compute.cluster import (
+    GPU,
+    SHARDS_AT_ONCE,
+    Cluster,
+    check_versions,
+    gpu_workers,
+    remote_threads,
+    wait_until_started,
+)
 from geoforest.compute.machine import peak_memory_mb, share_one_heap
-from geoforest.errors import GeoforestError, IncompleteError, OutputError, WriteError
+from geoforest.errors import (
+    GeoforestError,
+    IncompleteError,
+    InputError,
+    OutputError,
+    SceneError,
+    WriteError,
+)
 from geoforest.pipeline.runtime import Runtime, resolve_runtime
 from geoforest.pipeline.shard import run_shard
 from geoforest.scenes.read import release
+from geoforest.scenes.sight import first_difference, look_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,6 +58,7 @@ if TYPE_CHECKING:
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.settings import MapSettings
     from geoforest.pipeline.shard_store import Receipt, ShardStore
+    from geoforest.scenes.sight import Sight
 
 # Shards in flight per worker: enough to keep it busy, and a bound on what the scheduler holds,
 # however large the mosaic.
@@ -109,6 +127,7 @@ class Pool:
         self._listeners: dict[str, Callable[[str, int], None]] = {}
         self._done: SimpleQueue[Done | _Underway] = SimpleQueue()
         self._workers = 1
+        self._checked: set[str] = set()
         self._counted = 0.0
         self._closed = self._lost = False
 
@@ -184,10 +203,13 @@ class Pool:
         Raises
         ------
         GeoforestError
-            When a worker cannot load the model or reach the work folder.
+            When a worker cannot load the model or reach the work folder, or sees other nodata,
+            masks or sizes in the scene's files than this process.
         """
         self._listeners[_job_name(self._name, job)] = on_windows
-        self._register(_JobPlugin(self._name, job, store))
+        # Other processes on this machine have its files, GDAL and environment.
+        seen = look_at(job.scene) if self.cluster.scheduler else None
+        self._register(_JobPlugin(self._name, job, store, seen))
         with self._lock:
             self._waiting.extend((job, shard) for shard in shards)
         self._fill()
@@ -199,20 +221,37 @@ class Pool:
         ------
         IncompleteError
             When the connection to the scheduler is lost.
+        InputError
+            When a worker has joined whose geoforest is missing or of another version.
         """
         while True:
             try:
                 item = self._done.get(timeout=1.0)
             except Empty:
+                self._check_newcomers()
                 if self._lost or self._connected().status not in {"running", "connecting"}:
                     raise _lost() from None
                 # Workers may have joined meanwhile.
                 self._fill()
                 continue
             if isinstance(item, Done):
+                if item.receipt is None:
+                    self._check_newcomers()
                 return item
             if item.job in self._listeners:
                 self._listeners[item.job](item.shard, item.n_windows)
+
+    def _check_newcomers(self) -> None:
+        """Refuse workers of another version that have joined since the last call."""
+        if self.cluster.scheduler is None:
+            return
+        client = self._connected()
+        # `get` reports a connection that is lost now.
+        with suppress(OSError):
+            new = gpu_workers(client).keys() - self._checked
+            if new:
+                check_versions(client, new)
+                self._checked |= new
 
     def drop(self, job: Job) -> int:
         """Drop a job's queued shards; return how many there were."""
@@ -233,6 +272,7 @@ class Pool:
         if self._client is None:
             self._client = self._stack.enter_context(self.cluster.client())
             self._client.subscribe_topic(_TOPIC, self._hear)
+            self._checked = set(gpu_workers(self._client))
             self._register(_WorkerPlugin(self._name))
         return self._client
 
@@ -246,6 +286,8 @@ class Pool:
         client = self._connected()
         # Before registering: when one worker refuses it, others already have it.
         self._plugins.append(plugin.name)
+        if self.cluster.scheduler:
+            wait_until_started(client)
         for again in (True, False):
             try:
                 client.register_plugin(plugin)
@@ -254,6 +296,12 @@ class Pool:
                 # When one worker dies during the call, the call fails for all.
                 if not again:
                     raise _lost() from error
+            except GeoforestError:
+                raise
+            except Exception as error:  # the setup on a worker may fail in any way
+                check_versions(client, gpu_workers(client))
+                reason = " ".join(str(error).split())
+                raise InputError(f"a worker cannot be set up for the run ({reason})") from error
 
     def _unregister(self, name: str) -> None:
         # The worker may have died, and a new scheduler does not know the plugin.
@@ -282,6 +330,7 @@ class Pool:
         name = _job_name(self._name, job)
         return client.submit(
             _shard_task,
+            __version__,
             name,
             shard,
             # A key per try: Dask may still remember the key of the try that failed.
@@ -365,9 +414,9 @@ class _WorkerPlugin(WorkerPlugin):
 class _JobPlugin(WorkerPlugin):
     """What a worker needs for the shards of one job."""
 
-    def __init__(self, pool: str, job: Job, store: ShardStore) -> None:
+    def __init__(self, pool: str, job: Job, store: ShardStore, seen: Sight | None) -> None:
         self.name = _job_name(pool, job)
-        self.pool, self.job, self.store = pool, job, store
+        self.pool, self.job, self.store, self.seen = pool, job, store, seen
 
     async def setup(self, worker: Worker) -> None:
         if not worker.state.total_resources.get(GPU):
@@ -383,12 +432,26 @@ class _JobPlugin(WorkerPlugin):
         shared = worker.plugins[self.pool]
         assert isinstance(shared, _WorkerPlugin)
         self.thread = shared.thread
+        await asyncio.wrap_future(self.thread.submit(_call, self._check_sight, worker.address))
         # Loading in the event loop would block it for seconds, and the worker would count as lost.
         predictor = await asyncio.wrap_future(self.thread.submit(shared.predictor, self.job))
         self.predictor: Predictor = predictor
 
     def teardown(self, worker: Worker) -> None:  # noqa: ARG002 (Dask's signature)
         release(self.job.scene)
+
+    def _check_sight(self, address: str) -> None:
+        if self.seen is None:
+            return
+        try:
+            difference = first_difference(look_at(self.job.scene), self.seen)
+        except GeoforestError as error:
+            raise type(error)(f"worker {address}: {error}") from error
+        if difference is not None:
+            raise SceneError(
+                f"worker {address} sees another scene than the machine of the run: {difference}; "
+                "the same files were wanted on both, and the same GDAL"
+            )
 
     def run(self, shard: Shard) -> Receipt:
         # A worker may have died after it had committed this shard.
@@ -426,7 +489,10 @@ def _lost() -> IncompleteError:
     )
 
 
-def _shard_task(plugin_name: str, shard: Shard) -> Receipt:
+def _shard_task(version: str, plugin_name: str, shard: Shard) -> Receipt:
+    if version != __version__:
+        # A worker that has joined a moment ago.
+        raise IncompleteError(f"geoforest {__version__} on a worker, {version} was wanted")
     plugin = get_worker().plugins[plugin_name]
     assert isinstance(plugin, _JobPlugin)
     return _call(plugin.run, shard)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from geoforest.compute.clock import Clock
 from geoforest.errors import GeoforestError, InputError, OutputError, WriteError, checked
+from geoforest.io.gdal import pinned
 from geoforest.io.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
 from geoforest.io.remote import gdal_path, network_options, shown
 from geoforest.maps.destination import Destination, Location, is_same, open_destination
@@ -91,7 +92,7 @@ class MapResult:
             (self.probability, "probability", True),
         ):
             if path.name in there:
-                with rasterio.Env(**network_options(str(path))):
+                with pinned(rasterio.Env().session, **network_options(str(path))):
                     raster: Any = rioxarray.open_rasterio(
                         gdal_path(str(path)),
                         chunks={"x": 2048, "y": 2048},

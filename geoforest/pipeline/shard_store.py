@@ -16,6 +16,7 @@ from rasterio.io import MemoryFile
 
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import WriteError
+from geoforest.io.gdal import pinned
 from geoforest.io.names import JOB_NAME, PROGRESS_NAME
 from geoforest.io.raster import open_raster
 from geoforest.io.storage import read_json, write_durably
@@ -115,7 +116,7 @@ class ShardStore:
             "RECEIPT": text,
             "CHECKSUM": self._checksum(shard, stored, text),
         }
-        with MemoryFile() as memory:
+        with pinned(), MemoryFile() as memory:
             with memory.open(
                 driver="GTiff",
                 height=stored.shape[0],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from geoforest.errors import OutputError
 from geoforest.io.geopackage import journals
+from geoforest.io.locks import exclusive_lock
 from geoforest.io.names import (
     JOB_NAME,
     MASK_NAME,
@@ -23,7 +24,7 @@ from geoforest.io.names import (
     UNITS_NAME,
     style_name,
 )
-from geoforest.io.storage import exclusive_lock, file_sha256, flush, read_json
+from geoforest.io.storage import file_sha256, flush, read_json
 from geoforest.pipeline.shard_store import ShardStore
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import rasterio
 from matplotlib.colors import ListedColormap
 from rasterio.enums import Resampling
 
 from geoforest.arrays.grid import PREVIEW_PX
+from geoforest.io.raster import open_raster
 from geoforest.report.language import message
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
@@ -60,7 +60,7 @@ def read_decimated_raster(
     numpy.ndarray
         ``(row, col)``, of the raster's dtype.
     """
-    with rasterio.open(path) as source:
+    with open_raster(path) as source:
         if shape is None:
             factor = max(1.0, max(source.shape) / PREVIEW_PX)
             shape = tuple(max(1, round(side / factor)) for side in source.shape)

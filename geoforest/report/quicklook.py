@@ -17,6 +17,7 @@ from rasterio.io import MemoryFile
 
 from geoforest.arrays.grid import PREVIEW_PX, preview_lattice
 from geoforest.errors import ReadError, WriteError
+from geoforest.io.gdal import pinned
 from geoforest.report.picture import true_colour
 from geoforest.scenes.read import read_decimated
 
@@ -95,7 +96,7 @@ def write_quicklook(path: Path, scene: Scene, dn: Array, valid: Valid) -> None:
     # The pixel size grows by a factor that is rarely an integer, and may differ in x and y.
     step = Affine.scale(scene.shape[1] / cols, scene.shape[0] / rows)
     try:
-        with MemoryFile() as memory:
+        with pinned(), MemoryFile() as memory:
             with memory.open(
                 driver="GTiff",
                 height=rows,

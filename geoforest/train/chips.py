@@ -14,6 +14,7 @@ from rasterio.io import MemoryFile
 from geoforest.arrays.reflectance import BandStatistics, observed
 from geoforest.errors import DataError, GeoforestWarning
 from geoforest.io.files import Place, open_place, read_ahead
+from geoforest.io.gdal import pinned
 from geoforest.io.storage import write_durably
 from geoforest.io.tables import csv_text
 from geoforest.train.codes import WANTED, CodeCounts, code_fault, lossy_compression
@@ -199,7 +200,7 @@ def decode_raster(place: Place, data: bytes) -> Raster:
     if not data:
         # Without data, rasterio would create a new file.
         raise DataError(f"{place}: not a raster that GDAL can read (it is empty)")
-    with warnings.catch_warnings(), MemoryFile(data, filename=place.name) as memory:
+    with warnings.catch_warnings(), MemoryFile(data, filename=place.name) as memory, pinned():
         # Chips need no georeference.
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from geoforest.errors import DataError, FetchError, OutputError
 from geoforest.io.download import RETRIES, RemoteFile, download, fetch_json
 from geoforest.io.files import open_place, without_secrets
-from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
+from geoforest.io.locks import exclusive_lock
+from geoforest.io.storage import read_json, writable, write_json
 from geoforest.train.archive import require_libarchive, unpack_rar
 from geoforest.train.chips import find_pairs
 from geoforest.types import Progress, quiet

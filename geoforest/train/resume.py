@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from geoforest.io.storage import exclusive_lock, read_json, writable, write_json
+from geoforest.io.locks import exclusive_lock
+from geoforest.io.storage import read_json, writable, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

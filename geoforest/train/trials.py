@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import GeoforestError, InputError, OutputError, checked
-from geoforest.io.storage import exclusive_lock, read_json, write_durably
+from geoforest.io.locks import exclusive_lock
+from geoforest.io.storage import read_json, write_durably
 from geoforest.io.tables import csv_text
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
 from geoforest.train.figures import sweep_figure

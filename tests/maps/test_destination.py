@@ -285,7 +285,7 @@ class TestRefused:
         assert "without a job.json" in self.refused(scene_path, OUT, tiny_bundle)
 
     def test_another_run_at_the_same_time(self, s3, scene_path, tmp_path, tiny_bundle):
-        from geoforest.io.storage import exclusive_lock
+        from geoforest.io.locks import exclusive_lock
         from geoforest.maps.destination import open_destination
 
         folder = (open_destination(OUT) / "scene").work

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from geoforest.errors import InputError
-from geoforest.io.storage import exclusive_lock
+from geoforest.io.locks import exclusive_lock
 from geoforest.maps.status import status
 from tests.helpers.jobs import run
 

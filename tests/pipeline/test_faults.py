@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -232,6 +233,85 @@ def test_a_cluster_without_the_resource(scene, tmp_path, tiny_bundle, forks, mon
     ):
         faulty.run(scene, tmp_path / "out", tiny_bundle.path, scheduler=f"tcp://127.0.0.1:{port}")
     assert not (tmp_path / "out").exists()
+
+
+@contextlib.contextmanager
+def foreign_process(folder: Path, package: str, *arguments: object) -> Iterator[None]:
+    """A process of Dask in which ``geoforest`` is another package."""
+    place = folder / "foreign" / "geoforest"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "__init__.py").write_text(package)
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"distributed.cli.{arguments[0]}", *map(str, arguments[1:])],
+        cwd=place.parent,
+        env={**os.environ, "PYTHONPATH": str(place.parent)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+OLDER = "__version__ = '0.0.9'"
+MISSING = "raise ModuleNotFoundError(\"No module named 'geoforest'\", name='geoforest')"
+
+
+@pytest.mark.parametrize(
+    ("package", "found"), [(OLDER, "geoforest 0.0.9"), (MISSING, "no geoforest")]
+)
+def test_workers_of_another_version(scene, tmp_path, tiny_bundle, forks, package, found):
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    worker = (
+        "dask_worker", address, "--nthreads", 2, "--resources", "GPU=1", "--no-dashboard",
+        "--death-timeout", 60,
+    )  # fmt: skip
+    with cluster(forks, port, workers=1), foreign_process(tmp_path, package, *worker):
+        with Client(address) as client:
+            client.wait_for_workers(2, timeout=60)
+        with pytest.raises(InputError) as caught:
+            faulty.run(scene, tmp_path / "out", tiny_bundle.path, scheduler=address)
+    said = str(caught.value)
+    assert f" has {found}, this machine geoforest {geoforest.__version__}; the same" in said
+    assert said.startswith(f"--scheduler {address}: worker tcp://127.0.0.1:")
+    assert "\n" not in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scheduler_without_geoforest(scene, tmp_path, tiny_bundle, forks):
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    scheduler = (
+        "dask_scheduler", "--host", "127.0.0.1", "--port", port, "--no-dashboard",
+        "--dashboard-address", "127.0.0.1:0",
+    )  # fmt: skip
+    worker = ("dask_worker", address, "--resources", "GPU=1", "--no-dashboard")
+    with (
+        foreign_process(tmp_path, MISSING, *scheduler),
+        dask_process(forks, *worker),
+        pytest.raises(InputError, match="the scheduler has no geoforest, this machine geoforest"),
+    ):
+        faulty.run(scene, tmp_path / "out", tiny_bundle.path, scheduler=address)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_of_another_version_that_joins_later(scene, tmp_path, tiny_bundle, forks):
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    worker = ("dask_worker", address, "--resources", "GPU=1", "--no-dashboard")
+    with cluster(forks, port, workers=1):
+        driver = Driver(scene, tmp_path / "out", tiny_bundle.path, scheduler=address)
+        driver.wait_for_shards(2)
+        with foreign_process(tmp_path, OLDER, *worker):
+            code, _, err = driver.end()
+    assert code in {0, 2}, err  # Dask itself may turn the worker away
+    if code == 2:
+        assert "has geoforest 0.0.9, this machine" in err
 
 
 def test_no_scheduler_there(scene, tmp_path, tiny_bundle, monkeypatch):

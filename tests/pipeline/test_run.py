@@ -22,7 +22,7 @@ from rio_cogeo.cogeo import cog_validate
 import geoforest
 from geoforest.arrays.stitch import mask_from_probability, quantise
 from geoforest.errors import IncompleteError, OutputError
-from geoforest.io.storage import is_locked
+from geoforest.io.locks import is_locked
 from geoforest.pipeline import run as pipeline
 from geoforest.pipeline.run import map_scenes
 from geoforest.report import layers, quicklook

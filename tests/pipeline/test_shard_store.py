@@ -12,7 +12,8 @@ from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Grid
 from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import OutputError
-from geoforest.io.storage import exclusive_lock, write_durably
+from geoforest.io.locks import exclusive_lock
+from geoforest.io.storage import write_durably
 from geoforest.pipeline.shard_store import Receipt, ShardStore
 from tests.helpers import synthetic
 

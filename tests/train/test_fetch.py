@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from geoforest.errors import DataError, FetchError, GeoforestError, InputError, OutputError
-from geoforest.io.storage import exclusive_lock
+from geoforest.io.locks import exclusive_lock
 from geoforest.train.archive import Limits, unpack_rar
 from geoforest.train.chips import read_split
 from geoforest.train.fetch import fetch_amazon

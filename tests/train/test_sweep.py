@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from geoforest.errors import DataError, GeoforestError, InputError, OutputError
-from geoforest.io.storage import exclusive_lock
+from geoforest.io.locks import exclusive_lock
 from geoforest.models.bundle import save_bundle
 from geoforest.models.references import checked_name
 from geoforest.train import fit

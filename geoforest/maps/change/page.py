@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
 from PIL import Image
 from rasterio.enums import Resampling
 
@@ -84,7 +83,7 @@ def _scene_picture(one: FinishedMap) -> NDArray[np.uint8]:
     """Return the scene in true colour, or its probability when there is no quicklook."""
     path = one.folder / QUICKLOOK_NAME
     if path.is_file():
-        with rasterio.open(path) as source:
+        with open_raster(path) as source:
             colours = np.moveaxis(source.read([1, 2, 3]), 0, -1)
             seen = source.dataset_mask() > 0
         return np.where(seen[..., None], colours, _GREY).astype(np.uint8)

@@ -17,6 +17,7 @@ from geoforest.arrays.polygons.polygons import check_rules
 from geoforest.arrays.zones import Zone, ZoneGrid, hull
 from geoforest.compute.cluster import Cluster, gpu_workers
 from geoforest.errors import GeoforestError, IncompleteError, InputError, OutputError
+from geoforest.io.locks import exclusive_lock
 from geoforest.io.names import (
     COUNT_NAME,
     FOREST_LABEL,
@@ -29,7 +30,7 @@ from geoforest.io.names import (
     UNITS_NAME,
     style_name,
 )
-from geoforest.io.storage import exclusive_lock, read_json, writable, write_durably, write_json
+from geoforest.io.storage import read_json, writable, write_durably, write_json
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.io.vrt import write_vrt

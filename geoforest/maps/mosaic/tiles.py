@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
 import shapely
 from rasterio.errors import RasterioIOError
 from rasterio.features import geometry_mask
@@ -18,6 +17,7 @@ from geoforest.arrays.grid import Window
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import ReadError
 from geoforest.io.cog import CogWriter, CountWriter, MaskWriter, ProbabilityWriter
+from geoforest.io.gdal import pinned
 from geoforest.io.names import COUNT_NAME, MASK_NAME, PROBABILITY_NAME
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import network_options
@@ -31,6 +31,7 @@ from geoforest.types import FOREST, NO_OBSERVATION, OTHER, StoredProbability
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import rasterio
     from numpy.typing import NDArray
 
 RECORD_NAME = "tile.json"
@@ -85,7 +86,7 @@ def _write_rasters(job: TileJob, folder: Path) -> dict[str, Any]:
     table = PixelTable.build(job.georef)
     pixels, areas = np.zeros(256, np.int64), np.zeros(256)
     with ExitStack() as held:
-        held.enter_context(rasterio.Env(**GDAL_OPTIONS, **network_options()))
+        held.enter_context(pinned(**GDAL_OPTIONS, **network_options()))
         writers = _open_writers(job, folder, held)
         cells = CellSums(job.grid, job.window)
         sources = [(one, held.enter_context(_open_probability(one.path))) for one in job.maps]

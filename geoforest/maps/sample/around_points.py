@@ -12,6 +12,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from geoforest.arrays.grid import Window
 from geoforest.errors import WriteError
+from geoforest.io.gdal import pinned
 from geoforest.report.picture import stretch_limits, stretched
 from geoforest.report.quicklook import rgb_reflectance
 from geoforest.scenes.read import read_window, release
@@ -125,7 +126,7 @@ def _write_blocks(
         "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX,
     }  # fmt: skip
     with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        pinned(GDAL_TIFF_INTERNAL_MASK="YES"),
         rasterio.open(
             path,
             "w",

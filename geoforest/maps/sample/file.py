@@ -22,7 +22,9 @@ import numpy as np
 
 from geoforest.errors import InputError, WriteError
 from geoforest.io.features import WRITE_ERRORS
+from geoforest.io.gdal import pinned_vectors
 from geoforest.io.geopackage import add_style, pinned_time
+from geoforest.io.locks import locks_records
 from geoforest.io.storage import flush
 from geoforest.io.styles import read_style
 from geoforest.report.language import message
@@ -157,7 +159,7 @@ def write_sample(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # In a temporary folder, because pyogrio reads "!" in a path as the border of an archive.
-        with tempfile.TemporaryDirectory() as folder, pinned_time():
+        with tempfile.TemporaryDirectory() as folder, pinned_time(), pinned_vectors():
             made = Path(folder) / "made.gpkg"
             common: dict[str, Any] = {"driver": "GPKG", "dataset_options": {"VERSION": "1.2"}}
             pyogrio.write_dataframe(
@@ -195,6 +197,7 @@ def read_sample(path: str | Path) -> SampleFile:
     return SampleFile(path, strata, origins[0], points)
 
 
+@pinned_vectors()
 def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFrame]:
     import geopandas
     import pyogrio
@@ -206,7 +209,8 @@ def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFr
     try:
         with tempfile.TemporaryDirectory() as folder:
             plain = path
-            if "!" in str(path.absolute()):  # see write_sample
+            # See write_sample for "!".
+            if "!" in str(path.absolute()) or not locks_records(path.parent):
                 plain = Path(shutil.copyfile(path, Path(folder) / "copy.gpkg"))
             present = [name for name, _ in pyogrio.list_layers(plain)]
             missing = [name for name in (POINTS, STRATA, MAP) if name not in present]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import shapely
 
 from geoforest.errors import InputError
+from geoforest.io.gdal import pinned_vectors
 from geoforest.io.polygon_files import polygon_layers, read_layer
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def asked_units(zones: str | Path | None, by: str | None) -> Units | None:
     return read_units(zones, by)
 
 
+@pinned_vectors()
 def read_units(path: str | Path, by: str, *, layer: str | None = None) -> Units:
     """Read polygons; those with the same value of a field are one unit, their union.
 

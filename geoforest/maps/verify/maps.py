@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import rasterio
 from rasterio.errors import RasterioError
 
-from geoforest.io.geopackage import LAYER
+from geoforest.io.geopackage import LAYER, open_read_only
 from geoforest.io.names import JOB_NAME, MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, SUMMARY_NAME
+from geoforest.io.raster import open_raster
 from geoforest.io.storage import read_json
 from geoforest.maps.finished import fetch_map
 from geoforest.maps.verify.checks import Problem, check_codes, check_database, check_files
@@ -46,7 +46,7 @@ def verify_grid(folder: str | os.PathLike[str], scene: Scene) -> list[Problem]:
     for name in (MASK_NAME, PROBABILITY_NAME):
         path = Path(folder) / name
         try:
-            with rasterio.open(path) as source:
+            with open_raster(path) as source:
                 found = source.shape, source.crs, source.transform
         except RasterioError as error:
             problems.append(Problem(path, f"cannot be read ({error})", "grid"))
@@ -109,7 +109,7 @@ def _rasters(folder: Path, names: set[str], summary: dict[str, Any], threshold: 
 
 def _layout(path: Path, summary: dict[str, Any]) -> _Problems:
     try:
-        with rasterio.open(path) as source:
+        with open_raster(path) as source:
             if source.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") != "COG":
                 yield Problem(path, "is no longer a cloud-optimised GeoTIFF", "layout")
             if list(source.shape) != list(summary["shape"]):
@@ -138,8 +138,7 @@ def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
             "polygons",
         )
     try:
-        read_only = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(read_only, uri=True)) as database:
+        with closing(open_read_only(path)) as database:
             yield from check_database(path, database)
             parts, pixels, patches = database.execute(
                 "SELECT count(*), coalesce(sum(n_pixels), 0), count(DISTINCT patch_id) "

@@ -12,7 +12,7 @@ import numpy as np
 from rasterio.errors import RasterioError
 
 from geoforest.io.cog import read_strips
-from geoforest.io.geopackage import LAYER
+from geoforest.io.geopackage import LAYER, open_read_only
 from geoforest.io.names import (
     COUNT_NAME,
     JOB_NAME,
@@ -128,8 +128,7 @@ def _polygons(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(path, "missing, and belongs to the mosaic", "files")
             return
         try:
-            read_only = f"{path.absolute().as_uri()}?mode=ro"
-            with closing(sqlite3.connect(read_only, uri=True)) as database:
+            with closing(open_read_only(path)) as database:
                 yield from check_database(path, database)
                 count += database.execute(f'SELECT count(*) FROM "{LAYER}"').fetchone()[0]
         except sqlite3.Error as error:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import rasterio
 
 from geoforest.arrays.grid import Grid, Window, wider_halo
 from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.stitch import mask_from_probability
+from geoforest.io.raster import open_raster
 from geoforest.scenes.read import read_window, release
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, StoredProbability
 
@@ -74,7 +74,7 @@ def check_halo(job: Job, predictor: Predictor, probability: Path, threshold: flo
     order = np.random.default_rng(_SEED).permutation(len(cores))
     n_cores = n_pixels = changed = difference = 0
     try:
-        with rasterio.open(probability) as source:
+        with open_raster(probability) as source:
             for number in order:
                 core = cores[number]
                 before = source.read(1, window=core.slices)

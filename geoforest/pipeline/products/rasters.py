@@ -10,12 +10,12 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import rasterio
 
 from geoforest._version import __version__
 from geoforest.errors import ReadError
 from geoforest.io.cog import CogWriter, MaskWriter, ProbabilityWriter, read_strips
 from geoforest.io.names import MASK_NAME, PROBABILITY_NAME
+from geoforest.io.raster import open_raster
 from geoforest.types import NO_OBSERVATION, Mask, StoredProbability
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def stored_blocks(
 
 
 def _has_tags(path: Path, tags: Mapping[str, str]) -> bool:
-    with rasterio.open(path) as source:
+    with open_raster(path) as source:
         return bool(source.tags().items() >= tags.items())
 
 
