@@ -26,6 +26,7 @@ from geoforest.cli import (
     verify,
 )
 from geoforest.errors import GeoforestError
+from geoforest.io.certificates import export_authorities
 
 app = typer.Typer(
     name="geoforest",
@@ -81,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     """
     # SIGTERM, which stops batch jobs, ends as cleanly as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    export_authorities()
     try:
         app(arguments, prog_name="geoforest")
     except GeoforestError as error:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
 from geoforest.errors import BundleError, InputError, RegistryError
+from geoforest.io.certificates import certificate_problem
 from geoforest.io.files import Place, open_place, without_secrets
 from geoforest.io.storage import is_of_our_disk
 from geoforest.models.bundle import CARD_NAME, WEIGHTS_NAME, Bundle, load_bundle
@@ -97,6 +98,8 @@ def _fetch_errors(shown: str) -> Iterator[None]:
     except Exception as error:  # each file system raises its own kinds
         if is_of_our_disk(error):
             raise
+        if problem := certificate_problem(error):
+            raise RegistryError(f"{shown}: {problem}") from None
         cause = error.__cause__ or error
         status = getattr(cause, "status", None)
         reason = f"HTTP {status}" if status else type(cause).__name__

@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import rasterio
 from rasterio.errors import RasterioIOError
@@ -21,6 +21,7 @@ from geoforest.io.raster import open_raster
 from geoforest.io.remote import network_options, reason
 from geoforest.scenes.product import Product
 from geoforest.scenes.read import GDAL_OPTIONS
+from geoforest.scenes.stac.acquisition import item_baseline, item_level, item_tile
 from geoforest.scenes.stac.assets import RasterAsset, band_assets, classification_asset, is_real
 from geoforest.scenes.stac.dark_objects import (
     ESA_OFFSET,
@@ -40,14 +41,13 @@ if TYPE_CHECKING:
 SIGN_VARIABLE: Final = "GEOFOREST_STAC_SIGN"
 _SUFFIXES: Final = (".json", ".geojson")
 _MAX_FACT: Final = 100
-_LEVEL: Final = re.compile(r"(?:^|[^A-Z0-9]|MSI|LEVEL-?)L?(1C|2A)(?=$|[^A-Z0-9])")
 _RELATIVE_ORBIT: Final = re.compile(r"_R(\d{3})_")
 
 
 def is_item(location: str) -> bool:
     """Return whether a location looks like a STAC item: a JSON file, or an item of an API."""
     if is_web(location):
-        path_of_url = urlsplit(location).path
+        path_of_url = location.partition("#")[0].partition("?")[0]
         return path_of_url.lower().endswith(_SUFFIXES) or "/items/" in path_of_url
     path = Path(location)
     return path.suffix.lower() in _SUFFIXES and path.is_file()
@@ -101,7 +101,7 @@ def read_item(location: str) -> Product:
         offset={name: band.offset or 0.0 for name, band in bands.items()},
         nodata=nodata[0] if nodata else 0.0,
         acquired=_acquired(item, location),
-        processing_level=_level(item),
+        processing_level=item_level(item.properties, item.collection_id, item.id),
         scene_classification=classification.path if classification else None,
         # The job itself records the scale and offset of an item from the web.
         metadata=() if is_web(location) else (str(Path(location).absolute()),),
@@ -260,29 +260,14 @@ def _acquired(item: pystac.Item, location: str) -> datetime | None:
         raise SceneError(f"{location}: has no valid start_datetime ({error!r:.200})") from error
 
 
-def _level(item: pystac.Item) -> str | None:
-    texts = [item.properties.get(name) for name in ("s2:product_type", "processing:level")]
-    for text in (*texts, item.collection_id, item.id):
-        if isinstance(text, str) and (found := _LEVEL.search(text.upper())):
-            return f"L{found.group(1)}"
-    return None
-
-
 def _facts(item: pystac.Item) -> dict[str, Any]:
     """Collect tile, orbit, baseline and cloud cover, which catalogues name differently."""
     get = item.properties.get
-    parts = [
-        get(f"mgrs:{name}") or get(f"sentinel:{name}")
-        for name in ("utm_zone", "latitude_band", "grid_square")
-    ]
-    tile = get("s2:mgrs_tile") or get("grid:code") or "".join(map(str, filter(None, parts)))
     orbit = _RELATIVE_ORBIT.search(f"{get('s2:product_uri')} {item.id}")
     facts = {
-        "mgrs_tile": str(tile).removeprefix("MGRS-") or None,
+        "mgrs_tile": item_tile(item.properties) or None,
         "orbit": get("sat:relative_orbit") or (int(orbit.group(1)) if orbit else None),
-        "processing_baseline": get("s2:processing_baseline")
-        or get("sentinel:processing_baseline")
-        or get("processing:version"),
+        "processing_baseline": item_baseline(item.properties),
         "cloud_percent": get("eo:cloud_cover"),
     }
     return {
