@@ -26,7 +26,7 @@ from geoforest.cli import (
     verify,
 )
 from geoforest.errors import GeoforestError
-from geoforest.io.certificates import export_authorities
+from geoforest.io.certificates import exported_authorities
 
 app = typer.Typer(
     name="geoforest",
@@ -82,9 +82,9 @@ def main(arguments: list[str] | None = None) -> None:
     """
     # SIGTERM, which stops batch jobs, ends as cleanly as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    export_authorities()
     try:
-        app(arguments, prog_name="geoforest")
+        with exported_authorities():
+            app(arguments, prog_name="geoforest")
     except GeoforestError as error:
         print(f"geoforest: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -86,8 +87,9 @@ def gdal_certificates(own: tuple[str, ...] = CURL) -> dict[str, str]:
     return {"GDAL_CURL_CA_BUNDLE": chosen.path}
 
 
-def export_authorities() -> None:
-    """Set the variables of all clients in this process and its children, where one is set.
+@contextmanager
+def exported_authorities() -> Iterator[None]:
+    """Set the variables of all clients, for the block and its processes, where one is set.
 
     A variable that names no file is left for :func:`chosen_authorities` to refuse, when a server is
     asked for something.
@@ -95,10 +97,16 @@ def export_authorities() -> None:
     try:
         chosen = chosen_authorities(OPENSSL)
     except InputError:
-        return
+        chosen = None
+    added = []
     if chosen is not None and Path(chosen.path).is_file():
-        for variable in _EXPORTED:
-            os.environ.setdefault(variable, chosen.path)
+        added = [variable for variable in _EXPORTED if not os.environ.get(variable)]
+        os.environ |= dict.fromkeys(added, chosen.path)
+    try:
+        yield
+    finally:
+        for variable in added:
+            os.environ.pop(variable, None)
 
 
 def certificate_problem(error: BaseException) -> str | None:

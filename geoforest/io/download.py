@@ -144,6 +144,25 @@ def ask_version(url: str, *, retries: int = RETRIES) -> tuple[int, str]:
     return _with_retries(attempt, url, retries=retries, received=lambda: 0, remedy=remedy)
 
 
+def read_start(url: str, n_bytes: int, *, retries: int = RETRIES) -> bytes:
+    """Read the first bytes of a file on a server.
+
+    Raises
+    ------
+    InputError
+        When ``url`` is not ``http`` or ``https``.
+    FetchError
+        When the server cannot be reached or refuses.
+    """
+
+    def attempt() -> bytes:
+        with _ask(url, {"Range": f"bytes=0-{n_bytes - 1}"}) as response:
+            return next(_blocks(response), b"")[:n_bytes]
+
+    remedy = "is the address right, and the network there?"
+    return _with_retries(attempt, url, retries=retries, received=lambda: 0, remedy=remedy)
+
+
 def download(
     remote: RemoteFile,
     partial: Path,
@@ -223,9 +242,9 @@ def _ask(url: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
         if error.code in _PASSING:
             raise _LostError(f"the server answers {error.code}") from error
         meaning = _REDIRECT if 300 <= error.code < 400 else _MEANINGS.get(error.code, "")
-        raise FetchError(
-            f"{without_secrets(url)}: the server answers {error.code}{meaning}"
-        ) from error
+        refused = FetchError(f"{without_secrets(url)}: the server answers {error.code}{meaning}")
+        refused.status = error.code
+        raise refused from error
     except (HTTPException, OSError) as error:
         if problem := certificate_problem(error):
             raise FetchError(f"{without_secrets(url)}: {problem}") from error

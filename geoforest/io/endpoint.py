@@ -28,8 +28,10 @@ def s3_endpoint() -> str | None:
         if url := os.environ.get(name):
             plain = os.environ.get("AWS_HTTPS", "").upper() in _NO
             endpoint = url if "://" in url else f"{'http' if plain else 'https'}://{url}"
-            if not is_http(endpoint):
-                raise InputError(f"{name}={url}: is no URL of http or https")
+            try:
+                urlsplit(endpoint)
+            except ValueError:
+                raise InputError(f"{name}={endpoint}: is no URL") from None
             return endpoint
     return None
 

@@ -101,6 +101,20 @@ class Place:
             raise DataError(f"{self}: {_absence(error)}") from error
         return data
 
+    def read_start(self, n_bytes: int) -> bytes:
+        """Read the first bytes of the file.
+
+        Raises
+        ------
+        DataError
+            When it does not exist or cannot be read.
+        """
+        try:
+            data: bytes = self._ask(lambda: self.filesystem.cat_file(self.path, 0, n_bytes))
+        except FileNotFoundError as error:
+            raise DataError(f"{self}: {_absence(error)}") from error
+        return data
+
     def is_folder(self) -> bool:
         """Check whether this is a folder, or a prefix of objects.
 
@@ -279,9 +293,10 @@ def open_place(location: str | os.PathLike[str]) -> Place:
             f"{shown}: was given with keys or a query; a bucket and a prefix alone were wanted, "
             "and the keys in the environment"
         )
+    options = _options(text)
     try:
         # An instance from fsspec's cache would keep old listings and old credentials.
-        filesystem, path = url_to_fs(text, skip_instance_cache=True, **_options(text))
+        filesystem, path = url_to_fs(text, skip_instance_cache=True, **options)
     except ImportError as error:
         remedy = str(error)
         for extra, protocols in {"s3": _S3, "gcs": _GCS}.items():

@@ -13,8 +13,8 @@ from rasterio.errors import RasterioIOError
 
 from geoforest.errors import DataError, FetchError, InputError, SceneError
 from geoforest.io.certificates import AMAZON, CURL, certificate_problem, gdal_certificates
-from geoforest.io.download import ask_version
-from geoforest.io.endpoint import gdal_options
+from geoforest.io.download import ask_version, read_start
+from geoforest.io.endpoint import gdal_options, is_http
 from geoforest.io.files import open_place, without_secrets
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def gdal_path(location: str) -> str:
     Raises
     ------
     SceneError
-        When the URL holds a user, a password or options of GDAL.
+        When the URL is none, or holds a user, a password or options of GDAL.
 
     Examples
     --------
@@ -97,6 +97,9 @@ def gdal_path(location: str) -> str:
             f"{shown(location)}: was given with a user or password in the URL; "
             "a signed URL was wanted, or keys in the environment"
         )
+    url = location.removeprefix("/vsicurl/")
+    if url.lower().startswith(("http://", "https://")) and not is_http(url):
+        raise SceneError(f"{shown(location)}: is no URL; one with a host was wanted")
     if not is_url(location):
         return location
     protocol, rest = _URL.fullmatch(location).groups()  # type: ignore[union-attr]
@@ -216,6 +219,22 @@ def _status(error: BaseException) -> str | None:
     texts = (str(error), str(error.__cause__ or ""))
     found = next(filter(None, map(_STATUS.search, texts)), None)
     return None if found is None or found[1] in _PASSING else found[1]
+
+
+def remote_start(path: str, n_bytes: int) -> bytes:
+    """Return the first bytes of a remote file, given as a URL or as GDAL's path of one.
+
+    Raises
+    ------
+    DataError, FetchError, InputError
+        When it cannot be read.
+    """
+    file = gdal_path(path)
+    system = next(system for system in _URLS if file.startswith(system))
+    url = _URLS[system] + file.removeprefix(system)
+    if system == "/vsicurl/":
+        return read_start(url, n_bytes, retries=_ASKS)
+    return open_place(url).read_start(n_bytes)
 
 
 def remote_stamp(path: str) -> tuple[int, str]:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from geoforest.errors import BundleError, InputError, RegistryError
 from geoforest.io.certificates import certificate_problem
-from geoforest.io.files import Place, open_place, without_secrets
+from geoforest.io.endpoint import is_http
+from geoforest.io.files import Place, is_web, open_place, without_secrets
 from geoforest.io.storage import is_of_our_disk
 from geoforest.models.bundle import CARD_NAME, WEIGHTS_NAME, Bundle, load_bundle
 from geoforest.models.copies import cached_bundle, copy_bundle
@@ -50,6 +51,8 @@ def fetch_bundle(url: str) -> Bundle:
         # Where the secrets are is known for plain URLs only.
         raise InputError(f"{url.partition('::')[0]}::...: chained URLs are not supported")
     shown = without_secrets(url)
+    if is_web(url) and not is_http(url):
+        raise InputError(f"{shown}: is no URL; one with a host was wanted")
     places = {name: open_place(source) for name, source in _sources(url).items()}
     with _fetch_errors(shown):
         versions = [_version(place) for place in places.values()]

@@ -138,7 +138,7 @@ def newest_of_each(
     """
     listed = list(scenes)
     replaced: dict[int, Replaced[_Scene]] = {}
-    for group in _passes(listed):
+    for group in same_passes([acquisition for _, acquisition in listed]):
         kept: list[int] = []
         for index in sorted(group, key=lambda i: _version(listed[i][1]), reverse=True):
             one = listed[index][1]
@@ -157,6 +157,25 @@ def newest_of_each(
     return left, [replaced[index] for index in sorted(replaced)]
 
 
+def same_passes(acquisitions: list[Acquisition | None]) -> Iterator[list[int]]:
+    """Yield, for each tile in one pass, the indexes of its acquisitions."""
+
+    def key(index: int) -> tuple[str, str, str, datetime]:
+        one = acquisitions[index]
+        assert one is not None
+        return one.mission, one.level, one.tile, one.time
+
+    known = sorted((i for i, one in enumerate(acquisitions) if one is not None), key=key)
+    for _, group in groupby(known, key=lambda index: key(index)[:3]):
+        members: list[int] = []
+        for index in group:
+            if members and key(index)[3] - key(members[0])[3] > _SAME_PASS:
+                yield members
+                members = []
+            members.append(index)
+        yield members
+
+
 def replaced_sentence(replaced: list[Replaced[_Scene]], name: Callable[[_Scene], str] = str) -> str:
     """Say which scenes are left out, and why; the first few by name."""
     shown = [
@@ -169,25 +188,6 @@ def replaced_sentence(replaced: list[Replaced[_Scene]], name: Callable[[_Scene],
         f"{what} left out, replaced by a newer processing of the same acquisition: "
         f"{', '.join(shown)}{more}"
     )
-
-
-def _passes(scenes: list[tuple[_Scene, Acquisition | None]]) -> Iterator[list[int]]:
-    """Yield the indexes of scenes that are one tile in one pass, where there are several."""
-
-    def key(index: int) -> tuple[str, str, str, datetime]:
-        one = scenes[index][1]
-        assert one is not None
-        return one.mission, one.level, one.tile, one.time
-
-    known = sorted((i for i, (_, one) in enumerate(scenes) if one is not None), key=key)
-    for _, group in groupby(known, key=lambda index: key(index)[:3]):
-        members: list[int] = []
-        for index in group:
-            if members and key(index)[3] - key(members[0])[3] > _SAME_PASS:
-                yield members
-                members = []
-            members.append(index)
-        yield members
 
 
 def _version(acquisition: Acquisition | None) -> tuple[tuple[int, int], str]:

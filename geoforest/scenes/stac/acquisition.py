@@ -10,7 +10,7 @@ from typing import Any, Final
 import shapely
 
 from geoforest.scenes.acquisition import Acquisition, acquisition_of_name, parse_baseline
-from geoforest.scenes.stac.footprint import read_footprint
+from geoforest.scenes.footprint import read_footprint
 
 _MISSION: Final = re.compile(r"(?:^|[^A-Z0-9])S(?:ENTINEL)?-?2([A-Z])(?=$|[^A-Z0-9])")
 _TILE: Final = re.compile(r"(?:^|[^A-Z0-9])T?(\d{1,2}[A-Z]{3})(?=$|[^A-Z0-9])")
@@ -49,15 +49,21 @@ def item_level(properties: dict[str, Any], collection: Any, item_id: Any) -> str
     return None
 
 
-def item_acquisition(document: dict[str, Any], time: datetime) -> Acquisition:
-    """Describe the acquisition of an item.
+def item_times(document: dict[str, Any]) -> tuple[datetime, datetime]:
+    """Return the start and end of an item's acquisition, UTC when no time zone is stated."""
+    get = document["properties"].get
+    texts = (get("datetime") or get("start_datetime"), get("datetime") or get("end_datetime"))
+    begin, end = map(datetime.fromisoformat, texts)
+    return begin.replace(tzinfo=begin.tzinfo or UTC), end.replace(tzinfo=end.tzinfo or UTC)
 
-    Parameters
-    ----------
-    document
-        A valid item.
-    time
-        Its time of acquisition.
+
+def item_acquisition(document: dict[str, Any]) -> Acquisition:
+    """Describe the acquisition of a valid item.
+
+    Raises
+    ------
+    ArithmeticError, AttributeError, LookupError, TypeError, ValueError
+        When the item is not valid.
     """
     properties, item_id = document["properties"], str(document["id"])
     product = str(properties.get("s2:product_uri") or "")
@@ -68,7 +74,7 @@ def item_acquisition(document: dict[str, Any], time: datetime) -> Acquisition:
         mission=f"S2{mission[1]}" if mission else "",
         level=item_level(properties, document.get("collection"), item_id) or "",
         tile=tile.zfill(5) if tile else _tile_of(item_id),
-        time=time.astimezone(UTC),
+        time=item_times(document)[0].astimezone(UTC),
     )
     processed = properties.get("s2:generation_time") or properties.get("processing:datetime")
     return replace(

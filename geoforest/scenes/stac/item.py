@@ -15,11 +15,11 @@ from urllib.parse import urljoin
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from geoforest.errors import InputError, SceneError
+from geoforest.errors import FetchError, InputError, SceneError
 from geoforest.io.files import is_web, without_secrets
 from geoforest.io.raster import open_raster
-from geoforest.io.remote import network_options, reason
-from geoforest.scenes.product import Product
+from geoforest.io.remote import network_options, reason, remote_start
+from geoforest.scenes.product import MAGIC, MAGIC_BYTES, Product
 from geoforest.scenes.read import GDAL_OPTIONS
 from geoforest.scenes.stac.acquisition import item_baseline, item_level, item_tile
 from geoforest.scenes.stac.assets import RasterAsset, band_assets, classification_asset, is_real
@@ -75,7 +75,10 @@ def read_item(location: str) -> Product:
     bands = band_assets(item, location)
     classification = classification_asset(item, location)
     notes = []
-    if not _has_crs(bands.get("B04", next(iter(bands.values()))), location):
+    first = bands.get("B04", next(iter(bands.values())))
+    for raster in {one.path: one for one in (first, bands.get("B08", first))}.values():
+        _check_content(raster, location)
+    if not _has_crs(first, location):
         notes.append(f"{shown}: its rasters have no CRS; place and CRS are those of the item")
         bands = {name: _georeferenced(band, item, location) for name, band in bands.items()}
         classification = classification and _georeferenced(classification, item, location)
@@ -162,8 +165,13 @@ def _sign(item: pystac.Item, location: str) -> None:
             "such as planetary_computer:sign_inplace"
         ) from error
     if is_web(location):
-        for asset in item.assets.values():
-            asset.href = urljoin(location, asset.href)
+        for key, asset in item.assets.items():
+            try:
+                asset.href = urljoin(location, asset.href)
+            except ValueError:
+                raise SceneError(
+                    f"{location}: asset {key} is at {asset.href[:200]}, which is no URL"
+                ) from None
     try:
         sign(item)
     # The user's code may raise anything, and its message may hold a key.
@@ -171,6 +179,30 @@ def _sign(item: pystac.Item, location: str) -> None:
         raise InputError(
             f"{location}: {reference} could not sign it ({type(error).__name__})"
         ) from None
+
+
+def _check_content(raster: RasterAsset, location: str) -> None:
+    """Refuse what is no image inside, in an item from the web, before GDAL opens it.
+
+    GDAL detects formats by content: what is named .tif may be a virtual raster, which could lead to
+    files and servers of this machine. Only rasters need it whose pixels are read here; others are
+    checked as those of any scene.
+    """
+    if not is_web(location):
+        return
+    try:
+        start = remote_start(raster.path, MAGIC_BYTES)
+    except (FetchError, InputError) as error:
+        status = getattr(error, "status", None)
+        why = f"HTTP response code: {status}" if status else str(error)
+        raise SceneError(
+            f"{location}: asset {raster.key} is no raster that can be read ({why})"
+        ) from None
+    if not start.startswith(MAGIC):
+        raise SceneError(
+            f"{location}: asset {raster.key} is neither TIFF nor JPEG 2000 inside; nothing else is "
+            "opened of an item from the web"
+        )
 
 
 def _has_crs(raster: RasterAsset, location: str) -> bool:

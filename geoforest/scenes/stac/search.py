@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,13 +20,13 @@ from geoforest.io.files import is_web, without_secrets
 from geoforest.io.polygon_files import read_polygons
 from geoforest.io.reach import refuse_inward
 from geoforest.scenes.acquisition import Acquisition, newest_of_each, replaced_sentence
-from geoforest.scenes.stac.acquisition import item_acquisition
-from geoforest.scenes.stac.footprint import (
+from geoforest.scenes.footprint import (
     crosses_antimeridian,
     on_globe,
     read_footprint,
     search_boxes,
 )
+from geoforest.scenes.stac.acquisition import item_acquisition, item_times
 from geoforest.scenes.stac.item import is_item
 from geoforest.scenes.stac.pages import Parameters, search_pages
 
@@ -94,7 +94,7 @@ class Question:
 
     def fits(self, document: dict[str, Any]) -> bool:
         """Return whether an item meets all conditions; servers may ignore some of them."""
-        begin, end = _times(document)
+        begin, end = item_times(document)
         since, until = self.period
         cloud = _cloud(document)
         return (
@@ -240,8 +240,8 @@ class _Collected:
             if not question.fits(document):
                 return
             item_id = str(document["id"])
-            begin, _ = _times(document)
-            acquisition = item_acquisition(document, begin)
+            begin, _ = item_times(document)
+            acquisition = item_acquisition(document)
             cloud = _cloud(document)
             if question.area is not None and read_footprint(document["geometry"])[1]:
                 self.repaired.append(item_id)
@@ -448,14 +448,6 @@ def _walk_catalogue(io: CatalogueIO, url: str, root: dict[str, Any]) -> Iterator
 def _links(document: dict[str, Any]) -> list[dict[str, Any]]:
     links = document.get("links")
     return [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
-
-
-def _times(document: dict[str, Any]) -> tuple[datetime, datetime]:
-    """Return the start and end of an item's acquisition, UTC when no time zone is stated."""
-    get = document["properties"].get
-    texts = (get("datetime") or get("start_datetime"), get("datetime") or get("end_datetime"))
-    begin, end = map(datetime.fromisoformat, texts)
-    return begin.replace(tzinfo=begin.tzinfo or UTC), end.replace(tzinfo=end.tzinfo or UTC)
 
 
 def _cloud(document: dict[str, Any]) -> float | None:

@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from geoforest.errors import GeoforestWarning, InputError
-from geoforest.scenes.stac.footprint import on_globe, read_footprint, search_boxes
+from geoforest.scenes.footprint import on_globe, read_footprint, search_boxes
 from geoforest.scenes.stac.search import build_question, search
 from tests.helpers import stac
 from tests.helpers.stac_api import stac_api
