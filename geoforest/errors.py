@@ -74,7 +74,12 @@ class WriteError(GeoforestError):
 
 
 class FetchError(GeoforestError):
-    """A download failed. Received bytes are kept, and the same command continues from there."""
+    """A download failed. Received bytes are kept, and the same command continues from there.
+
+    ``status`` is that of the server's answer, where there is one.
+    """
+
+    status: int | None = None
 
 
 class RegistryError(GeoforestError):

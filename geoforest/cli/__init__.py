@@ -27,6 +27,7 @@ from geoforest.cli import (
     verify,
 )
 from geoforest.errors import GeoforestError, without_keys
+from geoforest.io.certificates import exported_authorities
 
 app = typer.Typer(
     name="geoforest",
@@ -87,7 +88,8 @@ def main(arguments: list[str] | None = None) -> None:
     # Polygons must not move where PROJ can download grids of shifts.
     os.environ["PROJ_NETWORK"] = "OFF"
     try:
-        app(arguments, prog_name="geoforest")
+        with exported_authorities():
+            app(arguments, prog_name="geoforest")
     except GeoforestError as error:
         print(f"geoforest: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

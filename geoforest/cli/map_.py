@@ -15,13 +15,14 @@ from geoforest.cli._shared import (
     print_json,
     progress_bars,
     say,
+    warnings_said,
     with_options,
     words,
 )
 from geoforest.pipeline.descriptions import CHECKS, INPUT, MAP_OPTIONS, SEARCH
 
 if TYPE_CHECKING:
-    from geoforest.pipeline.run import MapResult
+    from geoforest.pipeline.run import MapResult, SceneFailure
 
 
 def register(app: typer.Typer) -> None:
@@ -116,7 +117,10 @@ def map_command(
         if settings[name] is not None:
             settings[name] = _numbers(settings[name], kind, f"--{name}")
     asked = {"collection": collection, "bbox": bbox, "period": period, "max_cloud": max_cloud}
-    paths = _expanded(scenes or []) + _found(stac, settings["aoi"], asked, listed=dry_run)
+    with warnings_said():
+        paths = _expanded(scenes or []) + _found(stac, settings["aoi"], asked, listed=dry_run)
+        if settings["scene_id"] is None:
+            paths = _newest(paths)
     if not paths:
         raise typer.BadParameter("scenes, or --stac to search for them", param_hint="SCENE")
     if dry_run:
@@ -124,21 +128,30 @@ def map_command(
         return
     from geoforest.pipeline.run import SceneFailure, map_scenes
 
-    failures = []
+    failures: list[SceneFailure] = []
     with progress_bars(len(paths)) as bars:
         for result in map_scenes(paths, out, progress=bars.begin, **settings):
             bars.scene_ended()
             if not isinstance(result, SceneFailure):
                 _print_result(result, as_json=as_json, verbose=verbose)
-            elif len(paths) == 1:
-                raise result.error
             else:
                 failures.append(result)
-                say(f"geoforest: {result.error}")
-                if as_json:
-                    print_json({"scene": result.scene, "error": str(result.error)})
+                _say_failure(result, len(paths), as_json=as_json)
+    _end(failures, len(paths))
+
+
+def _say_failure(failure: SceneFailure, n_scenes: int, *, as_json: bool) -> None:
+    """Say why a scene of several failed; raise the error of the only one."""
+    if n_scenes == 1:
+        raise failure.error
+    say(f"geoforest: {failure.error}")
+    if as_json:
+        print_json({"scene": failure.scene, "error": str(failure.error)})
+
+
+def _end(failures: list[SceneFailure], n_scenes: int) -> None:
     if failures:
-        say(f"geoforest: {len(failures)} of {len(paths)} scenes failed")
+        say(f"geoforest: {len(failures)} of {n_scenes} scenes failed")
         raise typer.Exit(min(failure.error.exit_code for failure in failures))
 
 
@@ -188,8 +201,14 @@ def describe(result: MapResult, *, verbose: bool = False) -> str:
 
 def _dry_run(scenes: list[str], settings: dict[str, Any], *, as_json: bool) -> None:
     from geoforest.pipeline.estimate import estimate
+    from geoforest.pipeline.run import SceneFailure
 
+    failures: list[SceneFailure] = []
     for plan in estimate(scenes, settings):
+        if isinstance(plan, SceneFailure):
+            failures.append(plan)
+            _say_failure(plan, len(scenes), as_json=as_json)
+            continue
         if as_json:
             print_json(plan)
             continue
@@ -200,6 +219,16 @@ def _dry_run(scenes: list[str], settings: dict[str, Any], *, as_json: bool) -> N
             f"  time: about {plan['seconds'] / 60:,.1f} minutes of prediction "
             f"({plan['windows_per_second']:.2f} windows/s, measured now)"
         )
+    _end(failures, len(scenes))
+
+
+def _newest(paths: list[str]) -> list[str]:
+    """Return the scenes without older processings of the same acquisitions."""
+    if len(paths) < 2:
+        return paths
+    from geoforest.scenes.newest import newest_scenes
+
+    return newest_scenes(paths)
 
 
 def _expanded(scenes: list[str]) -> list[str]:

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, Request, build_opener
 
 from geoforest._version import __version__
 from geoforest.errors import FetchError, InputError, WriteError
+from geoforest.io.certificates import certificate_problem, tls_context
+from geoforest.io.endpoint import is_http
 from geoforest.io.files import without_secrets
+from geoforest.io.reach import refuse_inward
 from geoforest.io.storage import require_space
 from geoforest.types import Progress, quiet
 
@@ -78,12 +80,10 @@ class _HttpOnly(HTTPRedirectHandler):
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
     ) -> Request | None:
-        if not _is_http(newurl):
+        if not is_http(newurl):
             raise HTTPError(req.full_url, code, msg, headers, fp)
+        refuse_inward(newurl, req.full_url)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-_OPENER: Final = build_opener(_HttpOnly)
 
 
 def fetch_json(url: str, *, retries: int = RETRIES) -> Any:
@@ -144,6 +144,25 @@ def ask_version(url: str, *, retries: int = RETRIES) -> tuple[int, str]:
     return _with_retries(attempt, url, retries=retries, received=lambda: 0, remedy=remedy)
 
 
+def read_start(url: str, n_bytes: int, *, retries: int = RETRIES) -> bytes:
+    """Read the first bytes of a file on a server.
+
+    Raises
+    ------
+    InputError
+        When ``url`` is not ``http`` or ``https``.
+    FetchError
+        When the server cannot be reached or refuses.
+    """
+
+    def attempt() -> bytes:
+        with _ask(url, {"Range": f"bytes=0-{n_bytes - 1}"}) as response:
+            return next(_blocks(response), b"")[:n_bytes]
+
+    remedy = "is the address right, and the network there?"
+    return _with_retries(attempt, url, retries=retries, received=lambda: 0, remedy=remedy)
+
+
 def download(
     remote: RemoteFile,
     partial: Path,
@@ -196,7 +215,7 @@ def _with_retries(
     remedy: str = "run the same command again later: it goes on from what was received",
 ) -> _Result:
     """Repeat an attempt until it works, or ``retries`` more in a row received nothing new."""
-    if not _is_http(url):
+    if not is_http(url):
         raise InputError(f"{without_secrets(url)}: a URL of http or https was wanted")
     failures, most = 0, received()
     while True:
@@ -211,20 +230,11 @@ def _with_retries(
             failures += 1
 
 
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        # Reading the port raises ValueError when it is not a number.
-        scheme, host, _ = parts.scheme, parts.hostname, parts.port
-    except ValueError:
-        return False
-    return scheme in {"http", "https"} and bool(host)
-
-
 def _ask(url: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
     request = Request(url, headers={"User-Agent": f"geoforest/{__version__}", **(headers or {})})
     try:
-        response: HTTPResponse = _OPENER.open(request, timeout=_TIMEOUT_S)
+        opener = build_opener(_HttpOnly, HTTPSHandler(context=tls_context()))
+        response: HTTPResponse = opener.open(request, timeout=_TIMEOUT_S)
     except HTTPError as error:
         error.close()
         if error.code == 416:
@@ -232,10 +242,12 @@ def _ask(url: str, headers: Mapping[str, str] | None = None) -> HTTPResponse:
         if error.code in _PASSING:
             raise _LostError(f"the server answers {error.code}") from error
         meaning = _REDIRECT if 300 <= error.code < 400 else _MEANINGS.get(error.code, "")
-        raise FetchError(
-            f"{without_secrets(url)}: the server answers {error.code}{meaning}"
-        ) from error
+        refused = FetchError(f"{without_secrets(url)}: the server answers {error.code}{meaning}")
+        refused.status = error.code
+        raise refused from error
     except (HTTPException, OSError) as error:
+        if problem := certificate_problem(error):
+            raise FetchError(f"{without_secrets(url)}: {problem}") from error
         raise _LostError(f"the server cannot be reached ({_reason(error)})") from error
     return response
 

@@ -6,6 +6,9 @@ import os
 from typing import Any
 from urllib.parse import urlsplit
 
+from geoforest.errors import InputError
+from geoforest.io.certificates import AMAZON, chosen_authorities
+
 _NO = {"NO", "FALSE", "OFF", "0"}
 _YES = {"YES", "TRUE", "ON", "1"}
 
@@ -15,12 +18,39 @@ def s3_endpoint() -> str | None:
 
     Amazon's clients read ``AWS_ENDPOINT_URL_S3`` and ``AWS_ENDPOINT_URL``; GDAL reads
     ``AWS_S3_ENDPOINT``, and ``AWS_HTTPS=NO`` for plain HTTP.
+
+    Raises
+    ------
+    InputError
+        When it is no URL.
     """
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_S3_ENDPOINT"):
         if url := os.environ.get(name):
             plain = os.environ.get("AWS_HTTPS", "").upper() in _NO
-            return url if "://" in url else f"{'http' if plain else 'https'}://{url}"
+            endpoint = url if "://" in url else f"{'http' if plain else 'https'}://{url}"
+            try:
+                urlsplit(endpoint)
+            except ValueError:
+                raise InputError(f"{name}={endpoint}: is no URL") from None
+            return endpoint
     return None
+
+
+def is_http(url: str) -> bool:
+    """Return whether a text is a URL of ``http`` or ``https`` with a host.
+
+    Examples
+    --------
+    >>> is_http("https://host/a"), is_http("https://[host/a"), is_http("https://host:port/a")
+    (True, False, False)
+    """
+    try:
+        parts = urlsplit(url)
+        # Reading the port raises ValueError when it is not a number.
+        scheme, host, _ = parts.scheme, parts.hostname, parts.port
+    except ValueError:
+        return False
+    return scheme in {"http", "https"} and bool(host)
 
 
 def fsspec_options() -> dict[str, Any]:
@@ -28,6 +58,8 @@ def fsspec_options() -> dict[str, Any]:
     options: dict[str, Any] = {}
     if endpoint := s3_endpoint():
         options["endpoint_url"] = endpoint
+    if authorities := chosen_authorities(AMAZON):
+        options["client_kwargs"] = {"verify": authorities.path}
     if os.environ.get("AWS_NO_SIGN_REQUEST", "").upper() in _YES:
         options["anon"] = True
     return options

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from fsspec.core import url_to_fs
 
 from geoforest.errors import AccessError, DataError, InputError
+from geoforest.io.certificates import certificate_problem, tls_context
 from geoforest.io.endpoint import fsspec_options
 from geoforest.io.storage import is_of_our_disk
 
@@ -96,6 +97,20 @@ class Place:
         """
         try:
             data: bytes = self._ask(lambda: self.filesystem.cat_file(self.path))
+        except FileNotFoundError as error:
+            raise DataError(f"{self}: {_absence(error)}") from error
+        return data
+
+    def read_start(self, n_bytes: int) -> bytes:
+        """Read the first bytes of the file.
+
+        Raises
+        ------
+        DataError
+            When it does not exist or cannot be read.
+        """
+        try:
+            data: bytes = self._ask(lambda: self.filesystem.cat_file(self.path, 0, n_bytes))
         except FileNotFoundError as error:
             raise DataError(f"{self}: {_absence(error)}") from error
         return data
@@ -225,6 +240,8 @@ class Place:
     def _reason(self, error: Exception) -> str:
         if "://" not in self.shown:
             return f"({getattr(error, 'strerror', None) or type(error).__name__})"
+        if problem := certificate_problem(error):
+            return f"({problem})"
         # Only the kind of error: the message of a client may hold keys.
         kind = "access denied" if isinstance(error, PermissionError) else type(error).__name__
         return (
@@ -276,9 +293,10 @@ def open_place(location: str | os.PathLike[str]) -> Place:
             f"{shown}: was given with keys or a query; a bucket and a prefix alone were wanted, "
             "and the keys in the environment"
         )
+    options = _options(text)
     try:
         # An instance from fsspec's cache would keep old listings and old credentials.
-        filesystem, path = url_to_fs(text, skip_instance_cache=True, **_options(text))
+        filesystem, path = url_to_fs(text, skip_instance_cache=True, **options)
     except ImportError as error:
         remedy = str(error)
         for extra, protocols in {"s3": _S3, "gcs": _GCS}.items():
@@ -300,10 +318,16 @@ def _options(url: str) -> dict[str, Any]:
         return fsspec_options()
     if not is_web(url):
         return {}
-    from aiohttp import ClientTimeout
+    from aiohttp import ClientSession, ClientTimeout, TCPConnector
+
+    context = tls_context()
+
+    async def get_client(**arguments: Any) -> ClientSession:
+        return ClientSession(connector=TCPConnector(ssl=context), **arguments)
 
     # By default a download, also of a large file, may take five minutes in total.
-    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=30, sock_read=60)}}
+    timeout = ClientTimeout(total=None, sock_connect=30, sock_read=60)
+    return {"client_kwargs": {"timeout": timeout}, "get_client": get_client}
 
 
 def read_ahead(places: Iterable[Place]) -> Iterator[Future[bytes]]:

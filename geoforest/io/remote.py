@@ -8,11 +8,13 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import unquote, urlsplit
 
+import rasterio
 from rasterio.errors import RasterioIOError
 
 from geoforest.errors import DataError, FetchError, InputError, SceneError
-from geoforest.io.download import ask_version
-from geoforest.io.endpoint import gdal_options
+from geoforest.io.certificates import AMAZON, CURL, certificate_problem, gdal_certificates
+from geoforest.io.download import ask_version, read_start
+from geoforest.io.endpoint import gdal_options, is_http
 from geoforest.io.files import open_place, without_secrets
 
 if TYPE_CHECKING:
@@ -33,6 +35,10 @@ _URLS: Final = {"/vsis3/": "s3://", "/vsigs/": "gs://", "/vsicurl/": ""}
 _URL: Final = re.compile(r"([A-Za-z0-9]+)://(.+)", re.DOTALL)
 _ARCHIVE: Final = re.compile(r"(/vsi(?:s3|gs|curl)/.+?\.(?:zip|tar|tgz|tar\.gz))(?=[/?}]|$)")
 _QUERY: Final = re.compile(r"\?[^\s'\"]*")
+_STATUS: Final = re.compile(r"HTTP response code:? (4\d\d)")
+# The server is busy, and may answer later.
+_PASSING: Final = {"408", "425", "429"}
+_ABSENT: Final = {"404", "410"}
 _ASKS: Final = 4
 # GDAL itself retries after 429 and 5xx, but not after a connection that breaks or hangs.
 RETRY_WAITS_S = [0.5, 1.0, 2.0, 4.0]
@@ -73,7 +79,7 @@ def gdal_path(location: str) -> str:
     Raises
     ------
     SceneError
-        When the URL holds a user, a password or options of GDAL.
+        When the URL is none, or holds a user, a password or options of GDAL.
 
     Examples
     --------
@@ -91,6 +97,9 @@ def gdal_path(location: str) -> str:
             f"{shown(location)}: was given with a user or password in the URL; "
             "a signed URL was wanted, or keys in the environment"
         )
+    url = location.removeprefix("/vsicurl/")
+    if url.lower().startswith(("http://", "https://")) and not is_http(url):
+        raise SceneError(f"{shown(location)}: is no URL; one with a host was wanted")
     if not is_url(location):
         return location
     protocol, rest = _URL.fullmatch(location).groups()  # type: ignore[union-attr]
@@ -118,8 +127,13 @@ def shown(path: str) -> str:
 
 
 def reason(error: BaseException, path: str) -> str:
-    """Return the text of a GDAL error about a path, without the query of its URL."""
+    """Return the text of a GDAL error about a path, without the query of its URL.
+
+    Of a certificate that is not trusted, it gives the remedy, too.
+    """
     text = str(error)
+    if is_remote(path) and (problem := certificate_problem(error)):
+        return problem
     if not is_remote(path):
         return text
     _, mark, query = path.partition("?")
@@ -144,29 +158,83 @@ def pure_path(location: str | Path) -> PurePath:
 
 
 def network_options(path: str | None = None) -> dict[str, str | int | float]:
-    """Return GDAL's options for reading over a network; with a path, for opening it."""
+    """Return GDAL's options for reading over a network; with a path, for opening it.
+
+    Raises
+    ------
+    InputError
+        When a variable of the environment names certificates that are not there.
+    """
     options = {**NETWORK_OPTIONS, **gdal_options()}
     if path is not None and is_remote(path):
         # Listing the folder costs one request, or many in a large bucket. Masks and overviews in
         # separate files are therefore not found there.
         options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"
+        # An open file keeps them.
+        options |= gdal_certificates(AMAZON if "/vsis3/" in gdal_path(path) else CURL)
     return options
 
 
 def patiently(attempt: Callable[[], _Answer], path: str) -> _Answer:
     """Retry, at growing intervals, a read of a remote file that GDAL failed to do.
 
+    GDAL asks for the size with ``HEAD``, which signed URLs and some servers refuse; after the first
+    failure it asks with ``GET``.
+
     Raises
     ------
     rasterio.errors.RasterioIOError
-        The error of the last attempt; a local file is tried only once.
+        The error of the last attempt. A local file is tried only once, and so is a file that is not
+        there; what the server refuses to ``HEAD`` and to ``GET`` is not asked for again.
     """
-    for wait_s in RETRY_WAITS_S if is_remote(path) else ():
-        try:
-            return attempt()
-        except RasterioIOError:
+    try:
+        return attempt()
+    except RasterioIOError as error:
+        waits_s = _waits_s(error) if is_remote(path) else []
+        if not waits_s:
+            raise
+    with rasterio.Env(CPL_VSIL_CURL_USE_HEAD="NO"):
+        for wait_s in waits_s[:-1]:
             time.sleep(wait_s)
-    return attempt()
+            try:
+                return attempt()
+            except RasterioIOError as error:
+                if _status(error) is not None:
+                    raise
+        time.sleep(waits_s[-1])
+        return attempt()
+
+
+def _waits_s(error: RasterioIOError) -> list[float]:
+    """Return the waits before further attempts, seconds, after the first one failed so."""
+    status = _status(error)
+    if status in _ABSENT or certificate_problem(error):
+        return []
+    # What is refused to HEAD may be granted to GET; more attempts would change nothing.
+    return RETRY_WAITS_S if status is None else [0.0]
+
+
+def _status(error: BaseException) -> str | None:
+    """Return the status with which a server refused for good, in an error of GDAL; or None."""
+    texts = (str(error), str(error.__cause__ or ""))
+    found = next(filter(None, map(_STATUS.search, texts)), None)
+    return None if found is None or found[1] in _PASSING else found[1]
+
+
+def remote_start(path: str, n_bytes: int) -> bytes:
+    """Return the first bytes of a remote file, given as a URL or as GDAL's path of one.
+
+    Raises
+    ------
+    DataError, FetchError, InputError
+        When it cannot be read.
+    """
+    file = gdal_path(path)
+    system = next(system for system in _URLS if file.startswith(system))
+    url = _URLS[system] + file.removeprefix(system)
+    if system == "/vsicurl/":
+        return read_start(url, n_bytes, retries=_ASKS)
+    return open_place(url).read_start(n_bytes)
 
 
 def remote_stamp(path: str) -> tuple[int, str]:

@@ -10,7 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 from fsspec.callbacks import Callback
 
 from geoforest.errors import BundleError, InputError, RegistryError
-from geoforest.io.files import Place, open_place, without_secrets
+from geoforest.io.certificates import certificate_problem
+from geoforest.io.endpoint import is_http
+from geoforest.io.files import Place, is_web, open_place, without_secrets
 from geoforest.io.storage import is_of_our_disk
 from geoforest.models.bundle import (
     CARD_NAME,
@@ -64,6 +66,8 @@ def fetch_bundle(url: str) -> Bundle:
         # Where the secrets are is known for plain URLs only.
         raise InputError(f"{url.partition('::')[0]}::...: chained URLs are not supported")
     shown = without_secrets(url)
+    if is_web(url) and not is_http(url):
+        raise InputError(f"{shown}: is no URL; one with a host was wanted")
     places = {name: open_place(source) for name, source in _sources(url).items()}
     with _fetch_errors(shown):
         versions = [_version(place) for place in places.values()]
@@ -136,6 +140,8 @@ def _fetch_errors(shown: str) -> Iterator[None]:
     except Exception as error:  # each file system raises its own kinds
         if is_of_our_disk(error):
             raise
+        if problem := certificate_problem(error):
+            raise RegistryError(f"{shown}: {problem}") from None
         cause = error.__cause__ or error
         status = getattr(cause, "status", None)
         reason = f"HTTP {status}" if status else type(cause).__name__

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from geoforest.errors import checked
+from geoforest.errors import GeoforestError, checked
+from geoforest.io.remote import shown
 from geoforest.maps.units.read import asked_units
-from geoforest.pipeline.run import named_once
+from geoforest.pipeline.run import SceneFailure, check_new, named_once
 from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.setup import Setup
 
@@ -18,18 +19,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geoforest.pipeline.job import Job
+    from geoforest.pipeline.runtime import Runtime
 
 _TRIALS = 3
 
 
-def estimate(scenes: Iterable[str | Path], settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def estimate(
+    scenes: Iterable[str | Path], settings: dict[str, Any]
+) -> Iterator[dict[str, Any] | SceneFailure]:
     """Plan jobs and time a few windows with their model.
 
     Yields
     ------
-    dict
+    dict or SceneFailure
         For each scene: scene_id, window, halo, windows, shards, disk_mb (upper bound),
-        windows_per_second (of all workers), seconds.
+        windows_per_second (of all workers), seconds. A scene that cannot be mapped does not stop
+        the others, as in :func:`geoforest.map_scenes`.
 
     Raises
     ------
@@ -40,11 +45,24 @@ def estimate(scenes: Iterable[str | Path], settings: dict[str, Any]) -> Iterator
     paths = named_once(scenes, chosen)
     asked_units(chosen.zones, chosen.by)
     setup = Setup.of(chosen)
-    drafts = [setup.draft(path) for path in paths]
-    runtime = setup.local_runtime()
+    begun: dict[str, str] = {}
+    runtime: Runtime | None = None
     rate = 0.0
-    for draft in drafts:
-        job = draft.job(runtime, base_mb=setup.base_mb)
+    for path in paths:
+        name = shown(str(path))
+        try:
+            draft = setup.draft(path)
+            check_new(draft.scene.scene_id, name, begun)
+        except GeoforestError as error:
+            yield SceneFailure(name, error)
+            continue
+        # An unavailable runtime is not this scene's fault.
+        runtime = runtime or setup.local_runtime()
+        try:
+            job = draft.job(runtime, base_mb=setup.base_mb)
+        except GeoforestError as error:
+            yield SceneFailure(name, error)
+            continue
         # The rate depends on model and machine, not on the scene.
         rate = rate or _windows_per_second(job) * max(1, chosen.workers)
         shards = job.plan()

@@ -25,6 +25,7 @@ from geoforest.pipeline.products.stage import stage
 from geoforest.pipeline.settings import MapOptions, MapSettings
 from geoforest.pipeline.setup import Setup
 from geoforest.pipeline.workspace import open_workspace
+from geoforest.scenes.newest import newest_scenes
 from geoforest.scenes.open import scene_name
 from geoforest.scenes.stac.item import is_item
 from geoforest.types import Progress, quiet
@@ -185,7 +186,9 @@ def map_scenes(
     Yields
     ------
     MapResult or SceneFailure
-        In the order of completion. A scene that fails does not stop the others.
+        In the order of completion. A scene that fails does not stop the others. Of an acquisition
+        that is there under several processing baselines, only the newest is mapped; a warning names
+        the others.
 
     Raises
     ------
@@ -241,15 +244,6 @@ class _Shared:
             )
         return self._runtime
 
-    def check_new(self, scene_id: str, path: str) -> None:
-        """Refuse a second scene of the same name."""
-        if scene_id in self.begun:
-            raise InputError(
-                f"{path}: is scene {scene_id!r}, as {self.begun[scene_id]} is; give one of them "
-                "alone, or with --scene-id"
-            )
-        self.begun[scene_id] = path
-
 
 class _SceneRun:
     """One scene on its way from a path to a published map; holds its output folder.
@@ -295,7 +289,7 @@ class _SceneRun:
         setup, shared = self._shared.setup, self._shared
         self._draft = setup.draft(self._path, shared.load_predictor)
         scene_id = self._draft.scene.scene_id
-        shared.check_new(scene_id, shown(str(self._path)))
+        check_new(scene_id, shown(str(self._path)), shared.begun)
         self._progress = shared.progress(scene_id)
         self._progress("prepare", 0, 1)
         destination = shared.out / scene_id
@@ -378,8 +372,27 @@ def _closing(runs: list[_SceneRun]) -> Iterator[list[_SceneRun]]:
         raise
 
 
+def check_new(scene_id: str, path: str, begun: dict[str, str]) -> None:
+    """Add a scene to those that a run has begun, paths by id.
+
+    Raises
+    ------
+    InputError
+        When there is one of the same name.
+    """
+    if scene_id in begun:
+        raise InputError(
+            f"{path}: is scene {scene_id!r}, as {begun[scene_id]} is; give one of them alone, or "
+            "with --scene-id"
+        )
+    begun[scene_id] = path
+
+
 def named_once(scenes: Iterable[str | Path], settings: MapSettings) -> list[str | Path]:
     """Return the scenes of a run as a list; each must have a name of its own.
+
+    Of an acquisition that is there under several processing baselines, only the newest is returned;
+    a warning names the others.
 
     Raises
     ------
@@ -394,4 +407,4 @@ def named_once(scenes: Iterable[str | Path], settings: MapSettings) -> list[str 
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"scene id {twice[0]!r} is there twice; rename it, or use --scene-id")
-    return paths
+    return newest_scenes(paths)

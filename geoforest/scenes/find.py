@@ -11,6 +11,7 @@ from geoforest.errors import InputError
 from geoforest.io.files import Place, open_place, version_in
 from geoforest.io.remote import is_url
 from geoforest.scenes.bands import BAND_FILES
+from geoforest.scenes.newest import newest_scenes
 from geoforest.scenes.open import scene_name
 from geoforest.scenes.safe.product import is_safe
 from geoforest.scenes.scene import band_name
@@ -32,7 +33,8 @@ def find_scenes(folder: str) -> dict[str, str]:
     Returns
     -------
     dict
-        Location of each scene by its id, sorted by id.
+        Location of each scene by its id, sorted by id. Of an acquisition that is there under
+        several processing baselines, only the newest; a warning names the others.
 
     Raises
     ------
@@ -57,7 +59,8 @@ def find_scenes(folder: str) -> dict[str, str]:
         if scene_id in found:
             raise InputError(f"{child}: has the scene id of {found[scene_id]}; rename one of them")
         found[scene_id] = str(child)
-    return dict(sorted(found.items()))
+    newest = set(newest_scenes(found.values()))
+    return {scene_id: found[scene_id] for scene_id in sorted(found) if found[scene_id] in newest}
 
 
 def scene_stamp(location: str) -> str:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import SceneError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+# JPEG 2000 as a file and as a codestream; TIFF and BigTIFF in both byte orders.
+MAGIC: Final = (
+    *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+)
+MAGIC_BYTES: Final = 12
 
 
 @dataclass(frozen=True)

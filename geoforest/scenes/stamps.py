@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+from xml.etree.ElementTree import ParseError
 
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
 from rasterio.errors import RasterioIOError
 
 from geoforest.errors import SceneError
 from geoforest.io.raster import open_raster
+from geoforest.io.reach import refuse_inward
 from geoforest.io.remote import gdal_path, is_remote, reason, remote_stamp, shown
 
 if TYPE_CHECKING:
@@ -22,6 +27,13 @@ if TYPE_CHECKING:
 _TIFFS = {".tif", ".tiff"}
 _RASTERS = _TIFFS | {".vrt"}
 _VIRTUAL_RASTER = "vrt://"
+_SERVERS = re.compile(r"(?:/vsi(?:zip|tar|gzip)/\{?)*/vsi(?:curl|s3|gs)/")
+# GDAL leaves absolute names as they are, and looks for paths in those with a colon.
+_RELATIVE = re.compile(r"[^/:][^:]*")
+# Formats of GDAL that hold addresses instead of pixels.
+_LEADING_ON = {"WMS", "WMTS", "WCS", "OGCAPI", "GTI", "STACIT", "STACTA", "PLMOSAIC", "DAAS"}
+_SOURCES = {"SourceFilename", "SourceDataset"}
+_WEB = re.compile(r"https?://[^\s}]+")
 
 
 def is_virtual(path: str) -> bool:
@@ -67,6 +79,7 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
             with ExitStack() as stack:
                 source = already_open.get(path) or stack.enter_context(open_raster(path))
                 # GDAL lists one level only: a VRT of VRTs does not list their sources.
+                _check_reach(source, path)
                 waiting += [(absolute(name), path) for name in source.files]
                 _check_not_truncated(source, Path(path))
         except RasterioIOError as error:
@@ -75,6 +88,46 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
                 f"({reason(error, path)})"
             ) from error
     return sorted(found)
+
+
+def _check_reach(source: rasterio.DatasetReader, path: str) -> None:
+    """Refuse a virtual raster on a server that leads to this machine.
+
+    GDAL does not list sources that are no plain files, so the names in its XML are checked as well.
+    """
+    if not is_remote(path):
+        return
+    if source.driver in _LEADING_ON:
+        raise SceneError(
+            f"{shown(path)}: is a description ({source.driver}) of rasters elsewhere; the raster "
+            "itself was wanted"
+        )
+    names = list(source.files)
+    if source.driver == "VRT":
+        (xml,) = source.tags(ns="xml:VRT").values()
+        names += _named_sources(xml, shown(path))
+    for name in names:
+        if not _SERVERS.match(name):
+            raise SceneError(
+                f"{shown(path)}: names {name[:200]}; a virtual raster on a server may name only "
+                "files on servers"
+            )
+        for url in _WEB.findall(name):
+            refuse_inward(url, next(iter(_WEB.findall(path)), path))
+
+
+def _named_sources(xml: str, name: str) -> list[str]:
+    """Return the sources that a virtual raster names, except those relative to itself."""
+    try:
+        elements = fromstring(xml, forbid_dtd=True).iter()
+    except (ParseError, DefusedXmlException, ValueError) as error:
+        raise SceneError(f"{name}: broken or forbidden XML ({error!s:.80})") from error
+    return [
+        element.text or ""
+        for element in elements
+        if str(element.tag) in _SOURCES
+        and not (element.get("relativeToVRT") == "1" and _RELATIVE.fullmatch(element.text or ""))
+    ]
 
 
 def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:

@@ -160,6 +160,27 @@ def test_dry_run_writes_nothing(geoforest, mapped, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_dry_run_goes_on_after_a_bad_scene(geoforest, mapped, tmp_path):
+    """As the real run does, with its exit code."""
+    bad, other = tmp_path / "bad.tif", tmp_path / "more" / "other.tif"
+    bad.write_text("no raster")
+    other.parent.mkdir()
+    shutil.copy(mapped[1], other)
+    gone = tmp_path / "gone.tif"
+    done = geoforest("map", bad, other, gone, *mapped[1:], "--dry-run", "--json")
+    assert done.returncode == 2
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line.get("scene_id") for line in lines] == [None, "other", None, mapped[1].stem]
+    assert [line.get("scene") for line in lines] == [str(bad), None, str(gone), None]
+    assert "bad.tif: not a raster" in done.stderr
+    assert "gone.tif: no such file" in done.stderr
+    assert "2 of 4 scenes failed" in done.stderr
+    alone = geoforest("map", gone, *mapped[2:], "--dry-run")
+    assert alone.returncode == 2
+    assert alone.stderr.startswith(f"geoforest: {gone}: no such file")
+    assert not (tmp_path / "out").exists()
+
+
 def test_several_scenes_a_bad_one_does_not_stop_the_others(geoforest, mapped, tmp_path):
     bad = tmp_path / "bad.tif"
     bad.write_text("no raster")

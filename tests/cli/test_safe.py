@@ -85,3 +85,18 @@ def test_broken_product(geoforest, tiny_bundle, tmp_path, dn):
     assert "MTD_MSIL2A.xml: broken or forbidden XML" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_the_newest_baseline_is_mapped_alone(geoforest, tiny_bundle, tmp_path, dn):
+    """From a pattern, a list, and one by one."""
+    for baseline in ("02.14", "05.09"):
+        make_safe(tmp_path / "in", dn, baseline=baseline)
+    products = sorted((tmp_path / "in").iterdir())
+    (tmp_path / "list.txt").write_text("\n".join(map(str, products)))
+    for given in ([tmp_path / "in" / "*.SAFE"], [f"@{tmp_path / 'list.txt'}"], products):
+        done = geoforest("map", *given, "--out", tmp_path / "out", "--model", tiny_bundle.path,
+                         "--halo", 8, "--shard", 96, "--products", "mask", "--json")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("replaced by a newer processing of the same acquisition") == 1
+        assert [json.loads(line)["scene_id"] for line in done.stdout.splitlines()] == [NAME]
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [NAME]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+
+from tests.helpers.tls import server_context
 
 ACCESS_KEY, SECRET_KEY = "AKIALOOPBACKONLY", "s3cr3t/of+nobody"
 
@@ -41,6 +44,8 @@ class FileServer:
         When there is one, an answer that was cut hangs until it is set.
     refused
         Statuses by path: 403 and such.
+    head_status
+        What every ``HEAD`` is answered, or ``"drop"``; None for as usual.
     answers
         The next requests are answered so: a status, ``"drop"``, which closes the connection
         without a word, or None for as usual.
@@ -57,6 +62,7 @@ class FileServer:
         self.redirects: dict[str, str] = {}
         self.etags: dict[str, str] = {}
         self.refused: dict[str, int] = {}
+        self.head_status: int | str | None = None
         self.answers: list[int | str | None] = []
         self.modified: str | None = None
         self.asked: list[tuple[str, str, int]] = []
@@ -80,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.files
         path, _, query = self.path.partition("?")
         answer = server.answers.pop(0) if server.answers else None
+        if self.command == "HEAD" and server.head_status is not None:
+            answer = server.head_status
         if answer == "drop":
             server.asked.append((self.command, path, 0))
             self.close_connection = True
@@ -141,13 +149,24 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of clients that hang up, as those do that do not trust a certificate."""
+
+
 @contextmanager
-def file_server() -> Iterator[FileServer]:
-    """Run a :class:`FileServer` on a free port."""
+def file_server(tls: ssl.SSLContext | None = None) -> Iterator[FileServer]:
+    """Run a :class:`FileServer` on a free port; over HTTPS with a context."""
     files = FileServer()
     handler = type("Handler", (_Handler,), {"files": files})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with _Server(("127.0.0.1", 0), handler) as server:
         files.url = f"http://127.0.0.1:{server.server_port}"
+        if tls is not None:
+            files.url = files.url.replace("http:", "https:")
+            # The handshake is the handler's, so that a client that hangs up stops nobody else.
+            server.socket = tls.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
@@ -160,12 +179,16 @@ def file_server() -> Iterator[FileServer]:
 
 
 @contextmanager
-def folder_server(folder: Path, key: str = "") -> Iterator[str]:
+def folder_server(
+    folder: Path, key: str = "", *, authority: Path | None = None, head_status: int | str = ""
+) -> Iterator[str]:
     """Serve the files of a folder from a process of its own, and yield its URL.
 
-    For GDAL, which may hold Python's lock while it waits for an answer.
+    For GDAL, which may hold Python's lock while it waits for an answer. With an authority of
+    :mod:`tests.helpers.tls`, over HTTPS.
     """
     command = [sys.executable, "-m", "tests.helpers.servers", str(folder), key]
+    command += [str(authority or ""), str(head_status)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -296,8 +319,11 @@ def s3_bucket(environment: pytest.MonkeyPatch, address: str, bucket: str) -> Any
 
 
 if __name__ == "__main__":
-    with file_server() as files:
-        files.files = {f"/{path.name}": path.read_bytes() for path in Path(sys.argv[1]).iterdir()}
-        files.key = sys.argv[2] or None
+    served, key, authority, head_status = sys.argv[1:]
+    with file_server(server_context(Path(authority)) if authority else None) as files:
+        paths = [path for path in Path(served).rglob("*") if path.is_file()]
+        files.files = {f"/{path.relative_to(served)}": path.read_bytes() for path in paths}
+        files.key = key or None
+        files.head_status = int(head_status) if head_status.isdigit() else head_status or None
         print(files.url, flush=True)
         signal.pause()

@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rasterio.errors import RasterioIOError
 
 from geoforest.arrays.grid import Window
-from geoforest.errors import ReadError, SceneError
+from geoforest.errors import InputError, ReadError, SceneError
 from geoforest.io import download, remote
+from geoforest.io.raster import open_raster
 from geoforest.io.remote import NETWORK_OPTIONS, gdal_path, reason, shown
+from geoforest.models.download import fetch_bundle
 from geoforest.scenes.open import open_scene, scene_name
 from geoforest.scenes.read import read_window, release
+from geoforest.scenes.stac.item import is_item
 from tests.helpers import synthetic
 from tests.helpers.servers import SECRET_KEY, FileServer, file_server, s3_bucket, s3_server
 from tests.helpers.synthetic import BANDS
@@ -292,6 +296,50 @@ class TestRefused:
     def test_a_missing_band_in_a_bucket(self, s3):
         sentence = self.refused("s3://scenes/in/")
         assert sentence.startswith("s3://scenes/in/: band B04 is missing")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://[host/a.tif", "http://[x/items/a", "http://host:no/a.json", "/vsicurl/http://["],
+)
+def test_urls_that_are_none(url):
+    assert not is_item(url) or url.endswith(("/items/a", ".json"))
+    with pytest.raises(InputError, match="is no URL"):
+        open_scene(url, wanted=BANDS)
+    with pytest.raises(InputError, match="is no URL"):
+        fetch_bundle(url.removeprefix("/vsicurl/"))
+
+
+def test_an_endpoint_that_is_no_url(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://[x")
+    with pytest.raises(InputError, match=r"AWS_ENDPOINT_URL=.* is no URL"):
+        open_scene("s3://bucket/a.tif", wanted=BANDS)
+
+
+class TestHead:
+    """GDAL asks with HEAD, which signed URLs and some servers refuse."""
+
+    @pytest.mark.parametrize("status", [400, 403, 405, 501, "drop"])
+    def test_a_server_that_refuses_it(self, web, expected, status):
+        web.head_status = status
+        scene = open_scene(f"{web.url}/a/scene.tif?token=abc", wanted=BANDS)
+        assert same(scene, expected)
+
+    def test_a_server_that_refuses_get_too(self, web):
+        web.refused["/a/scene.tif"] = 403
+        with pytest.raises(RasterioIOError, match="403"):
+            open_raster(f"{web.url}/a/scene.tif")
+        # For the size and the raster, with HEAD and with GET: not five times.
+        assert len(web.asked) <= 4
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_what_is_not_there_is_asked_for_once(web, status):
+    web.refused["/gone.tif"] = status
+    with pytest.raises(RasterioIOError, match=str(status)):
+        open_raster(f"{web.url}/gone.tif")
+    assert {method for method, _, _ in web.asked} == {"HEAD"}
+    assert len(web.asked) <= 2
 
 
 def test_names():

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import SceneError
-from geoforest.scenes.product import Product
+from geoforest.scenes.product import MAGIC, MAGIC_BYTES, Product
 from geoforest.scenes.safe.files import ProductFiles, folder_files, zip_files, zip_names
 from geoforest.scenes.safe.layers import find_layers
 from geoforest.scenes.safe.metadata import MAX_XML_BYTES, ProductMetadata, parse_product_metadata
@@ -23,11 +23,6 @@ _PRODUCT_XML: Final = re.compile(
     re.IGNORECASE,
 )
 _TILE_FILES: Final = {"metadata.xml", "tileInfo.json"}
-# JPEG 2000 as a file and as a codestream; TIFF and BigTIFF in both byte orders.
-_MAGIC: Final = (
-    *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
-    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-)
 _SIDECARS: Final = (".aux.xml", ".aux", ".msk", ".ovr")
 
 
@@ -89,6 +84,22 @@ def safe_name(location: str) -> str | None:
         return _locate(location).name if is_safe(location) else None
     except SceneError:
         return None
+
+
+def product_metadata(location: str) -> tuple[str, bytes, ProductMetadata] | None:
+    """Return name, XML and parsed metadata of a product; None without metadata of just one.
+
+    Raises
+    ------
+    SceneError
+        When they cannot be read.
+    """
+    place = _locate(location)
+    if len(place.metadata) != 1:
+        return None
+    files = place.files()
+    content = files.read_whole(place.metadata[0], MAX_XML_BYTES)
+    return place.name, content, parse_product_metadata(content, files.path(place.metadata[0]))
 
 
 def read_safe(location: str) -> Product:
@@ -220,7 +231,7 @@ def _no_metadata(location: str, names: frozenset[str]) -> str:
 
 def _check_format(files: ProductFiles, name: str) -> None:
     # GDAL detects formats by content: a virtual raster named .jp2 could open any file.
-    if not files.read_start(name, 12).startswith(_MAGIC):
+    if not files.read_start(name, MAGIC_BYTES).startswith(MAGIC):
         raise SceneError(f"{files.path(name)}: is neither JPEG 2000 nor TIFF inside")
 
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
 from geoforest.errors import SceneError
+from geoforest.io.endpoint import is_http
 from geoforest.io.files import is_web
+from geoforest.io.reach import refuse_inward
 from geoforest.scenes.scene import band_name
 
 if TYPE_CHECKING:
@@ -113,7 +115,7 @@ def _band_of(key: str, asset: pystac.Asset) -> str | None:
 def _best(keys: list[str], item: pystac.Item, location: str) -> RasterAsset:
     def preference(key: str) -> tuple[float, bool, str]:
         asset = item.assets[key]
-        name = urlsplit(asset.href).path.lower()
+        name = asset.href.partition("#")[0].partition("?")[0].lower()
         is_tiff = "tiff" in (asset.media_type or "") or name.endswith((".tif", ".tiff"))
         return next(_resolutions(key, asset), math.inf), not is_tiff, key
 
@@ -188,8 +190,15 @@ def _gdal_path(href: str, location: str, what: str) -> str:
     systems, which could open anything.
     """
     on_the_web = is_web(location)
-    target = urljoin(location, href) if on_the_web else href
-    parts = urlsplit(target)
+    try:
+        target = urljoin(location, href) if on_the_web else href
+        parts = urlsplit(target)
+    except ValueError:
+        raise SceneError(f"{what} is at {href[:200]}, which is no URL") from None
+    if is_web(target):
+        if not is_http(target):
+            raise SceneError(f"{what} is at {href[:200]}, which is no URL")
+        refuse_inward(target, location)
     if prefix := _GDAL_PREFIXES.get(parts.scheme):
         return prefix + (target if prefix == "/vsicurl/" else parts.netloc + parts.path)
     if on_the_web or parts.scheme not in {"", "file"} or parts.netloc not in {"", "localhost"}:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urljoin
 
 import requests
 from pystac_client.stac_api_io import StacApiIO
 from urllib3 import BaseHTTPResponse, Retry
+from urllib3.exceptions import MaxRetryError
 
 from geoforest.errors import InputError
+from geoforest.io.certificates import REQUESTS, certificate_problem, chosen_authorities
+from geoforest.io.endpoint import is_http
 from geoforest.io.files import is_web, without_secrets
+from geoforest.io.reach import refuse_inward
+
+if TYPE_CHECKING:
+    from urllib3.connectionpool import ConnectionPool
 
 # An item has some 50 kB, a page of search results a few MB.
 _MAX_BYTES: Final = 64 << 20
@@ -21,7 +29,23 @@ _LONGEST_WAIT_S: Final = 60
 
 
 class _Retry(Retry):
-    """Retries that honour the server's Retry-After header, up to one minute."""
+    """Retries that honour the server's Retry-After header, up to one minute.
+
+    A certificate that is not trusted is not asked for again.
+    """
+
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: ConnectionPool | None = None,
+        _stacktrace: Any = None,
+    ) -> Retry:
+        if error is not None and _pool is not None and certificate_problem(error):
+            raise MaxRetryError(_pool, url or "", error) from error
+        return super().increment(method, url, response, error, _pool, _stacktrace)
 
     def get_retry_after(self, response: BaseHTTPResponse) -> float | None:
         seconds = super().get_retry_after(response)
@@ -49,10 +73,15 @@ class CatalogueIO(StacApiIO):
     def __init__(self) -> None:
         super().__init__(timeout=_TIMEOUT_S, max_retries=_RETRIES)
         self.session.max_redirects = _MAX_REDIRECTS
+        self.session.hooks["response"].append(_check_redirect)
+        if authorities := chosen_authorities(REQUESTS):
+            self.session.verify = authorities.path
 
     def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
         """Read a document as text; ``source`` is a path, a URL, or a link of pystac."""
         if not isinstance(source, str) or is_web(source):
+            if isinstance(source, str) and not is_http(source):
+                raise InputError(f"{without_secrets(source)}: is no URL of http or https")
             return super().read_text(source, *args, **kwargs)
         path = Path(source)
         try:
@@ -91,6 +120,8 @@ class CatalogueIO(StacApiIO):
         except requests.TooManyRedirects:
             raise InputError(f"{shown}: redirects more than {_MAX_REDIRECTS} times") from None
         except requests.RequestException as error:
+            if problem := certificate_problem(error):
+                raise InputError(f"{shown}: {problem}") from None
             # Only the kind of error, because its text contains the query.
             kind = type(error).__name__
             raise InputError(f"{shown}: cannot be read ({kind}); check the network") from None
@@ -108,6 +139,16 @@ class CatalogueIO(StacApiIO):
         if not isinstance(document, dict):
             raise InputError(f"{shown}: is no STAC document: a JSON object was wanted")
         return document
+
+
+def _check_redirect(response: requests.Response, **_: Any) -> None:
+    """Refuse a redirect from the web to this machine, before it is followed."""
+    if response.is_redirect:
+        try:
+            target = urljoin(response.url, response.headers["location"])
+        except ValueError:
+            return
+        refuse_inward(target, response.url)
 
 
 def _too_big() -> str:

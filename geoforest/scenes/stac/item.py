@@ -10,17 +10,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from geoforest.errors import InputError, SceneError
+from geoforest.errors import FetchError, InputError, SceneError
 from geoforest.io.files import is_web, without_secrets
 from geoforest.io.raster import open_raster
-from geoforest.io.remote import network_options, reason
-from geoforest.scenes.product import Product
+from geoforest.io.remote import network_options, reason, remote_start
+from geoforest.scenes.product import MAGIC, MAGIC_BYTES, Product
 from geoforest.scenes.read import GDAL_OPTIONS
+from geoforest.scenes.stac.acquisition import item_baseline, item_level, item_tile
 from geoforest.scenes.stac.assets import RasterAsset, band_assets, classification_asset, is_real
 from geoforest.scenes.stac.dark_objects import (
     ESA_OFFSET,
@@ -40,14 +41,13 @@ if TYPE_CHECKING:
 SIGN_VARIABLE: Final = "GEOFOREST_STAC_SIGN"
 _SUFFIXES: Final = (".json", ".geojson")
 _MAX_FACT: Final = 100
-_LEVEL: Final = re.compile(r"(?:^|[^A-Z0-9]|MSI|LEVEL-?)L?(1C|2A)(?=$|[^A-Z0-9])")
 _RELATIVE_ORBIT: Final = re.compile(r"_R(\d{3})_")
 
 
 def is_item(location: str) -> bool:
     """Return whether a location looks like a STAC item: a JSON file, or an item of an API."""
     if is_web(location):
-        path_of_url = urlsplit(location).path
+        path_of_url = location.partition("#")[0].partition("?")[0]
         return path_of_url.lower().endswith(_SUFFIXES) or "/items/" in path_of_url
     path = Path(location)
     return path.suffix.lower() in _SUFFIXES and path.is_file()
@@ -75,7 +75,10 @@ def read_item(location: str) -> Product:
     bands = band_assets(item, location)
     classification = classification_asset(item, location)
     notes = []
-    if not _has_crs(bands.get("B04", next(iter(bands.values()))), location):
+    first = bands.get("B04", next(iter(bands.values())))
+    for raster in {one.path: one for one in (first, bands.get("B08", first))}.values():
+        _check_content(raster, location)
+    if not _has_crs(first, location):
         notes.append(f"{shown}: its rasters have no CRS; place and CRS are those of the item")
         bands = {name: _georeferenced(band, item, location) for name, band in bands.items()}
         classification = classification and _georeferenced(classification, item, location)
@@ -101,7 +104,7 @@ def read_item(location: str) -> Product:
         offset={name: band.offset or 0.0 for name, band in bands.items()},
         nodata=nodata[0] if nodata else 0.0,
         acquired=_acquired(item, location),
-        processing_level=_level(item),
+        processing_level=item_level(item.properties, item.collection_id, item.id),
         scene_classification=classification.path if classification else None,
         # The job itself records the scale and offset of an item from the web.
         metadata=() if is_web(location) else (str(Path(location).absolute()),),
@@ -162,8 +165,13 @@ def _sign(item: pystac.Item, location: str) -> None:
             "such as planetary_computer:sign_inplace"
         ) from error
     if is_web(location):
-        for asset in item.assets.values():
-            asset.href = urljoin(location, asset.href)
+        for key, asset in item.assets.items():
+            try:
+                asset.href = urljoin(location, asset.href)
+            except ValueError:
+                raise SceneError(
+                    f"{location}: asset {key} is at {asset.href[:200]}, which is no URL"
+                ) from None
     try:
         sign(item)
     # The user's code may raise anything, and its message may hold a key.
@@ -171,6 +179,30 @@ def _sign(item: pystac.Item, location: str) -> None:
         raise InputError(
             f"{location}: {reference} could not sign it ({type(error).__name__})"
         ) from None
+
+
+def _check_content(raster: RasterAsset, location: str) -> None:
+    """Refuse what is no image inside, in an item from the web, before GDAL opens it.
+
+    GDAL detects formats by content: what is named .tif may be a virtual raster, which could lead to
+    files and servers of this machine. Only rasters need it whose pixels are read here; others are
+    checked as those of any scene.
+    """
+    if not is_web(location):
+        return
+    try:
+        start = remote_start(raster.path, MAGIC_BYTES)
+    except (FetchError, InputError) as error:
+        status = getattr(error, "status", None)
+        why = f"HTTP response code: {status}" if status else str(error)
+        raise SceneError(
+            f"{location}: asset {raster.key} is no raster that can be read ({why})"
+        ) from None
+    if not start.startswith(MAGIC):
+        raise SceneError(
+            f"{location}: asset {raster.key} is neither TIFF nor JPEG 2000 inside; nothing else is "
+            "opened of an item from the web"
+        )
 
 
 def _has_crs(raster: RasterAsset, location: str) -> bool:
@@ -260,29 +292,14 @@ def _acquired(item: pystac.Item, location: str) -> datetime | None:
         raise SceneError(f"{location}: has no valid start_datetime ({error!r:.200})") from error
 
 
-def _level(item: pystac.Item) -> str | None:
-    texts = [item.properties.get(name) for name in ("s2:product_type", "processing:level")]
-    for text in (*texts, item.collection_id, item.id):
-        if isinstance(text, str) and (found := _LEVEL.search(text.upper())):
-            return f"L{found.group(1)}"
-    return None
-
-
 def _facts(item: pystac.Item) -> dict[str, Any]:
     """Collect tile, orbit, baseline and cloud cover, which catalogues name differently."""
     get = item.properties.get
-    parts = [
-        get(f"mgrs:{name}") or get(f"sentinel:{name}")
-        for name in ("utm_zone", "latitude_band", "grid_square")
-    ]
-    tile = get("s2:mgrs_tile") or get("grid:code") or "".join(map(str, filter(None, parts)))
     orbit = _RELATIVE_ORBIT.search(f"{get('s2:product_uri')} {item.id}")
     facts = {
-        "mgrs_tile": str(tile).removeprefix("MGRS-") or None,
+        "mgrs_tile": item_tile(item.properties) or None,
         "orbit": get("sat:relative_orbit") or (int(orbit.group(1)) if orbit else None),
-        "processing_baseline": get("s2:processing_baseline")
-        or get("sentinel:processing_baseline")
-        or get("processing:version"),
+        "processing_baseline": item_baseline(item.properties),
         "cloud_percent": get("eo:cloud_cover"),
     }
     return {

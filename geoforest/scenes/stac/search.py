@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from datetime import UTC, datetime
+import warnings
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urljoin, urlsplit
 
 import shapely
 from pystac.utils import make_absolute_href
-from shapely.geometry import shape
 
-from geoforest.errors import InputError
+from geoforest.errors import GeoforestWarning, InputError
+from geoforest.io.endpoint import is_http
 from geoforest.io.files import is_web, without_secrets
 from geoforest.io.polygon_files import read_polygons
+from geoforest.io.reach import refuse_inward
+from geoforest.scenes.acquisition import Acquisition, newest_of_each, replaced_sentence
+from geoforest.scenes.footprint import (
+    crosses_antimeridian,
+    on_globe,
+    read_footprint,
+    search_boxes,
+)
+from geoforest.scenes.stac.acquisition import item_acquisition, item_times
 from geoforest.scenes.stac.item import is_item
+from geoforest.scenes.stac.pages import Parameters, search_pages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from shapely.geometry.base import BaseGeometry
 
@@ -27,6 +39,9 @@ if TYPE_CHECKING:
 
 _MOST_ITEMS: Final = 100_000
 _PAGE: Final = 100
+# By year, month, day, orbit, tile: real catalogues have some ten.
+_DEEPEST: Final = 50
+_NAMED: Final = 3
 _WORLD: Final = "EPSG:4326"
 
 
@@ -79,20 +94,20 @@ class Question:
 
     def fits(self, document: dict[str, Any]) -> bool:
         """Return whether an item meets all conditions; servers may ignore some of them."""
-        begin, end = _times(document)
+        begin, end = item_times(document)
         since, until = self.period
         cloud = _cloud(document)
-        footprint = document["geometry"]
         return (
             (not self.collections or document.get("collection") in self.collections)
             and (since is None or end >= since)
             and (until is None or begin <= until)
             and (self.max_cloud is None or cloud is None or cloud <= self.max_cloud)
-            and (
-                self.area is None
-                or (footprint is not None and self.area.intersects(shape(footprint)))
-            )
+            and (self.area is None or self._meets(document["geometry"], self.area))
         )
+
+    @staticmethod
+    def _meets(footprint: dict[str, Any] | None, area: BaseGeometry) -> bool:
+        return footprint is not None and bool(area.intersects(read_footprint(footprint)[0]))
 
 
 def build_question(
@@ -150,7 +165,9 @@ def search_scenes(
     Returns
     -------
     list of Found
-        Their ``location`` is a scene for :func:`geoforest.map_scene`.
+        Their ``location`` is a scene for :func:`geoforest.map_scene`. Of an acquisition that is
+        there under several processing baselines, only the newest; a warning names the others, and
+        items that are left out because they are broken.
 
     Raises
     ------
@@ -165,6 +182,9 @@ def search_scenes(
 
 def search(url: str, question: Question) -> list[Found]:
     """Find the items that meet the conditions of a question, sorted by time.
+
+    A :class:`geoforest.errors.GeoforestWarning` says which items are left out because they are
+    broken, or replaced by a newer processing of the same acquisition.
 
     Parameters
     ----------
@@ -182,44 +202,102 @@ def search(url: str, question: Question) -> list[Found]:
 
     if not is_web(url):
         url = str(Path(url).absolute())
-    found: dict[str, Found] = {}
+    collected = _Collected()
     try:
-        for location, document in _item_documents(CatalogueIO(), url, question):
-            if question.fits(document):
-                item_id = str(document["id"])
-                begin, _ = _times(document)
-                one = Found(begin, item_id, _cloud(document), location)
-                found.setdefault(item_id, one)
+        for locate, document in _item_documents(CatalogueIO(), url, question):
+            collected.add(locate, document, question)
     except InputError:
         raise
-    # Malformed items make this module and its libraries raise any of these.
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        shapely.errors.ShapelyError,
-    ) as error:
+    # Malformed documents make this module and its libraries raise any of these.
+    except _MALFORMED as error:
         raise InputError(f"{url}: holds what is no STAC item ({error!r:.200})") from error
+    found = collected.newest(url)
     if not found:
         raise InputError(
             f"{url}: no item fits; ask for more with --collection, --bbox or --aoi, --datetime "
-            "and --max-cloud"
+            f"and --max-cloud{collected.broken_sentence()}"
         )
-    return sorted(found.values(), key=lambda one: (one.acquired, one.item_id))
+    return sorted(found, key=lambda one: (one.acquired, one.item_id))
 
 
-def _item_documents(
-    io: CatalogueIO, url: str, question: Question
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield location and document of the items an API finds, or of all in a static catalogue."""
+_MALFORMED: Final = (
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+    shapely.errors.ShapelyError,
+)
+
+
+@dataclass
+class _Collected:
+    """Items that fit a question, and what is to be said of others."""
+
+    found: list[tuple[Found, Acquisition]] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
+
+    def add(self, locate: Callable[[], str], document: dict[str, Any], question: Question) -> None:
+        """Add an item if it fits; note what is wrong with it."""
+        try:
+            if not question.fits(document):
+                return
+            item_id = str(document["id"])
+            begin, _ = item_times(document)
+            acquisition = item_acquisition(document)
+            cloud = _cloud(document)
+            if question.area is not None and read_footprint(document["geometry"])[1]:
+                self.repaired.append(item_id)
+        except _MALFORMED as error:
+            name = document.get("id") if isinstance(document, dict) else None
+            self.broken.append(f"{str(name or 'one without id')[:100]} ({error!r:.100})")
+            return
+        self.found.append((Found(begin, item_id, cloud, locate()), acquisition))
+
+    def newest(self, url: str) -> list[Found]:
+        """Return each item once, the newest processing of each acquisition, and warn of others."""
+        kept, replaced = newest_of_each(self.found_once())
+        sentences = []
+        if replaced:
+            sentences.append(replaced_sentence(replaced, lambda one: one.item_id))
+        if self.repaired:
+            names = _some(sorted(set(self.repaired)))
+            sentences.append(f"footprints that cross themselves or are open were repaired: {names}")
+        if kept and self.broken:
+            sentences.append(self.broken_sentence().removeprefix("; it "))
+        for sentence in sentences:
+            warnings.warn(f"{without_secrets(url)}: {sentence}", GeoforestWarning, stacklevel=4)
+        return kept
+
+    def found_once(self) -> list[tuple[Found, Acquisition]]:
+        """Return the items without repetitions: of two with one id, the newer processing."""
+        by_id: dict[str, tuple[Found, Acquisition]] = {}
+        for found, acquisition in self.found:
+            known = by_id.get(found.item_id)
+            if known is None or known[1].is_older(acquisition):
+                by_id[found.item_id] = (found, acquisition)
+        return list(by_id.values())
+
+    def broken_sentence(self) -> str:
+        """Say which items are left out because they are broken; empty without any."""
+        names = _some(sorted(set(self.broken)))
+        return f"; it holds what is no STAC item, which is left out: {names}" if names else ""
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+_Document = tuple["Callable[[], str]", dict[str, Any]]
+"""A function that returns the location of an item, and the item."""
+
+
+def _item_documents(io: CatalogueIO, url: str, question: Question) -> Iterator[_Document]:
+    """Yield the items an API finds, or all of a static catalogue."""
     root = io.read_json(url)
     if root.get("type") not in {"Catalog", "Collection"}:
         raise InputError(f"{url}: is no STAC catalogue, collection or API")
     links = {str(link.get("rel")): str(link.get("href")) for link in _links(root)}
     if "search" in links:
-        documents = _search_api(io, url, make_absolute_href(links["search"], url), question)
+        documents = _search_api(io, url, links["search"], question)
     elif "items" in links:
         raise InputError(f"{url}: is a collection of an API; the root was wanted, and --collection")
     else:
@@ -230,69 +308,146 @@ def _item_documents(
         yield document
 
 
-def _search_api(
-    io: CatalogueIO, url: str, search_url: str, question: Question
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _search_api(io: CatalogueIO, url: str, link: str, question: Question) -> Iterator[_Document]:
     """Search an API, which may ignore some of the conditions."""
+    places = _ItemPlaces(io, url)
+    target = make_absolute_href(link, url)
+    for box in search_boxes(question.area) if question.area is not None else [None]:
+        parameters = _parameters(question, box)
+        for page in _pages_of_any(io, url, target, parameters):
+            for document in page["features"]:
+                yield partial(places.of, document), document
+
+
+def _parameters(question: Question, box: tuple[float, ...] | None) -> Parameters:
     from pystac_client import ItemSearch
 
     since, until = (f"{time:%Y-%m-%dT%H:%M:%SZ}" if time else ".." for time in question.period)
-    answers = ItemSearch(
-        search_url,
-        # All servers support GET, but not all POST.
-        method="GET",
-        stac_io=io,
-        collections=list(question.collections) or None,
-        bbox=question.area.bounds if question.area is not None else None,
-        datetime=None if since == until == ".." else f"{since}/{until}",
-        limit=_PAGE,
+    query, body = (
+        ItemSearch(
+            "",
+            method=method,
+            collections=list(question.collections) or None,
+            bbox=box,
+            datetime=None if since == until == ".." else f"{since}/{until}",
+            limit=_PAGE,
+        ).get_parameters()
+        for method in ("GET", "POST")
     )
-    for document in answers.items_as_dicts():
-        own = [str(link.get("href")) for link in _links(document) if link.get("rel") == "self"]
-        yield own[0] if own and is_item(own[0]) else _standard_url(url, document), document
+    return Parameters(query, body)
+
+
+def _pages_of_any(
+    io: CatalogueIO, url: str, target: str, parameters: Parameters
+) -> Iterator[dict[str, Any]]:
+    """Search where the root's link says, or else below the root, where APIs have their search.
+
+    Behind a proxy, the link may name a host or a path that only the proxy knows.
+    """
+    usual = f"{_root(url)}search"
+    failure: InputError | None = None
+    for place in [target] if target.startswith(_root(url)) else [usual, target]:
+        try:
+            refuse_inward(place, url)
+            pages = search_pages(io, place, parameters)
+            first = next(pages)
+        except InputError as error:
+            failure = error
+            continue
+        yield first
+        yield from pages
+        return
+    assert failure is not None
+    raise failure
+
+
+class _ItemPlaces:
+    """Where the items of an API can be read again.
+
+    That is where their ``self`` link says; if that is not below the root, as behind a proxy that
+    the links do not know, the usual place below the root is tried first.
+    """
+
+    def __init__(self, io: CatalogueIO, url: str) -> None:
+        self._io, self._url = io, url
+        self._is_usual: dict[str, bool] = {}
+
+    def of(self, document: dict[str, Any]) -> str:
+        """Return the URL of an item."""
+        own = self._own(document)
+        usual = _standard_url(self._url, document) if document.get("collection") else None
+        if own is None and usual is None:
+            raise InputError(f"{self._url}: item {document.get('id')} has no place to read it from")
+        if own is None or usual is None:
+            place = str(own or usual)
+        elif own.startswith(_root(self._url)):
+            return own
+        else:
+            host = urlsplit(own).netloc
+            if host not in self._is_usual:
+                self._is_usual[host] = self._is_there(usual, str(document["id"]))
+            place = usual if self._is_usual[host] else own
+        refuse_inward(place, self._url)
+        return place
+
+    def _own(self, document: dict[str, Any]) -> str | None:
+        """Return the item's ``self`` link; None where it has none that can be read as an item."""
+        for link in _links(document):
+            if link.get("rel") == "self":
+                try:
+                    own = urljoin(_root(self._url), str(link.get("href")))
+                except ValueError:
+                    continue
+                if is_http(own) and is_item(own):
+                    return own
+        return None
+
+    def _is_there(self, place: str, item_id: str) -> bool:
+        try:
+            return self._io.read_json(place).get("id") == item_id
+        except InputError:
+            return False
+
+
+def _root(url: str) -> str:
+    return f"{without_secrets(url).rstrip('/')}/"
 
 
 def _standard_url(url: str, document: dict[str, Any]) -> str:
     """Return the URL of an item by the STAC API standard."""
     collection, item_id = (quote(str(document[name]), safe="") for name in ("collection", "id"))
-    return f"{without_secrets(url).rstrip('/')}/collections/{collection}/items/{item_id}"
+    return f"{_root(url)}collections/{collection}/items/{item_id}"
 
 
-def _walk_catalogue(
-    io: CatalogueIO, url: str, root: dict[str, Any]
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _walk_catalogue(io: CatalogueIO, url: str, root: dict[str, Any]) -> Iterator[_Document]:
     """Yield all items of a static catalogue; each link is followed once, so circles end."""
-    waiting, seen = [(url, root)], {url}
+    waiting, seen = [(url, root, 0)], {url}
     while waiting:
-        location, document = waiting.pop()
-        if document.get("type") == "Feature":
-            yield location, document
-            continue
+        location, document, depth = waiting.pop()
+        if depth > _DEEPEST:
+            raise InputError(
+                f"{location}: is {depth} catalogues below {url}, which seems to have no end"
+            )
         for link in _links(document):
+            if link.get("rel") not in {"child", "item"}:
+                continue
             place = make_absolute_href(str(link.get("href")), location)
-            if link.get("rel") not in {"child", "item"} or place in seen:
+            if place in seen:
                 continue
             if is_web(url) and not is_web(place):
                 raise InputError(f"{location}: links to {place[:200]}; a URL was wanted")
+            refuse_inward(place, url)
             seen.add(place)
             below = io.read_json(place)
             if below.get("type") == "Feature":
-                yield place, below
+                yield partial(str, place), below
             else:
-                waiting.append((place, below))
+                waiting.append((place, below, depth + 1))
 
 
 def _links(document: dict[str, Any]) -> list[dict[str, Any]]:
     links = document.get("links")
     return [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
-
-
-def _times(document: dict[str, Any]) -> tuple[datetime, datetime]:
-    """Return the start and end of an item's acquisition, UTC when no time zone is stated."""
-    get = document["properties"].get
-    texts = (get("datetime") or get("start_datetime"), get("datetime") or get("end_datetime"))
-    begin, end = map(datetime.fromisoformat, texts)
-    return begin.replace(tzinfo=begin.tzinfo or UTC), end.replace(tzinfo=end.tzinfo or UTC)
 
 
 def _cloud(document: dict[str, Any]) -> float | None:
@@ -321,9 +476,20 @@ def _period(text: str | None) -> tuple[datetime | None, datetime | None]:
 
 def _polygons(aoi: str | Path) -> BaseGeometry:
     try:
-        return read_polygons(aoi).to_crs(_WORLD).make_valid().union_all()
-    except shapely.errors.ShapelyError as error:
+        given = read_polygons(aoi)
+        polygons = given.to_crs(_WORLD)
+        area = shapely.union_all([on_globe(polygon) for polygon in polygons])
+        crossing = given.crs.is_geographic and any(map(crosses_antimeridian, polygons))
+    except (shapely.errors.ShapelyError, ValueError) as error:
         raise InputError(f"{aoi}: holds invalid geometries ({error})") from error
+    if crossing:
+        warnings.warn(
+            f"{aoi}: an edge longer than 180 degrees, or a longitude beyond 180, is taken to cross "
+            "the antimeridian",
+            GeoforestWarning,
+            stacklevel=4,
+        )
+    return area
 
 
 def _box(bbox: Sequence[float]) -> BaseGeometry:

@@ -223,6 +223,18 @@ class TestHostileItems:
         with pytest.raises(SceneError, match="asset red is at"):
             opened(f"{server.url}/a.json")
 
+    @pytest.mark.parametrize("href", ["http://[B04.tif", "//[x/B04.tif", "http://host:x/B04.tif"])
+    @pytest.mark.parametrize("signed", [False, True])
+    def test_a_link_that_is_no_url(self, tmp_path, server, monkeypatch, href, signed):
+        if signed:
+            monkeypatch.setenv(SIGN_VARIABLE, "tests.helpers.stac:sign")
+        document = stac.item()
+        document["assets"]["red"]["href"] = href
+        server.files["/a.json"] = json.dumps(document).encode()
+        for path in (stac.write_item(tmp_path, document), f"{server.url}/a.json"):
+            with pytest.raises(SceneError, match=r"asset red is at .*B04.tif.*no URL|no such file"):
+                opened(path)
+
     def test_absolute_paths_on_the_web_are_the_servers(self):
         document = stac.item()
         document["assets"]["red"]["href"] = "/etc/passwd"
