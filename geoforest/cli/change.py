@@ -59,6 +59,8 @@ def change_command(
         by=by,
     )
     s = result.summary
+    for warning in s["warnings"]:
+        say(f"warning: {warning}")
     for note in s["notes"]:
         say(f"note: {note}")
     if as_json:
