@@ -92,8 +92,8 @@ class Border:
         """
         first = math.floor(max(low, self.start) / _CHORD_DEGREES + 1e-6)
         last = math.ceil(min(high, self.end) / _CHORD_DEGREES - 1e-6)
-        along = np.arange(last, first - 1, -1) * _CHORD_DEGREES
-        same = np.full(len(along), self.at)
+        along: Floats = np.arange(last, first - 1, -1, dtype=np.float64) * _CHORD_DEGREES
+        same: Floats = np.full(len(along), self.at, np.float64)
         return (same, along, along) if self.is_meridian else (along, same, along)
 
 
@@ -165,7 +165,7 @@ class Zone:
 
     def borders(self, other: Zone) -> list[Border]:
         """Return the lines that its ground shares with another zone, but for the equator."""
-        found = []
+        found: list[Border] = []
         if self.south != other.south or self == other:
             return found
         for own in self.bands:
@@ -220,13 +220,13 @@ class Zone:
         """Return a meridian between two latitudes, from south to north, ``(n, 2)``, m."""
         first = math.floor(low / _CHORD_DEGREES + 1e-6)
         last = math.ceil(high / _CHORD_DEGREES - 1e-6)
-        latitudes = np.arange(first, last + 1) * _CHORD_DEGREES
+        latitudes: Floats = np.arange(first, last + 1, dtype=np.float64) * _CHORD_DEGREES
         return self._placed(np.full(len(latitudes), longitude), latitudes)
 
     def parallel_at(self, latitude: float, west: float, east: float) -> Floats:
         """Return a parallel between two meridians, from west to east, ``(n, 2)``, m."""
         first, last = round(west / _CHORD_DEGREES), round(east / _CHORD_DEGREES)
-        longitudes = np.arange(first, last + 1) * _CHORD_DEGREES
+        longitudes: Floats = np.arange(first, last + 1, dtype=np.float64) * _CHORD_DEGREES
         return self._placed(longitudes, np.full(len(longitudes), latitude))
 
     def _placed(self, longitudes: Floats, latitudes: Floats) -> Floats:
@@ -381,9 +381,9 @@ class ZoneGrid:
             whole = whole and bool((inside == 1).all())
         if self.zone.is_uneven:
             for latitude, northern in ((band.south, False), (band.north, True)):
-                inside = self._beside_parallel(latitude, band, edges, left, northern=northern)
-                if inside is not None:
-                    shares, whole = shares * inside, False
+                part = self._beside_parallel(latitude, band, edges, left, northern=northern)
+                if part is not None:
+                    shares, whole = shares * part, False
         return None if whole else np.asarray(shares)
 
     def _beside_parallel(

@@ -111,7 +111,7 @@ def mosaic_command(
         f"{len(s['rewritten']['tiles']):,} of them made now\n"
         f"  {s['polygons']['patches']:,} patches of at least {s['min_area_ha']:g} ha, "
         f"{s['polygons']['across_zones']:,} of them across zones\n"
-         f"{ground_line(s)}\n"
+        f"{ground_line(s)}\n"
         + (f"  {len(s['units']):,} units in units.csv\n" if s["units"] else "")
         + f"  {result.folder}"
     )

@@ -121,11 +121,11 @@ def _nearest(
     if not (np.isfinite(x) & np.isfinite(y)).all():
         return None
     size, home = one.grid.size, one.window
-    row, col = -np.asarray(y) / size - home.row_off, np.asarray(x) / size - home.col_off
-    if row.max() < 0 or col.max() < 0 or row.min() > home.height or col.min() > home.width:
+    down, right = -np.asarray(y) / size - home.row_off, np.asarray(x) / size - home.col_off
+    if down.max() < 0 or right.max() < 0 or down.min() > home.height or right.min() > home.width:
         return None
     row, col = (
-        np.floor(_between(nodes, step, block.shape)).astype(np.int32) for nodes in (row, col)
+        np.floor(_between(nodes, step, block.shape)).astype(np.int32) for nodes in (down, right)
     )
     inside = (row >= 0) & (row < home.height) & (col >= 0) & (col < home.width)
     if not inside.any():

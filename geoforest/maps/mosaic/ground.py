@@ -191,12 +191,13 @@ def _inside(survey: Survey, strip: Window) -> NDArray[np.bool_] | None:
     """Return pixels inside the area of interest; None when there is none."""
     if survey.aoi is None:
         return None
-    return geometry_mask(
+    inside: NDArray[np.bool_] = geometry_mask(
         [shapely.from_wkb(survey.aoi)],
         out_shape=strip.shape,
         transform=survey.grid.transform(strip),
         invert=True,
     )
+    return inside
 
 
 def _seen(

@@ -404,7 +404,8 @@ def _make_missing_tiles(
 def _measure_ground(mosaic: _Mosaic, cluster: Cluster) -> dict[str, float]:
     """Measure the ground that the maps observed, and keep what was measured for the next run."""
     path = mosaic.folder / GROUND_NAME
-    before = (read_json(path) or {}).get("tiles", {})
+    known = read_json(path) or {}
+    before = known.get("tiles", {})
     surveys = {survey.name: survey for survey in mosaic.surveys}
     records = {
         name: before[name]
@@ -415,14 +416,15 @@ def _measure_ground(mosaic: _Mosaic, cluster: Cluster) -> dict[str, float]:
     mosaic.progress("ground", 0, len(tasks))
     if tasks:
         with cluster.client() as client:
-            found = _run_tasks(client, dict(sorted(tasks.items())), path.absolute())
-            for done, (name, record) in enumerate(found, 1):
+            measured = _run_tasks(client, dict(sorted(tasks.items())), path.absolute())
+            for done, (name, record) in enumerate(measured, 1):
                 records[name] = record
                 mosaic.progress("ground", done, len(tasks))
     # In one order, so that sums are the same to the last bit.
     records = dict(sorted(records.items()))
     ground = add_up(records)
-    write_json(path, {**ground, "tiles": records})
+    if known != (found := {**ground, "tiles": records}):
+        write_json(path, found)
     return ground
 
 
