@@ -145,6 +145,15 @@ def paths_to_open(folder: Any) -> str:
     return "\n".join([f"  {folder}", *lines])
 
 
+def ground_line(summary: Mapping[str, Any]) -> str:
+    """Return a line on the ground of a mosaic, and on that of its maps."""
+    ground, observed = summary["ground"], summary["hectares"]["observed"]
+    return (
+        f"  {observed:,.1f} ha of ground observed; its maps observed {ground['union_ha']:,.1f} ha, "
+        f"in sum {ground['sum_ha']:,.1f} ha with overlaps"
+    )
+
+
 def print_json(value: Any) -> None:
     """Print one line of JSON on stdout."""
     print(json.dumps(value))

@@ -71,6 +71,8 @@ def change_command(
         language=language,
     )
     s = result.summary
+    for warning in s["warnings"]:
+        say(f"warning: {warning}")
     for note in s["notes"]:
         say(f"note: {note}")
     if as_json:

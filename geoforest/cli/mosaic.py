@@ -14,6 +14,7 @@ from geoforest.cli._shared import (
     MaxVertices,
     MinAreaHa,
     Zones,
+    ground_line,
     paths_to_open,
     print_json,
     progress_bar,
@@ -114,6 +115,7 @@ def mosaic_command(
         f"{len(s['rewritten']['tiles']):,} of them made now\n"
         f"  {s['polygons']['patches']:,} patches of at least {s['min_area_ha']:g} ha, "
         f"{s['polygons']['across_zones']:,} of them across zones\n"
+        f"{ground_line(s)}\n"
         + (f"  {len(s['units']):,} units\n" if s["units"] else "")
         + paths_to_open(result.folder)
     )

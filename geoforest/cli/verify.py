@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json
+from geoforest.cli._shared import AsJson, ground_line, print_json
 from geoforest.io.names import MOSAIC_NAME
 
 
@@ -30,8 +30,8 @@ def verify_command(
 
     Maps: checksums, grids, codes, layout, mask against probability, the GeoPackage, and whether
     polygon pixels = mask pixels - dropped + filled. Comparisons: checksums and pixel counts.
-    Mosaics grow and have no checksums: their files must exist, and their pixels and polygons are
-    counted again and compared with their record.
+    Mosaics grow and have no checksums: their files must exist, their pixels, hectares and polygons
+    are counted again and compared with their record, and their ground with that of their maps.
 
     **Example:** `geoforest verify maps`
     """
@@ -45,7 +45,15 @@ def verify_command(
     else:
         is_mosaic = Path(folder, MOSAIC_NAME).exists()
         fine = "complete, and agrees with itself" if is_mosaic else "complete and untouched"
-        lines = [str(one) for one in problems] or [f"{folder}: {fine}"]
+        lines = [str(one) for one in problems] or [f"{folder}: {fine}", *_ground_of(folder)]
         print(*lines, sep="\n")
     if problems:
         raise typer.Exit(1)
+
+
+def _ground_of(folder: str) -> list[str]:
+    """Return a line on the ground of a mosaic; nothing for other outputs."""
+    from geoforest.io.storage import read_json
+
+    summary = read_json(Path(folder, MOSAIC_NAME))
+    return [] if summary is None else [ground_line(summary)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,10 @@ from geoforest.io.storage import (
     write_durably,
 )
 from geoforest.scenes.scene import BandSource, Scene
+
+_NAMED_SCENES = 3
+# Baseline and tile in a name such as S2B_MSIL2A_20240704T140709_N0510_R110_T20LMR_20240704T190000.
+_PRODUCT = re.compile(r"_N(\d{4})_R\d{3}_T(\d\d[A-Z]{3})(?=_|$)")
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +50,10 @@ class FinishedMap:
         Share of its pixels that were observed, 0 to 100.
     model, threshold
         Id of the model, and the threshold of the mask, 0 to 1.
+    tile, baseline
+        MGRS tile and processing baseline of the product; empty when unknown.
+    warnings, notes
+        Sentences that the user of the map was told, the warnings of failed checks first.
     """
 
     folder: Path
@@ -54,6 +63,10 @@ class FinishedMap:
     observed_percent: float
     model: str
     threshold: float
+    tile: str = ""
+    baseline: str = ""
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def probability(self) -> Path:
@@ -108,6 +121,7 @@ def _read_records(folder: Path, product: str) -> FinishedMap:
     recorded, path = job["outputs"][product], folder / product
     if not path.is_file() or path.stat().st_size != recorded["bytes"]:
         raise InputError(f"{path}: is not the file that {JOB_NAME} names; see geoforest verify")
+    tile, baseline = _product_of(job["scene_id"], summary.get("source") or {})
     return FinishedMap(
         folder=folder.absolute(),
         scene_id=job["scene_id"],
@@ -116,7 +130,56 @@ def _read_records(folder: Path, product: str) -> FinishedMap:
         observed_percent=summary["observed_percent"],
         model=job["model"],
         threshold=job["threshold"],
+        tile=tile,
+        baseline=baseline,
+        warnings=_warnings_of(job["scene_id"], summary),
+        notes=tuple(map(str, summary.get("notes") or ())),
     )
+
+
+def _product_of(scene_id: str, source: dict[str, Any]) -> tuple[str, str]:
+    """Return MGRS tile and processing baseline, from the product's metadata or its name."""
+    named = _PRODUCT.search(scene_id)
+    tile = source.get("mgrs_tile") or (named[2] if named else "")
+    baseline = source.get("processing_baseline") or (named[1] if named else "")
+    digits = str(baseline).replace(".", "")
+    return str(tile).removeprefix("T"), f"{digits[:2]}.{digits[2:]}" if digits else ""
+
+
+def _warnings_of(scene_id: str, summary: dict[str, Any]) -> tuple[str, ...]:
+    """Return the warnings of a map; older summaries have those of failed checks elsewhere."""
+    verdicts = (summary.get("quality") or {}).get("verdicts", [])
+    failed = [f"{scene_id}: {one['sentence']}" for one in verdicts if one["passed"] is False]
+    # The same sentence is told once.
+    return tuple(dict.fromkeys([*failed, *map(str, summary.get("warnings") or ())]))
+
+
+def remarks_of(maps: Sequence[FinishedMap]) -> list[str]:
+    """Return warnings and notes of maps, warnings first.
+
+    What more than three maps have in common is one sentence, which names three of them.
+
+    Examples
+    --------
+    >>> remarks_of([])
+    []
+    """
+    found: list[str] = []
+    for kind in ("warnings", "notes"):
+        scenes: dict[str, list[str]] = {}
+        for one in maps:
+            for sentence in getattr(one, kind):
+                said = sentence.removeprefix(f"{one.scene_id}: ")
+                # Without this prefix, it names the file that it is about.
+                scenes.setdefault(said, []).append(one.scene_id if said != sentence else "")
+        for said, names in sorted(scenes.items()):
+            ordered = sorted(set(names))
+            if len(ordered) > _NAMED_SCENES:
+                some = ", ".join(ordered[:_NAMED_SCENES])
+                found.append(f"{len(ordered):,} maps ({some}, ...): {said}")
+            else:
+                found += [f"{name}: {said}" if name else said for name in ordered]
+    return found
 
 
 def fetch_map(place: Place, folder: Path) -> None:

@@ -64,7 +64,7 @@ def write_map(
     dn[:] = np.where(inside, levels[1], levels[0])
     if unseen:
         dn[:, geometry_mask(in_zone(unseen, epsg), shape, transform, invert=True)] = 65_535
-    product = f"{name}_MSIL2A_{acquired:%Y%m%dT%H%M%S}"
+    product = name if "MSIL2A" in name else f"{name}_MSIL2A_{acquired:%Y%m%dT%H%M%S}"
     folder = out.parent / "scenes"
     folder.mkdir(exist_ok=True)
     scene = synthetic.write_raster(

@@ -38,7 +38,7 @@ from geoforest.maps.change.codes import (
     change_codes,
 )
 from geoforest.maps.change.page import write_report
-from geoforest.maps.finished import FinishedMap, read_finished
+from geoforest.maps.finished import FinishedMap, read_finished, remarks_of
 from geoforest.maps.units.read import Units, asked_units
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 
@@ -339,5 +339,6 @@ def _summary(
         "hectares": hectares,
         "loss_percent_of_forest": round(100 * hectares["loss"] / before, 3) if before else None,
         "patches": dict(counts),
+        "warnings": remarks_of(maps),
         "notes": notes,
     }

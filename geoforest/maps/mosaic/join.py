@@ -1,4 +1,4 @@
-"""Find patches that continue in another zone, along meridians and the equator. Arrays only."""
+"""Find patches that continue in another zone, along its borders. Arrays only."""
 
 from __future__ import annotations
 
@@ -62,14 +62,15 @@ def join_zones(
     pairs: list[_Pair] = []
     known: dict[Zone, dict[int, int]] = {zone: {} for zone in zones}
     for zone, (grid, window, patches) in zones.items():
-        if zone.east in zones:
-            other_grid, other_window, others = zones[zone.east]
-            left = grid.border(eastern=True, window=window)
-            right = other_grid.border(eastern=False, window=other_window)
-            one, other = _overlapping_stretches(left, right)
-            here = _Side(zone, window, patches, left[0][one], left[1][one])
-            there = _Side(zone.east, other_window, others, right[0][other], right[1][other])
-            pairs.append(_touching_patches(here, there, known))
+        for other in sorted(one for one in zones if zone < one):
+            other_grid, other_window, others = zones[other]
+            for border in zone.borders(other):
+                left = grid.pixels_along(border, window)
+                right = other_grid.pixels_along(border, other_window)
+                one, its = _overlapping_stretches(left, right)
+                here = _Side(zone, window, patches, left[0][one], left[1][one])
+                there = _Side(other, other_window, others, right[0][its], right[1][its])
+                pairs.append(_touching_patches(here, there, known))
         if zone.south and zone.across in zones:
             _, other_window, others = zones[zone.across]
             cols = np.arange(window.col_off, window.col_off + window.width)
@@ -105,14 +106,16 @@ def _overlapping_stretches(
     one: tuple[Numbers, Numbers, NDArray[np.float64]],
     other: tuple[Numbers, Numbers, NDArray[np.float64]],
 ) -> tuple[Numbers, Numbers]:
-    """Return the pairs of stretches of two divisions of a meridian that share more than a point."""
+    """Return the pairs of stretches of two divisions of a border that share more than a point."""
+    if not len(one[0]) or not len(other[0]):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
     cuts = np.unique(np.concatenate([one[2], other[2]]))
     middle = (cuts[:-1] + cuts[1:]) / 2
     inside = cuts[1:] - cuts[:-1] > 1e-12
-    for _, _, latitudes in (one, other):
-        inside &= (middle < latitudes[0]) & (middle > latitudes[-1])
+    for _, _, along in (one, other):
+        inside &= (middle < along[0]) & (middle > along[-1])
     middle = middle[inside]
-    first, second = (np.searchsorted(-latitudes, -middle) - 1 for _, _, latitudes in (one, other))
+    first, second = (np.searchsorted(-along, -middle) - 1 for _, _, along in (one, other))
     return first, second
 
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import rasterio
+import shapely
 from rasterio.errors import RasterioIOError
 
 from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Window
-from geoforest.arrays.zones import Zone, ZoneGrid, common
+from geoforest.arrays.zones import FALSE_NORTHING_M, Zone, ZoneGrid, common
 from geoforest.errors import InputError
 from geoforest.io.names import JOB_NAME
 from geoforest.io.raster import open_raster
 from geoforest.maps.finished import FinishedMap, read_finished
+from geoforest.maps.mosaic.across import outline_in, zones_reached
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -26,8 +30,11 @@ if TYPE_CHECKING:
     from geoforest.maps.mosaic.rule import MosaicRule
     from geoforest.types import Shape
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TileOutline: TypeAlias = "Callable[[ZoneGrid, Window], bytes | None]"
+_Tile: TypeAlias = tuple[ZoneGrid, int, int]
+# Catalogues give the time of a tile or that of its datatake; orbits are 100 minutes apart.
+_ONE_PASS = timedelta(minutes=15)
 # Grids within this fraction of a pixel count as aligned.
 _HAIR_PX = 1e-3
 
@@ -63,6 +70,12 @@ class PlacedMap:
         """Path of its stored probability."""
         return self.finished.probability
 
+    @property
+    def identity(self) -> list[str | int]:
+        """Scene, checksum and place: everything of it that decides a pixel of a mosaic."""
+        place = self.window.row_off, self.window.col_off
+        return [self.scene_id, self.finished.sha256, self.grid.zone.name, *place]
+
 
 @dataclass(frozen=True)
 class TileJob:
@@ -77,7 +90,11 @@ class TileJob:
     window
         Pixels of the tile.
     maps
-        Maps that touch it, in order of precedence.
+        Maps of its zone that touch it, in order of precedence: those of the other hemisphere too,
+        whose pixels lie 10,000 km north or south.
+    beyond
+        Maps of other zones that reach ground of the tile, in order of precedence. They fill what
+        no map of the zone observed.
     rule
         Rule for pixels that several maps observed.
     threshold
@@ -97,6 +114,7 @@ class TileJob:
     threshold: float
     model: str
     aoi: bytes | None = None
+    beyond: tuple[PlacedMap, ...] = ()
 
     @property
     def georef(self) -> GeoRef:
@@ -115,10 +133,8 @@ class TileJob:
             "format": FORMAT_VERSION,
             "size": self.grid.size,
             "tile": self.name,
-            "maps": [
-                [one.scene_id, one.finished.sha256, one.window.row_off, one.window.col_off]
-                for one in self.maps
-            ],
+            "maps": [one.identity for one in self.maps],
+            "beyond": [one.identity for one in self.beyond],
             "rule": self.rule,
             "threshold": self.threshold,
             "model": self.model,
@@ -161,9 +177,16 @@ def _place_on_grid(
         raise InputError(f"{path}: lies in {found}; a UTM zone of WGS 84 was wanted")
     if t.a != -t.e:
         raise InputError(f"{path}: pixels of {t.a:g} x {-t.e:g} m; square ones were wanted")
-    col, row = t.c / t.a, -t.f / t.a
+    top = t.f
+    # North of the equator northings are above 0, and south of it below 10,000 km. Rasters of
+    # Landsat have them below 0 there.
+    if not zone.south and top <= 0:
+        zone, top = zone.across, top + FALSE_NORTHING_M
+    elif zone.south and top - source.height * t.a >= FALSE_NORTHING_M:
+        zone, top = zone.across, top - FALSE_NORTHING_M
+    col, row = t.c / t.a, -top / t.a
     # Round half up, which is the same on every machine.
-    at = int(col + 0.5 + _HAIR_PX), -int(-row + 0.5 + _HAIR_PX)
+    at = math.floor(col + 0.5 + _HAIR_PX), -math.floor(-row + 0.5 + _HAIR_PX)
     shift = (at[0] - col) * t.a, (at[1] - row) * t.a
     if max(map(abs, shift)) < _HAIR_PX * t.a:
         shift = 0.0, 0.0
@@ -228,6 +251,38 @@ def check_together(maps: Sequence[PlacedMap], *, threshold: float | None, mixed:
     ]
 
 
+def newest_of_each(maps: Sequence[PlacedMap]) -> tuple[list[PlacedMap], list[str]]:
+    """Leave out maps of acquisitions that another map has under a newer processing baseline.
+
+    Returns
+    -------
+    maps
+        Maps to combine.
+    notes
+        Notes for the user: which were left out, and for which.
+    """
+    by_tile: dict[tuple[str, str], list[PlacedMap]] = {}
+    for one in maps:
+        finished = one.finished
+        if finished.tile and finished.baseline and finished.acquired:
+            by_tile.setdefault((finished.tile, one.scene_id[:3]), []).append(one)
+    newer: dict[str, PlacedMap] = {}
+    for some in by_tile.values():
+        some.sort(key=lambda one: (one.finished.baseline, one.scene_id), reverse=True)
+        for place, one in enumerate(some):
+            time = datetime.fromisoformat(one.finished.acquired)
+            for best in some[:place]:
+                apart = abs(datetime.fromisoformat(best.finished.acquired) - time)
+                if apart < _ONE_PASS and best.finished.baseline != one.finished.baseline:
+                    newer.setdefault(one.scene_id, best)
+    notes = [
+        f"{scene_id}: left out, since {best.scene_id} is the same acquisition under the newer "
+        f"processing baseline {best.finished.baseline}"
+        for scene_id, best in sorted(newer.items())
+    ]
+    return [one for one in maps if one.scene_id not in newer], notes
+
+
 def plan_tiles(
     maps: Iterable[PlacedMap],
     *,
@@ -248,24 +303,80 @@ def plan_tiles(
         Function from a zone's grid and a tile's window to the area of interest there, as WKB in
         the zone's CRS, or None; tiles without any are left out.
     """
-    by_tile: dict[tuple[ZoneGrid, int, int], list[PlacedMap]] = {}
+    own: dict[_Tile, list[PlacedMap]] = {}
+    beyond: dict[_Tile, list[PlacedMap]] = {}
     for one in maps:
-        for across, up in one.grid.tiles(one.window):
-            by_tile.setdefault((one.grid, across, up), []).append(one)
+        for tile in own_tiles(one):
+            own.setdefault(tile, []).append(one)
+        for tile in tiles_across(one):
+            # Pixels north and south of the equator are on one grid.
+            same = tile[0].zone == one.grid.zone.across
+            (own if same else beyond).setdefault(tile, []).append(one)
     jobs = []
-    for (grid, across, up), touching in by_tile.items():
-        window = grid.tile(across, up)
-        if not grid.owns_any(window):
-            continue
-        wkb = None
+    for tile in {**own, **beyond}:
+        grid, across, up = tile
+        window, wkb = grid.tile(across, up), None
+        touching = [some.get(tile, []) for some in (own, beyond)]
         if aoi is not None:
             wkb = aoi(grid, window)
             if wkb is None:
                 continue
+            area = shapely.from_wkb(wkb)
+            touching = [[one for one in some if _meets(one, grid.zone, area)] for some in touching]
+        if not any(touching):
+            continue
+        ordered = [in_order(some, rule) for some in touching]
         jobs.append(
-            TileJob(grid, across, up, window, in_order(touching, rule), rule, threshold, model, wkb)
+            TileJob(grid, across, up, window, ordered[0], rule, threshold, model, wkb, ordered[1])
         )
     return sorted(jobs, key=lambda job: (job.grid.zone, -job.up, job.across))
+
+
+def _meets(one: PlacedMap, zone: Zone, area: shapely.Geometry) -> bool:
+    """Check whether a map shares ground with an area in the coordinates of any zone."""
+    outline = outline_in(one, zone)
+    return outline is not None and bool(shapely.intersects(outline, area))
+
+
+def own_tiles(one: PlacedMap) -> list[_Tile]:
+    """Return the tiles of its zone in which a map has ground of the zone."""
+    tiles = [(one.grid, across, up) for across, up in one.grid.tiles(one.window)]
+    return [
+        tile
+        for tile in tiles
+        if (shared := common(one.grid.tile(*tile[1:]), one.window)) and one.grid.owns_any(shared)
+    ]
+
+
+def tiles_across(one: PlacedMap) -> list[_Tile]:
+    """Return the tiles of other zones in which a map has ground of those zones."""
+    found = []
+    for zone in zones_reached(one):
+        grid, outline = ZoneGrid(zone, one.grid.size), outline_in(one, zone)
+        if outline is None:
+            continue
+        for across, up in grid.tiles(pixels_around(outline, grid)):
+            inside = shapely.intersection(outline, tile_box(grid, across, up))
+            if inside.area > 0:
+                _, bottom, _, top = inside.bounds
+                ground = zone.territory(bottom, top)
+                if shapely.intersection(inside, ground).area > 0:
+                    found.append((grid, across, up))
+    return found
+
+
+def tile_box(grid: ZoneGrid, across: int, up: int) -> shapely.Polygon:
+    """Return the outline of a tile in the coordinates of its zone."""
+    window = grid.tile(across, up)
+    at = grid.transform(window)
+    return shapely.box(*(at @ (0, window.height)), *(at @ (window.width, 0)))
+
+
+def pixels_around(outline: shapely.Polygon, grid: ZoneGrid) -> Window:
+    """Return the pixels of a grid around an outline in its coordinates."""
+    left, bottom, right, top = (side / grid.size for side in outline.bounds)
+    row, col = math.floor(-top), math.floor(left)
+    return Window(row, col, math.ceil(-bottom) - row, math.ceil(right) - col)
 
 
 def in_order(maps: Iterable[PlacedMap], rule: MosaicRule) -> tuple[PlacedMap, ...]:

@@ -282,6 +282,10 @@ def _crossing(bounds: NDArray[np.float64], zone: Zone) -> Numbers:
     """Return the indices of boxes that reach beyond the borders of a zone."""
     left, bottom, right, top = bounds.T
     low, high = float(bottom.min()), float(top.max())
+    if zone.is_uneven:
+        ground = zone.territory(low - 500, high + 500)
+        shapely.prepare(ground)
+        return np.flatnonzero(~shapely.covers(ground, shapely.box(*bounds.T)))
     home_low, home_high = zone.clipped(low, high)
     beyond = (bottom < home_low) | (top > home_high)
     for eastern in (False, True):

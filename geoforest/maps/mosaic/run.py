@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -26,7 +28,6 @@ from geoforest.io.names import (
     PROBABILITY_NAME,
     QUICKLOOK_NAME,
     REPORT_NAME,
-    SUMMARY_NAME,
     UNITS_NAME,
     style_name,
 )
@@ -34,8 +35,17 @@ from geoforest.io.storage import read_json, writable, write_durably, write_json
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.io.vrt import write_vrt
+from geoforest.maps.finished import remarks_of
 from geoforest.maps.mosaic.catalogue import write_catalogue
 from geoforest.maps.mosaic.cells import CELLS_NAME, write_fraction
+from geoforest.maps.mosaic.ground import (
+    GROUND_NAME,
+    Survey,
+    add_up,
+    disagreement,
+    measure,
+    plan_surveys,
+)
 from geoforest.maps.mosaic.overview import write_overview
 from geoforest.maps.mosaic.page import write_report
 from geoforest.maps.mosaic.pieces import ZoneRasters
@@ -45,6 +55,7 @@ from geoforest.maps.mosaic.plan import (
     TileOutline,
     check_together,
     map_folders,
+    newest_of_each,
     plan_tiles,
     read_map,
     zone_georef,
@@ -59,7 +70,7 @@ from geoforest.maps.units.zonal import open_mask
 from geoforest.types import Progress, quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from geoforest.arrays.grid import Window
     from geoforest.report.language import LanguageCode
@@ -67,6 +78,7 @@ if TYPE_CHECKING:
 FRACTION_NAME = "forest_fraction.tif"
 OVERVIEW_NAME = "overview.gpkg"
 TILES_NAME = "tiles"
+_SHOWN_NAMES = 5
 
 
 @dataclass(frozen=True)
@@ -156,12 +168,14 @@ def mosaic_maps(
     check_rules(min_area_ha=min_area_ha, max_vertices=max_vertices)
     read = [read_map(folder) for given in maps for folder in map_folders(given)]
     notes = check_together(read, threshold=threshold, mixed=mixed_models)
+    read, left_out = newest_of_each(read)
     chosen = read[0].finished.threshold if threshold is None else threshold
     model = ", ".join(sorted({one.finished.model for one in read}))
     outline = _outline_by_tile(aoi) if aoi is not None else None
     jobs = plan_tiles(read, rule=rule, threshold=chosen, model=model, aoi=outline)
     if not jobs:
         raise InputError("no tile of any zone is touched by the maps (--aoi lies beside them?)")
+    notes += [*left_out, *_beside(read, jobs, aoi)]
     folder = Path(out)
     _check_folder(folder)
     with writable(folder):
@@ -171,6 +185,7 @@ def mosaic_maps(
         mosaic = _Mosaic(
             maps=read,
             jobs=jobs,
+            surveys=plan_surveys(read, outline),
             folder=folder,
             rules=PatchRules(min_area_ha, max_vertices, attributes),
             units=units,
@@ -188,6 +203,7 @@ class _Mosaic:
 
     maps: list[PlacedMap]
     jobs: list[TileJob]
+    surveys: list[Survey]
     folder: Path
     rules: PatchRules
     units: Units | None
@@ -203,14 +219,41 @@ class _Mosaic:
             "min_area_ha": self.rules.min_area_ha,
             "max_vertices": self.rules.max_vertices,
             "units": None if self.units is None else self.units.digest,
+            "remarks": hashlib.sha256("\n".join(self.remarks).encode()).hexdigest(),
             "geoforest": __version__,
             # Version 0.1.0 had English alone, and recorded no language.
             **({} if self.language == "en" else {"language": self.language}),
         }
 
+    @property
+    def remarks(self) -> list[str]:
+        """What its maps' users were told, and then its own notes."""
+        return [*self.warnings, *self.notes]
+
+    @property
+    def warnings(self) -> list[str]:
+        """Warnings and notes of its maps."""
+        return remarks_of([one.finished for one in self.maps])
+
     def tile(self, job: TileJob) -> Path:
         """Return the folder of a tile."""
         return self.folder / TILES_NAME / job.name
+
+
+def _beside(maps: list[PlacedMap], jobs: list[TileJob], aoi: str | Path | None) -> list[str]:
+    """Return a note of the maps that lie beside the area of interest; refuse others left out."""
+    used = {one.scene_id for job in jobs for one in (*job.maps, *job.beyond)}
+    unused = [one for one in maps if one.scene_id not in used]
+    if not unused:
+        return []
+    if aoi is None:
+        raise InputError(
+            f"{unused[0].path}: none of its ground would be in the mosaic, as no UTM zone has it; "
+            "a map between 84 degrees north and 80 degrees south was wanted"
+        )
+    names = ", ".join(sorted(one.scene_id for one in unused)[:_SHOWN_NAMES])
+    more = f" and {len(unused) - _SHOWN_NAMES:,} more" if len(unused) > _SHOWN_NAMES else ""
+    return [f"{aoi}: {len(unused):,} maps lie beside it and are left out: {names}{more}"]
 
 
 def _check_folder(folder: Path) -> None:
@@ -246,13 +289,14 @@ def _write_mosaic(mosaic: _Mosaic, cluster: Cluster) -> dict[str, Any]:
     zones = _write_zone_rasters(jobs, folder)
     if before is not None:
         return {**before, "rewritten": _rewritten_files([], removed, Rewritten())}
+    ground = _measure_ground(mosaic, cluster)
     mosaic.progress("polygons", 0, 1)
     rewritten, counts = make_polygons(
         zones, folder, mosaic.rules, lambda zone: folder / f"forest_{zone.name}.gpkg"
     )
     mosaic.progress("polygons", 1, 1)
     _write_overviews(mosaic, records)
-    summary = _summary(mosaic, records, counts)
+    summary = _summary(mosaic, records, counts, ground)
     summary["rewritten"] = _rewritten_files(made, removed, rewritten)
     _write_texts(mosaic, zones, records, summary)
     return summary
@@ -369,26 +413,54 @@ def _make_missing_tiles(
     if missing:
         # Workers may run in another current folder.
         where = (folder / TILES_NAME).absolute()
+        tasks = {job.name: partial(make_tile, job, where / job.name) for job in missing}
         with cluster.client() as client:
-            for done, (name, record) in enumerate(_run_tiles(client, missing, where), 1):
+            for done, (name, record) in enumerate(_run_tasks(client, tasks, where), 1):
                 records[name] = record
                 progress("tiles", done, len(missing))
     return records, [job.name for job in missing]
 
 
-def _run_tiles(
-    client: Client, jobs: list[TileJob], where: Path
+def _measure_ground(mosaic: _Mosaic, cluster: Cluster) -> dict[str, float]:
+    """Measure the ground that the maps observed, and keep what was measured for the next run."""
+    path = mosaic.folder / GROUND_NAME
+    known = read_json(path) or {}
+    before = known.get("tiles", {})
+    surveys = {survey.name: survey for survey in mosaic.surveys}
+    records = {
+        name: before[name]
+        for name, survey in surveys.items()
+        if before.get(name, {}).get("digest") == survey.digest
+    }
+    tasks = {name: partial(measure, surveys[name]) for name in surveys.keys() - records.keys()}
+    mosaic.progress("ground", 0, len(tasks))
+    if tasks:
+        with cluster.client() as client:
+            measured = _run_tasks(client, dict(sorted(tasks.items())), path.absolute())
+            for done, (name, record) in enumerate(measured, 1):
+                records[name] = record
+                mosaic.progress("ground", done, len(tasks))
+    # In one order, so that sums are the same to the last bit.
+    records = dict(sorted(records.items()))
+    ground = add_up(records)
+    if known != (found := {**ground, "tiles": records}):
+        write_json(path, found)
+    return ground
+
+
+def _run_tasks(
+    client: Client, tasks: Mapping[str, Callable[[], dict[str, Any]]], where: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield tiles as they are finished; submit only a few at a time to the scheduler."""
-    waiting = deque(jobs)
+    """Yield results as they are finished; submit only a few at a time to the scheduler."""
+    waiting = deque(tasks)
     ahead = 2 * max(1, len(gpu_workers(client)))
     running = as_completed()
     names: dict[Any, str] = {}
     while waiting or names:
         while waiting and len(names) < ahead:
-            job = waiting.popleft()
-            future = client.submit(_make_tile_alone, job, where / job.name, pure=False)
-            names[future.key] = job.name
+            name = waiting.popleft()
+            future = client.submit(_run_alone, tasks[name], pure=False)
+            names[future.key] = name
             running.add(future)
         future = next(running)
         name = names.pop(future.key)
@@ -401,10 +473,10 @@ def _run_tiles(
             ) from error
 
 
-def _make_tile_alone(job: TileJob, folder: Path) -> dict[str, Any]:
-    """Make a tile on a worker; raise its error without GDAL's cause, which cannot be unpickled."""
+def _run_alone(task: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run a task on a worker; raise its error without GDAL's cause, which cannot be unpickled."""
     try:
-        return make_tile(job, folder)
+        return task()
     except GeoforestError as error:
         alone = type(error)(str(error))
     raise alone
@@ -420,7 +492,8 @@ def _remove_other_tiles(jobs: list[TileJob], folder: Path) -> list[str]:
     ]
     for path in others:
         shutil.rmtree(path)
-    return [path.name for path in others]
+    # Names that begin with a dot are what workers left that were killed.
+    return [path.name for path in others if not path.name.startswith(".")]
 
 
 def _write_zone_rasters(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRasters]:
@@ -472,22 +545,11 @@ def _hectares_by_zone(
     return found
 
 
-def _failed_checks(maps: list[PlacedMap]) -> list[str]:
-    """Return the failed checks of the maps, one sentence each, as their own pages show them."""
-    found = []
-    for one in maps:
-        summary = read_json(one.finished.folder / SUMMARY_NAME) or {}
-        verdicts = (summary.get("quality") or {}).get("verdicts", [])
-        found += [
-            f"{one.scene_id}: {verdict['sentence']}"
-            for verdict in verdicts
-            if verdict["passed"] is False
-        ]
-    return sorted(found)
-
-
 def _summary(
-    mosaic: _Mosaic, records: Mapping[str, Mapping[str, Any]], counts: Mapping[str, int]
+    mosaic: _Mosaic,
+    records: Mapping[str, Mapping[str, Any]],
+    counts: Mapping[str, int],
+    ground: Mapping[str, float],
 ) -> dict[str, Any]:
     maps, jobs, rules, notes = mosaic.maps, mosaic.jobs, mosaic.rules, mosaic.notes
     hectares = {
@@ -495,6 +557,7 @@ def _summary(
         for name in ("forest", "other")
     }
     observed = sum(hectares.values())
+    wrong = disagreement(observed, ground)
     return {
         "geoforest": __version__,
         "label": FOREST_LABEL,
@@ -508,9 +571,10 @@ def _summary(
             for name in ("forest", "other", "no_observation")
         },
         "hectares": {**hectares, "observed": observed},
+        "ground": dict(ground),
         "forest_percent": 100 * hectares["forest"] / observed if observed else None,
         "polygons": dict(counts),
         "units": None,
-        "warnings": _failed_checks(maps),
+        "warnings": [*([] if wrong is None else [wrong]), *mosaic.warnings],
         "notes": notes,
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
-from contextlib import ExitStack
+import uuid
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,13 +17,14 @@ from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.grid import Window
 from geoforest.arrays.stitch import mask_from_probability
-from geoforest.errors import ReadError
+from geoforest.errors import ReadError, WriteError
 from geoforest.io.cog import CogWriter, CountWriter, MaskWriter, ProbabilityWriter
 from geoforest.io.gdal import pinned
 from geoforest.io.names import COUNT_NAME, MASK_NAME, PROBABILITY_NAME
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import network_options
 from geoforest.io.storage import read_json, write_json
+from geoforest.maps.mosaic.across import read_across
 from geoforest.maps.mosaic.cells import CELLS_NAME, CellSums
 from geoforest.maps.mosaic.fuse import fuse
 from geoforest.maps.mosaic.plan import TileJob, piece_of
@@ -29,14 +32,18 @@ from geoforest.scenes.read import GDAL_OPTIONS
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, StoredProbability
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     import rasterio
     from numpy.typing import NDArray
 
+    from geoforest.maps.mosaic.plan import PlacedMap
+
 RECORD_NAME = "tile.json"
 # One row of blocks of the maps, few enough to hold their sums in memory.
-_STRIP_ROWS = 512
+STRIP_ROWS = 512
+_MOST_TRIES = 100
 
 
 def finished_record(job: TileJob, folder: Path) -> dict[str, Any] | None:
@@ -68,17 +75,34 @@ def make_tile(job: TileJob, folder: Path) -> dict[str, Any]:
     WriteError
         When the tile cannot be written.
     """
-    partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
     try:
         record = _write_rasters(job, partial)
         write_json(partial / RECORD_NAME, record)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        _publish(job, partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return record
+
+
+def _publish(job: TileJob, partial: Path, folder: Path) -> None:
+    """Put a finished tile in place of another one, or keep the same tile of another worker."""
+    # A worker that was cut off may publish the same tile between any two of these steps.
+    for _ in range(_MOST_TRIES):
+        if finished_record(job, folder) is not None:
+            return
+        with suppress(FileNotFoundError):
+            folder.rename(partial.with_name(f"{partial.name}.old"))
+        shutil.rmtree(partial.with_name(f"{partial.name}.old"), ignore_errors=True)
+        try:
+            partial.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        else:
+            return
+    raise WriteError(f"{folder}: others put tiles there all the time; one writer was wanted")
 
 
 def _write_rasters(job: TileJob, folder: Path) -> dict[str, Any]:
@@ -89,9 +113,10 @@ def _write_rasters(job: TileJob, folder: Path) -> dict[str, Any]:
         held.enter_context(pinned(**GDAL_OPTIONS, **network_options()))
         writers = _open_writers(job, folder, held)
         cells = CellSums(job.grid, job.window)
-        sources = [(one, held.enter_context(_open_probability(one.path))) for one in job.maps]
-        for row in range(0, job.window.height, _STRIP_ROWS):
-            strip = Window(row, 0, min(_STRIP_ROWS, job.window.height - row), job.window.width)
+        maps = (*job.maps, *job.beyond)
+        sources = [(one, held.enter_context(open_probability(one.path))) for one in maps]
+        for row in range(0, job.window.height, STRIP_ROWS):
+            strip = Window(row, 0, min(STRIP_ROWS, job.window.height - row), job.window.width)
             absolute = _in_zone(job.window, strip)
             shares = job.grid.shares(absolute)
             stored, seen = _fuse_window(job, sources, absolute, shares)
@@ -140,8 +165,14 @@ def _fuse_window(
     shares: NDArray[np.float64] | None,
 ) -> tuple[StoredProbability, NDArray[np.uint8]]:
     """Fuse the maps in a window; nothing is observed outside the zone and the area of interest."""
-    stored, seen = fuse(_read_observations(sources, window), window.shape, job.rule)
     outside = _outside(job, window, shares)
+    own, beyond = sources[: len(job.maps)], sources[len(job.maps) :]
+    stored, seen = fuse(_read_observations(job, own, window), window.shape, job.rule)
+    missing = seen == 0 if outside is None else (seen == 0) & ~outside
+    if beyond and missing.any():
+        found = _read_observations(job, beyond, window, missing)
+        there = fuse(found, window.shape, job.rule)
+        stored[missing], seen[missing] = there[0][missing], there[1][missing]
     if outside is not None:
         stored[outside], seen[outside] = NO_OBSERVATION, 0
     return stored, seen
@@ -149,34 +180,59 @@ def _fuse_window(
 
 def _record(job: TileJob, pixels: NDArray[np.int64], areas: NDArray[np.float64]) -> dict[str, Any]:
     names = {"forest": FOREST, "other": OTHER, "no_observation": NO_OBSERVATION}
+    maps = (*job.maps, *job.beyond)
     return {
         "digest": job.digest,
         "geoforest": __version__,
         "pixels": {name: int(pixels[code]) for name, code in names.items()},
         "hectares": {name: float(areas[code]) / 1e4 for name, code in names.items()},
-        "scenes": [one.scene_id for one in job.maps],
-        "acquired": sorted({one.finished.acquired for one in job.maps if one.finished.acquired}),
+        "scenes": [one.scene_id for one in maps],
+        "acquired": sorted({one.finished.acquired for one in maps if one.finished.acquired}),
     }
 
 
 def _read_observations(
-    sources: list[tuple[Any, rasterio.DatasetReader]], window: Window
-) -> list[tuple[slice, slice, StoredProbability]]:
-    found = []
+    job: TileJob,
+    sources: list[tuple[Any, rasterio.DatasetReader]],
+    window: Window,
+    wanted: NDArray[np.bool_] | None = None,
+) -> Iterator[tuple[slice, slice, StoredProbability]]:
     for one, source in sources:
-        piece = piece_of(one, window)
-        if piece is None:
-            continue
-        inside, (row, col) = piece
-        try:
-            stored = source.read(1, window=inside.slices)
-        except RasterioIOError as error:
-            raise ReadError(f"{one.path}: cannot be read ({error})") from error
-        found.append((slice(row, row + inside.height), slice(col, col + inside.width), stored))
-    return found
+        if one.grid == job.grid:
+            yield from read_piece(source, one, window)
+        else:
+            yield from read_across(source, one, job.grid, window, wanted)
 
 
-def _open_probability(path: Path) -> rasterio.DatasetReader:
+def read_piece(
+    source: rasterio.DatasetReader, one: PlacedMap, window: Window
+) -> Iterator[tuple[slice, slice, StoredProbability]]:
+    """Yield the pixels of a map in a window of its own grid, if there are any.
+
+    Raises
+    ------
+    ReadError
+        When the map cannot be read.
+    """
+    piece = piece_of(one, window)
+    if piece is None:
+        return
+    inside, (row, col) = piece
+    try:
+        stored = source.read(1, window=inside.slices)
+    except RasterioIOError as error:
+        raise ReadError(f"{one.path}: cannot be read ({error})") from error
+    yield slice(row, row + inside.height), slice(col, col + inside.width), stored
+
+
+def open_probability(path: Path) -> rasterio.DatasetReader:
+    """Open the stored probability of a map.
+
+    Raises
+    ------
+    ReadError
+        When it cannot be opened.
+    """
     try:
         return open_raster(path)
     except RasterioIOError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,7 @@ from geoforest.io.names import MASK_NAME, MOSAIC_NAME
 from geoforest.io.storage import read_json, writable, write_durably
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
-from geoforest.maps.finished import read_finished
+from geoforest.maps.finished import read_finished, remarks_of
 from geoforest.maps.units.read import Units, read_units
 from geoforest.maps.units.zonal import (
     CODES,
@@ -123,9 +123,10 @@ def area_by_unit(
         if target is not None:
             _check_output(Path(target), suffixes, taken)
             taken.append(Path(target))
-    rasters = _rasters(Path(source))
+    rasters, remarks = _rasters(Path(source))
     units = read_units(zones, by, layer=layer)
     areas = _measure(rasters, units)
+    areas = replace(areas, notes=(*areas.notes, *remarks))
     if figure is not None:
         from geoforest.maps.units.choropleth import choropleth
 
@@ -154,16 +155,24 @@ def _check_output(path: Path, suffixes: Sequence[str], others: Sequence[Path]) -
         )
 
 
-def _rasters(source: Path) -> list[MaskRaster]:
-    """Open the mask rasters of a map, of each zone of a mosaic, or of a mask file."""
+def _rasters(source: Path) -> tuple[list[MaskRaster], list[str]]:
+    """Open the masks of a map, of each zone of a mosaic, or a mask file; return remarks on it."""
     if not source.is_dir():
-        return [open_mask(source)]
+        return [open_mask(source)], []
     if (mosaic := read_json(source / MOSAIC_NAME)) is None:
-        return [open_mask(read_finished(source, MASK_NAME).mask)]
+        finished = read_finished(source, MASK_NAME)
+        return [open_mask(finished.mask)], remarks_of([finished])
     stem = Path(MASK_NAME).stem
     if not isinstance(zones := mosaic.get("zones"), list):
         raise InputError(f"{source}: {MOSAIC_NAME} names no zones; make the mosaic again")
-    return [open_mask(source / f"{stem}_{zone}.vrt", owned=True) for zone in zones]
+    remarks = [*mosaic.get("warnings", ()), *mosaic.get("notes", ())]
+    if "ground" not in mosaic:
+        remarks.insert(
+            0,
+            f"{source}: was made by an earlier geoforest, which left out ground beyond the borders "
+            "of UTM zones where no map of the next zone has it; make the mosaic again",
+        )
+    return [open_mask(source / f"{stem}_{zone}.vrt", owned=True) for zone in zones], remarks
 
 
 def _measure(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from geoforest.maps.destination import Location
 
 _COUNTS: Final = {FOREST: "forest", OTHER: "other", NO_OBSERVATION: "no_observation"}
-Check = Literal["files", "layout", "grid", "codes", "polygons"]
+Check = Literal["files", "layout", "grid", "codes", "ground", "polygons"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Problem:
     check
         Kind of check that found it: ``files`` (present and unchanged), ``layout``
         (cloud-optimised), ``grid``, ``codes`` (values of mask and probability, and their
-        agreement), ``polygons``.
+        agreement), ``ground`` (hectares of a mosaic, and of its maps), ``polygons``.
     """
 
     path: Location

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from rasterio.errors import RasterioError
 
+from geoforest.arrays.area import PixelTable
+from geoforest.arrays.georef import GeoRef
+from geoforest.arrays.grid import Window
+from geoforest.arrays.zones import Zone, ZoneGrid
 from geoforest.io.cog import read_strips
 from geoforest.io.geopackage import LAYER, open_read_only
 from geoforest.io.names import (
@@ -22,14 +26,17 @@ from geoforest.io.names import (
     REPORT_NAME,
     UNITS_NAME,
 )
+from geoforest.io.raster import open_raster
 from geoforest.io.storage import read_json
 from geoforest.maps.change import codes as change
 from geoforest.maps.mosaic import run as mosaic
 from geoforest.maps.mosaic.catalogue import CATALOGUE_NAME, ITEM_NAME
 from geoforest.maps.mosaic.cells import CELLS_NAME
+from geoforest.maps.mosaic.ground import GROUND_NAME, add_up, disagreement
 from geoforest.maps.mosaic.pieces import PIECES_NAME, TABLE_NAME
 from geoforest.maps.mosaic.tiles import RECORD_NAME
 from geoforest.maps.verify.checks import Problem, check_codes, check_database, check_files
+from geoforest.types import NO_OBSERVATION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +45,8 @@ _TILE_FILES: Final = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME, CELLS_NAME, ITEM_
 _MOSAIC_FILES: Final = (
     TABLE_NAME, mosaic.FRACTION_NAME, mosaic.OVERVIEW_NAME, CATALOGUE_NAME, REPORT_NAME,
 )  # fmt: skip
+# A share of the ground: rounding of sums.
+_ROUNDING: Final = 1e-9
 
 
 def verify_mosaic_or_change(folder: Path) -> list[Problem] | None:
@@ -84,6 +93,7 @@ def _change(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
 
 def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
     sums = dict.fromkeys(summary["pixels"], 0)
+    observed_ha: dict[str, float] = {}
     for name, digest in summary["question"]["tiles"].items():
         tile = folder / mosaic.TILES_NAME / name
         record = read_json(tile / RECORD_NAME)
@@ -97,6 +107,7 @@ def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
         paths = [tile / MASK_NAME, tile / PROBABILITY_NAME]
         if all(path.is_file() for path in paths):
             try:
+                observed_ha[name] = _observed_ha(tile / MASK_NAME)
                 threshold = float(summary["threshold"])
                 yield from check_codes(paths, record["pixels"], threshold, RECORD_NAME)
             except RasterioError as error:
@@ -105,6 +116,9 @@ def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
         if count != summary["pixels"][key]:
             what = f"says {summary['pixels'][key]} pixels {key}, the tiles have {count}"
             yield Problem(folder / MOSAIC_NAME, what, "codes")
+    # Ground of tiles that cannot be read is told already.
+    if observed_ha.keys() == summary["question"]["tiles"].keys():
+        yield from _ground(folder, summary, sum(observed_ha.values()))
     yield from _missing(folder, _MOSAIC_FILES)
     rasters = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME)
     for zone in summary["zones"]:
@@ -112,6 +126,52 @@ def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
     if summary.get("units"):
         yield from _missing(folder, (UNITS_NAME,))
     yield from _polygons(folder, summary)
+
+
+def _observed_ha(mask: Path) -> float:
+    """Measure the observed ground of a tile that lies in its zone, hectares."""
+    with open_raster(mask) as source:
+        georef = GeoRef.of(source, mask)
+    zone = Zone.of(georef.crs)
+    if zone is None:
+        raise ValueError(f"{mask}: lies in no UTM zone")
+    t, table = georef.transform, PixelTable.build(georef)
+    grid, total = ZoneGrid(zone, t.a), 0.0
+    for strip, codes in read_strips(mask):
+        row, col = round(-t.f / t.a) + strip.row_off, round(t.c / t.a) + strip.col_off
+        shares = grid.shares(Window(row, col, *codes.shape))
+        area = table.area_m2(*strip.slices)
+        seen = codes != NO_OBSERVATION
+        total += float(area[seen].sum() if shares is None else (area * shares)[seen].sum())
+    return total / 1e4
+
+
+def _ground(folder: Path, summary: dict[str, Any], observed_ha: float) -> Iterator[Problem]:
+    """Compare the ground of the tiles with what is recorded, and with what the maps observed."""
+    if "ground" not in summary:
+        what = (
+            "was made by an earlier geoforest, which left out ground beyond the borders of UTM "
+            "zones where no map of the next zone has it; make the mosaic again"
+        )
+        yield Problem(folder / MOSAIC_NAME, what, "ground")
+        return
+    recorded = float(summary["hectares"]["observed"])
+    if abs(recorded - observed_ha) > _ROUNDING * max(recorded, observed_ha):
+        what = f"says {recorded:,.4f} ha observed, the tiles have {observed_ha:,.4f} ha"
+        yield Problem(folder / MOSAIC_NAME, what, "ground")
+    surveyed = read_json(folder / GROUND_NAME)
+    if surveyed is None:
+        yield Problem(
+            folder / GROUND_NAME, "missing or damaged, and belongs to the mosaic", "files"
+        )
+        return
+    ground = add_up(surveyed["tiles"])
+    for name, value in ground.items():
+        if abs(value - summary["ground"][name]) > _ROUNDING * value:
+            what = f"says {name} is {summary['ground'][name]:,.4f}, {GROUND_NAME} {value:,.4f}"
+            yield Problem(folder / MOSAIC_NAME, what, "ground")
+    if (wrong := disagreement(observed_ha, ground)) is not None:
+        yield Problem(folder, wrong, "ground")
 
 
 def _missing(folder: Path, names: tuple[str, ...]) -> Iterator[Problem]:
