@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geoforest.errors import checked
+from geoforest.maps.units.areas import check_touched
 from geoforest.maps.units.read import asked_units
 from geoforest.pipeline.run import named_once
 from geoforest.pipeline.settings import MapSettings
@@ -15,7 +17,6 @@ from geoforest.pipeline.setup import Setup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
     from geoforest.pipeline.job import Job
 
@@ -38,9 +39,12 @@ def estimate(scenes: Iterable[str | Path], settings: dict[str, Any]) -> Iterator
     """
     chosen = checked(MapSettings, settings)
     paths = named_once(scenes, chosen)
-    asked_units(chosen.zones, chosen.by)
+    units = asked_units(chosen.zones, chosen.by)
     setup = Setup.of(chosen)
     drafts = [setup.draft(path) for path in paths]
+    if units is not None:
+        scenes_by_id = {Path(draft.scene.scene_id): draft.scene.georef for draft in drafts}
+        check_touched(units, scenes_by_id)
     runtime = setup.local_runtime()
     rate = 0.0
     for draft in drafts:

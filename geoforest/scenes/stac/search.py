@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +14,9 @@ import shapely
 from pystac.utils import make_absolute_href
 from shapely.geometry import shape
 
-from geoforest.errors import InputError
+from geoforest.errors import GeoforestWarning, InputError
 from geoforest.io.files import is_web, without_secrets
-from geoforest.io.polygon_files import read_polygons
+from geoforest.io.polygon_files import mended, polygons_in, read_outline
 from geoforest.scenes.stac.item import is_item
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _MOST_ITEMS: Final = 100_000
 _PAGE: Final = 100
 _WORLD: Final = "EPSG:4326"
+# Latitudes of Cape Horn and of the larches of Taimyr, with a margin.
+_NO_FOREST_SOUTH, _NO_FOREST_NORTH = -56.5, 74
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,13 @@ def build_question(
     if max_cloud is not None and not 0 <= max_cloud <= 100:
         raise InputError(f"--max-cloud {max_cloud:g}: a percentage was wanted")
     area = _box(bbox) if bbox is not None else _polygons(aoi) if aoi is not None else None
+    if area is not None and not _NO_FOREST_SOUTH < area.centroid.y < _NO_FOREST_NORTH:
+        warnings.warn(
+            f"{'--bbox' if bbox is not None else aoi}: the search is in {shown_area(area)}, where "
+            "no forest grows; are x and y swapped?",
+            GeoforestWarning,
+            stacklevel=2,
+        )
     return Question(tuple(collections), area, _period(period), max_cloud)
 
 
@@ -205,9 +215,40 @@ def search(url: str, question: Question) -> list[Found]:
     if not found:
         raise InputError(
             f"{url}: no item fits; ask for more with --collection, --bbox or --aoi, --datetime "
-            "and --max-cloud"
+            f"and --max-cloud{_where(url, question)}"
         )
     return sorted(found.values(), key=lambda one: (one.acquired, one.item_id))
+
+
+def _where(url: str, question: Question) -> str:
+    """Tell where a search found nothing, and whether it would find items with x and y swapped."""
+    from geoforest.scenes.stac.catalogue import CatalogueIO
+
+    if question.area is None:
+        return ""
+    told = f"; the search was in {shown_area(question.area)}"
+    swapped = shapely.transform(question.area, lambda points: points[:, ::-1])
+    _, south, _, north = swapped.bounds
+    if south < -90 or north > 90:
+        return told
+    other = replace(question, area=swapped)
+    try:
+        found = any(other.fits(one) for _, one in _item_documents(CatalogueIO(), url, other))
+    except Exception:  # noqa: BLE001 - the search itself succeeded, and this is a hint
+        return told
+    return f"{told}; with x and y swapped, items would fit" if found else told
+
+
+def shown_area(area: BaseGeometry) -> str:
+    """Return the bounds of an area in words.
+
+    Examples
+    --------
+    >>> shown_area(shapely.box(-63.25, -10, -62, -9))
+    'longitude -63.25 to -62, latitude -10 to -9'
+    """
+    west, south, east, north = (f"{value:.6g}" for value in area.bounds)
+    return f"longitude {west} to {east}, latitude {south} to {north}"
 
 
 def _item_documents(
@@ -321,7 +362,11 @@ def _period(text: str | None) -> tuple[datetime | None, datetime | None]:
 
 def _polygons(aoi: str | Path) -> BaseGeometry:
     try:
-        return read_polygons(aoi).to_crs(_WORLD).make_valid().union_all()
+        outline = read_outline(aoi)
+        for note in outline.notes:
+            warnings.warn(note, GeoforestWarning, stacklevel=4)
+        moved = outline.polygons.to_crs(_WORLD).to_numpy()
+        return shapely.union_all(mended(polygons_in(moved)))
     except shapely.errors.ShapelyError as error:
         raise InputError(f"{aoi}: holds invalid geometries ({error})") from error
 
