@@ -118,13 +118,34 @@ def _copy_together(paths: Sequence[Path], folder: Path) -> None:
     raise InputError(f"{paths[0]}: another program is writing it; close it there first")
 
 
+@contextmanager
+def read_database(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a database for reading, with what its journals hold; see :func:`settled`."""
+    with (
+        settled(path) as plain,
+        closing(sqlite3.connect(f"{plain.path.absolute().as_uri()}?mode=ro", uri=True)) as database,
+    ):
+        yield database
+
+
 def content_sha256(path: Path) -> str:
     """Compute the SHA-256 of a database without what changes when a program only opens it.
 
     Left out are the header's journal mode, counters of changes and version of the library;
     journals beside it are taken in. Other files are hashed as they are.
+
+    Raises
+    ------
+    InputError
+        When :func:`settled` raises it.
     """
-    with settled(path) as plain, plain.path.open("rb") as handle:
+    with settled(path) as plain:
+        return sha256_of_pages(plain.path)
+
+
+def sha256_of_pages(path: Path) -> str:
+    """Compute the SHA-256 of :func:`content_sha256` of a file alone, without its journals."""
+    with path.open("rb") as handle:
         header = bytearray(handle.read(_HEADER_BYTES))
         if header.startswith(_MAGIC) and len(header) == _HEADER_BYTES:
             header[_JOURNAL] = b"\1\1"

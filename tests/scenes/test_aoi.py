@@ -70,7 +70,7 @@ def test_beside_the_scene(scene, tmp_path):
     path = write(tmp_path / "metres.geojson", [pixels(scene, 0, 0, 10, 10)], 4326)
     with pytest.raises(
         InputError,
-        match=r"are no degrees, and its CRS is EPSG:4326 .*; its bounds are .* in EPSG:4326; taken as "
-        r"EPSG:32720 it would touch the scene",
+        match=r"are no degrees, and its CRS is EPSG:4326 .*; its bounds are .* in EPSG:4326; taken "
+        r"as EPSG:32720 it would touch the scene",
     ):
         read_aoi(path, scene)

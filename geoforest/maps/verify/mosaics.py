@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from rasterio.errors import RasterioError
 
+from geoforest.errors import InputError
 from geoforest.io.cog import read_strips
 from geoforest.io.geopackage import LAYER
 from geoforest.io.names import (
@@ -22,6 +22,7 @@ from geoforest.io.names import (
     REPORT_NAME,
     UNITS_NAME,
 )
+from geoforest.io.sqlite import read_database
 from geoforest.io.storage import read_json
 from geoforest.maps.change import codes as change
 from geoforest.maps.mosaic import run as mosaic
@@ -128,11 +129,10 @@ def _polygons(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(path, "missing, and belongs to the mosaic", "files")
             return
         try:
-            read_only = f"{path.absolute().as_uri()}?mode=ro"
-            with closing(sqlite3.connect(read_only, uri=True)) as database:
+            with read_database(path) as database:
                 yield from check_database(path, database)
                 count += database.execute(f'SELECT count(*) FROM "{LAYER}"').fetchone()[0]
-        except sqlite3.Error as error:
+        except (InputError, sqlite3.Error) as error:
             yield Problem(path, f"is not a GeoPackage of geoforest ({error})", "polygons")
             return
     if count != (recorded := summary["polygons"]["polygons"]):
