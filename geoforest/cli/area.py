@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, print_json, say
+from geoforest.cli._shared import AsJson, print_json, say, warnings_said
 
 
 def register(app: typer.Typer) -> None:
@@ -99,7 +99,8 @@ def _by_unit(
 ) -> None:
     from geoforest.maps.units.areas import area_by_unit, as_text
 
-    areas = area_by_unit(source, zones, by=by, layer=layer, out=out, figure=figure)
+    with warnings_said():
+        areas = area_by_unit(source, zones, by=by, layer=layer, out=out, figure=figure)
     for note in areas.notes:
         say(f"note: {note}")
     if as_json:

@@ -350,7 +350,7 @@ def open_vectors(path: str | Path, option: str) -> Iterator[VectorFile]:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path}: no such file ({option})")
-    with settled(path) as plain, _without_marks(plain.path) as source:
+    with settled(path) as plain, without_marks(plain.path) as source:
         try:
             layers = [str(name) for name, kind in pyogrio.list_layers(source) if kind is not None]
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
@@ -359,7 +359,7 @@ def open_vectors(path: str | Path, option: str) -> Iterator[VectorFile]:
 
 
 @contextmanager
-def _without_marks(path: Path) -> Iterator[Path]:
+def without_marks(path: Path) -> Iterator[Path]:
     """Give a file a path without exclamation marks, which pyogrio reads as borders of archives."""
     if "!" not in str(path.absolute()):
         yield path
