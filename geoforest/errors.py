@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
+import unicodedata
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from pydantic import BaseModel, ValidationError
 
 Settings = TypeVar("Settings", bound="BaseModel")
@@ -118,3 +122,22 @@ def checked(kind: type[Settings], settings: dict[str, Any]) -> Settings:
         if first["loc"]:
             reason = f"{first['loc'][0]} = {first.get('input')!r}: {reason}"
         raise InputError(reason) from error
+
+
+def did_you_mean(given: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'name'?"`` for the known name most like a given one, or ``""``.
+
+    Examples
+    --------
+    >>> did_you_mean("NOME", ["codigo", "nome"])
+    "; did you mean 'nome'?"
+    """
+    by_letters = {_letters(name): name for name in known}
+    like = difflib.get_close_matches(_letters(given), by_letters, n=1)
+    return f"; did you mean {by_letters[like[0]]!r}?" if like else ""
+
+
+def _letters(name: str) -> str:
+    """Return a name without accents, case, spaces and underscores."""
+    plain = unicodedata.normalize("NFKD", name)
+    return "".join(one for one in plain if one.isalnum()).casefold()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, Language, print_json, say
+from geoforest.cli._shared import AsJson, Language, print_json, say, warnings_said
 from geoforest.report.language import LanguageCode
 
 
@@ -101,7 +101,8 @@ def _by_unit(
 ) -> None:
     from geoforest.maps.units.areas import area_by_unit, as_text
 
-    areas = area_by_unit(source, zones, by=by, layer=layer, out=out, figure=figure)
+    with warnings_said():
+        areas = area_by_unit(source, zones, by=by, layer=layer, out=out, figure=figure)
     for note in areas.notes:
         say(f"note: {note}")
     if as_json:

@@ -270,20 +270,23 @@ def _found(stac: str | None, aoi: Path | None, asked: dict[str, Any], *, listed:
             option = "datetime" if given == "period" else given.replace("_", "-")
             raise InputError(f"--{option}: goes with --stac")
         return []
-    from geoforest.scenes.stac.search import search_scenes
+    from geoforest.scenes.stac.search import build_question, search, shown_area
 
     collection, bbox = asked["collection"], asked["bbox"]
-    found = search_scenes(
-        stac,
-        collections=words(collection) if collection else (),
-        bbox=_numbers(bbox, float, "--bbox") if bbox else None,
-        aoi=None if bbox else aoi,
-        period=asked["period"],
-        max_cloud=asked["max_cloud"],
-    )
+    with warnings_said():
+        question = build_question(
+            collections=words(collection) if collection else (),
+            bbox=_numbers(bbox, float, "--bbox") if bbox else None,
+            aoi=None if bbox else aoi,
+            period=asked["period"],
+            max_cloud=asked["max_cloud"],
+        )
+    found = search(stac, question)
     say(f"{len(found)} {'scene' if len(found) == 1 else 'scenes'} found")
     for scene in found if listed else ():
         say(f"  {scene}")
+    if question.area is not None:
+        say(f"  the search was in {shown_area(question.area)}")
     return [scene.location for scene in found]
 
 

@@ -19,6 +19,7 @@ from geoforest.cli._shared import (
     print_json,
     progress_bar,
     say,
+    warnings_said,
 )
 from geoforest.maps.mosaic.rule import MosaicRule
 
@@ -81,7 +82,7 @@ def mosaic_command(
     """
     from geoforest.maps.mosaic.run import mosaic_maps
 
-    with progress_bar(str(out)) as progress:
+    with warnings_said(), progress_bar(str(out)) as progress:
         result = mosaic_maps(
             maps,
             out,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from geoforest.cli._shared import AsJson, ground_line, print_json
+from geoforest.cli._shared import AsJson, ground_line, print_json, warnings_said
 from geoforest.io.names import MOSAIC_NAME
 
 
@@ -37,7 +37,8 @@ def verify_command(
     """
     from geoforest.maps.verify.run import verify
 
-    problems = verify(folder)
+    with warnings_said():
+        problems = verify(folder)
     if as_json:
         print_json(
             [{"path": str(one.path), "what": one.what, "check": one.check} for one in problems]

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 import pyogrio
 
-from geoforest.errors import WriteError
+from geoforest.errors import InputError, WriteError
 from geoforest.io.features import WRITE_ERRORS, stream_layer
-from geoforest.io.locks import lockable, locks_records
+from geoforest.io.locks import lockable
 from geoforest.io.names import FOREST_LABEL
+from geoforest.io.recorded import PINNED_TIME, replace_database
+from geoforest.io.sqlite import journals, read_database
 from geoforest.io.styles import read_style
 
 if TYPE_CHECKING:
@@ -26,8 +28,6 @@ if TYPE_CHECKING:
     import geopandas
 
 LAYER: Final = "forest_cover"
-# The bytes of a file must not depend on the time of writing.
-_PINNED_TIME = "2000-01-01T00:00:00.000Z"
 
 # The table that QGIS creates.
 _STYLE_TABLE = """
@@ -67,7 +67,8 @@ def write_geopackage(
         empty. Exceptions of the iterator reach the caller unchanged, except an OSError, which
         becomes a WriteError of this file.
     path
-        File to write; an existing one is replaced in one step.
+        File to write; an existing one is replaced in one step, and kept under another name if
+        it was edited since, which a warning says.
     layer
         Name of the layer.
     style_qml
@@ -96,10 +97,7 @@ def write_geopackage(
                 shutil.copyfile(made, partial)
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
-        # Journals belong to the old file, which another program may have open.
-        for journal in journals(path):
-            journal.unlink(missing_ok=True)
-        partial.replace(path)
+        replace_database(partial, path)
     except (OSError, sqlite3.Error, *WRITE_ERRORS) as error:
         raise WriteError(f"{path}: cannot be written ({error})") from error
     finally:
@@ -109,32 +107,15 @@ def write_geopackage(
                 left_over.unlink(missing_ok=True)
 
 
-def journals(path: Path) -> list[Path]:
-    """List the files that SQLite keeps beside a database while it is in use."""
-    return [Path(f"{path}{suffix}") for suffix in ("-journal", "-wal", "-shm")]
-
-
-def open_read_only(path: Path) -> sqlite3.Connection:
-    """Open a database to read it, also where the file system cannot lock.
-
-    Raises
-    ------
-    sqlite3.Error
-        When it cannot be opened.
-    """
-    options = "mode=ro" if locks_records(path.parent) else "mode=ro&nolock=1"
-    return sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True)
-
-
 def layers(path: str | Path) -> list[str]:
     """List the vector layers of a GeoPackage, sorted; empty when it is another kind of file."""
     try:
-        with closing(open_read_only(Path(path))) as database:
+        with read_database(Path(path)) as database:
             rows = database.execute(
                 "SELECT table_name FROM gpkg_contents WHERE data_type = 'features'"
             )
             return sorted(name for (name,) in rows)
-    except sqlite3.Error:
+    except (InputError, sqlite3.Error):
         return []
 
 
@@ -166,7 +147,7 @@ def _write_layer(
 def pinned_time() -> Iterator[None]:
     """Make GDAL write a fixed time of change into GeoPackages, so that bytes are reproducible."""
     previous = pyogrio.get_gdal_config_option("OGR_CURRENT_DATE")
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _PINNED_TIME})
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": PINNED_TIME})
     try:
         yield
     finally:
@@ -186,10 +167,10 @@ def add_style(
         "f_geometry_column, styleName, styleQML, styleSLD, useAsDefault, description, owner, ui, "
         "update_time) VALUES ('', '', ?, ?, ?, ?, '', 1, "
         "'Default style of geoforest', '', NULL, ?)",
-        (layer, geometry, name, qml, _PINNED_TIME),
+        (layer, geometry, name, qml, PINNED_TIME),
     )
     database.execute(
         "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, last_change) "
         "VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?)",
-        (_PINNED_TIME,),
+        (PINNED_TIME,),
     )

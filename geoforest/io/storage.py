@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from geoforest.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -55,32 +55,6 @@ def file_sha256(path: Path) -> str:
     """Compute the SHA-256 of a file, in hex digits."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def replace_if_other(path: Path, write: Callable[[Path], None]) -> bool:
-    """Write a file, but replace an existing one only if the bytes differ.
-
-    Parameters
-    ----------
-    path
-        File to write.
-    write
-        Writes the file to the given path, which has the same suffix.
-
-    Returns
-    -------
-    bool
-        Whether the file is new or was replaced.
-    """
-    partial = path.with_name(f".{path.stem}.new{path.suffix}")
-    try:
-        write(partial)
-        if path.is_file() and file_sha256(path) == file_sha256(partial):
-            return False
-        partial.replace(path)
-        return True
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

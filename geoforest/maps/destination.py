@@ -13,16 +13,19 @@ from geoforest.errors import DataError, OutputError, WriteError
 from geoforest.io.cache import cache_digest, cache_folder
 from geoforest.io.files import Place, open_place, version_in
 from geoforest.io.names import JOB_NAME, WORK_NAME
+from geoforest.io.recorded import keep_copy, state_of
 from geoforest.io.remote import is_url, shown
 from geoforest.io.storage import file_sha256, read_json, write_durably
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 Location = Path | Place
 
 _STORES: Final = ("s3://", "s3a://", "gs://", "gcs://")
 _PROBE: Final = ".geoforest-probe"
+# GDAL adds statistics to them when a raster is looked at.
+_STATISTICS: Final = ".aux.xml"
 
 
 class Destination(Protocol):
@@ -63,6 +66,12 @@ class Destination(Protocol):
 
     def local(self, name: str, recorded: dict[str, Any]) -> Path | None:
         """Return a product's path on disk, fetched from a bucket; None if absent or changed."""
+
+    def edited(self, outputs: Mapping[str, dict[str, Any]]) -> list[str]:
+        """List the products that were changed by hand since ``job.json`` recorded them."""
+
+    def keep_edited(self, name: str, kept: str) -> None:
+        """Copy a product that was edited, so that a new one may replace it."""
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove products; absent ones are ignored."""
@@ -112,7 +121,20 @@ class _Folder:
 
     def local(self, name: str, recorded: dict[str, Any]) -> Path | None:
         path = self.location / name
-        return path if path.is_file() and file_sha256(path) == recorded["sha256"] else None
+        return path if path.is_file() and state_of(path, recorded) != "changed" else None
+
+    def edited(self, outputs: Mapping[str, dict[str, Any]]) -> list[str]:
+        return [
+            name
+            for name, recorded in outputs.items()
+            if (path := self.location / name).is_file()
+            and path.stat().st_size
+            and not name.endswith(_STATISTICS)
+            and state_of(path, recorded) == "changed"
+        ]
+
+    def keep_edited(self, name: str, kept: str) -> None:
+        keep_copy(self.location / name, self.location / kept)
 
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
@@ -192,6 +214,22 @@ class _Bucket:
             path.parent.mkdir(parents=True, exist_ok=True)
             (self.location / name).get(path)
         return path if file_sha256(path) == recorded["sha256"] else None
+
+    def edited(self, outputs: Mapping[str, dict[str, Any]]) -> list[str]:
+        found = self.versions()
+        return [
+            name
+            for name, recorded in outputs.items()
+            if found.get(name) and recorded.get("version") not in {None, found[name]}
+        ]
+
+    def keep_edited(self, name: str, kept: str) -> None:
+        path = self.work / "edited" / kept
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _publishing():
+            (self.location / name).get(path)
+            (self.location / kept).put(path)
+        path.unlink()
 
     def remove(self, names: Iterable[str]) -> None:
         with _publishing():

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from geoforest.errors import GeoforestError, checked
 from geoforest.io.remote import shown
+from geoforest.maps.units.areas import check_touched
 from geoforest.maps.units.read import asked_units
 from geoforest.pipeline.run import SceneFailure, check_new, named_once
 from geoforest.pipeline.settings import MapSettings
@@ -16,8 +18,8 @@ from geoforest.pipeline.setup import Setup
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
+    from geoforest.arrays.georef import GeoRef
     from geoforest.pipeline.job import Job
     from geoforest.pipeline.runtime import Runtime
 
@@ -43,9 +45,10 @@ def estimate(
     """
     chosen = checked(MapSettings, settings)
     paths = named_once(scenes, chosen)
-    asked_units(chosen.zones, chosen.by)
+    units = asked_units(chosen.zones, chosen.by)
     setup = Setup.of(chosen)
     begun: dict[str, str] = {}
+    seen: dict[Path, GeoRef] = {}
     runtime: Runtime | None = None
     rate = 0.0
     for path in paths:
@@ -56,6 +59,7 @@ def estimate(
         except GeoforestError as error:
             yield SceneFailure(name, error)
             continue
+        seen[Path(draft.scene.scene_id)] = draft.scene.georef
         # An unavailable runtime is not this scene's fault.
         runtime = runtime or setup.local_runtime()
         try:
@@ -79,6 +83,8 @@ def estimate(
             "windows_per_second": round(rate, 3),
             "seconds": round(windows / rate, 3),
         }
+    if units is not None and seen:
+        check_touched(units, seen)
 
 
 def _windows_per_second(job: Job) -> float:

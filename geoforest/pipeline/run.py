@@ -7,6 +7,7 @@ from collections import deque
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from geoforest.compute.clock import Clock
@@ -15,6 +16,7 @@ from geoforest.io.gdal import pinned
 from geoforest.io.names import MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME
 from geoforest.io.remote import gdal_path, network_options, shown
 from geoforest.maps.destination import Destination, Location, is_same, open_destination
+from geoforest.maps.units.areas import check_touched
 from geoforest.maps.units.read import Units, asked_units
 from geoforest.pipeline.engine import Done, Pool
 from geoforest.pipeline.job import Job, load_job_predictor
@@ -32,7 +34,6 @@ from geoforest.types import Progress, quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from pathlib import Path
 
     import xarray
 
@@ -199,6 +200,7 @@ def map_scenes(
     waiting = deque(named_once(scenes, chosen))
     units = asked_units(chosen.zones, chosen.by)
     shared = _Shared(Setup.of(chosen), open_destination(out), units, load_predictor, progress)
+    shared.alone = len(waiting) == 1
     with _closing([]) as running, Pool(shared.setup.cluster) as pool:
         while waiting or running:
             while waiting and pool.hungry and len(running) < SCENES_AT_ONCE:
@@ -231,6 +233,7 @@ class _Shared:
     units: Units | None
     load_predictor: Callable[[Job], Predictor]
     progress: Callable[[str], Progress]
+    alone: bool = False
     begun: dict[str, str] = field(default_factory=dict)
     _runtime: Runtime | None = None
 
@@ -290,6 +293,8 @@ class _SceneRun:
         self._draft = setup.draft(self._path, shared.load_predictor)
         scene_id = self._draft.scene.scene_id
         check_new(scene_id, shown(str(self._path)), shared.begun)
+        if shared.alone and shared.units is not None:
+            check_touched(shared.units, {Path(scene_id): self._draft.scene.georef})
         self._progress = shared.progress(scene_id)
         self._progress("prepare", 0, 1)
         destination = shared.out / scene_id

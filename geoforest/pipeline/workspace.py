@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoforest.errors import OutputError
-from geoforest.io.geopackage import journals
 from geoforest.io.locks import exclusive_lock
 from geoforest.io.names import (
     JOB_NAME,
@@ -24,11 +23,13 @@ from geoforest.io.names import (
     UNITS_NAME,
     style_name,
 )
-from geoforest.io.storage import file_sha256, flush, read_json
+from geoforest.io.recorded import name_for_edited, record_of
+from geoforest.io.sqlite import journals
+from geoforest.io.storage import flush, read_json
 from geoforest.pipeline.shard_store import ShardStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from geoforest.maps.destination import Destination
 
@@ -171,13 +172,33 @@ class Workspace:
             return None
         return self.destination.document(SUMMARY_NAME)
 
-    def publish(self, document: dict[str, Any]) -> None:
-        """Replace the products by the staged ones; ``job.json`` comes last and marks completion."""
-        staged = sorted(item for item in self.staging.iterdir() if item.is_file())
-        outputs: dict[str, dict[str, Any]] = {
-            item.name: {"sha256": file_sha256(item), "bytes": item.stat().st_size}
-            for item in staged
+    def edited(self) -> dict[str, str]:
+        """Return the products that were edited since they were made, and names to keep them by."""
+        recorded = (self.earlier.published or {}).get("outputs")
+        outputs = {
+            name: one
+            for name, one in (recorded if isinstance(recorded, dict) else {}).items()
+            if name == Path(name).name and isinstance(one, dict)
         }
+        taken, kept = self.destination.names(), {}
+        for name in self.destination.edited(outputs):
+            kept[name] = name_for_edited(Path(name), taken)
+        return kept
+
+    def publish(self, document: dict[str, Any], edited: Mapping[str, str]) -> None:
+        """Replace the products by the staged ones; ``job.json`` comes last and marks completion.
+
+        Parameters
+        ----------
+        document
+            What ``job.json`` says besides the files.
+        edited
+            Products to keep under another name first; see :meth:`edited`.
+        """
+        for name, kept in edited.items():
+            self.destination.keep_edited(name, kept)
+        staged = sorted(item for item in self.staging.iterdir() if item.is_file())
+        outputs = {item.name: record_of(item) for item in staged}
         for item in staged:
             flush(item)
         document = {**document, "outputs": outputs}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +12,11 @@ from affine import Affine
 from rasterio.features import geometry_mask
 
 from geoforest.errors import InputError
-from geoforest.io.polygon_files import in_crs, read_polygons
+from geoforest.io.polygon_files import read_outline, where_they_are
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from shapely.geometry.base import BaseGeometry
 
     from geoforest.arrays.grid import Grid, Window
@@ -35,11 +36,14 @@ class AreaOfInterest:
         Affine transform of the scene.
     digest
         SHA-256 of the CRS and geometries in the file.
+    notes
+        Sentences the user should read.
     """
 
     geometry: BaseGeometry
     transform: Affine
     digest: str
+    notes: tuple[str, ...] = ()
 
     def inside(self, grid: Grid, extent: Window) -> Valid:
         """Return a bool mask of ``extent``, True where a pixel's centre lies inside.
@@ -74,26 +78,25 @@ class AreaOfInterest:
 
 
 def read_aoi(path: str | Path, scene: Scene) -> AreaOfInterest:
-    """Read the polygons of a vector file as one area of interest.
+    """Read the polygons of all layers of a vector file as one area of interest.
 
     Raises
     ------
     InputError
         When the file is not a vector file, has no CRS or no polygon, or does not touch the scene.
     """
-    path = Path(path)
+    bounds = shapely.box(*scene.bounds)
     try:
-        frame = read_polygons(path)
-        digest = hashlib.sha256(frame.crs.to_wkt().encode() + b"".join(frame.to_wkb())).hexdigest()
-        bounds = shapely.box(*scene.bounds)
-        near = in_crs(frame.make_valid(), bounds, scene.crs, max(scene.shape))
-        geometry = near.make_valid().union_all()
+        outline = read_outline(path, near=[(bounds, scene.crs)])
+        geometry = outline.merged(bounds, scene.crs, max(scene.shape))
     except shapely.errors.ShapelyError as error:
         raise InputError(f"{path}: holds invalid geometries ({error})") from error
-    if not shapely.intersects(geometry, shapely.box(*scene.bounds)):
+    if not shapely.intersects(geometry, bounds):
         raise InputError(
             f"{path}: does not touch scene {scene.scene_id}, whose bounds are "
-            f"{tuple(round(value, 3) for value in scene.bounds)} in {scene.crs.to_string()[:40]}"
+            f"{tuple(round(value, 3) for value in scene.bounds)} in {scene.crs.to_string()[:40]}; "
+            + where_they_are(outline.polygons, [(bounds, scene.crs)], "the scene")
         )
     shapely.prepare(geometry)
-    return AreaOfInterest(geometry, scene.transform, digest)
+    digest = hashlib.sha256(outline.content).hexdigest()
+    return AreaOfInterest(geometry, scene.transform, digest, outline.notes)

@@ -17,12 +17,13 @@ from geoforest._version import __version__
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.polygons.polygons import PolygonStream, check_rules
-from geoforest.errors import InputError, ReadError
+from geoforest.errors import InputError, OutputError, ReadError
 from geoforest.io.cog import ClassWriter, read_strips
 from geoforest.io.geopackage import write_geopackage
 from geoforest.io.names import UNITS_NAME
 from geoforest.io.raster import open_raster
-from geoforest.io.storage import file_sha256, new_folder
+from geoforest.io.recorded import record_of, state_of
+from geoforest.io.storage import new_folder, read_json
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.maps.change.codes import (
@@ -132,9 +133,30 @@ def map_change(
         "min_area_ha": min_area_ha,
         "max_vertices": max_vertices,
     }
+    _refuse_edited(Path(out))
     with new_folder(Path(out), mark=SUMMARY_NAME, what="comparison of geoforest change") as folder:
         summary = _write_products(maps, folder, settings, units, Path(out), language)
     return ChangeResult(Path(out), summary)
+
+
+def _refuse_edited(folder: Path) -> None:
+    """Refuse to replace a comparison in which files were edited, or to which some were added."""
+    outputs = (read_json(folder / SUMMARY_NAME) or {}).get("outputs")
+    if not isinstance(outputs, dict):
+        return
+    for path in sorted(folder.iterdir()):
+        recorded = outputs.get(path.name)
+        own = path.name == SUMMARY_NAME or path.name.endswith(
+            (".aux.xml", "-journal", "-wal", "-shm")
+        )
+        if own or path.name.startswith("."):
+            continue
+        if recorded is None or (path.stat().st_size and state_of(path, recorded) == "changed"):
+            what = "is not of geoforest" if recorded is None else "was edited since it was made"
+            raise OutputError(
+                f"{path}: {what}, and would be lost with the comparison that {folder} holds; move "
+                "it elsewhere, or choose another --out"
+            )
 
 
 def _check_together(
@@ -190,9 +212,7 @@ def _write_products(
         (folder / UNITS_NAME).write_text(csv_text(rows), encoding="utf-8")
         summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
     write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary, language)
-    summary["outputs"] = {
-        path.name: {"sha256": file_sha256(path)} for path in sorted(folder.iterdir())
-    }
+    summary["outputs"] = {path.name: record_of(path) for path in sorted(folder.iterdir())}
     (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     return summary
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from geoforest.io.storage import replace_if_other
+from geoforest.io.recorded import replace_if_other
 from geoforest.io.vectors import write_polygons
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import shapely
 from geoforest.arrays.polygons.polygons import PolygonStream
 from geoforest.arrays.polygons.reproject import reprojected
 from geoforest.io.cog import read_strips
-from geoforest.io.storage import replace_if_other
+from geoforest.io.recorded import replace_if_other
 from geoforest.io.vectors import write_polygons
 from geoforest.maps.mosaic.join import Joined, global_ids, join_zones
 from geoforest.maps.mosaic.pieces import ZoneRasters, group_by_tile, tile_edges, write_pieces

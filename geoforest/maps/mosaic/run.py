@@ -31,6 +31,7 @@ from geoforest.io.names import (
     UNITS_NAME,
     style_name,
 )
+from geoforest.io.polygon_files import Outline, read_outline, where_they_are
 from geoforest.io.storage import read_json, writable, write_durably, write_json
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
@@ -63,7 +64,7 @@ from geoforest.maps.mosaic.plan import (
 from geoforest.maps.mosaic.polygons import PatchRules, Rewritten, make_polygons
 from geoforest.maps.mosaic.rule import MosaicRule
 from geoforest.maps.mosaic.tiles import finished_record, make_tile
-from geoforest.maps.units.areas import areas_on
+from geoforest.maps.units.areas import areas_on, check_touched
 from geoforest.maps.units.page import UnitTable, unit_table
 from geoforest.maps.units.read import Units, asked_units
 from geoforest.maps.units.zonal import open_mask
@@ -171,11 +172,18 @@ def mosaic_maps(
     read, left_out = newest_of_each(read)
     chosen = read[0].finished.threshold if threshold is None else threshold
     model = ", ".join(sorted({one.finished.model for one in read}))
-    outline = _outline_by_tile(aoi) if aoi is not None else None
-    jobs = plan_tiles(read, rule=rule, threshold=chosen, model=model, aoi=outline)
+    outline = read_outline(aoi) if aoi is not None else None
+    by_tile = _outline_by_tile(outline) if outline is not None else None
+    jobs = plan_tiles(read, rule=rule, threshold=chosen, model=model, aoi=by_tile)
     if not jobs:
-        raise InputError("no tile of any zone is touched by the maps (--aoi lies beside them?)")
+        raise InputError(
+            "no tile of any zone is touched by the maps (--aoi lies beside them?)"
+            + (_where_it_lies(outline, read) if outline is not None else "")
+        )
     notes += [*left_out, *_beside(read, jobs, aoi)]
+    notes += outline.notes if outline is not None else ()
+    if units is not None:
+        check_touched(units, {one.path: zone_georef(one.grid, one.window) for one in read})
     folder = Path(out)
     _check_folder(folder)
     with writable(folder):
@@ -185,7 +193,7 @@ def mosaic_maps(
         mosaic = _Mosaic(
             maps=read,
             jobs=jobs,
-            surveys=plan_surveys(read, outline),
+            surveys=plan_surveys(read, by_tile),
             folder=folder,
             rules=PatchRules(min_area_ha, max_vertices, attributes),
             units=units,
@@ -263,15 +271,19 @@ def _check_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: holds something else than a mosaic; choose another --out")
 
 
-def _outline_by_tile(path: str | Path) -> TileOutline:
-    """Return a function that cuts the area of interest to a tile: WKB, or None outside."""
-    from geoforest.io.polygon_files import outline_in, read_polygons
+def _where_it_lies(outline: Outline, maps: Iterable[PlacedMap]) -> str:
+    """Tell where an area of interest beside all maps lies."""
+    georefs = [zone_georef(one.grid, one.window) for one in maps]
+    boxes = [(shapely.box(*georef.bounds), georef.crs) for georef in georefs]
+    return f"; {outline.path}: {where_they_are(outline.polygons, boxes, 'a map')}"
 
-    polygons = read_polygons(path)
+
+def _outline_by_tile(outline: Outline) -> TileOutline:
+    """Return a function that cuts the area of interest to a tile: WKB, or None outside."""
 
     def of_tile(grid: ZoneGrid, window: Window) -> bytes | None:
         georef = zone_georef(grid, window)
-        found = outline_in(polygons, shapely.box(*georef.bounds), georef.crs, max(window.shape))
+        found = outline.clipped(shapely.box(*georef.bounds), georef.crs, max(window.shape))
         if found is None:
             return None
         wkb: bytes = shapely.to_wkb(found)

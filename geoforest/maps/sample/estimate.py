@@ -240,7 +240,7 @@ def _check_same(sample: SampleFile, map_folder: str | Path) -> None:
 
 
 def _notes(sample: SampleFile, labels: LabelCounts) -> tuple[str, ...]:
-    notes = []
+    notes = [sample.note] if sample.note else []
     if n_open := int(labels.unlabelled.sum()):
         total = len(sample.points)
         notes.append(

@@ -24,7 +24,8 @@ from geoforest.errors import InputError, WriteError
 from geoforest.io.features import WRITE_ERRORS
 from geoforest.io.gdal import pinned_vectors
 from geoforest.io.geopackage import add_style, pinned_time
-from geoforest.io.locks import locks_records
+from geoforest.io.polygon_files import without_marks
+from geoforest.io.sqlite import settled
 from geoforest.io.storage import flush
 from geoforest.io.styles import read_style
 from geoforest.report.language import message
@@ -114,12 +115,15 @@ class SampleFile:
         Strata of the map, and the map that the sample was drawn from.
     points
         Points in their random order, with the columns of :func:`write_sample`.
+    note
+        Sentence for the user when labels may be missing, otherwise empty.
     """
 
     path: Path
     strata: tuple[Stratum, ...]
     origin: Origin
     points: geopandas.GeoDataFrame
+    note: str = ""
 
 
 def write_sample(
@@ -188,17 +192,17 @@ def read_sample(path: str | Path) -> SampleFile:
         When the file is not a sample of geoforest, or points were moved, added, doubled or lost.
     """
     path = Path(path)
-    points, strata_table, map_table = _tables(path)
+    points, strata_table, map_table, note = _tables(path)
     strata = tuple(Stratum(**row) for row in _rows(path, STRATA, strata_table, Stratum))
     origins = [Origin(**row) for row in _rows(path, MAP, map_table, Origin)]
     _check_strata(path, strata, origins)
     _check_points(path, points, strata, origins[0])
     points = points.sort_values("sample_id", ignore_index=True)
-    return SampleFile(path, strata, origins[0], points)
+    return SampleFile(path, strata, origins[0], points, note)
 
 
 @pinned_vectors()
-def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFrame]:
+def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFrame, str]:
     import geopandas
     import pyogrio
 
@@ -207,11 +211,8 @@ def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFr
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            plain = path
-            # See write_sample for "!".
-            if "!" in str(path.absolute()) or not locks_records(path.parent):
-                plain = Path(shutil.copyfile(path, Path(folder) / "copy.gpkg"))
+        with settled(path) as whole, without_marks(whole.path) as plain:
+            note = whole.note
             present = [name for name, _ in pyogrio.list_layers(plain)]
             missing = [name for name in (POINTS, STRATA, MAP) if name not in present]
             if not missing:
@@ -226,7 +227,7 @@ def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFr
         )
     if lost := [name for name in _COLUMNS if name not in points]:
         raise InputError(f"{path}: its layer {POINTS} has no column {lost[0]}, which was wanted")
-    return points, *others
+    return points, *others, note
 
 
 def _rows(path: Path, name: str, table: pd.DataFrame, kind: type) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoforest.errors import InputError
+from geoforest.io.texts import one_spelling
 from geoforest.maps.sample.file import NOT_INTERPRETABLE, SampleFile
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def count_labels(
         if n < _FEWEST:
             raise InputError(
                 f"{sample.path}: stratum {each.name} has {n} label(s) of a class; at least "
-                f"{_FEWEST} were wanted"
+                f"{_FEWEST} were wanted" + (f"; {sample.note}" if sample.note else "")
             )
     return LabelCounts(counts, table[:, -2], table[:, -1])
 
@@ -80,7 +81,7 @@ def _label_code(sample: SampleFile, point: Mapping[str, Any], classes: Mapping[i
     value = point["reference"]
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return _UNLABELLED
-    text = " ".join(str(value).split()).casefold()
+    text = one_spelling(str(value)).casefold()
     if not text:
         return _UNLABELLED
     known = {name.casefold(): code for code, name in classes.items()}
@@ -100,15 +101,16 @@ def _check_gaps(sample: SampleFile, codes: list[int], stopped_early: bool) -> No
     missing = [place for place, code in enumerate(codes) if code == _UNLABELLED]
     if not missing:
         return
+    lost = f"; {sample.note}" if sample.note else ""
     first = f"the first is sample_id {sample.points['sample_id'].iloc[missing[0]]:g}"
     if not stopped_early:
         raise InputError(
             f"{sample.path}: {len(missing)} of {len(codes)} points have no label ({first}); label "
             f"all, those that cannot be judged as {NOT_INTERPRETABLE!r}, or say that the labelling "
-            "stopped early (--stopped-early)"
+            f"stopped early (--stopped-early){lost}"
         )
     if missing[0] + len(missing) < len(codes):
         raise InputError(
             f"{sample.path}: points without a label ({first}) lie before others with one; labels "
-            "in the order of sample_id, without gaps, were wanted"
+            f"in the order of sample_id, without gaps, were wanted{lost}"
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geoforest.errors import InputError, OutputError
 from geoforest.io.geopackage import layers, write_geopackage
 from geoforest.io.names import MASK_NAME, MOSAIC_NAME
+from geoforest.io.polygon_files import where_they_are
 from geoforest.io.storage import read_json, writable, write_durably
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     import geopandas
     from rasterio.crs import CRS
 
+    from geoforest.arrays.georef import GeoRef
+
 Floats = NDArray[np.float64]
 
 LAYER: Final = "forest_area"
@@ -51,6 +54,7 @@ COLUMNS: Final = (
 )
 # A share of a unit's area: below it, area outside the map or in two units is rounding.
 _ROUNDING = 1e-6
+_NAMED_UNITS = 5
 
 
 @dataclass(frozen=True)
@@ -196,9 +200,13 @@ def areas_on(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
     UnitAreas
     """
     touched, hectares, overlapping = _hectares(rasters, units, CODES)
-    notes = [*units.notes, *[_overlap_note(units.path)] * overlapping]
+    notes = [*units.notes, *_notes(units, touched, f"by {units.by}")]
     if not touched.any():
+        where = where_they_are(units.frame.geometry, _boxes(rasters), "the map")
         notes.append(f"{units.path}: no unit touches the map, so there is no table of units")
+        notes.append(f"{units.path}: {where}")
+    if overlapping:
+        notes.append(_overlap_note(units.path))
     frame = units.frame[touched].reset_index(drop=True)
     return UnitAreas(_area_table(frame, hectares, rasters[0].georef.crs), tuple(notes))
 
@@ -233,17 +241,53 @@ def hectares_by_unit(
     """
     touched, hectares, overlapping = _hectares(rasters, units, codes)
     if not touched.any():
-        bounds = tuple(round(float(value), 3) for value in rasters[0].box.bounds)
-        raise InputError(
-            f"{units.path}: no unit touches {rasters[0].path}, whose bounds are {bounds} in "
-            f"{rasters[0].georef.crs.to_string()[:40]}"
-        )
-    notes = list(units.notes)
-    if not touched.all():
-        notes.append(f"{units.path}: {int((~touched).sum()):,} units beside the map are left out")
+        raise _beside(units, rasters)
+    notes = [*units.notes, *_notes(units, touched, units.path)]
     if overlapping:
         notes.append(_overlap_note(units.path))
     return touched, hectares, notes
+
+
+def check_touched(units: Units, georefs: Mapping[Path, GeoRef]) -> None:
+    """Check before the work that at least one unit touches at least one grid.
+
+    Parameters
+    ----------
+    units
+        See :func:`geoforest.maps.units.read.read_units`.
+    georefs
+        Grids by what has them, for messages.
+
+    Raises
+    ------
+    InputError
+        When all units lie beside all grids.
+    """
+    rasters = [MaskRaster(path, georef, None) for path, georef in georefs.items()]
+    if all(in_pixels(units.frame, raster).empty for raster in rasters):
+        raise _beside(units, rasters)
+
+
+def _beside(units: Units, rasters: Sequence[MaskRaster]) -> InputError:
+    bounds = tuple(round(float(value), 3) for value in rasters[0].box.bounds)
+    where = where_they_are(units.frame.geometry, _boxes(rasters), "the map")
+    return InputError(
+        f"{units.path}: no unit touches {rasters[0].path}, whose bounds are {bounds} in "
+        f"{rasters[0].georef.crs.to_string()[:40]}; {where}"
+    )
+
+
+def _boxes(rasters: Sequence[MaskRaster]) -> list[tuple[shapely.Polygon, CRS]]:
+    return [(raster.box, raster.georef.crs) for raster in rasters]
+
+
+def _notes(units: Units, touched: NDArray[np.bool_], what: object) -> list[str]:
+    """Return a note on the units beside the map, when some lie there and some do not."""
+    names = units.frame["unit"][~touched].tolist()
+    if not names or not touched.any():
+        return []
+    some = ", ".join(names[:_NAMED_UNITS]) + (", ..." if len(names) > _NAMED_UNITS else "")
+    return [f"{what}: {len(names):,} units beside the map are left out: {some}"]
 
 
 def _hectares(

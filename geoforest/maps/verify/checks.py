@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from geoforest.arrays.stitch import mask_from_probability
+from geoforest.errors import GeoforestWarning
 from geoforest.io.cog import read_strips
 from geoforest.io.names import JOB_NAME, MASK_NAME, PROBABILITY_NAME
-from geoforest.io.storage import file_sha256
+from geoforest.io.recorded import state_of
+from geoforest.io.sqlite import sha256_of_pages
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
 
 if TYPE_CHECKING:
@@ -56,9 +59,17 @@ def check_files(
         path = folder / name
         if name != Path(name).name or not path.is_file():
             yield name, Problem(path, f"missing, and {record} lists it", "files")
-        elif file_sha256(path) != recorded.get("sha256"):
+        elif (state := state_of(path, recorded)) == "changed":
             what = f"changed: its checksum is not the one in {record}"
+            if sha256_of_pages(path) == recorded.get("content_sha256"):
+                what = f"changed: {name}-wal beside it holds edits, which {record} does not know"
             yield name, Problem(path, what, "files")
+        elif state == "opened":
+            warnings.warn(
+                f"{path}: was opened by another program, content unchanged",
+                GeoforestWarning,
+                stacklevel=2,
+            )
 
 
 def check_codes(

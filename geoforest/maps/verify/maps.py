@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rasterio.errors import RasterioError
 
-from geoforest.io.geopackage import LAYER, open_read_only
+from geoforest.errors import InputError
+from geoforest.io.geopackage import LAYER
 from geoforest.io.names import JOB_NAME, MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, SUMMARY_NAME
 from geoforest.io.raster import open_raster
+from geoforest.io.sqlite import read_database
 from geoforest.io.storage import read_json
 from geoforest.maps.finished import fetch_map
 from geoforest.maps.verify.checks import Problem, check_codes, check_database, check_files
@@ -138,7 +139,7 @@ def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
             "polygons",
         )
     try:
-        with closing(open_read_only(path)) as database:
+        with read_database(path) as database:
             yield from check_database(path, database)
             parts, pixels, patches = database.execute(
                 "SELECT count(*), coalesce(sum(n_pixels), 0), count(DISTINCT patch_id) "
@@ -146,7 +147,7 @@ def _polygons(path: Path, summary: dict[str, Any]) -> _Problems:
             ).fetchone()
             indexed = database.execute(f'SELECT count(*) FROM "rtree_{LAYER}_geom"').fetchone()[0]
             styled = database.execute("SELECT count(*) FROM layer_styles").fetchone()[0]
-    except sqlite3.Error as error:
+    except (InputError, sqlite3.Error) as error:
         yield Problem(path, f"is not a GeoPackage of geoforest ({error})", "polygons")
         return
     wanted = {"parts": parts, "polygon_px": pixels, "patches": patches}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,8 +14,9 @@ from geoforest.arrays.area import PixelTable
 from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.arrays.zones import Zone, ZoneGrid
+from geoforest.errors import InputError
 from geoforest.io.cog import read_strips
-from geoforest.io.geopackage import LAYER, open_read_only
+from geoforest.io.geopackage import LAYER
 from geoforest.io.names import (
     COUNT_NAME,
     JOB_NAME,
@@ -27,6 +27,7 @@ from geoforest.io.names import (
     UNITS_NAME,
 )
 from geoforest.io.raster import open_raster
+from geoforest.io.sqlite import read_database
 from geoforest.io.storage import read_json
 from geoforest.maps.change import codes as change
 from geoforest.maps.mosaic import run as mosaic
@@ -188,10 +189,10 @@ def _polygons(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
             yield Problem(path, "missing, and belongs to the mosaic", "files")
             return
         try:
-            with closing(open_read_only(path)) as database:
+            with read_database(path) as database:
                 yield from check_database(path, database)
                 count += database.execute(f'SELECT count(*) FROM "{LAYER}"').fetchone()[0]
-        except sqlite3.Error as error:
+        except (InputError, sqlite3.Error) as error:
             yield Problem(path, f"is not a GeoPackage of geoforest ({error})", "polygons")
             return
     if count != (recorded := summary["polygons"]["polygons"]):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from geoforest._version import __version__
 from geoforest.io.files import without_secrets
 from geoforest.io.names import PROBABILITY_NAME, PROJECT_NAME, REPORT_NAME, SUMMARY_NAME, UNITS_NAME
+from geoforest.io.recorded import edited_note
 from geoforest.io.tables import csv_text
 from geoforest.pipeline.products.summary import MapSummary, judge_map, summarise
 
@@ -32,7 +33,10 @@ def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSu
         See :func:`geoforest.pipeline.products.stage.stage`.
     """
     verdicts = judge_map(run, prediction, products)
+    edited = run.workspace.edited()
     summary = summarise(run, prediction, products, verdicts)
+    place = run.workspace.destination.location
+    summary["notes"] += [edited_note(place / name, kept) for name, kept in edited.items()]
     _write_texts(run, prediction, products, summary, verdicts)
     if "mask" not in run.settings.products:
         products.mask.unlink()
@@ -52,7 +56,8 @@ def publish(run: MapRun, prediction: Prediction, products: MapProducts) -> MapSu
             "settings": {**settings, "model": without_secrets(run.settings.model)},
             "asked": run.asked(),
             "prediction": prediction.facts(),
-        }
+        },
+        edited,
     )
     return summary
 

@@ -262,7 +262,7 @@ def _rounded(value: float | None) -> float | None:
 def _remarks(
     job: Job, prediction: Prediction, verdicts: Sequence[Verdict], observed_px: int
 ) -> tuple[list[str], list[str]]:
-    scene_id, notes = job.scene.scene_id, list(job.scene.notes)
+    scene_id, notes = job.scene.scene_id, [*job.scene.notes, *(job.aoi.notes if job.aoi else ())]
     warnings = [f"{scene_id}: {one.sentence}" for one in verdicts if one.passed is False]
     warnings += [f"{job.scene.scene_id}: {sentence}" for sentence in _mismatches(job)]
     if prediction.gaps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from pystac.utils import make_absolute_href
 from geoforest.errors import GeoforestWarning, InputError
 from geoforest.io.endpoint import is_http
 from geoforest.io.files import is_web, without_secrets
-from geoforest.io.polygon_files import read_polygons
+from geoforest.io.polygon_files import mended, polygons_in, read_outline
 from geoforest.io.reach import refuse_inward
 from geoforest.scenes.acquisition import Acquisition, newest_of_each, replaced_sentence
 from geoforest.scenes.footprint import (
@@ -43,6 +43,8 @@ _PAGE: Final = 100
 _DEEPEST: Final = 50
 _NAMED: Final = 3
 _WORLD: Final = "EPSG:4326"
+# Latitudes of Cape Horn and of the larches of Taimyr, with a margin.
+_NO_FOREST_SOUTH, _NO_FOREST_NORTH = -56.5, 74
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,13 @@ def build_question(
     if max_cloud is not None and not 0 <= max_cloud <= 100:
         raise InputError(f"--max-cloud {max_cloud:g}: a percentage was wanted")
     area = _box(bbox) if bbox is not None else _polygons(aoi) if aoi is not None else None
+    if area is not None and not _NO_FOREST_SOUTH < area.centroid.y < _NO_FOREST_NORTH:
+        warnings.warn(
+            f"{'--bbox' if bbox is not None else aoi}: the search is in {shown_area(area)}, where "
+            "no forest grows; are x and y swapped?",
+            GeoforestWarning,
+            stacklevel=2,
+        )
     return Question(tuple(collections), area, _period(period), max_cloud)
 
 
@@ -215,7 +224,7 @@ def search(url: str, question: Question) -> list[Found]:
     if not found:
         raise InputError(
             f"{url}: no item fits; ask for more with --collection, --bbox or --aoi, --datetime "
-            f"and --max-cloud{collected.broken_sentence()}"
+            f"and --max-cloud{collected.broken_sentence()}{_where(url, question)}"
         )
     return sorted(found, key=lambda one: (one.acquired, one.item_id))
 
@@ -284,6 +293,37 @@ class _Collected:
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _where(url: str, question: Question) -> str:
+    """Tell where a search found nothing, and whether it would find items with x and y swapped."""
+    from geoforest.scenes.stac.catalogue import CatalogueIO
+
+    if question.area is None:
+        return ""
+    told = f"; the search was in {shown_area(question.area)}"
+    swapped = shapely.transform(question.area, lambda points: points[:, ::-1])
+    _, south, _, north = swapped.bounds
+    if south < -90 or north > 90:
+        return told
+    other = replace(question, area=swapped)
+    try:
+        found = any(other.fits(one) for _, one in _item_documents(CatalogueIO(), url, other))
+    except Exception:  # noqa: BLE001 - the search itself succeeded, and this is a hint
+        return told
+    return f"{told}; with x and y swapped, items would fit" if found else told
+
+
+def shown_area(area: BaseGeometry) -> str:
+    """Return the bounds of an area in words.
+
+    Examples
+    --------
+    >>> shown_area(shapely.box(-63.25, -10, -62, -9))
+    'longitude -63.25 to -62, latitude -10 to -9'
+    """
+    west, south, east, north = (f"{value:.6g}" for value in area.bounds)
+    return f"longitude {west} to {east}, latitude {south} to {north}"
 
 
 _Document = tuple["Callable[[], str]", dict[str, Any]]
@@ -476,10 +516,12 @@ def _period(text: str | None) -> tuple[datetime | None, datetime | None]:
 
 def _polygons(aoi: str | Path) -> BaseGeometry:
     try:
-        given = read_polygons(aoi)
-        polygons = given.to_crs(_WORLD)
-        area = shapely.union_all([on_globe(polygon) for polygon in polygons])
-        crossing = given.crs.is_geographic and any(map(crosses_antimeridian, polygons))
+        outline = read_outline(aoi)
+        for note in outline.notes:
+            warnings.warn(note, GeoforestWarning, stacklevel=4)
+        polygons = outline.polygons.to_crs(_WORLD).to_numpy()
+        crossing = outline.polygons.crs.is_geographic and any(map(crosses_antimeridian, polygons))
+        area = shapely.union_all([on_globe(one) for one in mended(polygons_in(polygons))])
     except (shapely.errors.ShapelyError, ValueError) as error:
         raise InputError(f"{aoi}: holds invalid geometries ({error})") from error
     if crossing:

@@ -22,6 +22,8 @@ from geoforest.arrays.area import PixelTable
 from geoforest.arrays.georef import GeoRef
 from geoforest.errors import InputError, OutputError
 from geoforest.maps.change.codes import change_codes
+from geoforest.maps.verify.run import verify
+from tests.helpers.databases import edit, edit_into_log, look
 from tests.helpers.maps import write_map
 
 GROUND = {"epsg": 32720, "left": 500_000, "top": 9_700_000, "shape": (120, 150)}
@@ -161,6 +163,26 @@ def test_hectares_by_unit(maps, tmp_path):
     assert "Hectares by unit" in (made.folder / "report.html").read_text()
     with pytest.raises(InputError, match="--zones and --by"):
         map_change(*maps, tmp_path / "other", zones=zones)
+
+
+@pytest.mark.parametrize("change", [edit, edit_into_log])
+def test_an_earlier_comparison_with_edits_is_not_replaced(maps, made, tmp_path, change):
+    out = Path(shutil.copytree(made, tmp_path / "change"))
+    look(out / "forest_change.gpkg")
+    map_change(*maps, out)
+    change(out / "forest_change.gpkg", "UPDATE forest_change SET model = 'mine'")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(OutputError, match=r"forest_change\.gpkg: was edited since it was made"):
+        map_change(*maps, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    Path(f"{out}/forest_change.gpkg-wal").unlink(missing_ok=True)
+    shutil.copy(made / "forest_change.gpkg", out)
+    (out / "labels.gpkg").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"labels\.gpkg: is not of geoforest, and would be lost"):
+        map_change(*maps, out)
+    (out / "labels.gpkg").unlink()
+    map_change(*maps, out)
+    assert verify(out) == []
 
 
 def test_an_earlier_comparison_is_replaced_and_nothing_else(maps, tmp_path):

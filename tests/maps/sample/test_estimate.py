@@ -22,6 +22,7 @@ from geoforest.errors import InputError, OutputError
 from geoforest.io.storage import file_sha256
 from geoforest.maps.sample.draw import choose_pixels
 from geoforest.maps.sample.error_matrix import estimates
+from tests.helpers.databases import edit_into_log
 from tests.helpers.maps import write_map
 from tests.helpers.samples import CLEARED, CLOUD, FOREST, GROUND, LATER, label, sql
 
@@ -225,6 +226,50 @@ class TestResult:
         assert other.startswith("other: ")
         assert overall.startswith("Of its ground the map has ")
         assert len(notes) == len(found.notes)
+
+
+def labels_into_log(path: Path, first: int, last: int) -> None:
+    edit_into_log(
+        path,
+        "UPDATE sample SET reference = CASE stratum WHEN 1 THEN 'forest' ELSE 'other' END "
+        f"WHERE sample_id BETWEEN {first} AND {last}",
+    )
+
+
+class TestLogs:
+    """Labels that QGIS saved into the file beside the sample."""
+
+    def test_labels_in_the_log_count(self, folder, sample, tmp_path):
+        labels_into_log(sample, 1, 200)
+        other = tmp_path / "bang!x" / "s.gpkg"
+        other.parent.mkdir()
+        for end in ("", "-wal"):
+            shutil.copy(f"{sample}{end}", f"{other}{end}")
+        for path in (sample, other):
+            found = estimate_area(path, folder)
+            assert sum(map(sum, found.counts)) == 200
+            assert not any("WAL" in note for note in found.notes)
+            assert sorted(one.name for one in path.parent.glob("s.gpkg*")) == [
+                "s.gpkg", "s.gpkg-wal",
+            ]  # fmt: skip
+
+    def test_a_log_that_was_not_copied_is_missed(self, folder, sample):
+        labels_into_log(sample, 1, 200)
+        Path(f"{sample}-wal").unlink()
+        with pytest.raises(
+            InputError, match=r"200 of 200 points have no label .* s\.gpkg-wal is not"
+        ):
+            estimate_area(sample, folder)
+
+    def test_half_of_the_labels_in_it(self, folder, sample):
+        labels_into_log(sample, 1, 100)
+        sql(sample, "UPDATE sample SET note = note")
+        labels_into_log(sample, 101, 200)
+        Path(f"{sample}-wal").unlink()
+        with pytest.raises(InputError, match=r"100 of 200 points .* s\.gpkg-wal is not beside it"):
+            estimate_area(sample, folder)
+        found = estimate_area(sample, folder, stopped_early=True)
+        assert any("s.gpkg-wal is not beside it" in note for note in found.notes)
 
 
 class TestMistakes:

@@ -77,7 +77,7 @@ def test_figures_are_those_of_area(scene_path, tiny_bundle, zones, tmp_path):
     assert verify(made.folder) == []
     item = json.loads((made.folder / f"{made.scene_id}.json").read_text())
     assert item["assets"]["forest_by_unit"]["href"] == "./units.csv"
-    assert not [note for note in made.summary["notes"] if "zones" in note]
+    assert "by name: 1 units beside the map are left out: C" in made.summary["notes"]
     page = (made.folder / "report.html").read_text()
     assert "<code>zones.gpkg</code>, column <code>name</code>" in page
     assert f'<td class="number">{rows[0]["forest_ha"]:,.1f}</td>' in page
@@ -136,6 +136,29 @@ def test_each_scene_has_the_units_that_it_touches(tiny_bundle, tmp_path):
     assert "Forest by unit" not in (lonely.folder / "report.html").read_text()
 
 
+def test_units_that_all_lie_beside_are_refused_before_the_work(
+    scene_path, tiny_bundle, zones, tmp_path
+):
+    """Latitude before longitude, as some services send it: the sentence says so."""
+    swapped = tmp_path / "swapped.geojson"
+    frame = geopandas.read_file(zones).iloc[:2].to_crs(4326)
+    frame.geometry = shapely.transform(frame.geometry.to_numpy(), lambda xy: xy[:, ::-1])
+    frame.to_file(swapped)
+    sentence = r"swapped\.geojson: no unit touches .* with x and y swapped it would touch the map"
+    made = mapped(scene_path, tmp_path / "maps", tiny_bundle)
+    folders = sorted(tmp_path.rglob("*"))
+    asked = {"zones": swapped, "by": "name"}
+    with pytest.raises(InputError, match=sentence):
+        mapped(scene_path, tmp_path / "o", tiny_bundle, load_predictor=load_none, **asked)
+    with pytest.raises(InputError, match=sentence):
+        mosaic_maps([tmp_path / "maps"], tmp_path / "basin", **asked)
+    with pytest.raises(InputError, match=sentence):
+        list(estimate([scene_path], {"model": tiny_bundle.path, "halo": 8, **asked}))
+    with pytest.raises(InputError, match=sentence):
+        area_by_unit(made.folder, swapped, by="name")
+    assert sorted(tmp_path.rglob("*")) == folders
+
+
 def test_a_page_has_the_units_with_most_forest(tiny_bundle, tmp_path):
     dn = synthetic.digital_numbers((64, 640))
     dn[0], dn[3] = 250, 3300
@@ -187,6 +210,7 @@ def test_a_mosaic(scene_path, tiny_bundle, zones, tmp_path):
         "tiles": [], "removed_tiles": [], "pieces": [], "zones": [], "table": False,
     }  # fmt: skip
     assert [row["unit"] for row in told["units"]] == ["A", "B"]
+    assert "by name: 1 units beside the map are left out: C" in told["notes"]
     total = sum(row["forest_ha"] for row in told["units"])
     assert total == pytest.approx(told["hectares"]["forest"], rel=1e-6)
     area_by_unit(bare.folder, zones, by="name", out=tmp_path / "area.csv")

@@ -10,7 +10,7 @@ import pystac
 import pytest
 import shapely
 
-from geoforest.errors import InputError
+from geoforest.errors import GeoforestWarning, InputError
 from geoforest.scenes.stac.item import is_item
 from geoforest.scenes.stac.search import build_question, search
 from tests.helpers import stac
@@ -111,6 +111,30 @@ def test_an_area_of_interest_in_any_crs(api, tmp_path):
     path = tmp_path / "aoi.gpkg"
     east.to_crs("EPSG:32720").to_file(path)
     assert [one.item_id for one in search(api, build_question(aoi=path))] == [EAST]
+
+
+def test_latitude_before_longitude(api, catalogue, tmp_path):
+    """Neither an empty answer nor a search of the Southern Ocean without a word."""
+    path = tmp_path / "aoi.geojson"
+    geopandas.GeoSeries([shapely.box(-10.05, -62.02, -10, -61.99)], crs="EPSG:4326").to_file(path)
+    with pytest.warns(
+        GeoforestWarning, match=r"longitude -10\.05 to -10, latitude -62\.02 to .* no"
+    ):
+        question = build_question(aoi=path)
+    for url in (api, str(catalogue)):
+        with pytest.raises(
+            InputError, match=r"no item fits.*; with x and y swapped, items would fit"
+        ):
+            search(url, question)
+    with pytest.raises(InputError, match=r"latitude 1 to 2$"):
+        search(api, build_question(bbox=(10, 1, 11, 2)))
+
+
+def test_an_area_in_metres_without_its_crs(tmp_path):
+    path = tmp_path / "aoi.geojson"
+    path.write_text(json.dumps(shapely.geometry.mapping(shapely.box(500e3, 889e4, 501e3, 890e4))))
+    with pytest.raises(InputError, match=r"are no degrees, and its CRS is EPSG:4326"):
+        build_question(aoi=path)
 
 
 def test_an_item_that_is_there_twice_is_found_once(tmp_path):
