@@ -117,44 +117,6 @@ def is_of_our_disk(error: BaseException) -> bool:
 
 
 @contextmanager
-def new_folder(path: Path, *, mark: str, what: str) -> Iterator[Path]:
-    """Fill a folder under a temporary name, and rename it at the end.
-
-    Parameters
-    ----------
-    path
-        Folder to make. An existing one of the same kind is replaced.
-    mark
-        Name of a file that every folder of this kind has.
-    what
-        Name of the kind, for messages.
-
-    Yields
-    ------
-    pathlib.Path
-        The folder to fill.
-
-    Raises
-    ------
-    OutputError
-        When ``path`` exists and is of another kind, or cannot be written to.
-    """
-    if path.exists() and not (path / mark).is_file():
-        raise OutputError(f"{path}: exists and is no {what}; choose another name")
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        try:
-            yield partial
-            if path.exists():
-                shutil.rmtree(path)
-            partial.rename(path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
-@contextmanager
 def exclusive_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Lock an existing folder for one run; the system releases it if the process dies.
 

@@ -21,8 +21,9 @@ from geoforest.errors import InputError, ReadError
 from geoforest.io.cog import ClassWriter, read_strips
 from geoforest.io.geopackage import write_geopackage
 from geoforest.io.names import UNITS_NAME
+from geoforest.io.publication import new_folder
 from geoforest.io.raster import open_raster
-from geoforest.io.storage import file_sha256, new_folder
+from geoforest.io.storage import file_sha256
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.maps.change.codes import (
