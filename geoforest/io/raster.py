@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def open_raster(path: str | Path) -> rasterio.DatasetReader:
+def open_raster(path: str | Path, **options: Any) -> rasterio.DatasetReader:
     """Open a raster. Callers that need a georeference check it themselves.
 
     ``path`` may be a URL, see :func:`geoforest.io.remote.gdal_path`; it is tried several times.
+    ``options`` are GDAL's.
 
     Raises
     ------
@@ -27,4 +28,4 @@ def open_raster(path: str | Path) -> rasterio.DatasetReader:
     name = gdal_path(str(path))
     with warnings.catch_warnings(), rasterio.Env(**network_options(name)):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return patiently(lambda: rasterio.open(name), name)
+        return patiently(lambda: rasterio.open(name, **options), name)
