@@ -12,11 +12,10 @@ import os
 import shutil
 import uuid
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
 from geoforest.errors import OutputError
-from geoforest.io.storage import flush, writable
+from geoforest.io.storage import flush, held, writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,25 +27,9 @@ _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 
 
-@dataclass(frozen=True)
-class Staging:
-    """A hidden folder beside a result, on the same file system, that belongs to one run.
-
-    Attributes
-    ----------
-    folder
-        The folder; it is removed in the end.
-    after_dead_run
-        Whether a run that died had been making the same result.
-    """
-
-    folder: Path
-    after_dead_run: bool
-
-
 @contextmanager
-def staging(path: Path) -> Iterator[Staging]:
-    """Make a folder beside ``path`` for one run, and remove those of runs that died.
+def staging(path: Path) -> Iterator[Path]:
+    """Make a hidden folder beside ``path`` for one run, and remove those of runs that died.
 
     A lock, which the system releases when the process dies, tells the living from the dead. On a
     file system without locks nothing of other runs is removed.
@@ -56,6 +39,11 @@ def staging(path: Path) -> Iterator[Staging]:
     path
         File or folder that will be made. Its parent is created.
 
+    Yields
+    ------
+    pathlib.Path
+        The folder, on the file system of ``path``; it is removed in the end.
+
     Raises
     ------
     OSError
@@ -63,10 +51,12 @@ def staging(path: Path) -> Iterator[Staging]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder, lock = _make_locked(path)
-    with lock:
+    with held(lock):
         try:
-            dead = [_remove_dead(other, path) for other in _others(path, folder)]
-            yield Staging(folder, any(dead))
+            for other in _others(path):
+                if other != folder:
+                    _remove_dead(other, path)
+            yield folder
         finally:
             _remove(folder)
 
@@ -90,8 +80,8 @@ def new_file(path: Path) -> Iterator[Path]:
     OSError
         When the file cannot be made.
     """
-    with staging(path) as stage:
-        made = stage.folder / path.name
+    with staging(path) as folder:
+        made = folder / path.name
         yield made
         flush(made)
         made.replace(path)
@@ -128,13 +118,18 @@ def new_folder(path: Path, *, mark: str, what: str) -> Iterator[Path]:
         When ``path`` exists and is of another kind, or cannot be written to.
     """
     refuse_other_folder(path, mark=mark, what=what)
-    with writable(path), staging(path) as stage:
-        made = stage.folder / path.name
+    with writable(path), staging(path) as folder:
+        made = folder / path.name
         made.mkdir()
         yield made
         _flush_tree(made)
-        _put_in_place(made, path, stage.folder / _BEFORE_NAME)
+        _put_in_place(made, path, folder / _BEFORE_NAME)
         _flush_folder(path.parent)
+
+
+def died_before(path: Path) -> bool:
+    """Return whether a run died while it had a :func:`staging` folder for ``path``."""
+    return any(map(_is_dead, _others(path)))
 
 
 def refuse_other_folder(path: Path, *, mark: str, what: str) -> None:
@@ -183,33 +178,40 @@ def _make_locked(path: Path) -> tuple[Path, IO[bytes]]:
             lock.close()
 
 
-def _others(path: Path, own: Path) -> list[Path]:
-    prefix = _prefix(path)
-    return [
-        one for one in path.parent.iterdir() if one.name.startswith(prefix) and one.name != own.name
-    ]
+def _others(path: Path) -> list[Path]:
+    """List the staging folders of all runs."""
+    if not path.parent.is_dir():
+        return []
+    return [one for one in path.parent.iterdir() if one.name.startswith(_prefix(path))]
+
+
+def _is_dead(folder: Path) -> bool:
+    try:
+        with (folder / _LOCK_NAME).open("rb+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _prefix(path: Path) -> str:
     return f".{path.name}.partial-"
 
 
-def _remove_dead(folder: Path, path: Path) -> bool:
-    """Remove the staging folder of another run if that run died; return whether it did."""
+def _remove_dead(folder: Path, path: Path) -> None:
+    """Remove the staging folder of another run if that run died."""
     try:
         with (folder / _LOCK_NAME).open("rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not path.exists() and (folder / _BEFORE_NAME).exists():
                 (folder / _BEFORE_NAME).rename(path)
             _remove(folder)
-            return True
     except FileNotFoundError:
         # Its run died before it had a lock, or has just begun, and then makes another one.
         with suppress(OSError):
             folder.rmdir()
-    except OSError:
+    except OSError:  # it is locked: its run lives; or nothing can be
         pass
-    return False
 
 
 def _remove(folder: Path) -> None:

@@ -11,14 +11,16 @@ import shutil
 import time
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from geoforest.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
+_CHECKSUM = "checksum"
+_PREFIX = "of this document: "
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -53,6 +55,48 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with its checksum, by which :func:`is_unchanged` knows it again."""
+    return {**document, _CHECKSUM: _checksum(document)}
+
+
+def is_unchanged(document: Mapping[str, Any]) -> bool:
+    """Check the checksum of a document. One of an earlier version, without a checksum, passes."""
+    if _CHECKSUM in document:
+        return bool(document[_CHECKSUM] == _checksum(document))
+    return not is_sealed(document)
+
+
+def is_sealed(document: Mapping[str, Any]) -> bool:
+    """Check whether a document has a checksum, whatever became of the name of the field."""
+    return any(str(value).startswith(_PREFIX) for value in document.values())
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in document.items() if name != _CHECKSUM}
+    # As it is when it has been written and read.
+    text = json.dumps(json.loads(json.dumps(rest)), sort_keys=True)
+    return _PREFIX + hashlib.sha256(text.encode()).hexdigest()
+
+
+def recorded_files(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return SHA-256 and size of files, by their names below a folder."""
+    paths = {name: folder / name for name in names}
+    return {
+        name: {"sha256": file_sha256(path), "bytes": path.stat().st_size}
+        for name, path in paths.items()
+    }
+
+
+def is_recorded(path: Path, recorded: Mapping[str, Any]) -> bool:
+    """Check whether a file is there, and is the one that :func:`recorded_files` saw."""
+    return (
+        path.is_file()
+        and path.stat().st_size == recorded["bytes"]
+        and file_sha256(path) == recorded["sha256"]
+    )
+
+
 def file_sha256(path: Path) -> str:
     """Compute the SHA-256 of a file, in hex digits."""
     with path.open("rb") as handle:
@@ -79,6 +123,7 @@ def replace_if_other(path: Path, write: Callable[[Path], None]) -> bool:
         write(partial)
         if path.is_file() and file_sha256(path) == file_sha256(partial):
             return False
+        flush(partial)
         partial.replace(path)
         return True
     finally:
@@ -116,6 +161,31 @@ def is_of_our_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _UNWRITABLE
 
 
+# Files of the locks that this process holds. A process that it forks, such as one that loads chips,
+# would hold them as well, and keep them when this one is killed.
+_LOCKS: set[IO[Any]] = set()
+
+
+def _close_locks() -> None:
+    for handle in _LOCKS:
+        handle.close()
+    _LOCKS.clear()
+
+
+os.register_at_fork(after_in_child=_close_locks)
+
+
+@contextmanager
+def held(handle: IO[Any]) -> Iterator[None]:
+    """Hold the lock of an open file in this process alone, and close the file in the end."""
+    _LOCKS.add(handle)
+    try:
+        yield
+    finally:
+        _LOCKS.discard(handle)
+        handle.close()
+
+
 @contextmanager
 def exclusive_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Lock an existing folder for one run; the system releases it if the process dies.
@@ -133,7 +203,8 @@ def exclusive_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         When another run holds it.
     """
     path = folder / "lock"
-    with path.open("w") as handle:
+    handle = path.open("w")
+    with held(handle):
         if wait:
             fcntl.flock(handle, fcntl.LOCK_EX)
         elif not _locked(handle.fileno()):

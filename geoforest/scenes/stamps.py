@@ -6,7 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rasterio.errors import RasterioIOError
+from rasterio._err import CPLE_BaseError  # GDAL's own errors, which get_tag_item lets through
+from rasterio.errors import RasterioError
 
 from geoforest.errors import SceneError
 from geoforest.io.raster import open_raster
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _TIFFS = {".tif", ".tiff"}
 _RASTERS = _TIFFS | {".vrt"}
+# Offset and size of a block, at least two bytes each.
+_BLOCK_ENTRY_BYTES = 4
 _VIRTUAL_RASTER = "vrt://"
 
 
@@ -69,7 +72,7 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
                 # GDAL lists one level only: a VRT of VRTs does not list their sources.
                 waiting += [(absolute(name), path) for name in source.files]
                 _check_not_truncated(source, Path(path))
-        except RasterioIOError as error:
+        except (RasterioError, CPLE_BaseError) as error:
             raise SceneError(
                 f"{shown(path)}: cannot be read, and {shown(needed_by)} needs it "
                 f"({reason(error, path)})"
@@ -85,6 +88,12 @@ def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:
     interleaved = source.interleaving is not None and source.interleaving.name == "pixel"
     for index in [1] if interleaved else source.indexes:
         rows, cols = source.block_shapes[index - 1]
+        n_blocks = -(-source.height // rows) * -(-source.width // cols)
+        if n_blocks * _BLOCK_ENTRY_BYTES > size:
+            raise SceneError(
+                f"{path}: truncated or damaged: the file has {size} bytes, and tells of "
+                f"{n_blocks:,} blocks in band {index}"
+            )
         for row in range(-(-source.height // rows)):
             for col in range(-(-source.width // cols)):
                 block = f"{col}_{row}"

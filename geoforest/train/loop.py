@@ -22,8 +22,14 @@ from torch.utils.data import DataLoader
 from geoforest.compute.machine import usable_cores
 from geoforest.errors import GeoforestError
 from geoforest.train.augmentation import ChipDataset, EpochSampler, Sample
+from geoforest.train.checkpoints import (
+    BEST_NAME,
+    LAST_NAME,
+    CheckpointFiles,
+    load_checkpoint,
+    recover,
+)
 from geoforest.train.module import SegmentationModule
-from geoforest.train.resume import BEST_NAME, LAST_NAME
 from geoforest.types import NO_OBSERVATION
 
 if TYPE_CHECKING:
@@ -97,6 +103,7 @@ def fit(
         encoder_bn=settings.encoder_bn,
     )
     last = folder / LAST_NAME
+    recover(folder, _History.__qualname__)
     history = _History(settings.seed, on_epoch, last)
     if not _is_over(history.epochs, settings):
         _train(module, chips, statistics, settings, folder, history)
@@ -111,7 +118,7 @@ def fit(
             "training diverged: the validation loss was no number after any epoch; a lower "
             f"learning rate than {settings.learning_rate:g} or clipped gradients may help"
         )
-    module.load_state_dict(_load_checkpoint(folder / BEST_NAME)["state_dict"])
+    module.load_state_dict(load_checkpoint(folder / BEST_NAME)["state_dict"])
     return history.epochs
 
 
@@ -217,6 +224,7 @@ def _trainer(settings: TrainSettings, folder: Path, history: _History) -> pl.Tra
         deterministic=settings.deterministic,
         gradient_clip_val=settings.gradient_clip,
         callbacks=callbacks,
+        plugins=[CheckpointFiles()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -275,7 +283,7 @@ class _History(pl.Callback):
     def restore(self, checkpoint: Path) -> None:
         """Load the epochs of a checkpoint, if it exists."""
         if checkpoint.exists():
-            self.load_state_dict(_load_checkpoint(checkpoint)["callbacks"][self.state_key])
+            self.load_state_dict(load_checkpoint(checkpoint)["callbacks"][self.state_key])
 
     def report(self) -> None:
         """Call ``on_epoch`` for each epoch it has not seen yet."""
@@ -293,12 +301,6 @@ class _History(pl.Callback):
     def __getstate__(self) -> dict[str, Any]:
         # The callback belongs to this process; those of other devices do not call it.
         return {**self.__dict__, "_on_epoch": None}
-
-
-def _load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint; tensors are mapped, so that unused ones are not read."""
-    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return loaded
 
 
 @contextmanager

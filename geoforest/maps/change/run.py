@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from geoforest.io.geopackage import write_geopackage
 from geoforest.io.names import UNITS_NAME
 from geoforest.io.publication import new_folder
 from geoforest.io.raster import open_raster
-from geoforest.io.storage import file_sha256
+from geoforest.io.storage import file_sha256, sealed, write_json
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.maps.change.codes import (
@@ -188,7 +187,7 @@ def _write_products(
     summary["outputs"] = {
         path.name: {"sha256": file_sha256(path)} for path in sorted(folder.iterdir())
     }
-    (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / SUMMARY_NAME, sealed(summary))
     return summary
 
 

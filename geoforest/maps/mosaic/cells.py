@@ -11,6 +11,7 @@ import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.io import MemoryFile
 
 from geoforest._version import __version__
 from geoforest.arrays.georef import GeoRef
@@ -74,21 +75,22 @@ class CellSums:
 
     def write(self, path: Path) -> None:
         """Write both sums as bands of a raster: forest pixels, observed pixels."""
-        with rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            height=self.cells.height,
-            width=self.cells.width,
-            count=2,
-            dtype="float32",
-            crs=f"EPSG:{CRS_CODE}",
-            transform=_transform(self.cells, self._cell_m),
-            tiled=True,
-            compress="deflate",
-        ) as target:
-            target.write(self.sums)
-            target.descriptions = ("forest pixels", "observed pixels")
+        with MemoryFile() as memory:
+            with memory.open(
+                driver="GTiff",
+                height=self.cells.height,
+                width=self.cells.width,
+                count=2,
+                dtype="float32",
+                crs=f"EPSG:{CRS_CODE}",
+                transform=_transform(self.cells, self._cell_m),
+                tiled=True,
+                compress="deflate",
+            ) as target:
+                target.write(self.sums)
+                target.descriptions = ("forest pixels", "observed pixels")
+            # By Python, because GDAL does not report each failure of a disk.
+            path.write_bytes(memory.read())
 
     def _around(self, window: Window) -> Window:
         """Return the cells that cover a window."""

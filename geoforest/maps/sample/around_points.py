@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
 from geoforest.arrays.grid import Window
@@ -124,26 +125,36 @@ def _write_blocks(
         "compress": "JPEG", "jpeg_quality": _JPEG_QUALITY, "tiled": True, "sparse_ok": True,
         "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX,
     }  # fmt: skip
-    with (
-        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
-        rasterio.open(
-            path,
-            "w",
-            height=scene.shape[0],
-            width=scene.shape[1],
-            crs=scene.crs,
-            transform=scene.transform,
-            **profile,
-        ) as target,
-    ):
-        for block in blocks:
-            window = _window(scene, block)
-            dn, valid = read_window(scene, window)
-            colours = np.rint(255 * stretched(rgb_reflectance(scene, dn), *limits))
-            colours[~valid] = 0
-            place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
-            target.write(np.moveaxis(colours, -1, 0).astype(np.uint8), window=place)
-            target.write_mask(valid, window=place)
+    with MemoryFile() as memory:
+        with (
+            rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+            memory.open(
+                height=scene.shape[0],
+                width=scene.shape[1],
+                crs=scene.crs,
+                transform=scene.transform,
+                **profile,
+            ) as target,
+        ):
+            _write_into(target, scene, blocks, limits)
+        # By Python, because GDAL does not report each failure of a disk.
+        path.write_bytes(memory.read())
+
+
+def _write_into(
+    target: rasterio.io.DatasetWriter,
+    scene: Scene,
+    blocks: list[tuple[int, int]],
+    limits: tuple[float, float],
+) -> None:
+    for block in blocks:
+        window = _window(scene, block)
+        dn, valid = read_window(scene, window)
+        colours = np.rint(255 * stretched(rgb_reflectance(scene, dn), *limits))
+        colours[~valid] = 0
+        place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+        target.write(np.moveaxis(colours, -1, 0).astype(np.uint8), window=place)
+        target.write_mask(valid, window=place)
 
 
 def _window(scene: Scene, block: tuple[int, int]) -> Window:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoforest.arrays.area import PixelTable
-from geoforest.errors import InputError, OutputError
-from geoforest.io.storage import writable, write_durably
+from geoforest.errors import InputError, OutputError, WriteError
+from geoforest.io.publication import died_before, staging
+from geoforest.io.storage import flush
 from geoforest.maps.sample.file import Origin, Stratum, sample_style, write_sample
 from geoforest.maps.sample.pictures import picture_paths, write_pictures
 from geoforest.maps.sample.strata import StratifiedMap, read_stratified
@@ -112,8 +113,10 @@ def draw_sample(
     project = out.with_suffix(".qgz")
     paths = picture_paths(out, source)
     others = [(picture, "is another picture") for picture in paths.values()]
+    # Those of a run that died are not in the way: the sample, which it had not, comes last.
+    left_over = died_before(out) and not out.exists()
     for path, what in ((out, "may hold labels"), (project, "is another project"), *others):
-        if path.exists():
+        if path.exists() and not left_over:
             # Never overwrite: labels may be the work of days.
             raise OutputError(f"{path}: exists, and {what}; choose another name")
     pixels, area_m2 = _measure_codes(source)
@@ -128,17 +131,26 @@ def draw_sample(
     rows, cols, drawn = choose_pixels(source.strips(), totals, seed)
     points, classes = _points_frame(source, rows, cols, drawn), list(source.classes.values())
     origin = _origin(source, seed)
-    write_sample(out, points, strata, origin, classes)
     try:
-        pictures, notes = write_pictures(paths, points, source)
-        style = sample_style(classes, origin)
-        with writable(project):
-            write_durably(project, _qgis_project(source, out, points, style, pictures))
-    except BaseException:
-        # Keep all files or none: the command refuses to run again while one of them exists.
-        for path in (out, *paths.values()):
-            path.unlink(missing_ok=True)
-        raise
+        with staging(out) as folder:
+            made = {path: folder / path.name for path in (*paths.values(), project, out)}
+            write_sample(made[out], points, strata, origin, classes)
+            pictures, notes = write_pictures(
+                {name: made[path] for name, path in paths.items()}, points, source
+            )
+            style, final = sample_style(classes, origin), {new: path for path, new in made.items()}
+            shown = {
+                name: [final.get(raster, raster) for raster in rasters]
+                for name, rasters in pictures.items()
+            }
+            made[project].write_bytes(_qgis_project(source, out, points, style, shown))
+            # The sample itself comes last: with it, all files are there.
+            for path, new in made.items():
+                if new.exists():
+                    flush(new)
+                    new.replace(path)
+    except OSError as error:
+        raise WriteError(f"{out}: cannot be written ({error.strerror or error})") from error
     return DrawnSample(out, project, strata, tuple(notes))
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from geoforest.maps.destination import Location
 
 _COUNTS: Final = {FOREST: "forest", OTHER: "other", NO_OBSERVATION: "no_observation"}
+CHANGED_RECORD: Final = "was changed since it was written: its own checksum is another one"
 Check = Literal["files", "layout", "grid", "codes", "polygons"]
 
 
