@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
+from rasterio.crs import CRS
+from rasterio.enums import WktVersion
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -46,14 +48,14 @@ class FlatRaster:
         """Write the pixels of a window."""
         cols = self._shape[1]
         if window.width == cols:
-            self._put(np.ascontiguousarray(values), window.row_off * cols)
+            self._put(values, window.row_off * cols)
             return
         for row in range(window.height):
             place = (window.row_off + row) * cols + window.col_off
-            self._put(np.ascontiguousarray(values[row]), place)
+            self._put(values[row], place)
 
     def _put(self, values: Array, offset: int) -> None:
-        content = memoryview(values.reshape(-1).data)
+        content = memoryview(np.ascontiguousarray(values, np.uint8).reshape(-1).data)
         while len(content):
             written = os.pwrite(self._file.fileno(), content, offset)
             content, offset = content[written:], offset + written
@@ -72,7 +74,10 @@ class FlatRaster:
         self._file.close()
         rows, cols = self._shape
         numbers = ", ".join(repr(float(number)) for number in georef.transform.to_gdal())
-        crs = "" if georef.crs is None else f"<SRS>{escape(georef.crs.to_wkt())}</SRS>"
+        crs = ""
+        if georef.crs is not None:
+            wkt = CRS.from_user_input(georef.crs).to_wkt(version=WktVersion.WKT2_2019)
+            crs = f"<SRS>{escape(wkt)}</SRS>"
         metadata = "".join(
             f"<MDI key={quoteattr(name)}>{escape(value)}</MDI>" for name, value in tags.items()
         )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from rasterio.errors import RasterioError
@@ -16,6 +15,7 @@ from geoforest.io.raster import open_raster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     import rasterio
     from numpy.typing import NDArray
@@ -77,8 +77,6 @@ def check_cog(
         When pixels, overviews, georeference, tags or the places of blocks are others, or the file
         cannot be read.
     """
-    if Path(f"{path}.aux.xml").exists():
-        raise _lost(path, "GDAL could not write all into it")
     try:
         with open_raster(path) as source:
             _check_header(path, source, georef, tags)
@@ -98,19 +96,17 @@ def _lost(path: Path, what: object) -> WriteError:
 def _check_header(
     path: Path, source: rasterio.DatasetReader, georef: GeoRef, tags: Mapping[str, str]
 ) -> None:
-    found: dict[str, Any] = {
-        "shape": source.shape,
-        "transform": source.transform,
-        "CRS": source.crs,
-        "tags": {name: source.tags().get(name) for name in tags},
-    }
-    wanted = (georef.shape, georef.transform, georef.crs, dict(tags))
-    for (name, value), expected in zip(found.items(), wanted, strict=True):
-        same = value == expected
-        if name == "transform":
-            same = value.almost_equals(expected, 1e-6)
-        if not same:
-            raise _lost(path, f"its {name} is {value}, not {expected}")
+    if source.shape != georef.shape:
+        raise _lost(path, f"its shape is {source.shape}, not {georef.shape}")
+    if not source.transform.almost_equals(georef.transform, 1e-6):
+        raise _lost(path, f"its transform is {source.transform}, not {georef.transform}")
+    # GeoTIFF may spell a CRS in another way, so that only its absence is telling.
+    if georef.crs is not None and source.crs is None:
+        raise _lost(path, "it has no CRS")
+    found = source.tags()
+    for name, value in tags.items():
+        if found.get(name, "").strip() != value.strip():
+            raise _lost(path, f"its tag {name} is {found.get(name)!r}, not {value!r}")
 
 
 def _level_shapes(

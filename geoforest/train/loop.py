@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from geoforest.train.settings import TrainSettings
 
 _MAX_WORKERS = 8
+# For one batch; a process that hangs would otherwise be waited for forever.
+_LOADER_SECONDS = 300
 
 
 class Epoch(TypedDict):
@@ -154,7 +156,7 @@ def _train(
     )
     with _silenced_lightning():
         trainer = _trainer(settings, folder, history)
-        with _interruptible(trainer):
+        with _interruptible(trainer), _loaders_answer():
             trainer.fit(
                 module,
                 train,
@@ -190,6 +192,7 @@ def _loader(
         dataset,
         num_workers=workers,
         persistent_workers=workers > 0,
+        timeout=_LOADER_SECONDS if workers else 0,
         pin_memory=on_gpu,
         batch_size=settings.batch_size,
         sampler=sampler,
@@ -314,6 +317,20 @@ def _silenced_lightning() -> Iterator[None]:
         # The checkpoints there are those that this training resumes from.
         warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
         yield
+
+
+@contextmanager
+def _loaders_answer() -> Iterator[None]:
+    """Convert the timeout of a loader process to an error of ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader timed out" not in str(error):
+            raise
+        raise GeoforestError(
+            f"a process that loads chips did not answer for {_LOADER_SECONDS} s; the same command "
+            "goes on from the last epoch, and --workers 0 loads without other processes"
+        ) from error
 
 
 @contextmanager

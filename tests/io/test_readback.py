@@ -148,5 +148,5 @@ class TestDamage:
         other = GeoRef((1101, 703), Affine(10, 0, 500_010, 0, -10, 9_000_000), UTM)
         with pytest.raises(WriteError, match="its transform is"):
             check_cog(path, sums, other, {}, 512)
-        with pytest.raises(WriteError, match="its tags"):
+        with pytest.raises(WriteError, match="its tag MODEL is None"):
             check_cog(path, sums, georef((1101, 703)), {"MODEL": "x"}, 512)

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from geoforest.errors import OutputError
+from geoforest.errors import GeoforestError, OutputError
 from geoforest.models.bundle import load_bundle
 from geoforest.train import loop
+from geoforest.train.augmentation import ChipDataset
 from geoforest.train.chips import read_split
 from geoforest.train.fit import train_model as train
 from geoforest.train.resume import open_training, training_identity
@@ -128,6 +129,26 @@ def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(data, tmp_path):
     train(data, tmp_path / "cut", **options, on_epoch=lambda epoch: told.append(epoch["epoch"]))
     assert told == [1, 2]
     assert load_bundle(tmp_path / "cut").sha256 == load_bundle(tmp_path / "whole").sha256
+
+
+@pytest.mark.slow
+def test_a_loader_process_that_hangs_is_not_waited_for_forever(data, tmp_path, monkeypatch):
+    get = ChipDataset.__getitem__
+
+    def hang(self, key):
+        if isinstance(key, tuple) and key[0] == 1:
+            time.sleep(1000)
+        return get(self, key)
+
+    monkeypatch.setattr(ChipDataset, "__getitem__", hang)
+    monkeypatch.setattr(loop, "_LOADER_SECONDS", 2)
+    options = {**OPTIONS, "encoder": "mobilenet_v2", "epochs": 2, "workers": 1}
+    with pytest.raises(GeoforestError, match="--workers 0 loads without other processes"):
+        train(data, tmp_path / "hung", **options)
+    monkeypatch.undo()
+    train(data, tmp_path / "hung", **options)
+    train(data, tmp_path / "whole", **options)
+    assert load_bundle(tmp_path / "hung").sha256 == load_bundle(tmp_path / "whole").sha256
 
 
 @pytest.mark.slow

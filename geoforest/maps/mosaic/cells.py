@@ -18,6 +18,7 @@ from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.arrays.zones import ZoneGrid, common, hull
 from geoforest.io.cog import PercentWriter
+from geoforest.io.publication import new_file
 from geoforest.io.raster import open_raster
 from geoforest.types import NO_OBSERVATION, Mask
 
@@ -122,11 +123,14 @@ def write_fraction(path: Path, sums: Iterable[Path]) -> None:
             tiles[tile] = Window(round(-t.f / t.a), round(t.c / t.a), *source.shape)
     whole = hull(list(tiles.values()))
     tags = {"GEOFOREST_PRODUCT": "forest_fraction", "TIFFTAG_SOFTWARE": f"geoforest {__version__}"}
-    with PercentWriter(
-        path,
-        georef=GeoRef(whole.shape, _transform(whole, cell_m), rasterio.CRS.from_epsg(CRS_CODE)),
-        tags=tags,
-    ) as writer:
+    with (
+        new_file(path) as made,
+        PercentWriter(
+            made,
+            georef=GeoRef(whole.shape, _transform(whole, cell_m), rasterio.CRS.from_epsg(CRS_CODE)),
+            tags=tags,
+        ) as writer,
+    ):
         for row in range(0, whole.height, _BLOCK_CELLS):
             for col in range(0, whole.width, _BLOCK_CELLS):
                 height = min(_BLOCK_CELLS, whole.height - row)
