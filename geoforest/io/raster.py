@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoforest.io.remote import gdal_path, network_options, patiently
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+RASTER_ERRORS: Final = (RasterioError, CPLE_BaseError)
+"""Errors of reading a raster: rasterio's, and those of GDAL that some of its properties raise."""
 
 
 def open_raster(path: str | Path, **options: Any) -> rasterio.DatasetReader:

@@ -205,7 +205,7 @@ def _are_strays(
     down = _below(fine[0], above.height)[:, rows] - top
     across = _below(fine[1], above.width)
     strays = int(count_strays(strip, coarse, down, across, int(above.nodata)))
-    return strays > _STRAY_SHARE * coarse.size
+    return bool(strays > _STRAY_SHARE * coarse.size)
 
 
 def _below(n_fine: int, n_coarse: int) -> NDArray[np.int64]:

@@ -6,11 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rasterio._err import CPLE_BaseError  # GDAL's own errors, which get_tag_item lets through
-from rasterio.errors import RasterioError
-
 from geoforest.errors import SceneError
-from geoforest.io.raster import open_raster
+from geoforest.io.raster import RASTER_ERRORS, open_raster
 from geoforest.io.remote import gdal_path, is_remote, reason, remote_stamp, shown
 
 if TYPE_CHECKING:
@@ -72,7 +69,7 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
                 # GDAL lists one level only: a VRT of VRTs does not list their sources.
                 waiting += [(absolute(name), path) for name in source.files]
                 _check_not_truncated(source, Path(path))
-        except (RasterioError, CPLE_BaseError) as error:
+        except RASTER_ERRORS as error:
             raise SceneError(
                 f"{shown(path)}: cannot be read, and {shown(needed_by)} needs it "
                 f"({reason(error, path)})"

@@ -71,6 +71,9 @@ def kill_at(folder: Path, step: int) -> None:
 def _main(target: str, folder: Path) -> None:
     module, _, name = target.partition(":")
     scenario: Scenario = getattr(importlib.import_module(module), name)(folder)
+    # What is loaded and compiled once is then there in all children.
+    scenario.prepare()
+    scenario.act()
     for step in range(1, _MOST_STEPS):
         scenario.prepare()
         child = os.fork()

@@ -1,8 +1,8 @@
 """Damaged files, made from sound ones by a seed, and what comes of reading them.
 
-``python -m tests.helpers.mutations MODULE:FUNCTION FOLDER N`` calls the function, which writes a
-sound file and gives its path, the part of it to damage, and how to read it; then it reads N damaged
-copies. It ends with 1, and a list, when one of them ends in anything but an error of geoforest.
+``python -m tests.helpers.mutations FOLDER N MODULE:FUNCTION...`` calls each function, which writes
+a sound file and gives its path, the part of it to damage, and how to read it; then it reads N
+damaged copies. It ends with 1, and a list, when one ends in anything but an error of geoforest.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,14 +46,15 @@ class Target:
     part: slice | None = None
 
 
-def read_damaged(target: Callable[[Path], Target], folder: Path, n: int) -> None:
-    """Read damaged copies in a process of its own, which libraries may take down."""
+def read_damaged(targets: Sequence[Callable[[Path], Target]], folder: Path, n: int) -> None:
+    """Read damaged copies in a process of their own, which libraries may take down."""
+    names = [f"{target.__module__}:{target.__name__}" for target in targets]
     done = subprocess.run(
-        [sys.executable, "-m", __name__, f"{target.__module__}:{target.__name__}", folder, str(n)],
+        [sys.executable, "-m", __name__, folder, str(n), *names],
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=200,
     )
     assert done.returncode == 0, f"{done.returncode}: {done.stdout[-6000:]}{done.stderr[-2000:]}"
 
@@ -111,14 +112,14 @@ def values_of(document: object, rng: random.Random) -> bytes:
 
     walk(copy)
     holder, key = rng.choice(places)
-    strange = (None, True, -1, 1e308, 10**30, "", "x", "http://[", "\0", [], {}, [[]], [1, "a"])
+    strange = (None, True, -1, 1e308, 10**30, "", "x", "\0", [], {}, [[]], [1, "a"])
     holder[key] = rng.choice(strange)  # type: ignore[index]
     return json.dumps(copy).encode()
 
 
 def _main(target: str, folder: Path, n: int) -> int:
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     module, _, name = target.partition(":")
+    folder.mkdir()
     one: Target = getattr(importlib.import_module(module), name)(folder)
     one.read()
     sound = one.path.read_bytes()
@@ -138,12 +139,15 @@ def _main(target: str, folder: Path, n: int) -> int:
             text = str(error)
             if "\n" in text.strip() or len(text) > _MAX_MESSAGE:
                 wrong += 1
-                print(f"== {seed}: no one sentence: {text[:900]!r}")
+                print(f"== {name} {seed}: no one sentence: {text[:900]!r}")
         except Exception:  # noqa: BLE001 - what it looks for
             wrong += 1
-            print(f"== {seed}: {traceback.format_exc(limit=-6)}")
-    return int(wrong > 0)
+            print(f"== {name} {seed}: {traceback.format_exc(limit=-6)}")
+    return wrong
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    home, count, *targets = sys.argv[1:]
+    found = [_main(one, Path(home, str(at)), int(count)) for at, one in enumerate(targets)]
+    sys.exit(any(found))

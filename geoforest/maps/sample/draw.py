@@ -131,27 +131,52 @@ def draw_sample(
     rows, cols, drawn = choose_pixels(source.strips(), totals, seed)
     points, classes = _points_frame(source, rows, cols, drawn), list(source.classes.values())
     origin = _origin(source, seed)
+    content = _Content(source, points, strata, origin, classes)
     try:
         with staging(out) as folder:
-            made = {path: folder / path.name for path in (*paths.values(), project, out)}
-            write_sample(made[out], points, strata, origin, classes)
-            pictures, notes = write_pictures(
-                {name: made[path] for name, path in paths.items()}, points, source
-            )
-            style, final = sample_style(classes, origin), {new: path for path, new in made.items()}
-            shown = {
-                name: [final.get(raster, raster) for raster in rasters]
-                for name, rasters in pictures.items()
-            }
-            made[project].write_bytes(_qgis_project(source, out, points, style, shown))
-            # The sample itself comes last: with it, all files are there.
-            for path, new in made.items():
-                if new.exists():
-                    flush(new)
-                    new.replace(path)
+            notes = _write_files(content, out, project, paths, folder)
     except OSError as error:
         raise WriteError(f"{out}: cannot be written ({error.strerror or error})") from error
     return DrawnSample(out, project, strata, tuple(notes))
+
+
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """What goes into the files of a sample."""
+
+    source: StratifiedMap
+    points: geopandas.GeoDataFrame
+    strata: Sequence[Stratum]
+    origin: Origin
+    classes: Sequence[str]
+
+
+def _write_files(
+    content: _Content, out: Path, project: Path, paths: Mapping[str, Path], folder: Path
+) -> list[str]:
+    """Write all files to a folder, and move them to their places; return the notes."""
+    source, points = content.source, content.points
+    made = {path: folder / path.name for path in (*paths.values(), project, out)}
+    try:
+        write_sample(made[out], points, content.strata, content.origin, content.classes)
+        new = {name: made[path] for name, path in paths.items()}
+        pictures, notes = write_pictures(new, points, source)
+    except WriteError as error:
+        # The folder means nothing to the user.
+        raise WriteError(str(error).replace(str(folder), str(out.parent))) from error
+    final = {file: path for path, file in made.items()}
+    shown = {
+        name: [final.get(raster, raster) for raster in rasters]
+        for name, rasters in pictures.items()
+    }
+    style = sample_style(content.classes, content.origin)
+    made[project].write_bytes(_qgis_project(source, out, points, style, shown))
+    # The sample itself comes last: with it, all files are there.
+    for path, file in made.items():
+        if file.exists():
+            flush(file)
+            file.replace(path)
+    return notes
 
 
 def allocate(pixels: Sequence[int], n: int, min_per_stratum: int = _MIN_PER_STRATUM) -> list[int]:

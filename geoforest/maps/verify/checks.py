@@ -57,7 +57,7 @@ def check_files(
         path = folder / name
         if name != Path(name).name or not path.is_file():
             yield name, Problem(path, f"missing, and {record} lists it", "files")
-        elif file_sha256(path) != recorded.get("sha256"):
+        elif not isinstance(recorded, dict) or file_sha256(path) != recorded.get("sha256"):
             what = f"changed: its checksum is not the one in {record}"
             yield name, Problem(path, what, "files")
 

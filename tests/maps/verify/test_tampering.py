@@ -14,7 +14,7 @@ from geoforest import map_change, mosaic_maps
 from geoforest.maps.verify.run import verify
 from tests.helpers.maps import write_map
 
-GROUND = {"epsg": 32720, "left": 500_000, "top": 9_700_000, "shape": (60, 80)}
+GROUND = {"epsg": 32720, "left": 500_000, "top": 9_700_000, "shape": (60, 80), "size": 40.0}
 FOREST = shapely.box(-63.0, -2.7200, -62.9955, -2.7125)
 CLEARED = shapely.box(-62.9990, -2.7180, -62.9970, -2.7160)
 ROUNDS = 12
