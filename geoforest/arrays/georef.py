@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,11 @@ from geoforest.errors import InputError
 if TYPE_CHECKING:
     from geoforest.arrays.grid import Window
     from geoforest.types import Shape
+
+
+# Far beyond any CRS in any unit; and pixels from the origin that leave bits for parts of a pixel.
+_FARTHEST = 1e15
+_MOST_PX = 2.0**40
 
 
 class Georeferenced(Protocol):
@@ -104,6 +110,18 @@ class GeoRef:
         return GeoRef(shape, self.transform @ scale, self.crs)
 
 
+def _is_on_earth(shape: Shape, t: Affine) -> bool:
+    """Return whether all edges of pixels are finite, and far from being one and the same."""
+    if not all(map(math.isfinite, tuple(t)[:6])):
+        return False
+    far = abs(t.c) + shape[1] * (abs(t.a) + abs(t.b)), abs(t.f) + shape[0] * (abs(t.d) + abs(t.e))
+    sides = max(abs(t.a), abs(t.b)), max(abs(t.d), abs(t.e))
+    return all(
+        side == 0 or (end < _FARTHEST and end / side < _MOST_PX)
+        for end, side in zip(far, sides, strict=True)
+    )
+
+
 def check_grid(
     shape: Shape, transform: Affine, name: object, *, error: type[InputError] = InputError
 ) -> None:
@@ -115,6 +133,11 @@ def check_grid(
         Or ``error``, its subclass; the message begins with ``name``.
     """
     t = transform
+    if not _is_on_earth(shape, t):
+        raise error(
+            f"{name}: its transform {tuple(t)[:6]} is damaged: pixels of a size, at places that "
+            "double precision can tell apart, were wanted"
+        )
     if t.b or t.d or t.a <= 0 or t.e >= 0:
         raise error(
             f"{name}: its transform {tuple(t)[:6]} is rotated or not north-up; a north-up grid was "

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geoforest.io.publication import staging
 from geoforest.io.storage import writable
 
 if TYPE_CHECKING:
@@ -38,9 +38,8 @@ def kept_folder(
     with writable(home, "; set GEOFOREST_CACHE to a folder that can be"):
         if key is not None and (kept := home / cache_digest(key)).is_dir():
             return kept
-        home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".partial-", dir=home) as partial:
-            fresh = Path(partial) / "made"
+        with staging(home / "made") as partial:
+            fresh = partial / "made"
             kept = home / cache_digest(make(fresh))
             try:
                 fresh.rename(kept)

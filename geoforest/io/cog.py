@@ -8,31 +8,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-import numpy as np
 import rasterio
 import rasterio.shutil
 from rasterio._err import CPLE_BaseError  # GDAL's own errors, which rasterio.shutil lets through
 from rasterio.errors import RasterioError
-from rasterio.windows import Window as RasterioWindow
 
 from geoforest.arrays.grid import Window
 from geoforest.errors import WriteError
+from geoforest.io.flat import FlatRaster
 from geoforest.io.gdal import pinned
 from geoforest.io.raster import open_raster
+from geoforest.io.readback import PixelSums, check_cog
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, PROBABILITY_STEPS, Array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from numpy.typing import NDArray
 
     from geoforest.arrays.georef import GeoRef
 
 COLOURS = {OTHER: (228, 213, 183, 255), FOREST: (27, 120, 55, 255), NO_OBSERVATION: (0, 0, 0, 0)}
 CATEGORIES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"}
 _BLOCK_PX = 512
-# Holds a row of shards of two rasters of 80,000 columns; GDAL's default depends on the machine.
-_CACHE_BYTES = 256 << 20
+# SystemError is rasterio's for failures that GDAL does not explain.
+_ERRORS = (OSError, RasterioError, CPLE_BaseError, SystemError)
+_OPTIONS = {
+    # Holds a row of shards of two rasters of 80,000 columns; GDAL's default depends on the machine.
+    "GDAL_CACHEMAX": 256 << 20,
+    "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "SIBLING_OR_CHILD_OF_VRT_PATH",
+}
+# Files that GDAL may leave beside one that could not be written.
+_BESIDE = (".ovr.tmp", ".aux.xml")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,15 @@ class _Look:
     colours: Mapping[int, tuple[int, int, int, int]] | None = None
     scale: float | None = None
     nodata: int = NO_OBSERVATION
+
+    def band(self) -> list[str]:
+        """Return the elements of a virtual raster that describe the band."""
+        elements = [f"<NoDataValue>{self.nodata}</NoDataValue>"]
+        if self.scale is not None:
+            elements.append(f"<Offset>0</Offset><Scale>{self.scale!r}</Scale>")
+        if self.colours is not None:
+            elements.append(colour_table(self.colours))
+        return elements
 
 
 # The last bits of a probability are noise: zlib's default level gains 5 % there over level 1, and
@@ -68,48 +82,27 @@ class CogWriter:
         tags: Mapping[str, str],
     ) -> None:
         self.path, self._look = path, look
-        self._flat = path.with_name(f".{path.name}.flat.tif")
-        self._expected = np.zeros(256, np.int64)
-        with self._gdal():
+        self._georef, self._tags = georef, tags
+        self._written = PixelSums(georef.shape)
+        with self._errors():
             # Not compressed: it is read once, soon, and then deleted.
-            self._target = rasterio.open(
-                self._flat,
-                "w",
-                driver="GTiff",
-                height=georef.shape[0],
-                width=georef.shape[1],
-                count=1,
-                dtype="uint8",
-                crs=georef.crs,
-                transform=georef.transform,
-                nodata=look.nodata,
-                tiled=True,
-                blockxsize=_BLOCK_PX,
-                blockysize=_BLOCK_PX,
-                BIGTIFF="IF_SAFER",
-            )
-            # Before any pixel: GDAL cannot set colours and scale of a file that has some.
-            if look.colours is not None:
-                self._target.write_colormap(1, look.colours)
-            if look.scale is not None:
-                self._target.scales, self._target.offsets = (look.scale,), (0.0,)
-            self._target.update_tags(**tags)
+            self._flat = FlatRaster(path.with_name(f".{path.name}.flat"), georef.shape)
 
     def __enter__(self) -> CogWriter:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        with suppress(OSError, RasterioError, CPLE_BaseError):  # an earlier error counts
-            self._target.close()
-        self._flat.unlink(missing_ok=True)
-        Path(f"{self._flat}.aux.xml").unlink(missing_ok=True)
+    def __exit__(self, kind: object, *error: object) -> None:
+        with suppress(OSError):  # an earlier error counts
+            self._flat.remove()
+        if kind is not None:
+            for path in (self.path, *(Path(f"{self.path}{end}") for end in _BESIDE)):
+                path.unlink(missing_ok=True)
 
     def write(self, window: Window, values: Array) -> None:
         """Write the uint8 pixels of a window. Windows must cover each pixel exactly once."""
-        place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
-        with self._gdal():
-            self._target.write(values, 1, window=place)
-        self._expected += _counts(values)
+        with self._errors():
+            self._flat.write(window, values)
+        self._written.add(window, values)
 
     def finish(self) -> None:
         """Make the file, and verify it by reading it back. It releases the GIL.
@@ -119,10 +112,10 @@ class CogWriter:
         WriteError
             When the file cannot be written, or reads back with other pixels.
         """
-        with self._gdal():
-            self._target.close()
+        with self._errors(), pinned(**_OPTIONS):
+            self._flat.finish(self._georef, self._tags, self._look.band())
             rasterio.shutil.copy(
-                self._flat,
+                self._flat.virtual,
                 self.path,
                 driver="COG",
                 COMPRESS="DEFLATE",
@@ -131,17 +124,13 @@ class CogWriter:
                 OVERVIEW_RESAMPLING=self._look.overviews,
                 BIGTIFF="IF_SAFER",
             )
-            # GDAL may flush a block much later, and then report no failure.
-            written = sum(_counts(values) for _, values in read_strips(self.path))
-            if not np.array_equal(written, self._expected):
-                raise WriteError(f"{self.path}: does not read back as it was written")
+        check_cog(self.path, self._written, self._georef, self._tags, _BLOCK_PX)
 
     @contextmanager
-    def _gdal(self) -> Iterator[None]:
+    def _errors(self) -> Iterator[None]:
         try:
-            with pinned(GDAL_CACHEMAX=_CACHE_BYTES):
-                yield
-        except (OSError, RasterioError, CPLE_BaseError) as error:
+            yield
+        except _ERRORS as error:
             raise WriteError(f"{self.path}: cannot be written ({error})") from error
 
 
@@ -187,7 +176,7 @@ class ClassWriter(CogWriter):
             f"<Category>{escape(self._names.get(code, ''))}</Category>"
             for code in range(NO_OBSERVATION + 1)
         )
-        with self._gdal():
+        with self._errors():
             Path(f"{self.path}.aux.xml").write_text(
                 f'<PAMDataset><PAMRasterBand band="1"><CategoryNames>{names}</CategoryNames>'
                 "</PAMRasterBand></PAMDataset>\n",
@@ -232,6 +221,15 @@ class PercentWriter(CogWriter):
         super().__init__(path, _PERCENT, georef=georef, tags=tags)
 
 
+def colour_table(colours: Mapping[int, tuple[int, int, int, int]]) -> str:
+    """Return the elements of a virtual raster for the colours of its 256 values."""
+    entries = "".join(
+        '<Entry c1="{}" c2="{}" c3="{}" c4="{}"/>'.format(*colours.get(code, (0, 0, 0, 255)))
+        for code in range(NO_OBSERVATION + 1)
+    )
+    return f"<ColorInterp>Palette</ColorInterp><ColorTable>{entries}</ColorTable>"
+
+
 def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:
     """Yield windows and pixels of a raster of one band, from top to bottom, in whole blocks."""
     with open_raster(path) as source:
@@ -239,10 +237,3 @@ def read_strips(path: Path) -> Iterator[tuple[Window, Array]]:
         for row in range(0, rows, 2 * _BLOCK_PX):
             window = Window(row, 0, min(2 * _BLOCK_PX, rows - row), cols)
             yield window, source.read(1, window=window.slices)
-
-
-def _counts(values: Array) -> NDArray[np.int64]:
-    """Count the pixels of each value, 0 to 255."""
-    from geoforest.arrays.kernels.pixels import count_pixels
-
-    return count_pixels(values, 256)

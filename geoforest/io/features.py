@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -40,7 +40,7 @@ def stream_layer(
     layer: str,
     geometry_type: str = "Polygon",
     **options: Any,
-) -> None:
+) -> int:
     """Write polygons through GDAL; the spatial index is built once, at the end.
 
     Parameters
@@ -50,14 +50,23 @@ def stream_layer(
         the iterator reach the caller unchanged, an interrupt too.
     path, driver, layer, geometry_type, **options
         For ``pyogrio.write_arrow``.
+
+    Returns
+    -------
+    int
+        Number of polygons.
     """
     failures: list[BaseException] = []
+    count = 0
     rest = iter(frames)
     first = next(rest)
 
     def records() -> Iterator[pyarrow.RecordBatch]:
+        nonlocal count
         try:
-            yield from _even_batches(as_arrow(frame) for frame in chain([first], rest))
+            for batch in _even_batches(as_arrow(frame) for frame in chain([first], rest)):
+                count += batch.num_rows
+                yield batch
         except (Exception, KeyboardInterrupt) as error:  # GDAL would replace it by its own error
             failures.append(error)
             raise
@@ -84,10 +93,21 @@ def stream_layer(
             )
             if made != path:
                 shutil.copyfile(made, path)
+            return count
     except Exception as error:  # pyogrio turns the failure of an iterator into errors of its own
         if failures:
             raise failures[0] from error
         raise
+
+
+@contextmanager
+def plain_name(path: Path) -> Iterator[Path]:
+    """Yield the name under which pyogrio reads a file: of a copy where the name has a ``!``."""
+    if "!" not in str(path.absolute()):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(shutil.copyfile(path, Path(folder) / f"copy{path.suffix}"))
 
 
 def _even_batches(tables: Iterable[pyarrow.Table]) -> Iterator[pyarrow.RecordBatch]:

@@ -5,10 +5,9 @@ Features are streamed, with few frames in memory at a time.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,8 +17,9 @@ from geoforest.errors import InputError, WriteError
 from geoforest.io.features import WRITE_ERRORS, stream_layer
 from geoforest.io.locks import lockable
 from geoforest.io.names import FOREST_LABEL
-from geoforest.io.recorded import PINNED_TIME, replace_database
-from geoforest.io.sqlite import journals, read_database
+from geoforest.io.publication import new_file
+from geoforest.io.recorded import PINNED_TIME, set_aside_edited
+from geoforest.io.sqlite import read_database
 from geoforest.io.styles import read_style
 
 if TYPE_CHECKING:
@@ -84,27 +84,37 @@ def write_geopackage(
         When the file cannot be written. The old file, if there was one, is untouched.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}.gpkg")
     if style_qml is None:
         style_qml = read_style("forest_cover.qml")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with lockable(partial) as made:
-            _write_layer(frames, made, layer, description, geometry_type)
+        with new_file(path) as staged, lockable(staged) as made:
+            count = _write_layer(frames, made, layer, description, geometry_type)
             with closing(sqlite3.connect(made)) as database, database:
                 add_style(database, layer, style_qml)
-            if made != partial:
-                shutil.copyfile(made, partial)
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
-        replace_database(partial, path)
+            with closing(sqlite3.connect(made)) as database:
+                _check_read_back(path, database, layer, count)
+            if made != staged:
+                shutil.copyfile(made, staged)
+            set_aside_edited(path)
     except (OSError, sqlite3.Error, *WRITE_ERRORS) as error:
         raise WriteError(f"{path}: cannot be written ({error})") from error
-    finally:
-        for left_over in (partial, *journals(partial)):
-            # A failure to clean up must not hide the error being raised.
-            with suppress(OSError):
-                left_over.unlink(missing_ok=True)
+
+
+def _check_read_back(path: Path, database: sqlite3.Connection, layer: str, count: int) -> None:
+    """Check that all features are there: GDAL does not report each failure at its end."""
+    found = [row[0] for row in database.execute("PRAGMA quick_check")]
+    column = database.execute(
+        "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer,)
+    ).fetchone()[0]
+    n_rows, n_indexed = (
+        database.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]
+        for table in (layer, f"rtree_{layer}_{column}")
+    )
+    if found != ["ok"] or n_rows != count or n_indexed != count:
+        raise WriteError(
+            f"{path}: does not read back as it was written ({n_rows} of {count} features, "
+            f"{n_indexed} in the index, {found[0]}); was the disk full for a moment?"
+        )
 
 
 def layers(path: str | Path) -> list[str]:
@@ -125,9 +135,9 @@ def _write_layer(
     layer: str,
     description: str,
     geometry_type: str,
-) -> None:
+) -> int:
     with pinned_time():
-        stream_layer(
+        return stream_layer(
             frames,
             path,
             driver="GPKG",

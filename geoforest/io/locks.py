@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from geoforest.errors import GeoforestWarning, OutputError
+from geoforest.io.storage import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +41,11 @@ def exclusive_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
         When another run holds it.
     """
     path = folder / "lock"
-    with ExitStack() as held:
+    with ExitStack() as opened:
         try:
-            free = _lock(held.enter_context(path.open("w")), wait=wait)
+            handle = path.open("w")
+            opened.enter_context(held(handle))
+            free = _lock(handle, wait=wait)
         except OSError as error:
             # A refusal of the lock; the file itself could be opened, or the message would name it.
             if error.filename is not None:
@@ -53,7 +56,7 @@ def exclusive_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
                 GeoforestWarning,
                 stacklevel=2,
             )
-            stand_in = held.enter_context(open(_stand_in(folder), "a", opener=_no_link))
+            stand_in = opened.enter_context(held(open(_stand_in(folder), "a", opener=_no_link)))
             free = _lock(stand_in, wait=wait)
         if not free:
             raise OutputError(

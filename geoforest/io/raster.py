@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from geoforest.io.gdal import check_installation, pinned
 from geoforest.io.remote import gdal_path, network_options, patiently
@@ -15,12 +16,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def open_raster(path: str | Path) -> rasterio.DatasetReader:
+RASTER_ERRORS: Final = (RasterioError, CPLE_BaseError)
+"""Errors of reading a raster: rasterio's, and those of GDAL that some of its properties raise."""
+
+
+def open_raster(path: str | Path, **options: Any) -> rasterio.DatasetReader:
     """Open a raster, without a warning when it has no georeference: callers check that themselves.
 
     Opening and reading depend on no setting of GDAL in the environment, see
     :mod:`geoforest.io.gdal`. ``path`` may be a URL, see :func:`geoforest.io.remote.gdal_path`; it
-    is tried several times.
+    is tried several times. ``options`` are those of GDAL's format.
 
     Raises
     ------
@@ -35,7 +40,7 @@ def open_raster(path: str | Path) -> rasterio.DatasetReader:
     session = rasterio.Env().session
     with warnings.catch_warnings(), pinned(session, **network_options(name)):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return patiently(lambda: _Reader(name), name)
+        return patiently(lambda: _Reader(name, **options), name)
 
 
 class _Reader(rasterio.DatasetReader):  # type: ignore[misc] # rasterio has no types

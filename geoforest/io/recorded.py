@@ -20,7 +20,7 @@ from geoforest.io.sqlite import (
 from geoforest.io.storage import file_sha256, flush
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
 # GeoPackages of ours have this time of change, so that equal content gives equal bytes.
@@ -60,6 +60,16 @@ def state_of(path: Path, recorded: Mapping[str, Any]) -> State:
     return "changed"
 
 
+def recorded_files(folder: Path, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the :func:`record_of` files, by their names below a folder."""
+    return {name: record_of(folder / name) for name in names}
+
+
+def is_recorded(path: Path, recorded: Mapping[str, Any]) -> bool:
+    """Check whether a file is there and has the content that :func:`record_of` saw."""
+    return path.is_file() and state_of(path, recorded) != "changed"
+
+
 def replace_if_other(path: Path, write: Callable[[Path], None]) -> bool:
     """Write a file, but replace an existing one only if the content differs.
 
@@ -80,19 +90,19 @@ def replace_if_other(path: Path, write: Callable[[Path], None]) -> bool:
         write(partial)
         if path.is_file() and state_of(path, record_of(partial)) != "changed":
             return False
+        flush(partial)
         if path.suffix == ".gpkg":
-            replace_database(partial, path)
-        else:
-            partial.replace(path)
+            set_aside_edited(path)
+        partial.replace(path)
         return True
     finally:
         partial.unlink(missing_ok=True)
 
 
-def replace_database(made: Path, path: Path) -> None:
-    """Put a GeoPackage in the place of an older one of ours, which is kept if it was edited.
+def set_aside_edited(path: Path) -> None:
+    """Prepare the place of a GeoPackage for a new one: keep an older one of ours that was edited.
 
-    The edited one, with what its journals hold, is kept beside it, and a warning says so.
+    It is copied beside it, with what its journals hold, and a warning says so.
     """
     if path.is_file() and _was_edited(path):
         kept = name_for_edited(path, {one.name for one in path.parent.iterdir()})
@@ -101,7 +111,6 @@ def replace_database(made: Path, path: Path) -> None:
     # Journals belong to the old file, which another program may have open.
     for journal in journals(path):
         journal.unlink(missing_ok=True)
-    made.replace(path)
 
 
 def keep_copy(path: Path, kept: Path) -> None:

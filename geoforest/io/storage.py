@@ -9,14 +9,16 @@ import os
 import shutil
 import uuid
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from geoforest.errors import OutputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+_CHECKSUM = "checksum"
+_PREFIX = "of this document: "
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
@@ -49,6 +51,30 @@ def write_durably(path: Path, data: bytes) -> None:
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write an indented JSON object by :func:`write_durably`."""
     write_durably(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with its checksum, by which :func:`is_unchanged` knows it again."""
+    return {**document, _CHECKSUM: _checksum(document)}
+
+
+def is_unchanged(document: Mapping[str, Any]) -> bool:
+    """Check the checksum of a document. One of an earlier version, without a checksum, passes."""
+    if _CHECKSUM in document:
+        return bool(document[_CHECKSUM] == _checksum(document))
+    return not is_sealed(document)
+
+
+def is_sealed(document: Mapping[str, Any]) -> bool:
+    """Check whether a document has a checksum, whatever became of the name of the field."""
+    return any(str(value).startswith(_PREFIX) for value in document.values())
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in document.items() if name != _CHECKSUM}
+    # As it is when it has been written and read.
+    text = json.dumps(json.loads(json.dumps(rest)), sort_keys=True)
+    return _PREFIX + hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
@@ -88,42 +114,29 @@ def is_of_our_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _UNWRITABLE
 
 
+# Files of the locks that this process holds. A process that it forks, such as one that loads chips,
+# would hold them as well, and keep them when this one is killed.
+_LOCKS: set[IO[Any]] = set()
+
+
+def _close_locks() -> None:
+    for handle in _LOCKS:
+        handle.close()
+    _LOCKS.clear()
+
+
+os.register_at_fork(after_in_child=_close_locks)
+
+
 @contextmanager
-def new_folder(path: Path, *, mark: str, what: str) -> Iterator[Path]:
-    """Fill a folder under a temporary name, and rename it at the end.
-
-    Parameters
-    ----------
-    path
-        Folder to make. An existing one of the same kind is replaced.
-    mark
-        Name of a file that every folder of this kind has.
-    what
-        Name of the kind, for messages.
-
-    Yields
-    ------
-    pathlib.Path
-        The folder to fill.
-
-    Raises
-    ------
-    OutputError
-        When ``path`` exists and is of another kind, or cannot be written to.
-    """
-    if path.exists() and not (path / mark).is_file():
-        raise OutputError(f"{path}: exists and is no {what}; choose another name")
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with writable(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.mkdir()
-        try:
-            yield partial
-            if path.exists():
-                shutil.rmtree(path)
-            partial.rename(path)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+def held(handle: IO[Any]) -> Iterator[None]:
+    """Hold the lock of an open file in this process alone, and close the file in the end."""
+    _LOCKS.add(handle)
+    try:
+        yield
+    finally:
+        _LOCKS.discard(handle)
+        handle.close()
 
 
 def require_space(folder: Path, n_bytes: int) -> None:

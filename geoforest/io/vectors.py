@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
 
 import numpy as np
 
 from geoforest.errors import WriteError
-from geoforest.io.features import WRITE_ERRORS, as_arrow, stream_layer
+from geoforest.io.features import WRITE_ERRORS, as_arrow, plain_name, stream_layer
 from geoforest.io.geopackage import LAYER, write_geopackage
+from geoforest.io.publication import new_file
 
 if TYPE_CHECKING:
     import geopandas
@@ -113,37 +114,45 @@ def _groups(frames: Frames) -> Iterator[geopandas.GeoDataFrame]:
 
 
 def _write_flatgeobuf(frames: Frames, path: Path) -> None:
-    with _replaced(path) as partial:
-        stream_layer(frames, partial, driver="FlatGeobuf", layer=LAYER)
+    with _replaced(path) as made:
+        written: list[int] = []
+        stream_layer(_with_checksums(frames, written), made, driver="FlatGeobuf", layer=LAYER)
+        # GDAL does not report each failure at its end.
+        if _checksums_in(made) != (len(written), sum(written)):
+            raise WriteError(
+                f"{path}: does not read back as it was written; was the disk full for a moment?"
+            )
 
 
-class _replaced:  # noqa: N801 - a context manager
-    """Context manager of a partial file that replaces its target if all went well."""
+def _with_checksums(frames: Frames, checksums: list[int]) -> Frames:
+    """Yield frames, and add the checksum of each geometry to a list."""
+    for frame in frames:
+        checksums += map(crc32, frame.geometry.to_wkb())
+        yield frame
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
 
-    def __enter__(self) -> Path:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise WriteError(f"{self._path}: cannot be written ({error})") from error
-        return self._partial
+def _checksums_in(path: Path) -> tuple[int, int]:
+    """Return the number of geometries in a file, and the sum of their checksums."""
+    import pyarrow
+    import pyogrio
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: object) -> None:
-        try:
-            if error is None:
-                with self._partial.open("rb") as handle:
-                    os.fsync(handle.fileno())
-                self._partial.replace(self._path)
-        except OSError as failure:
-            raise WriteError(f"{self._path}: cannot be written ({failure})") from failure
-        finally:
-            with suppress(OSError):
-                self._partial.unlink(missing_ok=True)
-        if isinstance(error, (OSError, *WRITE_ERRORS)):
-            raise WriteError(f"{self._path}: cannot be written ({error})") from error
+    count = total = 0
+    with plain_name(path) as name, pyogrio.open_arrow(name, columns=[]) as (meta, stream):
+        for batch in pyarrow.RecordBatchReader.from_stream(stream):
+            geometries = batch.column(meta["geometry_name"] or "wkb_geometry").to_pylist()
+            count += len(geometries)
+            total += sum(map(crc32, geometries))
+    return count, total
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[Path]:
+    """Yield the name of a new file, as :func:`new_file` does; its errors become WriteErrors."""
+    try:
+        with new_file(path) as made:
+            yield made
+    except (OSError, *WRITE_ERRORS) as error:
+        raise WriteError(f"{path}: cannot be written ({error})") from error
 
 
 FORMATS: Final[dict[str, Callable[[Frames, Path], None]]] = {

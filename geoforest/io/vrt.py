@@ -42,21 +42,16 @@ def write_vrt(
     nodata
         Value of pixels without a tile.
     """
-    from geoforest.io.cog import CATEGORIES, COLOURS
+    from geoforest.io.cog import CATEGORIES, COLOURS, colour_table
 
     band = [f"<NoDataValue>{nodata}</NoDataValue>"]
     if like == "probability":
         band.append(f"<Offset>0</Offset><Scale>{1 / PROBABILITY_STEPS!r}</Scale>")
     if like == "mask":
-        entries = "".join(
-            '<Entry c1="{}" c2="{}" c3="{}" c4="{}"/>'.format(*COLOURS.get(code, (0, 0, 0, 255)))
-            for code in range(256)
-        )
         names = "".join(
             f"<Category>{escape(CATEGORIES.get(code, ''))}</Category>" for code in range(256)
         )
-        band.append("<ColorInterp>Palette</ColorInterp>")
-        band.append(f"<ColorTable>{entries}</ColorTable><CategoryNames>{names}</CategoryNames>")
+        band.append(f"{colour_table(COLOURS)}<CategoryNames>{names}</CategoryNames>")
     for file, tile in tiles.items():
         size = f'xSize="{tile.width}" ySize="{tile.height}"'
         row, col = tile.row_off - window.row_off, tile.col_off - window.col_off

@@ -103,7 +103,9 @@ class _Folder:
     def folders(self) -> list[Destination]:
         if not self.location.is_dir():
             return []
-        return [_Folder(path) for path in sorted(self.location.iterdir()) if path.is_dir()]
+        # The work folder of a map is no map of its own.
+        inside = (path for path in self.location.iterdir() if path.name != WORK_NAME)
+        return [_Folder(path) for path in sorted(inside) if path.is_dir()]
 
     def prepare(self) -> None:
         for path in self.location.glob(".*.partial"):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
 
 import numpy as np
 from affine import Affine
-from rasterio.errors import RasterioIOError
 
 from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.polygons.polygons import PolygonCounts, PolygonStream, check_rules, together
@@ -22,7 +21,7 @@ from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import GeoforestWarning, InputError, OutputError, ReadError
 from geoforest.io.cog import read_strips
 from geoforest.io.geopackage import LAYER, layers
-from geoforest.io.raster import open_raster
+from geoforest.io.raster import RASTER_ERRORS, open_raster
 from geoforest.io.remote import shown
 from geoforest.io.vectors import FORMATS, write_polygons
 from geoforest.types import (
@@ -224,7 +223,7 @@ class _Source:
         try:
             for _, values in read_strips(self.path):
                 yield self.to_mask(values)
-        except RasterioIOError as error:
+        except (*RASTER_ERRORS, MemoryError) as error:
             raise ReadError(f"{self.path}: cannot be read to its end ({error})") from error
 
 
@@ -236,7 +235,7 @@ def _open_source(path: Path, threshold: float | None, value: int | None) -> _Sou
             georef = _georef(source, path)
             _check_band(source, path, value)
             tags, scale, nodata = source.tags(), source.scales[0], source.nodata
-    except RasterioIOError as error:
+    except RASTER_ERRORS as error:
         raise InputError(f"{path}: not a raster that GDAL can read ({error})") from error
     attributes: dict[str, Any] = {
         "scene_id": tags.get("SCENE_ID", path.stem),

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from geoforest.arrays.reflectance import fold_normalisation
 from geoforest.errors import BundleError
-from geoforest.io.storage import new_folder
+from geoforest.io.publication import new_folder
 from geoforest.models.weights import (
     PREFIX_BYTES,
     Header,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from geoforest.errors import BundleError, GeoforestWarning
 from geoforest.io.cache import kept_folder
-from geoforest.io.storage import new_folder, write_durably
+from geoforest.io.publication import new_folder
+from geoforest.io.storage import write_durably
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
 
 if TYPE_CHECKING:

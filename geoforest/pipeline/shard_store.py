@@ -8,10 +8,10 @@ import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import numpy as np
-import rasterio
+from rasterio._err import CPLE_BaseError  # GDAL's own errors, which reading lets through
+from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from geoforest.arrays.reflectance import BandStatistics
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from geoforest.arrays.georef import GeoRef
     from geoforest.arrays.grid import Shard
+
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True)
@@ -145,16 +148,20 @@ class ShardStore:
         """
         content = io.BytesIO()
         np.savez(content, dn=dn, valid=valid)
+        data = content.getvalue()
         with suppress(OSError):
-            write_durably(self.path(shard).with_suffix(".npz"), content.getvalue())
+            path = self.path(shard).with_suffix(".npz")
+            write_durably(path, data + hashlib.sha256(data).digest())
 
     def load_preview(self, shard: Shard) -> tuple[Array, Valid] | None:
-        """Load what :meth:`write_preview` stored, or None."""
-        try:
-            with np.load(self.path(shard).with_suffix(".npz"), allow_pickle=False) as arrays:
-                return arrays["dn"], arrays["valid"]
-        except (OSError, ValueError, KeyError, BadZipFile):
-            return None
+        """Load what :meth:`write_preview` stored, or None where it is absent or damaged."""
+        with suppress(OSError):
+            content = self.path(shard).with_suffix(".npz").read_bytes()
+            data, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+            if hashlib.sha256(data).digest() == digest:
+                with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+                    return arrays["dn"], arrays["valid"]
+        return None
 
     def load(self, shard: Shard) -> tuple[StoredProbability, Receipt] | None:
         """Load pixels and receipt of a finished shard; None when it is absent or damaged."""
@@ -164,14 +171,15 @@ class ShardStore:
         try:
             # A damaged georeference does not matter here: the checksum decides.
             with open_raster(path) as source:
+                # Before it is read: a damaged header may promise any number of pixels.
+                if source.shape != shard.extent.shape or source.dtypes != ("uint8",):
+                    return None
                 stored, tags = source.read(1), source.tags()
             receipt = Receipt.from_json(tags["RECEIPT"])
-        except (rasterio.RasterioIOError, KeyError, ValueError, TypeError):
+        except (RasterioError, CPLE_BaseError, KeyError, ValueError, TypeError):
             return None
-        if (
-            stored.shape != shard.extent.shape
-            or tags.get("FINGERPRINT") != self.fingerprint
-            or tags.get("CHECKSUM") != self._checksum(shard, stored, tags["RECEIPT"])
+        if tags.get("FINGERPRINT") != self.fingerprint or tags.get("CHECKSUM") != self._checksum(
+            shard, stored, tags["RECEIPT"]
         ):
             return None
         return stored, receipt

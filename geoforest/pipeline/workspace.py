@@ -25,7 +25,7 @@ from geoforest.io.names import (
 )
 from geoforest.io.recorded import name_for_edited, record_of
 from geoforest.io.sqlite import journals
-from geoforest.io.storage import flush, read_json
+from geoforest.io.storage import flush, read_json, sealed
 from geoforest.pipeline.shard_store import ShardStore
 
 if TYPE_CHECKING:
@@ -214,7 +214,8 @@ class Workspace:
         for name, version in self.destination.versions().items():
             if name in outputs:
                 outputs[name]["version"] = version
-        self.destination.write(JOB_NAME, (json.dumps(document, indent=2) + "\n").encode())
+        text = json.dumps(sealed(document), indent=2) + "\n"
+        self.destination.write(JOB_NAME, text.encode())
 
     def _files_before(self) -> set[str]:
         """Return names of products that may be in the folder, of any job."""

@@ -111,9 +111,17 @@ def write_quicklook(path: Path, scene: Scene, dn: Array, valid: Valid) -> None:
                 )  # fmt: skip
                 target.write(colours.astype(np.uint8), [1, 2, 3])
                 target.write(np.where(valid, 255, 0).astype(np.uint8), 4)
-            rasterio.shutil.copy(
-                memory.name, path, driver="COG", COMPRESS="JPEG", QUALITY=_QUALITY, BLOCKSIZE=512
-            )
+            with MemoryFile(ext=".tif") as made:
+                rasterio.shutil.copy(
+                    memory.name,
+                    made.name,
+                    driver="COG",
+                    COMPRESS="JPEG",
+                    QUALITY=_QUALITY,
+                    BLOCKSIZE=512,
+                )
+                # By Python, because GDAL does not report each failure of a disk.
+                path.write_bytes(made.read())
     except (OSError, RasterioError, CPLE_BaseError) as error:
         raise WriteError(f"{path}: cannot be written ({error})") from error
 

@@ -14,7 +14,7 @@ from rasterio.errors import RasterioIOError
 
 from geoforest.arrays.georef import GeoRef
 from geoforest.errors import SceneError
-from geoforest.io.raster import open_raster
+from geoforest.io.raster import RASTER_ERRORS, open_raster
 from geoforest.io.remote import (
     gdal_path,
     is_remote,
@@ -97,7 +97,7 @@ def open_scene(
         files = product.files(wanted)
     else:
         files = band_files(folder, wanted) if folder else [location]
-    with ExitStack() as stack:
+    with _errors_of(location), ExitStack() as stack:
         opened = {file: stack.enter_context(_opened(file)) for file in files}
         if folder or product:
             sources = single_bands(opened, wanted)
@@ -193,6 +193,18 @@ def _check_scene_id(path: str, scene_id: str) -> None:
         reason = "is the name of another file of the outputs"
     if reason:
         raise SceneError(f"{path}: scene id {scene_id!r} {reason}; give --scene-id")
+
+
+@contextmanager
+def _errors_of(location: str) -> Iterator[None]:
+    """Convert what GDAL finds wrong with a raster after it has opened it."""
+    try:
+        yield
+    except RASTER_ERRORS as error:
+        raise SceneError(
+            f"{shown(gdal_path(location))}: is damaged and cannot be read "
+            f"({reason(error, location)})"
+        ) from error
 
 
 @contextmanager

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
-from rasterio.errors import RasterioIOError
 from rasterio.windows import Window as RasterioWindow
 
 from geoforest.arrays.grid import Window, preview_lattice
 from geoforest.arrays.reflectance import observed
 from geoforest.errors import ReadError
-from geoforest.io.raster import open_raster
+from geoforest.io.raster import RASTER_ERRORS, open_raster
 from geoforest.io.remote import network_options, patiently, reason, shown
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def read_band(path: str, scene: Scene, window: Window) -> Array:
 
     try:
         return patiently(attempt, path)
-    except RasterioIOError as error:
+    except RASTER_ERRORS as error:
         raise _unreadable(path, place, error) from _cause(path, error)
 
 
@@ -168,7 +167,7 @@ def _read_bands(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Vali
         try:
             # patiently() calls the lambda within this iteration.
             patiently(lambda: _read_into(path, scene, bands, place, dn, valid), path)  # noqa: B023
-        except RasterioIOError as error:
+        except RASTER_ERRORS as error:
             raise _unreadable(path, place, error) from _cause(path, error)
     valid &= observed(
         dn, nodata=[band.nodata for band in scene.bands], zero_is_nodata=scene.zero_is_nodata
@@ -194,13 +193,13 @@ def _source(path: str, scene: Scene) -> Iterator[rasterio.DatasetReader]:
     with _lock, rasterio.Env(**GDAL_OPTIONS, **network_options()):
         try:
             yield _dataset(path, scene)
-        except RasterioIOError:
+        except RASTER_ERRORS:
             if (broken := _open.pop((path, scene.files), None)) is not None:
                 broken.close()
             raise
 
 
-def _unreadable(path: str, place: RasterioWindow, error: RasterioIOError) -> ReadError:
+def _unreadable(path: str, place: RasterioWindow, error: Exception) -> ReadError:
     return ReadError(
         f"{shown(path)}: rows {place.row_off} to {place.row_off + place.height}, columns "
         f"{place.col_off} to {place.col_off + place.width} cannot be read "
@@ -208,7 +207,7 @@ def _unreadable(path: str, place: RasterioWindow, error: RasterioIOError) -> Rea
     )
 
 
-def _cause(path: str, error: RasterioIOError) -> RasterioIOError | None:
+def _cause(path: str, error: Exception) -> Exception | None:
     """Return the cause to chain, or None when it may show a URL's signature, which workers log."""
     return None if "?" in path else error
 

@@ -10,10 +10,9 @@ from xml.etree.ElementTree import ParseError
 
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
-from rasterio.errors import RasterioIOError
 
 from geoforest.errors import SceneError
-from geoforest.io.raster import open_raster
+from geoforest.io.raster import RASTER_ERRORS, open_raster
 from geoforest.io.reach import refuse_inward
 from geoforest.io.remote import gdal_path, is_remote, reason, remote_stamp, shown
 
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 _TIFFS = {".tif", ".tiff"}
 _RASTERS = _TIFFS | {".vrt"}
+# Offset and size of a block, at least two bytes each.
+_BLOCK_ENTRY_BYTES = 4
 _VIRTUAL_RASTER = "vrt://"
 _SERVERS = re.compile(r"(?:/vsi(?:zip|tar|gzip)/\{?)*/vsi(?:curl|s3|gs)/")
 # GDAL leaves absolute names as they are, and looks for paths in those with a colon.
@@ -82,7 +83,7 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
                 _check_reach(source, path)
                 waiting += [(absolute(name), path) for name in source.files]
                 _check_not_truncated(source, Path(path))
-        except RasterioIOError as error:
+        except RASTER_ERRORS as error:
             raise SceneError(
                 f"{shown(path)}: cannot be read, and {shown(needed_by)} needs it "
                 f"({reason(error, path)})"
@@ -138,6 +139,12 @@ def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:
     interleaved = source.interleaving is not None and source.interleaving.name == "pixel"
     for index in [1] if interleaved else source.indexes:
         rows, cols = source.block_shapes[index - 1]
+        n_blocks = -(-source.height // rows) * -(-source.width // cols)
+        if n_blocks * _BLOCK_ENTRY_BYTES > size:
+            raise SceneError(
+                f"{path}: truncated or damaged: the file has {size} bytes, and tells of "
+                f"{n_blocks:,} blocks in band {index}"
+            )
         for row in range(-(-source.height // rows)):
             for col in range(-(-source.width // cols)):
                 block = f"{col}_{row}"

@@ -15,7 +15,7 @@ from geoforest.arrays.reflectance import BandStatistics, observed
 from geoforest.errors import DataError, GeoforestWarning
 from geoforest.io.files import Place, open_place, read_ahead
 from geoforest.io.gdal import pinned
-from geoforest.io.storage import write_durably
+from geoforest.io.publication import write_file
 from geoforest.io.tables import csv_text
 from geoforest.train.codes import WANTED, CodeCounts, code_fault, lossy_compression
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
@@ -362,4 +362,4 @@ def write_statistics(path: str | Path, bands: Sequence[str], statistics: BandSta
             bands, statistics.mean.tolist(), statistics.std.tolist(), strict=True
         )
     ]
-    write_durably(Path(path), csv_text(rows).encode())
+    write_file(Path(path), csv_text(rows).encode())

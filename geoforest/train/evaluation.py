@@ -14,7 +14,7 @@ from geoforest.arrays.scores import DEFINITION, Counts
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import InputError
 from geoforest.io.files import without_secrets
-from geoforest.io.storage import new_folder
+from geoforest.io.publication import new_folder
 from geoforest.io.tables import csv_text
 from geoforest.models.registry import load_model
 from geoforest.report.page import render

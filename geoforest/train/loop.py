@@ -22,8 +22,14 @@ from torch.utils.data import DataLoader
 from geoforest.compute.machine import usable_cores
 from geoforest.errors import GeoforestError
 from geoforest.train.augmentation import ChipDataset, EpochSampler, Sample
+from geoforest.train.checkpoints import (
+    BEST_NAME,
+    LAST_NAME,
+    CheckpointFiles,
+    load_checkpoint,
+    recover,
+)
 from geoforest.train.module import SegmentationModule
-from geoforest.train.resume import BEST_NAME, LAST_NAME
 from geoforest.types import NO_OBSERVATION
 
 if TYPE_CHECKING:
@@ -32,6 +38,8 @@ if TYPE_CHECKING:
     from geoforest.train.settings import TrainSettings
 
 _MAX_WORKERS = 8
+# For one batch; a process that hangs would otherwise be waited for forever.
+_LOADER_SECONDS = 300
 
 
 class Epoch(TypedDict):
@@ -97,6 +105,7 @@ def fit(
         encoder_bn=settings.encoder_bn,
     )
     last = folder / LAST_NAME
+    recover(folder, _History.__qualname__)
     history = _History(settings.seed, on_epoch, last)
     if not _is_over(history.epochs, settings):
         _train(module, chips, statistics, settings, folder, history)
@@ -111,7 +120,7 @@ def fit(
             "training diverged: the validation loss was no number after any epoch; a lower "
             f"learning rate than {settings.learning_rate:g} or clipped gradients may help"
         )
-    module.load_state_dict(_load_checkpoint(folder / BEST_NAME)["state_dict"])
+    module.load_state_dict(load_checkpoint(folder / BEST_NAME)["state_dict"])
     return history.epochs
 
 
@@ -147,7 +156,7 @@ def _train(
     )
     with _silenced_lightning():
         trainer = _trainer(settings, folder, history)
-        with _interruptible(trainer):
+        with _interruptible(trainer), _loaders_answer():
             trainer.fit(
                 module,
                 train,
@@ -183,6 +192,7 @@ def _loader(
         dataset,
         num_workers=workers,
         persistent_workers=workers > 0,
+        timeout=_LOADER_SECONDS if workers else 0,
         pin_memory=on_gpu,
         batch_size=settings.batch_size,
         sampler=sampler,
@@ -217,6 +227,7 @@ def _trainer(settings: TrainSettings, folder: Path, history: _History) -> pl.Tra
         deterministic=settings.deterministic,
         gradient_clip_val=settings.gradient_clip,
         callbacks=callbacks,
+        plugins=[CheckpointFiles()],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -275,7 +286,7 @@ class _History(pl.Callback):
     def restore(self, checkpoint: Path) -> None:
         """Load the epochs of a checkpoint, if it exists."""
         if checkpoint.exists():
-            self.load_state_dict(_load_checkpoint(checkpoint)["callbacks"][self.state_key])
+            self.load_state_dict(load_checkpoint(checkpoint)["callbacks"][self.state_key])
 
     def report(self) -> None:
         """Call ``on_epoch`` for each epoch it has not seen yet."""
@@ -295,12 +306,6 @@ class _History(pl.Callback):
         return {**self.__dict__, "_on_epoch": None}
 
 
-def _load_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint; tensors are mapped, so that unused ones are not read."""
-    loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return loaded
-
-
 @contextmanager
 def _silenced_lightning() -> Iterator[None]:
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
@@ -312,6 +317,20 @@ def _silenced_lightning() -> Iterator[None]:
         # The checkpoints there are those that this training resumes from.
         warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
         yield
+
+
+@contextmanager
+def _loaders_answer() -> Iterator[None]:
+    """Convert the timeout of a loader process to an error of ours."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader timed out" not in str(error):
+            raise
+        raise GeoforestError(
+            f"a process that loads chips did not answer for {_LOADER_SECONDS} s; the same command "
+            "goes on from the last epoch, and --workers 0 loads without other processes"
+        ) from error
 
 
 @contextmanager

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from geoforest.train.chips import Chip
     from geoforest.train.settings import TrainSettings
 
-LAST_NAME: Final = "last.ckpt"
-BEST_NAME: Final = "best.ckpt"
 _JOB_NAME: Final = "job.json"
 
 
@@ -76,7 +74,7 @@ def open_training(out: Path, identity: Mapping[str, Any]) -> Iterator[Path]:
         try:
             yield folder
         except BaseException:
-            if not (folder / LAST_NAME).exists():
+            if not any(folder.glob("*.ckpt")):
                 shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)

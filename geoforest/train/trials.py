@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import GeoforestError, InputError, OutputError, checked
 from geoforest.io.locks import exclusive_lock
+from geoforest.io.publication import write_file
 from geoforest.io.storage import read_json, write_durably
 from geoforest.io.tables import csv_text
 from geoforest.models.bundle import CARD_NAME, Bundle, load_bundle
@@ -187,6 +188,6 @@ def _write_tables(out: Path, result: SweepResult) -> None:
         {**trial.parameters, METRIC: trial.value, "bundle": trial.bundle.relative_to(out)}
         for trial in result.trials
     ]
-    write_durably(out / "trials.csv", csv_text(table).encode())
+    write_file(out / "trials.csv", csv_text(table).encode())
     rows = [{"parameters": t.parameters, "value": t.value} for t in result.trials]
-    write_durably(out / "trials.png", sweep_figure(rows, metric=METRIC))
+    write_file(out / "trials.png", sweep_figure(rows, metric=METRIC))

@@ -10,12 +10,12 @@ import rasterio
 
 def seal(folder: Path, *names: str) -> None:
     """Take the checksums of changed files into job.json, so that what is in them is looked at."""
-    from geoforest.io.storage import file_sha256
+    from geoforest.io.storage import file_sha256, sealed
 
     job = json.loads((folder / "job.json").read_text())
     for name in names:
         job["outputs"][name]["sha256"] = file_sha256(folder / name)
-    (folder / "job.json").write_text(json.dumps(job))
+    (folder / "job.json").write_text(json.dumps(sealed(job)))
 
 
 def rewrite(path: Path, change) -> None:

@@ -73,7 +73,6 @@ def test_it_reads_back_as_it_was_written(tmp_path, forest, acquired):
 @pytest.mark.parametrize("forest", [True, False])
 def test_equal_input_gives_equal_bytes_wherever_and_whenever(tmp_path, forest, monkeypatch):
     write_geopackage([frame(forest)], tmp_path / "one.gpkg")
-    monkeypatch.setattr(geopackage.os, "getpid", lambda: 1234567)
     monkeypatch.setenv("TZ", "Asia/Jakarta")
     with closing(sqlite3.connect(":memory:")) as clock:
         second = clock.execute("SELECT strftime('%s','now')").fetchone()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import rasterio
@@ -16,6 +18,7 @@ from geoforest.io.locks import exclusive_lock
 from geoforest.io.storage import write_durably
 from geoforest.pipeline.shard_store import Receipt, ShardStore
 from tests.helpers import synthetic
+from tests.helpers.mutations import damaged
 
 SHARDS = list(Grid((90, 70), window=32, halo=0, shard_cores=2).shards())
 GEOREF = GeoRef((64, 64), synthetic.TRANSFORM, rasterio.CRS.from_epsg(32720))
@@ -69,6 +72,30 @@ def test_a_flipped_bit_never_passes_for_the_shard(tmp_path_factory, place, bit):
     path.write_bytes(data)
     loaded = store.load(SHARDS[0])
     assert loaded is None or ((loaded[0] == stored()).all() and loaded[1] == receipt())
+
+
+@pytest.mark.filterwarnings("ignore")  # of what GDAL thinks of such files
+def test_a_damaged_header_never_passes_and_promises_nothing(store):
+    path = store.path(SHARDS[0])
+    data = path.read_bytes()
+    for seed in range(150):
+        path.unlink()
+        path.write_bytes(damaged(data, slice(0, 500), random.Random(seed)))
+        loaded = store.load(SHARDS[0])
+        assert loaded is None or (loaded[0] == stored()).all(), seed
+
+
+def test_a_damaged_preview_is_none(store):
+    dn, valid = np.arange(60, dtype=np.uint16).reshape(4, 3, 5), np.ones((3, 5), bool)
+    store.write_preview(SHARDS[0], dn, valid)
+    found = store.load_preview(SHARDS[0])
+    assert found is not None
+    assert (found[0] == dn).all()
+    path = store.path(SHARDS[0]).with_suffix(".npz")
+    data = path.read_bytes()
+    for seed in range(100):
+        path.write_bytes(damaged(data, slice(None), random.Random(seed)))
+        assert store.load_preview(SHARDS[0]) is None or path.read_bytes() == data, seed
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])

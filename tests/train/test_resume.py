@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from geoforest.errors import OutputError
+from geoforest.errors import GeoforestError, OutputError
 from geoforest.models.bundle import load_bundle
 from geoforest.train import loop
+from geoforest.train.augmentation import ChipDataset
 from geoforest.train.chips import read_split
 from geoforest.train.fit import train_model as train
 from geoforest.train.resume import open_training, training_identity
@@ -108,6 +109,46 @@ def test_a_resumed_training_with_loader_processes_takes_the_chips_of_its_epoch(d
     train(data, tmp_path / "cut", **options)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert load_bundle(tmp_path / "cut").sha256 == load_bundle(tmp_path / "whole").sha256
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_costs_an_epoch_and_no_more(data, tmp_path):
+    """As a disk leaves it that was full, or a copy that was cut short."""
+    options = {**OPTIONS, "encoder": "mobilenet_v2", "epochs": 3}
+    train(data, tmp_path / "whole", **options)
+
+    def stop(epoch):
+        if epoch["epoch"] == 2:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        train(data, tmp_path / "cut", **options, on_epoch=stop)
+    last = tmp_path / ".cut.training" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    told: list[int] = []
+    train(data, tmp_path / "cut", **options, on_epoch=lambda epoch: told.append(epoch["epoch"]))
+    assert told == [1, 2]
+    assert load_bundle(tmp_path / "cut").sha256 == load_bundle(tmp_path / "whole").sha256
+
+
+@pytest.mark.slow
+def test_a_loader_process_that_hangs_is_not_waited_for_forever(data, tmp_path, monkeypatch):
+    get = ChipDataset.__getitem__
+
+    def hang(self, key):
+        if isinstance(key, tuple) and key[0] == 1:
+            time.sleep(1000)
+        return get(self, key)
+
+    monkeypatch.setattr(ChipDataset, "__getitem__", hang)
+    monkeypatch.setattr(loop, "_LOADER_SECONDS", 2)
+    options = {**OPTIONS, "encoder": "mobilenet_v2", "epochs": 2, "workers": 1}
+    with pytest.raises(GeoforestError, match="--workers 0 loads without other processes"):
+        train(data, tmp_path / "hung", **options)
+    monkeypatch.undo()
+    train(data, tmp_path / "hung", **options)
+    train(data, tmp_path / "whole", **options)
+    assert load_bundle(tmp_path / "hung").sha256 == load_bundle(tmp_path / "whole").sha256
 
 
 @pytest.mark.slow

@@ -123,3 +123,55 @@ def add_to_cells(
             sums[1, cell_row, cell_col] += weight
             if code == 1:
                 sums[0, cell_row, cell_col] += weight
+
+
+@compiled
+def add_row_sums(
+    values: NDArray[np.uint8], weights: NDArray[np.uint64], sums: NDArray[np.uint64]
+) -> None:
+    """Add the weighted sum of each row of ``values`` to ``sums``, modulo 2**64."""
+    for row in range(values.shape[0]):
+        total = np.uint64(0)
+        for col in range(values.shape[1]):
+            total += weights[col] * np.uint64(values[row, col])
+        sums[row] += total
+
+
+@compiled
+def count_strays(
+    fine: NDArray[np.uint8],
+    coarse: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    nodata: int,
+) -> int:
+    """Count pixels of an overview that cannot be of the pixels below them.
+
+    A pixel is nodata where all pixels below it are, and elsewhere between the smallest and the
+    largest of the others.
+
+    Parameters
+    ----------
+    fine, coarse
+        Pixels, and those of the overview.
+    rows, cols
+        ``(2, n)``: first row and row behind the last one of ``fine`` below each row of ``coarse``,
+        and columns alike.
+    nodata
+        Value of pixels that do not count.
+    """
+    strays = 0
+    for row in range(coarse.shape[0]):
+        for col in range(coarse.shape[1]):
+            low, high = 256, -1
+            for y in range(rows[0, row], rows[1, row]):
+                for x in range(cols[0, col], cols[1, col]):
+                    value = fine[y, x]
+                    if value != nodata:
+                        low, high = min(low, value), max(high, value)
+            value = coarse[row, col]
+            if high < 0:
+                strays += value != nodata
+            else:
+                strays += value == nodata or value < low or value > high
+    return strays

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from geoforest.errors import InputError, OutputError, ReadError
 from geoforest.io.cog import ClassWriter, read_strips
 from geoforest.io.geopackage import write_geopackage
 from geoforest.io.names import UNITS_NAME
+from geoforest.io.publication import new_folder
 from geoforest.io.raster import open_raster
 from geoforest.io.recorded import record_of, state_of
-from geoforest.io.storage import new_folder, read_json
+from geoforest.io.storage import read_json, sealed, write_json
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.maps.change.codes import (
@@ -213,7 +213,7 @@ def _write_products(
         summary["units"], summary["notes"] = rows, [*summary["notes"], *notes]
     write_report(folder / REPORT_NAME, maps, folder / CHANGE_NAME, summary, language)
     summary["outputs"] = {path.name: record_of(path) for path in sorted(folder.iterdir())}
-    (folder / SUMMARY_NAME).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / SUMMARY_NAME, sealed(summary))
     return summary
 
 

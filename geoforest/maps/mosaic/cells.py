@@ -11,12 +11,14 @@ import rasterio
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
+from rasterio.io import MemoryFile
 
 from geoforest._version import __version__
 from geoforest.arrays.georef import GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.arrays.zones import ZoneGrid, common, hull
 from geoforest.io.cog import PercentWriter
+from geoforest.io.publication import new_file
 from geoforest.io.raster import open_raster
 from geoforest.types import NO_OBSERVATION, Mask
 
@@ -74,21 +76,22 @@ class CellSums:
 
     def write(self, path: Path) -> None:
         """Write both sums as bands of a raster: forest pixels, observed pixels."""
-        with rasterio.open(
-            path,
-            "w",
-            driver="GTiff",
-            height=self.cells.height,
-            width=self.cells.width,
-            count=2,
-            dtype="float32",
-            crs=f"EPSG:{CRS_CODE}",
-            transform=_transform(self.cells, self._cell_m),
-            tiled=True,
-            compress="deflate",
-        ) as target:
-            target.write(self.sums)
-            target.descriptions = ("forest pixels", "observed pixels")
+        with MemoryFile() as memory:
+            with memory.open(
+                driver="GTiff",
+                height=self.cells.height,
+                width=self.cells.width,
+                count=2,
+                dtype="float32",
+                crs=f"EPSG:{CRS_CODE}",
+                transform=_transform(self.cells, self._cell_m),
+                tiled=True,
+                compress="deflate",
+            ) as target:
+                target.write(self.sums)
+                target.descriptions = ("forest pixels", "observed pixels")
+            # By Python, because GDAL does not report each failure of a disk.
+            path.write_bytes(memory.read())
 
     def _around(self, window: Window) -> Window:
         """Return the cells that cover a window."""
@@ -120,11 +123,14 @@ def write_fraction(path: Path, sums: Iterable[Path]) -> None:
             tiles[tile] = Window(round(-t.f / t.a), round(t.c / t.a), *source.shape)
     whole = hull(list(tiles.values()))
     tags = {"GEOFOREST_PRODUCT": "forest_fraction", "TIFFTAG_SOFTWARE": f"geoforest {__version__}"}
-    with PercentWriter(
-        path,
-        georef=GeoRef(whole.shape, _transform(whole, cell_m), rasterio.CRS.from_epsg(CRS_CODE)),
-        tags=tags,
-    ) as writer:
+    with (
+        new_file(path) as made,
+        PercentWriter(
+            made,
+            georef=GeoRef(whole.shape, _transform(whole, cell_m), rasterio.CRS.from_epsg(CRS_CODE)),
+            tags=tags,
+        ) as writer,
+    ):
         for row in range(0, whole.height, _BLOCK_CELLS):
             for col in range(0, whole.width, _BLOCK_CELLS):
                 height = min(_BLOCK_CELLS, whole.height - row)

@@ -32,12 +32,20 @@ from geoforest.io.names import (
     style_name,
 )
 from geoforest.io.polygon_files import Outline, read_outline, where_they_are
-from geoforest.io.storage import read_json, writable, write_durably, write_json
+from geoforest.io.recorded import is_recorded, recorded_files
+from geoforest.io.storage import (
+    is_unchanged,
+    read_json,
+    sealed,
+    writable,
+    write_durably,
+    write_json,
+)
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.io.vrt import write_vrt
 from geoforest.maps.finished import remarks_of
-from geoforest.maps.mosaic.catalogue import write_catalogue
+from geoforest.maps.mosaic.catalogue import CATALOGUE_NAME, ITEM_NAME, write_catalogue
 from geoforest.maps.mosaic.cells import CELLS_NAME, write_fraction
 from geoforest.maps.mosaic.ground import (
     GROUND_NAME,
@@ -49,7 +57,7 @@ from geoforest.maps.mosaic.ground import (
 )
 from geoforest.maps.mosaic.overview import write_overview
 from geoforest.maps.mosaic.page import write_report
-from geoforest.maps.mosaic.pieces import ZoneRasters
+from geoforest.maps.mosaic.pieces import PIECES_NAME, TABLE_NAME, ZoneRasters
 from geoforest.maps.mosaic.plan import (
     PlacedMap,
     TileJob,
@@ -80,6 +88,14 @@ FRACTION_NAME = "forest_fraction.tif"
 OVERVIEW_NAME = "overview.gpkg"
 TILES_NAME = "tiles"
 _SHOWN_NAMES = 5
+_LEFTOVERS = (
+    ".*.partial",
+    ".*.partial-*",
+    ".*.new.*",
+    ".*.spool.parquet",
+    ".*.flat",
+    ".*.flat.vrt",
+)
 
 
 @dataclass(frozen=True)
@@ -189,6 +205,7 @@ def mosaic_maps(
     with writable(folder):
         (folder / TILES_NAME).mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder):
+        _remove_leftovers(folder)
         attributes = {"model": model, "threshold": chosen, "rule": rule}
         mosaic = _Mosaic(
             maps=read,
@@ -278,6 +295,16 @@ def _where_it_lies(outline: Outline, maps: Iterable[PlacedMap]) -> str:
     return f"; {outline.path}: {where_they_are(outline.polygons, boxes, 'a map')}"
 
 
+def _remove_leftovers(folder: Path) -> None:
+    """Remove unfinished files of a run that was killed; the lock excludes other runs."""
+    for pattern in _LEFTOVERS:
+        for path in (*folder.glob(pattern), *(folder / PIECES_NAME).glob(pattern)):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def _outline_by_tile(outline: Outline) -> TileOutline:
     """Return a function that cuts the area of interest to a tile: WKB, or None outside."""
 
@@ -295,8 +322,9 @@ def _outline_by_tile(outline: Outline) -> TileOutline:
 def _write_mosaic(mosaic: _Mosaic, cluster: Cluster) -> dict[str, Any]:
     """Make what is missing of a mosaic; return the content of ``mosaic.json``."""
     folder, jobs = mosaic.folder, mosaic.jobs
-    before = _unchanged_summary(mosaic)
-    records, made = _make_missing_tiles(jobs, folder, cluster, mosaic.progress)
+    finished = {job.name: finished_record(job, mosaic.tile(job)) for job in jobs}
+    before = _unchanged_summary(mosaic, finished)
+    records, made = _make_missing_tiles(jobs, finished, folder, cluster, mosaic.progress)
     removed = _remove_other_tiles(jobs, folder)
     zones = _write_zone_rasters(jobs, folder)
     if before is not None:
@@ -314,14 +342,19 @@ def _write_mosaic(mosaic: _Mosaic, cluster: Cluster) -> dict[str, Any]:
     return summary
 
 
-def _unchanged_summary(mosaic: _Mosaic) -> dict[str, Any] | None:
-    """Return ``mosaic.json`` if it answers the same question and has all tiles; else delete it."""
+def _unchanged_summary(
+    mosaic: _Mosaic, finished: Mapping[str, dict[str, Any] | None]
+) -> dict[str, Any] | None:
+    """Return ``mosaic.json`` if it answers the same question and has all files; else delete it."""
     folder = mosaic.folder
     before = read_json(folder / MOSAIC_NAME)
     if before is None:
         return None
-    if before.get("question") == mosaic.question and all(
-        finished_record(job, mosaic.tile(job)) is not None for job in mosaic.jobs
+    if (
+        before.get("question") == mosaic.question
+        and is_unchanged(before)
+        and None not in finished.values()
+        and all(_is_there(folder / name, one) for name, one in before.get("outputs", {}).items())
     ):
         return before
     # Without it, the folder does not count as one whose files all agree.
@@ -329,6 +362,26 @@ def _unchanged_summary(mosaic: _Mosaic) -> dict[str, Any] | None:
     if before.get("units"):
         (folder / UNITS_NAME).unlink(missing_ok=True)
     return None
+
+
+def _is_there(path: Path, recorded: Mapping[str, Any]) -> bool:
+    # Polygons may have been edited by hand: what is wrong with them is for `verify` to say.
+    return path.is_file() if path.suffix == ".gpkg" else is_recorded(path, recorded)
+
+
+def _outputs(mosaic: _Mosaic, zones: Iterable[Zone], *, units: bool) -> dict[str, dict[str, Any]]:
+    """Return size and SHA-256 of all files of a mosaic but those that a tile lists itself."""
+    names = [TABLE_NAME, FRACTION_NAME, OVERVIEW_NAME, CATALOGUE_NAME, REPORT_NAME]
+    names += [UNITS_NAME] if units else []
+    for zone in zones:
+        names.append(f"forest_{zone.name}.gpkg")
+        names += [
+            f"{Path(name).stem}_{zone.name}.vrt"
+            for name in (MASK_NAME, PROBABILITY_NAME, COUNT_NAME)
+        ]
+    for job in mosaic.jobs:
+        names += [f"{PIECES_NAME}/{job.name}.parquet", f"{TILES_NAME}/{job.name}/{ITEM_NAME}"]
+    return recorded_files(mosaic.folder, sorted(names))
 
 
 def _write_overviews(mosaic: _Mosaic, records: Mapping[str, Mapping[str, Any]]) -> None:
@@ -368,7 +421,8 @@ def _write_texts(
     if summary["units"]:
         write_durably(folder / UNITS_NAME, csv_text(summary["units"]).encode())
     summary["question"] = mosaic.question
-    write_json(folder / MOSAIC_NAME, summary)
+    summary["outputs"] = _outputs(mosaic, zones, units=bool(summary["units"]))
+    write_json(folder / MOSAIC_NAME, sealed(summary))
 
 
 def _pictures(maps: list[PlacedMap]) -> list[Path]:
@@ -402,7 +456,11 @@ def _rewritten_files(made: list[str], removed: list[str], polygons: Rewritten) -
 
 
 def _make_missing_tiles(
-    jobs: list[TileJob], folder: Path, cluster: Cluster, progress: Progress
+    jobs: list[TileJob],
+    finished: Mapping[str, dict[str, Any] | None],
+    folder: Path,
+    cluster: Cluster,
+    progress: Progress,
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Make the tiles that are missing or were made from other maps.
 
@@ -416,7 +474,7 @@ def _make_missing_tiles(
     records = {}
     missing = []
     for job in jobs:
-        record = finished_record(job, folder / TILES_NAME / job.name)
+        record = finished[job.name]
         if record is None:
             missing.append(job)
         else:

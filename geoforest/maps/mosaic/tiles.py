@@ -22,8 +22,9 @@ from geoforest.io.cog import CogWriter, CountWriter, MaskWriter, ProbabilityWrit
 from geoforest.io.gdal import pinned
 from geoforest.io.names import COUNT_NAME, MASK_NAME, PROBABILITY_NAME
 from geoforest.io.raster import open_raster
+from geoforest.io.recorded import is_recorded, recorded_files
 from geoforest.io.remote import network_options
-from geoforest.io.storage import read_json, write_json
+from geoforest.io.storage import flush, is_unchanged, read_json, sealed, write_json
 from geoforest.maps.mosaic.across import read_across
 from geoforest.maps.mosaic.cells import CELLS_NAME, CellSums
 from geoforest.maps.mosaic.fuse import fuse
@@ -47,9 +48,18 @@ _MOST_TRIES = 100
 
 
 def finished_record(job: TileJob, folder: Path) -> dict[str, Any] | None:
-    """Return the record of an existing tile of this job; None when it has to be made."""
+    """Return the record of an existing tile of this job; None when it has to be made.
+
+    A tile with a damaged file has to be made.
+    """
     record = read_json(folder / RECORD_NAME)
-    return record if record is not None and record.get("digest") == job.digest else None
+    if record is None or record.get("digest") != job.digest or not is_unchanged(record):
+        return None
+    files = record.get("files")
+    # Tiles of earlier versions list no files: nothing tells whether theirs are whole.
+    if not files or not all(is_recorded(folder / name, one) for name, one in files.items()):
+        return None
+    return record
 
 
 def make_tile(job: TileJob, folder: Path) -> dict[str, Any]:
@@ -66,7 +76,7 @@ def make_tile(job: TileJob, folder: Path) -> dict[str, Any]:
     -------
     dict
         ``digest``; ``pixels`` and ``hectares`` (true ground area inside the zone) of forest, other
-        and no observation; ``scenes``.
+        and no observation; ``scenes``; ``files``, with size and SHA-256 of each.
 
     Raises
     ------
@@ -79,8 +89,13 @@ def make_tile(job: TileJob, folder: Path) -> dict[str, Any]:
     partial.mkdir(parents=True)
     try:
         record = _write_rasters(job, partial)
-        write_json(partial / RECORD_NAME, record)
+        record["files"] = recorded_files(partial, sorted(path.name for path in partial.iterdir()))
+        for name in record["files"]:
+            flush(partial / name)
+        write_json(partial / RECORD_NAME, sealed(record))
         _publish(job, partial, folder)
+    except OSError as error:
+        raise WriteError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return record

@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import rasterio
 from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
 from rasterio.windows import Window as RasterioWindow
 
 from geoforest.arrays.grid import Window
@@ -20,6 +20,7 @@ from geoforest.scenes.read import read_window, release
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import rasterio
     from numpy.typing import NDArray
 
     from geoforest.scenes.scene import Scene
@@ -125,26 +126,36 @@ def _write_blocks(
         "compress": "JPEG", "jpeg_quality": _JPEG_QUALITY, "tiled": True, "sparse_ok": True,
         "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX,
     }  # fmt: skip
-    with (
-        pinned(GDAL_TIFF_INTERNAL_MASK="YES"),
-        rasterio.open(
-            path,
-            "w",
-            height=scene.shape[0],
-            width=scene.shape[1],
-            crs=scene.crs,
-            transform=scene.transform,
-            **profile,
-        ) as target,
-    ):
-        for block in blocks:
-            window = _window(scene, block)
-            dn, valid = read_window(scene, window)
-            colours = np.rint(255 * stretched(rgb_reflectance(scene, dn), *limits))
-            colours[~valid] = 0
-            place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
-            target.write(np.moveaxis(colours, -1, 0).astype(np.uint8), window=place)
-            target.write_mask(valid, window=place)
+    with MemoryFile() as memory:
+        with (
+            pinned(GDAL_TIFF_INTERNAL_MASK="YES"),
+            memory.open(
+                height=scene.shape[0],
+                width=scene.shape[1],
+                crs=scene.crs,
+                transform=scene.transform,
+                **profile,
+            ) as target,
+        ):
+            _write_into(target, scene, blocks, limits)
+        # By Python, because GDAL does not report each failure of a disk.
+        path.write_bytes(memory.read())
+
+
+def _write_into(
+    target: rasterio.io.DatasetWriter,
+    scene: Scene,
+    blocks: list[tuple[int, int]],
+    limits: tuple[float, float],
+) -> None:
+    for block in blocks:
+        window = _window(scene, block)
+        dn, valid = read_window(scene, window)
+        colours = np.rint(255 * stretched(rgb_reflectance(scene, dn), *limits))
+        colours[~valid] = 0
+        place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
+        target.write(np.moveaxis(colours, -1, 0).astype(np.uint8), window=place)
+        target.write_mask(valid, window=place)
 
 
 def _window(scene: Scene, block: tuple[int, int]) -> Window:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoforest.arrays.area import PixelTable
-from geoforest.errors import InputError, OutputError
-from geoforest.io.storage import writable, write_durably
+from geoforest.errors import InputError, OutputError, WriteError
+from geoforest.io.publication import died_before, staging
+from geoforest.io.storage import flush
 from geoforest.maps.sample.file import Origin, Stratum, sample_style, write_sample
 from geoforest.maps.sample.pictures import picture_paths, write_pictures
 from geoforest.maps.sample.strata import StratifiedMap, read_stratified
@@ -116,8 +117,10 @@ def draw_sample(
     project = out.with_suffix(".qgz")
     paths = picture_paths(out, source)
     others = [(picture, "is another picture") for picture in paths.values()]
+    # Those of a run that died are not in the way: the sample, which it had not, comes last.
+    left_over = died_before(out) and not out.exists()
     for path, what in ((out, "may hold labels"), (project, "is another project"), *others):
-        if path.exists():
+        if path.exists() and not left_over:
             # Never overwrite: labels may be the work of days.
             raise OutputError(f"{path}: exists, and {what}; choose another name")
     pixels, area_m2 = _measure_codes(source)
@@ -132,18 +135,54 @@ def draw_sample(
     rows, cols, drawn = choose_pixels(source.strips(), totals, seed)
     points, classes = _points_frame(source, rows, cols, drawn), list(source.classes.values())
     origin = _origin(source, seed)
-    write_sample(out, points, strata, origin, classes)
+    content = _Content(source, points, strata, origin, classes, language)
     try:
-        pictures, notes = write_pictures(paths, points, source)
-        style = sample_style(classes, origin)
-        with writable(project):
-            write_durably(project, _qgis_project(source, out, points, style, pictures, language))
-    except BaseException:
-        # Keep all files or none: the command refuses to run again while one of them exists.
-        for path in (out, *paths.values()):
-            path.unlink(missing_ok=True)
-        raise
+        with staging(out) as folder:
+            notes = _write_files(content, out, project, paths, folder)
+    except OSError as error:
+        raise WriteError(f"{out}: cannot be written ({error.strerror or error})") from error
     return DrawnSample(out, project, strata, tuple(notes))
+
+
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """What goes into the files of a sample."""
+
+    source: StratifiedMap
+    points: geopandas.GeoDataFrame
+    strata: Sequence[Stratum]
+    origin: Origin
+    classes: Sequence[str]
+    language: LanguageCode
+
+
+def _write_files(
+    content: _Content, out: Path, project: Path, paths: Mapping[str, Path], folder: Path
+) -> list[str]:
+    """Write all files to a folder, and move them to their places; return the notes."""
+    source, points = content.source, content.points
+    made = {path: folder / path.name for path in (*paths.values(), project, out)}
+    try:
+        write_sample(made[out], points, content.strata, content.origin, content.classes)
+        new = {name: made[path] for name, path in paths.items()}
+        pictures, notes = write_pictures(new, points, source)
+    except WriteError as error:
+        # The folder means nothing to the user.
+        raise WriteError(str(error).replace(str(folder), str(out.parent))) from error
+    final = {file: path for path, file in made.items()}
+    shown = {
+        name: [final.get(raster, raster) for raster in rasters]
+        for name, rasters in pictures.items()
+    }
+    style = sample_style(content.classes, content.origin)
+    filled = _qgis_project(source, out, points, style, shown, content.language)
+    made[project].write_bytes(filled)
+    # The sample itself comes last: with it, all files are there.
+    for path, file in made.items():
+        if file.exists():
+            flush(file)
+            file.replace(path)
+    return notes
 
 
 def allocate(pixels: Sequence[int], n: int, min_per_stratum: int = _MIN_PER_STRATUM) -> list[int]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from geoforest._version import __version__
 from geoforest.errors import InputError, OutputError
-from geoforest.io.storage import writable, write_durably
+from geoforest.io.publication import write_file
+from geoforest.io.storage import writable
 from geoforest.io.tables import csv_text
 from geoforest.maps.sample.error_matrix import Figure, estimates
 from geoforest.maps.sample.file import SampleFile, Stratum, read_sample
@@ -169,7 +170,7 @@ class AreaEstimate:
             # The path may be the sample itself, whose labels took days.
             raise OutputError(f"{path}: a name that ends in .csv was wanted")
         with writable(Path(path)):
-            write_durably(Path(path), self.to_csv().encode())
+            write_file(Path(path), self.to_csv().encode())
 
     def sentences(self) -> str:
         """Describe the estimates in plain sentences, one per line."""

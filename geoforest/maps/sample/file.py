@@ -7,11 +7,10 @@ table ``strata`` has the size of each stratum; table ``map`` has one row: the ma
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import sqlite3
 import tempfile
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from string import Template
@@ -26,7 +25,6 @@ from geoforest.io.gdal import pinned_vectors
 from geoforest.io.geopackage import add_style, pinned_time
 from geoforest.io.polygon_files import without_marks
 from geoforest.io.sqlite import settled
-from geoforest.io.storage import flush
 from geoforest.io.styles import read_style
 from geoforest.report.language import message
 
@@ -150,18 +148,16 @@ def write_sample(
     Raises
     ------
     WriteError
-        When the file cannot be written; nothing is left of it.
+        When the file cannot be written.
     """
     import pandas as pd
     import pyogrio
 
-    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}.gpkg")
     tables = {
         STRATA: pd.DataFrame([asdict(each) for each in strata]),
         MAP: pd.DataFrame([asdict(origin)]).astype({"threshold": "float64"}),
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         # In a temporary folder, because pyogrio reads "!" in a path as the border of an archive.
         with tempfile.TemporaryDirectory() as folder, pinned_time(), pinned_vectors():
             made = Path(folder) / "made.gpkg"
@@ -173,14 +169,11 @@ def write_sample(
                 pyogrio.write_dataframe(table, made, layer=name, driver="GPKG")
             with closing(sqlite3.connect(made)) as database, database:
                 add_style(database, POINTS, sample_style(classes, origin), name="sample")
-            shutil.copyfile(made, partial)
-        flush(partial)
-        partial.replace(path)
-    except (OSError, sqlite3.Error, *WRITE_ERRORS) as error:
+            shutil.copyfile(made, path)
+        if len(read_sample(path).points) != len(points):
+            raise WriteError(f"{path}: does not read back as it was written")
+    except (OSError, InputError, sqlite3.Error, *WRITE_ERRORS) as error:
         raise WriteError(f"{path}: cannot be written ({error})") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def read_sample(path: str | Path) -> SampleFile:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geoforest.errors import GeoforestError, WriteError
 from geoforest.io.names import QUICKLOOK_NAME
-from geoforest.io.storage import flush
 from geoforest.maps.finished import read_finished, recorded_scene
 from geoforest.maps.sample.around_points import write_picture
 
@@ -40,7 +38,7 @@ def write_pictures(
     Parameters
     ----------
     paths
-        Paths by scene id, see :func:`picture_paths`.
+        Paths to write by scene id.
     points
         Points with columns ``row`` and ``col``.
     source
@@ -76,7 +74,6 @@ def _write_one(
     path: Path, folder: Path, points: geopandas.GeoDataFrame, source: StratifiedMap
 ) -> str | None:
     """Write one picture; return None, or the sentence that says why there is none."""
-    partial = path.with_name(f".{path.name}.partial")
     rows, cols = (points[name].to_numpy(np.int64) for name in ("row", "col"))
     try:
         scene = recorded_scene(read_finished(folder))
@@ -87,17 +84,10 @@ def _write_one(
             )
         if scene.shape != source.georef.shape:
             return f"{folder}: its grid is not that of {source.raster}; no picture of it is made"
-        if not write_picture(partial, scene, rows, cols, _AROUND_PX):
+        if not write_picture(path, scene, rows, cols, _AROUND_PX):
             return f"{folder}: its scene has no red, green and blue to be shown"
-        flush(partial)
-        partial.replace(path)
     except WriteError:
         raise
     except GeoforestError as error:
         return f"{error}; no picture of it is made"
-    except OSError as error:
-        raise WriteError(f"{path}: cannot be written ({error.strerror or error})") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return None

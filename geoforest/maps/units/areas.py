@@ -15,7 +15,8 @@ from geoforest.errors import InputError, OutputError
 from geoforest.io.geopackage import layers, write_geopackage
 from geoforest.io.names import MASK_NAME, MOSAIC_NAME
 from geoforest.io.polygon_files import where_they_are
-from geoforest.io.storage import read_json, writable, write_durably
+from geoforest.io.publication import write_file
+from geoforest.io.storage import read_json, writable
 from geoforest.io.styles import read_style
 from geoforest.io.tables import csv_text
 from geoforest.maps.finished import read_finished, remarks_of
@@ -137,7 +138,7 @@ def area_by_unit(
         data = choropleth(areas.frame, title=f"Forest cover (model) by {by}")
         with writable(Path(figure)):
             Path(figure).parent.mkdir(parents=True, exist_ok=True)
-            write_durably(Path(figure), data)
+            write_file(Path(figure), data)
     if out is not None:
         _write(areas, Path(out))
     return areas
@@ -348,7 +349,7 @@ def _write(areas: UnitAreas, path: Path) -> None:
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".csv":
-            write_durably(path, csv_text(areas.rows()).encode())
+            write_file(path, csv_text(areas.rows()).encode())
     if path.suffix.lower() == ".gpkg":
         frame = areas.frame.set_geometry(_multipolygons(areas.frame.geometry.to_numpy()))
         write_geopackage(

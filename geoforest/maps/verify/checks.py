@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from geoforest.maps.destination import Location
 
 _COUNTS: Final = {FOREST: "forest", OTHER: "other", NO_OBSERVATION: "no_observation"}
+CHANGED_RECORD: Final = "was changed since it was written: its own checksum is another one"
 Check = Literal["files", "layout", "grid", "codes", "ground", "polygons"]
 
 
@@ -59,6 +60,8 @@ def check_files(
         path = folder / name
         if name != Path(name).name or not path.is_file():
             yield name, Problem(path, f"missing, and {record} lists it", "files")
+        elif not isinstance(recorded, dict):
+            yield name, Problem(path, f"{record} has no checksum of it", "files")
         elif (state := state_of(path, recorded)) == "changed":
             what = f"changed: its checksum is not the one in {record}"
             if sha256_of_pages(path) == recorded.get("content_sha256"):

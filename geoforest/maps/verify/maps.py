@@ -12,12 +12,26 @@ from rasterio.errors import RasterioError
 
 from geoforest.errors import InputError
 from geoforest.io.geopackage import LAYER
-from geoforest.io.names import JOB_NAME, MASK_NAME, POLYGONS_NAME, PROBABILITY_NAME, SUMMARY_NAME
+from geoforest.io.locks import is_locked
+from geoforest.io.names import (
+    JOB_NAME,
+    MASK_NAME,
+    POLYGONS_NAME,
+    PROBABILITY_NAME,
+    SUMMARY_NAME,
+    WORK_NAME,
+)
 from geoforest.io.raster import open_raster
 from geoforest.io.sqlite import read_database
-from geoforest.io.storage import read_json
+from geoforest.io.storage import is_sealed, is_unchanged, read_json
 from geoforest.maps.finished import fetch_map
-from geoforest.maps.verify.checks import Problem, check_codes, check_database, check_files
+from geoforest.maps.verify.checks import (
+    CHANGED_RECORD,
+    Problem,
+    check_codes,
+    check_database,
+    check_files,
+)
 
 if TYPE_CHECKING:
     import os
@@ -83,10 +97,16 @@ def _verify_job(folder: Path) -> _Problems:
     outputs = job.get("outputs") if job else None
     if job is None or not isinstance(outputs, dict):
         what = "unfinished: the same command of geoforest map goes on from what is done"
-        if (folder / JOB_NAME).exists():
+        if is_locked(folder / WORK_NAME):
+            what = "unfinished: geoforest map is still at work on it"
+        elif job is not None and "fingerprint" in job and not is_sealed(job):
+            pass  # the record of work that was begun
+        elif (folder / JOB_NAME).exists():
             what = f"{JOB_NAME} is damaged: nothing says what belongs here"
         yield Problem(folder, what, "files")
         return
+    if not is_unchanged(job):
+        yield Problem(folder / JOB_NAME, CHANGED_RECORD, "files")
     broken = dict(check_files(folder, outputs))
     yield from broken.values()
     whole = {name for name in outputs if name not in broken}

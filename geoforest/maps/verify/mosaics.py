@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -28,7 +28,7 @@ from geoforest.io.names import (
 )
 from geoforest.io.raster import open_raster
 from geoforest.io.sqlite import read_database
-from geoforest.io.storage import read_json
+from geoforest.io.storage import is_unchanged, read_json
 from geoforest.maps.change import codes as change
 from geoforest.maps.mosaic import run as mosaic
 from geoforest.maps.mosaic.catalogue import CATALOGUE_NAME, ITEM_NAME
@@ -36,7 +36,13 @@ from geoforest.maps.mosaic.cells import CELLS_NAME
 from geoforest.maps.mosaic.ground import GROUND_NAME, add_up, disagreement
 from geoforest.maps.mosaic.pieces import PIECES_NAME, TABLE_NAME
 from geoforest.maps.mosaic.tiles import RECORD_NAME
-from geoforest.maps.verify.checks import Problem, check_codes, check_database, check_files
+from geoforest.maps.verify.checks import (
+    CHANGED_RECORD,
+    Problem,
+    check_codes,
+    check_database,
+    check_files,
+)
 from geoforest.types import NO_OBSERVATION
 
 if TYPE_CHECKING:
@@ -78,6 +84,7 @@ def verify_mosaic_or_change(folder: Path) -> list[Problem] | None:
 
 
 def _change(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
+    yield from _sealed(folder / change.SUMMARY_NAME, summary)
     broken = dict(check_files(folder, summary["outputs"], change.SUMMARY_NAME))
     yield from broken.values()
     if change.CHANGE_NAME in broken:
@@ -102,7 +109,9 @@ def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
             what = f"is missing, or not the tile that {MOSAIC_NAME} is of"
             yield Problem(tile, what, "files")
             continue
+        yield from _sealed(tile / RECORD_NAME, record)
         yield from _missing(tile, _TILE_FILES)
+        yield from _changed(tile, record.get("files", {}), RECORD_NAME)
         yield from _missing(folder, (f"{PIECES_NAME}/{name}.parquet",))
         sums = {key: count + record["pixels"][key] for key, count in sums.items()}
         paths = [tile / MASK_NAME, tile / PROBABILITY_NAME]
@@ -120,7 +129,9 @@ def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
     # Ground of tiles that cannot be read is told already.
     if observed_ha.keys() == summary["question"]["tiles"].keys():
         yield from _ground(folder, summary, sum(observed_ha.values()))
+    yield from _sealed(folder / MOSAIC_NAME, summary)
     yield from _missing(folder, _MOSAIC_FILES)
+    yield from _changed(folder, summary.get("outputs", {}), MOSAIC_NAME)
     rasters = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME)
     for zone in summary["zones"]:
         yield from _missing(folder, tuple(f"{Path(name).stem}_{zone}.vrt" for name in rasters))
@@ -173,6 +184,22 @@ def _ground(folder: Path, summary: dict[str, Any], observed_ha: float) -> Iterat
             yield Problem(folder / MOSAIC_NAME, what, "ground")
     if (wrong := disagreement(observed_ha, ground)) is not None:
         yield Problem(folder, wrong, "ground")
+
+
+def _sealed(path: Path, document: dict[str, Any]) -> Iterator[Problem]:
+    if not is_unchanged(document):
+        yield Problem(path, CHANGED_RECORD, "files")
+
+
+def _changed(folder: Path, recorded: dict[str, Any], record: str) -> Iterator[Problem]:
+    """Compare the files that are there with their checksums; names may have folders."""
+    by_folder: dict[PurePosixPath, dict[str, Any]] = {}
+    for name, one in recorded.items():
+        path = PurePosixPath(name)
+        if ".." not in path.parts and not path.is_absolute() and (folder / path).is_file():
+            by_folder.setdefault(path.parent, {})[path.name] = one
+    for parent, files in by_folder.items():
+        yield from dict(check_files(folder / parent, files, record)).values()
 
 
 def _missing(folder: Path, names: tuple[str, ...]) -> Iterator[Problem]:

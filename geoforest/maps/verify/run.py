@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from geoforest.errors import InputError
 from geoforest.io.names import JOB_NAME
+from geoforest.io.publication import died_before
 from geoforest.io.remote import shown
 from geoforest.maps.destination import jobs_in
 from geoforest.maps.verify.maps import verify_destination
@@ -44,7 +45,9 @@ def verify(folder: str | os.PathLike[str]) -> list[Problem]:
     text = os.fspath(folder)
     if "://" not in text:
         if not Path(text).is_dir():
-            raise InputError(f"{text}: no such folder")
+            killed = died_before(Path(text))
+            more = "; a run died before it had finished it: the same command makes it"
+            raise InputError(f"{text}: no such folder{more if killed else ''}")
         if (problems := verify_mosaic_or_change(Path(text))) is not None:
             return problems
     jobs = jobs_in(text)

@@ -220,11 +220,11 @@ class TestFile:
         assert "forest_change" not in text
 
     def test_without_its_project_there_is_no_sample(self, folder, tmp_path, monkeypatch):
-        def full(path, data):
+        def full(*arguments):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("geoforest.maps.sample.draw.write_durably", full)
-        with pytest.raises(OutputError, match="No space left"):
+        monkeypatch.setattr("geoforest.maps.sample.draw._qgis_project", full)
+        with pytest.raises(WriteError, match="No space left"):
             draw_sample(folder, 120, tmp_path / "s.gpkg")
         assert not list(tmp_path.iterdir())
 

@@ -133,13 +133,15 @@ def test_nothing_is_replaced(mapped, tmp_path):
         (tmp_path / name).unlink()
 
 
-def test_nothing_is_left_of_a_sample_that_failed(mapped, tmp_path):
-    folder = tmp_path / "full"
-    # The name of the partial picture is taken by a folder.
-    (folder / ".s_scene.tif.partial").mkdir(parents=True)
-    with pytest.raises(WriteError, match=r"s_scene\.tif\S* cannot be written"):
-        draw_sample(mapped, 30, folder / "s.gpkg")
-    assert [path.name for path in folder.iterdir()] == [".s_scene.tif.partial"]
+def test_nothing_is_left_of_a_sample_that_failed(mapped, tmp_path, monkeypatch):
+    def full(path, *rest):
+        path.write_bytes(b"half")
+        raise WriteError(f"{path}: cannot be written (No space left on device)")
+
+    monkeypatch.setattr("geoforest.maps.sample.pictures.write_picture", full)
+    with pytest.raises(WriteError, match=rf"^{tmp_path}/s_scene\.tif: cannot be written"):
+        draw_sample(mapped, 30, tmp_path / "s.gpkg")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_comparison_whose_maps_are_gone(tmp_path, tiny_bundle):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from geoforest.errors import InputError
+from geoforest.io.storage import exclusive_lock
 from geoforest.maps.verify.run import verify
 from tests.helpers import synthetic
 from tests.helpers.jobs import run
@@ -128,6 +131,36 @@ def test_unfinished_and_foreign_folders(folder, tmp_path):
         verify(tmp_path)
     with pytest.raises(InputError, match="no such folder"):
         verify(tmp_path / "nothing")
+
+
+def test_a_killed_run_is_unfinished_wherever_one_looks(tmp_path, tiny_bundle):
+    def stop(stage: str, done: int, total: int) -> None:
+        if done:
+            raise ZeroDivisionError
+
+    dn = synthetic.digital_numbers((150, 190))
+    scene = synthetic.write_raster(tmp_path / "scene.tif", dn, nodata=0)
+    with pytest.raises(ZeroDivisionError):
+        run(scene, tmp_path / "out", tiny_bundle, progress=stop)
+    folder = tmp_path / "out" / "scene"
+    sentence = "unfinished: the same command of geoforest map goes on from what is done"
+    for looked_at, told in (
+        (tmp_path / "out", folder), (folder, folder),
+        (folder / ".geoforest-work", folder / ".geoforest-work"),
+    ):  # fmt: skip
+        assert list(map(str, verify(looked_at))) == [f"{told}: {sentence}"]
+    with exclusive_lock(folder / ".geoforest-work"):
+        assert "still at work" in str(verify(folder)[0])
+
+
+def test_a_comparison_whose_run_died_is_named(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from geoforest.io.publication import staging\n"
+        "with staging(Path(sys.argv[1])): os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "change"], check=False)
+    with pytest.raises(InputError, match="no such folder; a run died before it had finished it"):
+        verify(tmp_path / "change")
 
 
 def test_only_some_products(tmp_path, tiny_bundle):
