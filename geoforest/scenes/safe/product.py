@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import SceneError
+from geoforest.scenes.coding import Coding
 from geoforest.scenes.product import Product
 from geoforest.scenes.safe.files import ProductFiles, folder_files, zip_files, zip_names
 from geoforest.scenes.safe.layers import find_layers
@@ -122,9 +123,10 @@ def read_safe(location: str) -> Product:
         product_id=place.name,
         location=location,
         bands=paths,
-        scale=dict.fromkeys(paths, 1 / metadata.quantification),
-        offset=_offsets(xml, paths, metadata),
-        nodata=metadata.nodata,
+        codings={
+            band: Coding(1 / metadata.quantification, offset, metadata.nodata)
+            for band, offset in _offsets(xml, paths, metadata).items()
+        },
         acquired=metadata.acquired,
         processing_level=metadata.level,
         scene_classification=scene_classification,
