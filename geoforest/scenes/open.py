@@ -236,7 +236,7 @@ def _describe(
         scene_id=scene_id,
         bands=coded.bands,
         crs=first.crs,
-        transform=first.transform,
+        transform=GeoRef.of(first, shown(first.name), error=SceneError).transform,
         shape=first.shape,
         dtype=read_type(stored[0]) or stored[0],
         scale=coded.scale,
@@ -253,19 +253,11 @@ def _check_grid(source: rasterio.DatasetReader, first: rasterio.DatasetReader) -
     if source.crs is None:
         raise SceneError(f"{shown(source.name)}: has no CRS; a georeferenced raster is wanted")
     georef, wanted = (GeoRef.of(one, shown(one.name), error=SceneError) for one in (source, first))
-    if georef != wanted:
+    if not georef.is_grid_of(wanted):
         raise SceneError(
-            f"{shown(source.name)}: its grid ({_grid_text(source)}) differs from that of "
-            f"{shown(first.name)} ({_grid_text(first)}); all bands must be on one grid"
+            f"{shown(source.name)}: its grid ({georef}) differs from that of "
+            f"{shown(first.name)} ({wanted}); all bands must be on one grid"
         )
-
-
-def _grid_text(source: rasterio.DatasetReader) -> str:
-    t = source.transform
-    return (
-        f"{source.height} x {source.width} px of {t.a!r} x {-t.e!r} from ({t.c!r}, {t.f!r}), "
-        f"{source.crs.to_string()[:40]}"
-    )
 
 
 def _product_ids(path: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from geoforest.arrays.georef import GeoRef
+from geoforest.arrays.georef import TOLERANCE_PX, GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.arrays.zones import Zone, ZoneGrid, common
 from geoforest.errors import InputError
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 TileOutline: TypeAlias = "Callable[[ZoneGrid, Window], bytes | None]"
-# Grids within this fraction of a pixel count as aligned.
-_HAIR_PX = 1e-3
 
 
 @dataclass(frozen=True)
@@ -155,19 +153,20 @@ def _place_on_grid(
     source: rasterio.DatasetReader, path: Path
 ) -> tuple[ZoneGrid, Window, tuple[float, float]]:
     zone = None if source.crs is None else Zone.of(source.crs)
-    t = source.transform
     if zone is None:
         found = "no CRS" if source.crs is None else source.crs.to_string()[:40]
         raise InputError(f"{path}: lies in {found}; a UTM zone of WGS 84 was wanted")
-    if t.a != -t.e:
-        raise InputError(f"{path}: pixels of {t.a:g} x {-t.e:g} m; square ones were wanted")
-    col, row = t.c / t.a, -t.f / t.a
+    georef = GeoRef.of(source, path)
+    t, side = georef.transform, georef.square_side
+    if side is None:
+        raise InputError(f"{path}: pixels of {t.a!r} x {-t.e!r} m; square ones were wanted")
+    col, row = t.c / side, -t.f / side
     # Round half up, which is the same on every machine.
-    at = int(col + 0.5 + _HAIR_PX), -int(-row + 0.5 + _HAIR_PX)
-    shift = (at[0] - col) * t.a, (at[1] - row) * t.a
-    if max(map(abs, shift)) < _HAIR_PX * t.a:
+    at = int(col + 0.5 + TOLERANCE_PX), -int(-row + 0.5 + TOLERANCE_PX)
+    shift = (at[0] - col) * side, (at[1] - row) * side
+    if max(map(abs, shift)) < TOLERANCE_PX * side:
         shift = 0.0, 0.0
-    return ZoneGrid(zone, t.a), Window(at[1], at[0], *source.shape), shift
+    return ZoneGrid(zone, side), Window(at[1], at[0], *source.shape), shift
 
 
 def zone_georef(grid: ZoneGrid, window: Window) -> GeoRef:
@@ -207,8 +206,8 @@ def check_together(maps: Sequence[PlacedMap], *, threshold: float | None, mixed:
     for one in maps:
         if one.grid.size != first.grid.size:
             raise InputError(
-                f"{one.path}: pixels of {one.grid.size:g} m, those of {first.path} have "
-                f"{first.grid.size:g} m; one size was wanted"
+                f"{one.path}: pixels of {one.grid.size!r} m, those of {first.path} have "
+                f"{first.grid.size!r} m; one size was wanted"
             )
         if one.finished.model != first.finished.model and not mixed:
             raise InputError(
