@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,10 +32,17 @@ from geoforest.scenes.bands import (
     single_bands,
 )
 from geoforest.scenes.coding import Coding, check_type, read_type, settle_coding
+from geoforest.scenes.other_formats import (
+    check_has_bands,
+    inner_file,
+    refuse_zarr,
+    snap_folder,
+)
 from geoforest.scenes.safe.product import is_safe, read_safe, safe_name
 from geoforest.scenes.scene import BandSource, Scene, processing_level, sensing_time
 from geoforest.scenes.stac.item import is_item, read_item
 from geoforest.scenes.stamps import files_behind, is_virtual, stamp
+from geoforest.scenes.theia import is_theia, read_theia
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,8 +97,12 @@ def open_scene(
     location = os.fspath(path)
     path = shown(gdal_path(location))
     _check_name(path)
+    location = snap_folder(location)
+    refuse_zarr(location)
     product = read_product(location)
     folder = None if product is not None else band_folder(location)
+    if folder is not None:
+        refuse_zarr(location, [item.name for item in folder.children() or ()])
     if (folder or product) and bands is not None:
         raise SceneError(f"{path}: has one file per band, which --bands does not apply to")
     if product is not None:
@@ -103,6 +114,7 @@ def open_scene(
         if folder or product:
             sources = single_bands(opened, wanted)
         else:
+            check_has_bands(opened[location])
             sources = raster_bands(location, opened[location], wanted, bands)
         identity = scene_id or (product.product_id if product else scene_name(location))
         _check_scene_id(path, identity)
@@ -136,6 +148,7 @@ def read_product(location: str) -> Product | None:
 # How to recognise and how to read each kind of product.
 _PRODUCTS: tuple[tuple[Callable[[str], bool], Callable[[str], Product]], ...] = (
     (is_safe, read_safe),
+    (is_theia, read_theia),
     (is_item, read_item),
 )
 
@@ -161,8 +174,12 @@ def scene_name(path: str | Path) -> str:
         return pure.stem if pure.suffix.lower() in BAND_FILES else pure.name
     if (product := safe_name(os.fspath(path))) is not None:
         return product
+    with suppress(SceneError):
+        path = inner_file(os.fspath(path)) or path
     path = Path(path)
-    return path.resolve().name if path.is_dir() else path.stem
+    name = path.resolve().name if path.is_dir() else path.stem
+    # SNAP names the folder of bands so, beside its header.
+    return name.removesuffix(".data") if path.is_dir() else name
 
 
 def _check_name(path: str) -> None:
@@ -189,7 +206,7 @@ def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
     if is_remote(path):
         # Checked first, because GDAL does not explain why a remote file fails.
         remote_stamp(path)
-    elif not (is_virtual(path) or Path(path).exists()):
+    elif not (is_virtual(path) or Path(inner_file(path) or path).exists()):
         raise SceneError(f"{path}: no such file or folder")
     try:
         source = open_raster(path)

@@ -11,6 +11,7 @@ from rasterio.errors import RasterioIOError
 from geoforest.errors import SceneError
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import gdal_path, is_remote, reason, remote_stamp, shown
+from geoforest.scenes.other_formats import absolute_name, inner_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +34,11 @@ def absolute(path: str) -> str:
     """Return an absolute path; paths of GDAL's virtual file systems are not changed."""
     # pathlib would turn /vsizip//a.zip into /vsizip/a.zip, which is another file.
     path = gdal_path(path)
-    return path if is_virtual(path) else str(Path(path).absolute())
+    if is_virtual(path):
+        return path
+    if (file := inner_file(path)) is not None:
+        return absolute_name(path, file)
+    return str(Path(path).absolute())
 
 
 def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
@@ -55,6 +60,8 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
     already_open = {absolute(path): source for path, source in opened.items()}
     while waiting:
         path, needed_by = waiting.pop()
+        if (file := inner_file(path)) is not None:
+            path = absolute(file)
         if path in found:
             continue
         if not (is_virtual(path) or Path(path).is_file()):
@@ -67,7 +74,7 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
             with ExitStack() as stack:
                 source = already_open.get(path) or stack.enter_context(open_raster(path))
                 # GDAL lists one level only: a VRT of VRTs does not list their sources.
-                waiting += [(absolute(name), path) for name in source.files]
+                waiting += [(_of_source(name, path), path) for name in source.files]
                 _check_not_truncated(source, Path(path))
         except RasterioIOError as error:
             raise SceneError(
@@ -75,6 +82,14 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
                 f"({reason(error, path)})"
             ) from error
     return sorted(found)
+
+
+def _of_source(name: str, needed_by: str) -> str:
+    """Return the absolute path of a file that another one names."""
+    try:
+        return absolute(name)
+    except SceneError as error:
+        raise SceneError(f"{error}, and {shown(needed_by)} needs it") from error
 
 
 def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:

@@ -249,8 +249,9 @@ class TestRefused:
 
     def test_two_files_for_a_band(self, tmp_path, dn):
         folder = folder_of_bands(tmp_path, dn)
+        (folder / "B08.tif").rename(folder / "T20LMR_B08_10m.tif")
         write_raster(folder / "T20LMR_B08_20m.tif", dn[:1], descriptions=None)
-        self.refused(folder, r"2 files for band B08: B08.tif, T20LMR_B08_20m.tif")
+        self.refused(folder, r"2 files for band B08: T20LMR_B08_10m.tif, T20LMR_B08_20m.tif")
 
     @pytest.mark.parametrize(
         "change",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import SceneError
 from geoforest.scenes.coding import Coding
+from geoforest.scenes.other_formats import kind_of_archive
 from geoforest.scenes.product import Product
 from geoforest.scenes.safe.files import ProductFiles, folder_files, zip_files, zip_names
 from geoforest.scenes.safe.layers import find_layers
@@ -209,6 +210,8 @@ def _several_products(location: str, products: list[str]) -> str:
 
 
 def _no_metadata(location: str, names: frozenset[str]) -> str:
+    if (kind := kind_of_archive(names)) is not None:
+        return f"{location}: {kind}"
     if names >= _TILE_FILES:
         return (
             f"{location}: has the metadata of the tile, but not of its product, which alone tell "
