@@ -196,7 +196,7 @@ def settle_coding(
                 band,
                 # The job and its workers must find the file from any working folder.
                 path=absolute(band.path),
-                nodata=_as_read(nodata, source.dtypes[band.index - 1]),
+                nodata=as_read(nodata, source.dtypes[band.index - 1]),
                 mask_index=mask_index,
             )
         )
@@ -355,7 +355,7 @@ def _mask_index(
     return 0 if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags else None
 
 
-def _as_read(nodata: float | None, stored: str) -> float | None:
+def as_read(nodata: float | None, stored: str) -> float | None:
     """Return a nodata value as it is after reading."""
     if nodata is None or stored not in _NARROWED:
         return nodata
