@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from affine import Affine
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 # Far beyond any CRS in any unit; and pixels from the origin that leave bits for parts of a pixel.
 _FARTHEST = 1e15
 _MOST_PX = 2.0**40
+TOLERANCE_PX: Final = 0.01
+"""Part of a pixel by which places may differ and count as one.
+
+Programs that warp or cut rasters round their transforms: rotations of 1e-12, or pixels of
+9.9999999998 m. What that moves, anywhere in the raster, has to stay below this.
+"""
 
 
 class Georeferenced(Protocol):
@@ -38,14 +44,15 @@ class Georeferenced(Protocol):
 
 @dataclass(frozen=True)
 class GeoRef:
-    """Georeference of a north-up raster. Rasters with equal georeferences are on one grid.
+    """Georeference of a north-up raster; see :meth:`is_grid_of` for rasters on one grid.
 
     Attributes
     ----------
     shape
         ``(rows, cols)``, at least one of each.
     transform
-        From (col, row) to CRS coordinates: width above 0, height below 0, no rotation.
+        From (col, row) to CRS coordinates: width above 0, height below 0. A rotation that moves no
+        pixel by more than :data:`TOLERANCE_PX` is taken for rounding and removed.
     crs
         Anything that pyproj understands, rasterio's CRS too; None where there is none.
 
@@ -67,6 +74,14 @@ class GeoRef:
 
     def __post_init__(self) -> None:
         check_grid(self.shape, self.transform, "grid")
+        t = self.transform
+        if t.b or t.d:
+            object.__setattr__(self, "transform", Affine(t.a, 0, t.c, 0, t.e, t.f))
+
+    def __str__(self) -> str:
+        t, (rows, cols) = self.transform, self.shape
+        crs = "no CRS" if self.crs is None else str(self.crs)[:40]
+        return f"{rows} x {cols} px of {t.a!r} x {-t.e!r} from ({t.c!r}, {t.f!r}), {crs}"
 
     @classmethod
     def of(
@@ -99,6 +114,41 @@ class GeoRef:
         right, bottom = self.transform @ (cols, rows)
         return left, bottom, right, top
 
+    def is_grid_of(self, other: GeoRef) -> bool:
+        """Return whether two rasters have the same pixels, up to :data:`TOLERANCE_PX`.
+
+        Examples
+        --------
+        >>> one = GeoRef((200, 100), Affine(10, 0, 500_000, 0, -10, 8_900_000), "EPSG:32720")
+        >>> other = Affine(9.9999999998, 0, 500_000, 0, -10, 8_900_000)
+        >>> one.is_grid_of(GeoRef((200, 100), other, "EPSG:32720"))
+        True
+        """
+        if self.shape != other.shape or self.crs != other.crs:
+            return False
+        width, height = self.transform.a, -self.transform.e
+        return all(
+            abs(mine - its) <= TOLERANCE_PX * size
+            for mine, its, size in zip(
+                self.bounds, other.bounds, (width, height, width, height), strict=True
+            )
+        )
+
+    @property
+    def square_side(self) -> float | None:
+        """Side of a pixel, in units of the CRS; None when pixels are not square.
+
+        A side that is a whole number of millionths but for rounding is that number, so that grids
+        of such pixels from the origin of the CRS are one.
+        """
+        t, side = self.transform, self.transform.a
+        if abs(t.a + t.e) * max(self.shape) > TOLERANCE_PX * side:
+            return None
+        rounded, farthest = round(side, 6), max(map(abs, self.bounds))
+        # Pixels are counted from the origin.
+        is_that = abs(rounded - side) * farthest <= TOLERANCE_PX * side**2
+        return rounded if rounded > 0 and is_that else side
+
     def window(self, window: Window) -> GeoRef:
         """Return the georeference of a window of the raster."""
         shift = Affine.translation(window.col_off, window.row_off)
@@ -125,20 +175,26 @@ def _is_on_earth(shape: Shape, t: Affine) -> bool:
 def check_grid(
     shape: Shape, transform: Affine, name: object, *, error: type[InputError] = InputError
 ) -> None:
-    """Check that a grid is filled and north-up.
+    """Check that a grid is filled and north-up, up to :data:`TOLERANCE_PX`.
 
     Raises
     ------
     InputError
         Or ``error``, its subclass; the message begins with ``name``.
     """
-    t = transform
+    t, (rows, cols) = transform, shape
     if not _is_on_earth(shape, t):
         raise error(
             f"{name}: its transform {tuple(t)[:6]} is damaged: pixels of a size, at places that "
             "double precision can tell apart, were wanted"
         )
-    if t.b or t.d or t.a <= 0 or t.e >= 0:
+    # Written so that NaN is refused.
+    if not (
+        t.a > 0
+        and t.e < 0
+        and abs(t.b) * rows <= TOLERANCE_PX * t.a
+        and abs(t.d) * cols <= TOLERANCE_PX * -t.e
+    ):
         raise error(
             f"{name}: its transform {tuple(t)[:6]} is rotated or not north-up; a north-up grid was "
             "wanted (gdalwarp makes one)"

@@ -56,7 +56,8 @@ def exclusive_lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
                 GeoforestWarning,
                 stacklevel=2,
             )
-            stand_in = opened.enter_context(held(open(_stand_in(folder), "a", opener=_no_link)))
+            stand_in = open(_stand_in(folder), "a", opener=_no_link)  # noqa: SIM115 (held closes it)
+            opened.enter_context(held(stand_in))
             free = _lock(stand_in, wait=wait)
         if not free:
             raise OutputError(

@@ -20,6 +20,7 @@ from geoforest.io.storage import (
     require_space,
     write_durably,
 )
+from geoforest.scenes.coding import read_type
 from geoforest.scenes.scene import BandSource, Scene
 
 _NAMED_SCENES = 3
@@ -267,7 +268,7 @@ def recorded_scene(finished: FinishedMap) -> Scene | None:
         with open_raster(finished.probability) as source:
             crs, transform, shape = source.crs, source.transform, source.shape
         with open_raster(bands[0].path) as source:
-            dtype = source.dtypes[bands[0].index - 1]
+            stored = source.dtypes[bands[0].index - 1]
     except RasterioIOError as error:
         raise InputError(f"{finished.folder}: cannot be read ({error})") from error
     return Scene(
@@ -276,7 +277,7 @@ def recorded_scene(finished: FinishedMap) -> Scene | None:
         crs=crs,
         transform=transform,
         shape=shape,
-        dtype=dtype,
+        dtype=read_type(stored) or stored,
         scale=scale,
         offset=offset,
         zero_is_nodata=zero_is_nodata,

@@ -19,8 +19,10 @@ from geoforest.arrays.stitch import mask_from_probability
 from geoforest.errors import GeoforestWarning, InputError, checked
 from geoforest.io.names import FOREST_LABEL
 from geoforest.models.runtimes import load_predictor
+from geoforest.pipeline.array_coding import sample_blocks, stated_codings, usual_scale
 from geoforest.pipeline.settings import MapSettings
 from geoforest.pipeline.setup import Setup
+from geoforest.scenes.coding import USUAL_SCALE, Coding, as_read, read_type
 from geoforest.scenes.scene import band_name
 from geoforest.types import (
     FOREST,
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from geoforest.pipeline.runtime import Runtime
 
 _SHARD_PX = 1792
-_DTYPES = ("uint8", "uint16", "int16", "float32", "float64")
 
 
 def map_array(
@@ -68,17 +69,19 @@ def map_array(
     Parameters
     ----------
     da
-        ``(band, y, x)`` with a CRS, as ``rioxarray.open_rasterio`` returns it: digital numbers of
-        uint8, uint16, int16 or float, north-up. Bands are found by the names in the coordinate of
-        the band dimension, or in the attributes ``long_name`` or ``descriptions``; without names
-        they must be the model's, in its order.
+        ``(band, y, x)`` with a CRS, as ``rioxarray.open_rasterio`` returns it: digital numbers or
+        reflectance, integers or real numbers, north-up. Bands are found by the names in the
+        coordinate of the band dimension, or in the attributes ``long_name`` or ``descriptions``;
+        without names they must be the model's, in its order.
     model
         Reference of a model bundle.
     threshold
         Probability at or above which a pixel is forest; the model's own by default.
     scale, offset
         Reflectance is ``value * scale + offset``; scalars or one per band, in the model's order. By
-        default 1e-4 and 0.
+        default the array's own ``scale_factor`` and ``add_offset`` (or ``scales`` and ``offsets``);
+        1 and 0 where these were applied when it was opened (``mask_and_scale=True``), or where
+        real numbers are of the size of reflectance; else 1e-4 and 0.
     nodata
         Value of unobserved pixels; by default the array's own, ``_FillValue`` or ``nodata``. NaN
         is never observed. In integer arrays without a nodata value, 0 in all bands counts as
@@ -121,19 +124,28 @@ def map_array(
     )
     setup = Setup.of(settings)
     bundle = setup.bundle
-    bands = _bands_of(da, bundle.card.bands)
+    bands, order = _bands_of(da, bundle.card.bands)
     side = settings.window or bundle.card.window
     if 2 * halo >= side:
         raise InputError(f"halo {halo} leaves no core in a window of {side}")
     shape: Shape = bands.shape[1], bands.shape[2]
     marker = settings.nodata if settings.nodata is not None else _nodata(da)
+    given = zip(
+        _factors("scale", settings.scale, bundle),
+        _factors("offset", settings.offset, bundle),
+        strict=True,
+    )
+    codings = [
+        Coding(*factors).over(own)
+        for factors, own in zip(given, stated_codings(da, order), strict=True)
+    ]
     work = _Work(
         grid=Grid(shape, side, halo, shard_cores(_SHARD_PX, side - 2 * halo)),
         bundle=bundle,
         runtime=setup.local_runtime(),
-        scale=_factor("scale", settings.scale or (1e-4,), bundle),
-        offset=_factor("offset", settings.offset or (0.0,), bundle),
-        nodata=marker,
+        scale=tuple(coding.scale for coding in codings),
+        offset=tuple(coding.offset or 0.0 for coding in codings),
+        nodata=as_read(marker, bands.dtype.name),
         zero_is_nodata=marker is None and np.issubdtype(bands.dtype, np.integer),
     )
     if work.zero_is_nodata:
@@ -153,15 +165,16 @@ class _Work:
     grid: Grid
     bundle: Bundle
     runtime: Runtime
-    scale: tuple[float, ...]
+    scale: tuple[float | None, ...]
     offset: tuple[float, ...]
     nodata: float | None
     zero_is_nodata: bool
 
-    def predict(self, dn: Array, shard: Shard) -> StoredProbability:
-        """Predict a shard from the digital numbers of its windows."""
+    def predict(self, dn: Array, shard: Shard, usual_scale: float) -> StoredProbability:
+        """Predict a shard from the numbers of its windows; the scale is for bands without one."""
         # xarray widens float32 to float64 when it masks or scales; float32 is exact enough.
-        dn = dn.astype(np.float32) if dn.dtype == np.float64 else dn
+        with np.errstate(over="ignore"):
+            dn = dn.astype(read_type(dn.dtype.name), copy=False)
         valid = observed(dn, nodata=[self.nodata] * len(dn), zero_is_nodata=self.zero_is_nodata)
         support, extent = self.grid.support(shard.extent), shard.extent
         row = extent.row_off - support.window.row_off
@@ -171,9 +184,11 @@ class _Work:
         # In a thread that ends: as long as a thread lives that has run such kernels, libgomp counts
         # its threads with those of others, and makes them sleep at every barrier.
         with _one_at_a_time, ThreadPoolExecutor(1) as thread:
-            return thread.submit(self._predict, dn, valid, wanted).result()
+            return thread.submit(self._predict, dn, valid, wanted, usual_scale).result()
 
-    def _predict(self, dn: Array, valid: Valid, wanted: Valid) -> StoredProbability:
+    def _predict(
+        self, dn: Array, valid: Valid, wanted: Valid, usual_scale: float
+    ) -> StoredProbability:
         stored, _ = predict_shard(
             _predictor(self.bundle, self.runtime),
             dn,
@@ -182,7 +197,7 @@ class _Work:
             window=self.grid.window,
             halo=self.grid.halo,
             batch_size=self.runtime.batch_size,
-            scale=self.scale,
+            scale=tuple(usual_scale if scale is None else scale for scale in self.scale),
             offset=self.offset,
         )
         return stored
@@ -219,15 +234,20 @@ def _stored(data: Any, work: _Work) -> Any:
 
     lazy = isinstance(data, dask.array.Array)
     n_cols = work.grid.shard_lattice[1]
+    usual: Any = USUAL_SCALE
+    if None in work.scale and np.issubdtype(data.dtype, np.floating):
+        open_ones = [position for position, scale in enumerate(work.scale) if scale is None]
+        blocks = sample_blocks(data[open_ones])
+        usual = (delayed(usual_scale) if lazy else usual_scale)(blocks, work.nodata)
     pieces: list[Any] = []
     for shard in work.grid.shards():
         rows, cols = work.grid.support(shard.extent).window.slices
         block = data[:, rows, cols]
         if lazy:
-            piece = delayed(work.predict)(block, shard)
+            piece = delayed(work.predict)(block, shard, usual)
             pieces.append(dask.array.from_delayed(piece, shard.extent.shape, np.uint8))
         else:
-            pieces.append(work.predict(block, shard))
+            pieces.append(work.predict(block, shard, usual))
     lattice = [pieces[start : start + n_cols] for start in range(0, len(pieces), n_cols)]
     return dask.array.block(lattice) if lazy else np.block(lattice)
 
@@ -273,8 +293,8 @@ def _probability(stored: StoredProbability) -> NDArray[np.float32]:
     return table[stored]
 
 
-def _bands_of(da: xarray.DataArray, wanted: tuple[str, ...]) -> xarray.DataArray:
-    """Return the array as ``(band, y, x)``, with its bands in the model's order."""
+def _bands_of(da: xarray.DataArray, wanted: tuple[str, ...]) -> tuple[xarray.DataArray, list[int]]:
+    """Return the array as ``(band, y, x)``, its bands in the model's order, and their places."""
     # This import also registers the `rio` accessor.
     from rioxarray.exceptions import MissingSpatialDimensionError
 
@@ -288,10 +308,10 @@ def _bands_of(da: xarray.DataArray, wanted: tuple[str, ...]) -> xarray.DataArray
     if da.rio.crs is None:
         raise InputError("array without a CRS; da.rio.write_crs gives it one")
     check_grid(da.rio.shape, da.rio.transform(), "array")
-    if da.dtype.name not in _DTYPES:
-        raise InputError(f"array of {da.dtype}: one of {', '.join(_DTYPES)} was wanted")
+    if read_type(da.dtype.name) is None:
+        raise InputError(f"array of {da.dtype}: integers or real numbers were wanted")
     order = _order(_names(da, str(others[0])), wanted)
-    return da.transpose(others[0], y, x).isel({others[0]: order})
+    return da.transpose(others[0], y, x).isel({others[0]: order}), order
 
 
 def _names(da: xarray.DataArray, dim: str) -> list[str | None]:
@@ -338,8 +358,13 @@ def _nodata(da: xarray.DataArray) -> float | None:
     return None if marker is None or np.isnan(marker) else float(marker)
 
 
-def _factor(name: str, values: tuple[float, ...], bundle: Bundle) -> tuple[float, ...]:
+def _factors(
+    name: str, values: tuple[float, ...] | None, bundle: Bundle
+) -> tuple[float | None, ...]:
+    """Return a number for each band; None for all when none was given."""
     bands = bundle.card.bands
+    if values is None:
+        return (None,) * len(bands)
     if len(values) not in {1, len(bands)}:
         raise InputError(
             f"{name} has {len(values)} numbers; one, or one for each of {', '.join(bands)}, is "

@@ -68,11 +68,11 @@ _INPUT = {
     ),
     "scale": Option(
         "Compute reflectance = DN x scale + offset: one number, or one per band. By default the "
-        "product's own, else 1e-4.",
+        "product's own, else the raster's tags, else 1e-4.",
         kind=str,
     ),
     "offset": Option(
-        "See --scale, e.g. -0.1. By default the product's own, else 0.",
+        "See --scale, e.g. -0.1. By default the product's own, else the raster's tags, else 0.",
         kind=str,
     ),
     "nodata": Option(

@@ -11,7 +11,7 @@ from geoforest.errors import InputError, SceneError
 from geoforest.io.files import Place, open_place
 from geoforest.io.remote import is_remote, is_url, pure_path, shown
 from geoforest.scenes.clouds.scl import is_scene_classification
-from geoforest.scenes.scene import BandSource, band_name
+from geoforest.scenes.scene import BandSource, band_name, is_exactly_a_band
 from geoforest.scenes.stamps import absolute
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ def band_files(folder: Place, wanted: Sequence[str]) -> list[str]:
         if not item.name.startswith(".") and item.suffix in BAND_FILES and name in candidates:
             candidates[name].append(item)
     for name, files in candidates.items():
+        exact = [file for file in files if is_exactly_a_band(file.stem)]
+        if exact:
+            # Such as B4.img beside B4_cleaned.img.
+            files[:] = exact
         if not files:
             raise SceneError(
                 f"{folder}: band {name} is missing: one file per band was wanted, named such as "
@@ -87,7 +91,10 @@ def raster_bands(
     bands: Sequence[int] | None,
 ) -> list[BandSource]:
     """Find the wanted bands of one raster, in this order, by their numbers or descriptions."""
-    names = [band_name(text or "") for text in source.descriptions]
+    names = [
+        band_name(text or source.tags(index).get("NETCDF_VARNAME", ""))
+        for index, text in zip(source.indexes, source.descriptions, strict=True)
+    ]
     if bands is None:
         bands = _bands_by_description(shown(path), names, wanted)
     elif len(bands) != len(wanted):
@@ -119,10 +126,18 @@ def _bands_by_description(
     missing = [name for name in wanted if name not in names]
     if missing:
         found = ", ".join(name or "without a name" for name in names)
+        way_out = (
+            "if they are there, give their numbers in this order with --bands, such as --bands "
+            "1,2,3,4"
+        )
+        if len(names) < len(wanted):
+            way_out = (
+                "one raster of them is a VRT (gdalbuildvrt -separate bands.vrt, and their files in "
+                "this order), given with --bands 1,2,3,4"
+            )
         raise SceneError(
             f"{path}: band {missing[0]} is missing: its {len(names)} band(s) are {found}, and "
-            f"{', '.join(wanted)} are wanted; if they are there, give their numbers in this "
-            "order with --bands, such as --bands 1,2,3,4"
+            f"{', '.join(wanted)} are wanted; {way_out}"
         )
     twice = [name for name in wanted if names.count(name) > 1]
     if twice:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rasterio.enums import ColorInterp, MaskFlags
+import numpy as np
 from rasterio.errors import RasterioIOError
 
 from geoforest.arrays.georef import GeoRef
@@ -31,10 +31,18 @@ from geoforest.scenes.bands import (
     raster_bands,
     single_bands,
 )
+from geoforest.scenes.coding import Coding, check_type, read_type, settle_coding
+from geoforest.scenes.other_formats import (
+    check_has_bands,
+    inner_file,
+    refuse_zarr,
+    snap_folder,
+)
 from geoforest.scenes.safe.product import is_safe, read_safe, safe_name
 from geoforest.scenes.scene import BandSource, Scene, processing_level, sensing_time
 from geoforest.scenes.stac.item import is_item, read_item
-from geoforest.scenes.stamps import absolute, files_behind, is_virtual, stamp
+from geoforest.scenes.stamps import files_behind, is_virtual, stamp
+from geoforest.scenes.theia import is_theia, read_theia
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,7 +52,6 @@ if TYPE_CHECKING:
     from geoforest.scenes.product import Product
     from geoforest.types import Factor
 
-_DTYPES = ("uint8", "uint16", "int16", "float32")
 # Names of other files of the outputs, which the scene's STAC item <scene id>.json must not take.
 _RESERVED = {"job", "summary"}
 # With a prefix and a suffix it must still fit into a file name.
@@ -75,9 +82,10 @@ def open_scene(
         1-based band numbers of ``wanted``, for a raster whose descriptions do not name them.
     scale, offset
         Reflectance is ``dn * scale + offset``; scalars or one per band. By default from the
-        product's metadata, or 1e-4 and 0 when there is none.
+        product's metadata, or else from the tags of the raster, for each band its own; without
+        any, 1e-4 and 0, or 1 for real numbers of the size of reflectance.
     nodata
-        Replaces the file's own nodata value.
+        Replaces the nodata values that the product or the raster states.
     scene_id
         Replaces the product's id, or the file's stem.
 
@@ -89,8 +97,12 @@ def open_scene(
     location = os.fspath(path)
     path = shown(gdal_path(location))
     _check_name(path)
+    location = snap_folder(location)
+    refuse_zarr(location)
     product = read_product(location)
     folder = None if product is not None else band_folder(location)
+    if folder is not None:
+        refuse_zarr(location, [item.name for item in folder.children() or ()])
     if (folder or product) and bands is not None:
         raise SceneError(f"{path}: has one file per band, which --bands does not apply to")
     if product is not None:
@@ -102,19 +114,18 @@ def open_scene(
         if folder or product:
             sources = single_bands(opened, wanted)
         else:
+            check_has_bands(opened[location])
             sources = raster_bands(location, opened[location], wanted, bands)
         identity = scene_id or (product.product_id if product else scene_name(location))
         _check_scene_id(path, identity)
-        own_scale, own_offset, own_nodata = _product_scaling(product, wanted)
-        scene = _describe(
-            path,
-            identity,
-            sources,
-            opened,
-            scale=own_scale if scale is None else _per_band(scale, "scale", wanted),
-            offset=own_offset if offset is None else _per_band(offset, "offset", wanted),
-            nodata=own_nodata if nodata is None else nodata,
+        scales, offsets = (
+            _per_band(value, name, wanted) for value, name in ((scale, "scale"), (offset, "offset"))
         )
+        given = {
+            name: Coding(factor, shift, nodata)
+            for name, factor, shift in zip(wanted, scales, offsets, strict=True)
+        }
+        scene = _describe(path, identity, sources, opened, given=given, product=product)
     if folder:
         return replace(scene, scene_classification=classification_file(folder))
     return scene if product is None else _with_metadata(scene, product)
@@ -137,18 +148,9 @@ def read_product(location: str) -> Product | None:
 # How to recognise and how to read each kind of product.
 _PRODUCTS: tuple[tuple[Callable[[str], bool], Callable[[str], Product]], ...] = (
     (is_safe, read_safe),
+    (is_theia, read_theia),
     (is_item, read_item),
 )
-
-
-def _product_scaling(
-    product: Product | None, wanted: Sequence[str]
-) -> tuple[tuple[float, ...], tuple[float, ...], float | None]:
-    """Return scale and offset of each wanted band, and nodata; the defaults without a product."""
-    if product is None:
-        return (1e-4,) * len(wanted), (0.0,) * len(wanted), None
-    scale = tuple(product.scale[name] for name in wanted)
-    return scale, tuple(product.offset[name] for name in wanted), product.nodata
 
 
 def _with_metadata(scene: Scene, product: Product) -> Scene:
@@ -172,8 +174,12 @@ def scene_name(path: str | Path) -> str:
         return pure.stem if pure.suffix.lower() in BAND_FILES else pure.name
     if (product := safe_name(os.fspath(path))) is not None:
         return product
+    with suppress(SceneError):
+        path = inner_file(os.fspath(path)) or path
     path = Path(path)
-    return path.resolve().name if path.is_dir() else path.stem
+    name = path.resolve().name if path.is_dir() else path.stem
+    # SNAP names the folder of bands so, beside its header.
+    return name.removesuffix(".data") if path.is_dir() else name
 
 
 def _check_name(path: str) -> None:
@@ -212,7 +218,7 @@ def _opened(path: str) -> Iterator[rasterio.DatasetReader]:
     if is_remote(path):
         # Checked first, because GDAL does not explain why a remote file fails.
         remote_stamp(path)
-    elif not (is_virtual(path) or Path(path).exists()):
+    elif not (is_virtual(path) or Path(inner_file(path) or path).exists()):
         raise SceneError(f"{path}: no such file or folder")
     try:
         source = open_raster(path)
@@ -230,34 +236,40 @@ def _describe(
     sources: list[BandSource],
     opened: Mapping[str, rasterio.DatasetReader],
     *,
-    scale: tuple[float, ...],
-    offset: tuple[float, ...],
-    nodata: float | None,
+    given: Mapping[str, Coding],
+    product: Product | None,
 ) -> Scene:
     first = opened[sources[0].path]
     for source in opened.values():
         _check_grid(source, first)
     files = files_behind(opened)
-    dtype = first.dtypes[sources[0].index - 1]
+    stored = [opened[band.path].dtypes[band.index - 1] for band in sources]
     for band in sources:
-        _check_dtype(opened[band.path], band, dtype)
-    bands = tuple(_with_validity(band, opened[band.path], sources, nodata) for band in sources)
-    untagged = all(band.nodata is None and band.mask_index is None for band in bands)
-    zero_is_nodata = untagged and dtype != "float32"
-    notes = (
-        (f"{path}: no nodata tag or mask: pixels that are 0 in all bands count as unobserved",)
-        if zero_is_nodata
-        else ()
+        check_type(opened[band.path], band, stored[0])
+    coded = settle_coding(
+        path,
+        sources,
+        opened,
+        given=given,
+        stated=None if product is None else product.codings,
+        usual_nodata=None if product is None else product.usual_nodata,
     )
+    untagged = all(band.nodata is None and band.mask_index is None for band in coded.bands)
+    zero_is_nodata = untagged and all(np.issubdtype(kind, np.integer) for kind in stored)
+    notes = coded.notes
+    if zero_is_nodata:
+        notes += (
+            f"{path}: no nodata tag or mask: pixels that are 0 in all bands count as unobserved",
+        )
     return Scene(
         scene_id=scene_id,
-        bands=bands,
+        bands=coded.bands,
         crs=first.crs,
-        transform=first.transform,
+        transform=GeoRef.of(first, shown(first.name), error=SceneError).transform,
         shape=first.shape,
-        dtype=dtype,
-        scale=scale,
-        offset=offset,
+        dtype=read_type(stored[0]) or stored[0],
+        scale=coded.scale,
+        offset=coded.offset,
         zero_is_nodata=zero_is_nodata,
         acquired=sensing_time(scene_id) or _acquired(path, first),
         processing_level=next(filter(None, map(processing_level, _product_ids(path))), None),
@@ -272,62 +284,11 @@ def _check_grid(source: rasterio.DatasetReader, first: rasterio.DatasetReader) -
     if source.crs is None:
         raise SceneError(f"{shown(source.name)}: has no CRS; a georeferenced raster is wanted")
     georef, wanted = (GeoRef.of(one, shown(one.name), error=SceneError) for one in (source, first))
-    if georef != wanted:
+    if not georef.is_grid_of(wanted):
         raise SceneError(
-            f"{shown(source.name)}: its grid ({_grid_text(source)}) differs from that of "
-            f"{shown(first.name)} ({_grid_text(first)}); all bands must be on one grid"
+            f"{shown(source.name)}: its grid ({georef}) differs from that of "
+            f"{shown(first.name)} ({wanted}); all bands must be on one grid"
         )
-
-
-def _grid_text(source: rasterio.DatasetReader) -> str:
-    t = source.transform
-    return (
-        f"{source.height} x {source.width} px of {t.a!r} x {-t.e!r} from ({t.c!r}, {t.f!r}), "
-        f"{source.crs.to_string()[:40]}"
-    )
-
-
-def _check_dtype(source: rasterio.DatasetReader, band: BandSource, first: str) -> None:
-    dtype = source.dtypes[band.index - 1]
-    if dtype not in _DTYPES:
-        raise SceneError(
-            f"{shown(source.name)}: band {band.index} is {dtype}; one of {', '.join(_DTYPES)} is "
-            "wanted"
-        )
-    if dtype != first:
-        raise SceneError(
-            f"{shown(source.name)}: band {band.index} is {dtype}, another band {first}; one type "
-            "is wanted"
-        )
-
-
-def _with_validity(
-    band: BandSource,
-    source: rasterio.DatasetReader,
-    sources: Sequence[BandSource],
-    nodata: float | None,
-) -> BandSource:
-    """Add the nodata value and the mask to a band; a band the model uses is never its alpha."""
-    used = {other.index for other in sources if other.path == band.path}
-    alphas = [
-        index
-        for index, colour in zip(source.indexes, source.colorinterp, strict=True)
-        if colour == ColorInterp.alpha and index not in used
-    ]
-    flags = source.mask_flag_enums[band.index - 1]
-    mask_index = None
-    if alphas:
-        mask_index = alphas[0]
-    elif MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-        mask_index = 0
-    tag = source.nodatavals[band.index - 1]
-    return replace(
-        band,
-        # The job and its workers must find the file from any working folder.
-        path=absolute(band.path),
-        nodata=tag if nodata is None else nodata,
-        mask_index=mask_index,
-    )
 
 
 def _product_ids(path: str) -> tuple[str, str]:
@@ -348,14 +309,13 @@ def _acquired(path: str, source: rasterio.DatasetReader) -> datetime | None:
         return None
 
 
-def _per_band(value: Factor, name: str, wanted: Sequence[str]) -> tuple[float, ...]:
-    if isinstance(value, int | float):
-        return (float(value),) * len(wanted)
-    if len(value) == 1:
-        return (float(value[0]),) * len(wanted)
-    if len(value) != len(wanted):
+def _per_band(value: Factor | None, name: str, wanted: Sequence[str]) -> list[float | None]:
+    """Return an option's number for each band; None for all when it was not given."""
+    numbers = [value] if value is None or isinstance(value, int | float) else list(value)
+    if len(numbers) not in {1, len(wanted)}:
         raise SceneError(
-            f"--{name} gives {len(value)} numbers; one, or one for each of {', '.join(wanted)}, "
+            f"--{name} gives {len(numbers)} numbers; one, or one for each of {', '.join(wanted)}, "
             "is wanted"
         )
-    return tuple(float(number) for number in value)
+    each = numbers * len(wanted) if len(numbers) == 1 else numbers
+    return [None if number is None else float(number) for number in each]

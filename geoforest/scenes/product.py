@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from geoforest.scenes.coding import Coding
+
 # JPEG 2000 as a file and as a codestream; TIFF and BigTIFF in both byte orders.
 MAGIC: Final = (
     *(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
@@ -31,10 +33,10 @@ class Product:
         The user's path or URL, for messages.
     bands
         Path for GDAL of each band by name, at the highest resolution available.
-    scale, offset
-        By band name: reflectance is ``dn * scale + offset``.
-    nodata
-        DN of unobserved pixels, before the offset.
+    codings
+        By band name, what the metadata state: scale, offset, and the DN of unobserved pixels.
+    usual_nodata
+        DN of unobserved pixels where neither the metadata nor the rasters mark any.
     acquired
         Sensing time, UTC.
     processing_level
@@ -53,9 +55,8 @@ class Product:
     product_id: str
     location: str
     bands: Mapping[str, str]
-    scale: Mapping[str, float]
-    offset: Mapping[str, float]
-    nodata: float | None = 0.0
+    codings: Mapping[str, Coding]
+    usual_nodata: float | None = None
     acquired: datetime | None = None
     processing_level: str | None = None
     scene_classification: str | None = None

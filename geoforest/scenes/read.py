@@ -224,7 +224,9 @@ def _read_file_into(
     if [position for position, _ in bands] == list(range(len(dn))):
         source.read(indexes, window=place, out=dn)
     else:
-        values = source.read(indexes, window=place, out_shape=(len(bands), *shape))
+        values = source.read(
+            indexes, window=place, out_shape=(len(bands), *shape), out_dtype=dn.dtype
+        )
         dn[[position for position, _ in bands]] = values
     for mask_index in {(band.mask_index, band.index) for _, band in bands}:
         match mask_index:

@@ -117,6 +117,11 @@ _COMMON_NAMES = {
     "SWIR16": "B11",
     "SWIR22": "B12",
 }
+# Layers that go with a band, and hold no reflectance.
+_BESIDE = re.compile(
+    r"(?:^|[^A-Z0-9])(MSK|MASK|ZENITH|AZIMUTH|ANGLES?|INCIDENCE|DETFOO|QUALIT|QUALITY|UNCERTAINTY|"
+    r"STD|STDDEV|VARIANCE|COUNT|OBSERVATIONS)(?=$|[^A-Z0-9])"
+)
 _BAND_NAME = re.compile(r"(?:^|[^A-Z0-9])B(?:AND)?[ _-]?0?([1-9]|1[0-2]|8A)(?=$|[^A-Z0-9])")
 _COMMON_NAME = re.compile(r"(?:^|[^A-Z0-9])(" + "|".join(_COMMON_NAMES) + r")(?=$|[^A-Z0-9])")
 _LEVEL = re.compile(r"(?:^|_)MSI(L1C|L2A)(?=_|\.|$)")
@@ -137,8 +142,15 @@ def band_name(text: str) -> str | None:
 
     >>> band_name("Band 4 (NIR)") is None
     True
+
+    So is that for layers beside a band.
+
+    >>> band_name("view_zenith_B4") is None
+    True
     """
     upper = text.upper()
+    if _BESIDE.search(upper):
+        return None
     numbered = named = None
     if found := _BAND_NAME.search(upper):
         number = found.group(1)
@@ -148,6 +160,18 @@ def band_name(text: str) -> str | None:
     if numbered and named and not _same_band(numbered, named):
         return None
     return numbered or named
+
+
+def is_exactly_a_band(text: str) -> bool:
+    """Return whether a text is the name of a band and nothing else.
+
+    Examples
+    --------
+    >>> is_exactly_a_band("B4"), is_exactly_a_band("red"), is_exactly_a_band("B4_old")
+    (True, True, False)
+    """
+    upper = text.upper()
+    return any(name.fullmatch(upper) for name in (_BAND_NAME, _COMMON_NAME))
 
 
 def _same_band(numbered: str, named: str) -> bool:

@@ -15,6 +15,7 @@ from geoforest.errors import SceneError
 from geoforest.io.raster import RASTER_ERRORS, open_raster
 from geoforest.io.reach import refuse_inward
 from geoforest.io.remote import gdal_path, is_remote, reason, remote_stamp, shown
+from geoforest.scenes.other_formats import absolute_name, inner_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +47,11 @@ def absolute(path: str) -> str:
     """Return an absolute path; paths of GDAL's virtual file systems are not changed."""
     # pathlib would turn /vsizip//a.zip into /vsizip/a.zip, which is another file.
     path = gdal_path(path)
-    return path if is_virtual(path) else str(Path(path).absolute())
+    if is_virtual(path):
+        return path
+    if (file := inner_file(path)) is not None:
+        return absolute_name(path, file)
+    return str(Path(path).absolute())
 
 
 def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
@@ -68,6 +73,8 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
     already_open = {absolute(path): source for path, source in opened.items()}
     while waiting:
         path, needed_by = waiting.pop()
+        if (file := inner_file(path)) is not None:
+            path = absolute(file)
         if path in found:
             continue
         if not (is_virtual(path) or Path(path).is_file()):
@@ -81,7 +88,7 @@ def files_behind(opened: Mapping[str, rasterio.DatasetReader]) -> list[str]:
                 source = already_open.get(path) or stack.enter_context(open_raster(path))
                 # GDAL lists one level only: a VRT of VRTs does not list their sources.
                 _check_reach(source, path)
-                waiting += [(absolute(name), path) for name in source.files]
+                waiting += [(_of_source(name, path), path) for name in source.files]
                 _check_not_truncated(source, Path(path))
         except RASTER_ERRORS as error:
             raise SceneError(
@@ -129,6 +136,14 @@ def _named_sources(xml: str, name: str) -> list[str]:
         if str(element.tag) in _SOURCES
         and not (element.get("relativeToVRT") == "1" and _RELATIVE.fullmatch(element.text or ""))
     ]
+
+
+def _of_source(name: str, needed_by: str) -> str:
+    """Return the absolute path of a file that another one names."""
+    try:
+        return absolute(name)
+    except SceneError as error:
+        raise SceneError(f"{error}, and {shown(needed_by)} needs it") from error
 
 
 def _check_not_truncated(source: rasterio.DatasetReader, path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 import shapely
 
-from geoforest.arrays.reflectance import BandStatistics, observed
+from geoforest.arrays.reflectance import BandStatistics
 from geoforest.errors import DataError
 from geoforest.io.files import Place, open_place
 from geoforest.train.chips import (
@@ -212,7 +212,7 @@ def _check_pair(
     image = _decode_or_fail(split, pair.image, image_data)
     mask = _decode_or_fail(split, pair.mask, mask_data)
     if image is not None:
-        seen = observed(image.values, nodata=image.nodata)
+        seen = image.observed()
         values = image.values[:, seen]
         split.images.append(_image_facts(split, pair, image, values))
         split.warn(pair.image, *_odd_values(image, values, split.bands))

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import MemoryFile
 
 from geoforest.arrays.reflectance import BandStatistics, observed
-from geoforest.errors import DataError, GeoforestWarning
+from geoforest.errors import DataError, GeoforestWarning, SceneError
 from geoforest.io.files import Place, open_place, read_ahead
 from geoforest.io.gdal import pinned
 from geoforest.io.publication import write_file
 from geoforest.io.tables import csv_text
+from geoforest.scenes.coding import USUAL_SCALE, Coding, is_reflectance, read_type, tags_of
 from geoforest.train.codes import WANTED, CodeCounts, code_fault, lossy_compression
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER, Array, Mask, Valid
 
@@ -24,9 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
     from concurrent.futures import Future
 
+    import rasterio
     from rasterio.crs import CRS
 
 _SUFFIXES = {".tif", ".tiff"}
+# Below it, numbers of the size of reflectance would be black.
+_SCALE_OF_REFLECTANCE = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +82,10 @@ class Raster:
         Stored values, ``(band, row, col)``.
     nodata
         One value or None per band.
+    inside
+        bool ``(row, col)``: False where an internal mask marks no observation.
+    codings
+        Scale and offset that the tags of each band state.
     crs
         Coordinate reference system; None when the file states none.
     bounds
@@ -86,9 +96,32 @@ class Raster:
 
     values: Array
     nodata: tuple[float | None, ...]
+    inside: Valid
+    codings: tuple[Coding, ...]
     crs: CRS | None
     bounds: tuple[float, float, float, float]
     lossy: str | None = None
+
+    def observed(self) -> Valid:
+        """Find the observed pixels, bool ``(row, col)``."""
+        return observed(self.values, nodata=self.nodata) & self.inside
+
+    def in_units_of(self, scale: float) -> Array:
+        """Return numbers ``(band, row, col)`` that times ``scale`` are reflectance.
+
+        The tags say how; values without tags are such numbers.
+        """
+        values = self.values.astype(read_type(self.values.dtype.name), copy=False)
+        stated = [
+            (scale if coding.scale is None else coding.scale, coding.offset or 0.0)
+            for coding in self.codings
+        ]
+        if all(math.isclose(own, scale) and not offset for own, offset in stated):
+            return values
+        factors = np.array([(own / scale, offset / scale) for own, offset in stated])
+        gain, shift = factors.T[..., None, None]
+        converted: Array = (values * gain + shift).astype(np.float32)
+        return converted
 
 
 class Fault(NamedTuple):
@@ -98,7 +131,9 @@ class Fault(NamedTuple):
     what: str
 
 
-def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
+def read_split(
+    data: str | Path, split: str, *, n_bands: int, scale: float = USUAL_SCALE
+) -> list[Chip]:
     """Read all chips of ``data/split/{images,masks}``.
 
     Parameters
@@ -109,6 +144,9 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
         ``train``, ``validation`` or ``test``.
     n_bands
         Bands an image must have.
+    scale
+        Reflectance is number x scale, in the chips returned: images whose own tags state another
+        scale, or an offset, are converted to float32.
 
     Returns
     -------
@@ -131,8 +169,9 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
         image = decode_raster(pair.image, image_data.result())
         mask = decode_raster(pair.mask, mask_data.result())
         raise_first_fault(pair_faults(pair, image, mask, n_bands=n_bands))
-        seen = observed(image.values, nodata=image.nodata)
-        chips.append(Chip(pair.image.stem, image.values, labelled_mask(mask, seen), seen))
+        seen, dn = image.observed(), image.in_units_of(scale)
+        _refuse_reflectance(pair.image, image, seen, scale)
+        chips.append(Chip(pair.image.stem, dn, labelled_mask(mask, seen), seen))
         codes.add(mask.values)
     raise_first_fault(
         split_faults(folder, dtypes={str(chip.dn.dtype) for chip in chips}, codes=codes.pixels)
@@ -140,6 +179,21 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
     if (what := codes.scattered_forest()) is not None:
         warnings.warn(f"{folder}/masks: {what}", GeoforestWarning, stacklevel=2)
     return chips
+
+
+def _refuse_reflectance(place: Place, image: Raster, seen: Valid, scale: float) -> None:
+    """Refuse reflectance itself where numbers x 0.0001 or the like were wanted."""
+    is_untagged = all(coding.scale is None for coding in image.codings)
+    if (
+        scale < _SCALE_OF_REFLECTANCE
+        and is_untagged
+        and np.issubdtype(image.values.dtype, np.floating)
+        and all(is_reflectance(band[seen]) for band in image.values)
+    ):
+        raise DataError(
+            f"{place}: its values are of the size of reflectance itself, and numbers that times "
+            f"{scale:g} are reflectance were wanted; --scale 1 trains on the former"
+        )
 
 
 def raise_first_fault(faults: Iterable[Fault]) -> None:
@@ -206,16 +260,34 @@ def decode_raster(place: Place, data: bytes) -> Raster:
         try:
             # Other drivers open further files that the data names.
             with memory.open(driver="GTiff") as source:
-                return Raster(
-                    source.read(),
-                    source.nodatavals,
-                    source.crs,
-                    tuple(source.bounds),
-                    lossy_compression(source.tags(ns="IMAGE_STRUCTURE")),
-                )
+                return _content(source)
+        except SceneError as error:
+            raise DataError(str(error).replace(memory.name, str(place))) from error
         except RasterioIOError as error:
             reason = str(error.__cause__ or error).replace(memory.name, place.name)
             raise DataError(f"{place}: not a raster that GDAL can read ({reason})") from error
+
+
+def _content(source: rasterio.DatasetReader) -> Raster:
+    if unknown := [kind for kind in source.dtypes if read_type(kind) is None]:
+        raise SceneError(
+            f"{source.name}: is of {unknown[0]}; integers or real numbers were wanted "
+            "(gdal_translate -ot Float32 makes them)"
+        )
+    inside = np.ones(source.shape, np.bool_)
+    for index, flags in zip(source.indexes, source.mask_flag_enums, strict=True):
+        if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+            inside &= source.read_masks(index) > 0
+    codings = tuple(tags_of(source, index) for index in source.indexes)
+    return Raster(
+        source.read(),
+        source.nodatavals,
+        inside,
+        codings,
+        source.crs,
+        tuple(source.bounds),
+        lossy_compression(source.tags(ns="IMAGE_STRUCTURE")),
+    )
 
 
 def pair_faults(pair: Pair, image: Raster, mask: Raster, *, n_bands: int) -> Iterator[Fault]:
@@ -342,7 +414,7 @@ def refuse_labels(
 def labelled_mask(mask: Raster, seen: Valid) -> Mask:
     """Return mask codes for training, uint8 ``(row, col)``: 255 also where nothing was observed."""
     codes: Mask = mask.values[0].astype(np.uint8)
-    codes[~seen] = NO_OBSERVATION
+    codes[~(seen & mask.inside)] = NO_OBSERVATION
     return codes
 
 

@@ -16,6 +16,10 @@ GEOREF = GeoRef((30, 40), TRANSFORM, "EPSG:32720")
 NOT_NORTH_UP = [
     TRANSFORM @ Affine.rotation(30),
     TRANSFORM @ Affine.shear(10),
+    # By a fiftieth of a pixel from one side to the other.
+    Affine(10, 0.2 / 30, 500_000, 0, -20, 8_900_000),
+    Affine(10, 0, 500_000, -0.4 / 40, -20, 8_900_000),
+    Affine(10, float("nan"), 500_000, 0, -20, 8_900_000),
     TRANSFORM @ Affine.scale(1, -1),
     TRANSFORM @ Affine.scale(-1, 1),
     Affine.identity(),
@@ -55,6 +59,50 @@ def test_equal_grids_are_equal_and_travel():
 def test_a_grid_that_is_not_north_up_is_refused(transform):
     with pytest.raises(InputError, match=r"grid: its transform .* is rotated or not north-up"):
         GeoRef((30, 40), transform, None)
+
+
+def test_a_rotation_that_is_rounding_is_removed():
+    georef = GeoRef((30, 40), Affine(10, 1e-12, 500_000, -1e-12, -20, 8_900_000), "EPSG:32720")
+    assert georef == GEOREF
+
+
+@pytest.mark.parametrize("move", [2e-12, 2e-10, 1e-3, -1e-3])
+def test_grids_that_differ_by_rounding_are_one(move):
+    other = Affine(10 + move, 0, 500_000 + move, 0, -20 - move, 8_900_000 - move)
+    assert GEOREF.is_grid_of(GeoRef((30, 40), other, "EPSG:32720"))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        GeoRef((30, 40), Affine(10, 0, 500_000.2, 0, -20, 8_900_000), "EPSG:32720"),
+        GeoRef((30, 40), Affine(10.005, 0, 500_000, 0, -20, 8_900_000), "EPSG:32720"),
+        GeoRef((30, 40), Affine(10, 0, 500_000, 0, -20.01, 8_900_000), "EPSG:32720"),
+        GeoRef((31, 40), TRANSFORM, "EPSG:32720"),
+        GeoRef((30, 40), TRANSFORM, "EPSG:32721"),
+    ],
+)
+def test_grids_that_differ_by_a_fiftieth_of_a_pixel_are_two(other):
+    assert not GEOREF.is_grid_of(other)
+    assert str(GEOREF) != str(other)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "side"),
+    [
+        (10, 10, 10),
+        (10 + 2e-12, 10 - 2e-10, 10),
+        (9.9999999998, 9.9999999998, 10),
+        (119.87, 119.87, 119.87),
+        (10 / 3, 10 / 3, 10 / 3),
+        (9.999, 9.999, 9.999),
+        (10, 20, None),
+        (10, 10.01, None),
+    ],
+)
+def test_the_side_of_square_pixels(width, height, side):
+    transform = Affine(width, 0, 500_000, 0, -height, 8_900_000)
+    assert GeoRef((300, 400), transform, "EPSG:32720").square_side == side
 
 
 @pytest.mark.parametrize("shape", [(0, 5), (5, 0)])

@@ -150,6 +150,54 @@ def test_bands_are_found_by_their_names(settings):
     same(geoforest.map_array(unnamed, nodata=0, **settings), wanted)
 
 
+class TestScaleAndOffset:
+    """The same forest, coded in other numbers that the file states."""
+
+    CODED = 2.75e-5, -0.2
+
+    @pytest.fixture
+    def coded(self, scene, tmp_path) -> Path:
+        with rasterio.open(scene) as source:
+            dn = source.read()
+        values = np.where(dn == 0, 0, np.round((dn * 1e-4 - self.CODED[1]) / self.CODED[0]))
+        path = tmp_path / "coded.tif"
+        synthetic.write_raster(path, values.astype("uint16"), nodata=0)
+        with rasterio.open(path, "r+") as target:
+            target.scales, target.offsets = [self.CODED[0]] * 4, [self.CODED[1]] * 4
+        return path
+
+    def near(self, made: xarray.Dataset, wanted: xarray.Dataset) -> None:
+        assert (made.mask == wanted.mask).mean() > 0.999
+
+    def test_those_of_the_array(self, coded, wanted, settings):
+        with rioxarray.open_rasterio(coded) as da:
+            self.near(geoforest.map_array(da, **settings), wanted)
+            self.near(geoforest.map_array(da.astype("uint32"), **settings), wanted)
+            by_band = da.assign_attrs(scales=(self.CODED[0],) * 4, offsets=(self.CODED[1],) * 4)
+            del by_band.attrs["scale_factor"], by_band.attrs["add_offset"]
+            self.near(geoforest.map_array(by_band, **settings), wanted)
+
+    @pytest.mark.parametrize("chunks", [None, {"x": 64, "y": 64}])
+    def test_those_that_were_applied(self, coded, wanted, settings, chunks):
+        with rioxarray.open_rasterio(coded, mask_and_scale=True, chunks=chunks) as da:
+            self.near(geoforest.map_array(da, **settings).load(), wanted)
+
+    @pytest.mark.parametrize("chunks", [None, {"x": 64, "y": 64}])
+    def test_reflectance_is_recognised_by_its_size(self, scene, wanted, settings, chunks):
+        with rioxarray.open_rasterio(scene, masked=True, chunks=chunks) as da:
+            with pytest.warns(GeoforestWarning, match="size of reflectance, so scale 1"):
+                made = geoforest.map_array(da * 1e-4, **settings).load()
+            self.near(made, wanted)
+
+    @pytest.mark.usefixtures("wanted")
+    def test_the_users_own_come_first(self, coded, scene, settings):
+        with rioxarray.open_rasterio(coded) as da, rioxarray.open_rasterio(scene) as plain:
+            own = geoforest.map_array(da, scale=1e-4, offset=0.0, **settings)
+            bare = da.copy()
+            bare.attrs = plain.attrs
+            same(own, geoforest.map_array(bare, **settings))
+
+
 @pytest.mark.usefixtures("wanted")
 def test_the_dataset_says_what_it_is(settings, tmp_path):
     da = array_of(
@@ -176,7 +224,10 @@ def test_arrays_that_cannot_be_used(settings):
         (good[:3], "with 0 bands B08: its bands are B04, B03, B02"),
         (good[[0, 0, 1, 2, 3]], "with 2 bands B04"),
         (array_of(dn[:3]), "with 3 bands without names"),
-        (good.astype("int64"), "array of int64"),
+        (good.astype("complex64"), "array of complex64: integers or real numbers"),
+        (good.assign_attrs(scale_factor=0.0), "scale_factor 0 and add_offset 0: real numbers"),
+        (good.assign_attrs(scales=(1.0, 2.0)), "array whose scales is .* one for each band"),
+        (good.assign_attrs(scale_factor="many"), "array whose scale_factor is 'many'"),
         (good[0, :, :], r"\(band, y, x\) was wanted"),
         (good.rename(y="north", x="east"), r"\(band, y, x\) was wanted"),
         (good[:, ::-1], "a north-up grid was wanted"),

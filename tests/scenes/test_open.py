@@ -10,8 +10,10 @@ import rasterio
 import rasterio.shutil
 from rasterio.enums import ColorInterp
 
+from geoforest.arrays.clouds import CLEAR
 from geoforest.arrays.grid import Window, preview_lattice
 from geoforest.errors import ReadError, SceneError
+from geoforest.scenes.clouds.mask import cloud_mask
 from geoforest.scenes.open import open_scene
 from geoforest.scenes.read import read_decimated, read_window
 from tests.helpers import synthetic
@@ -95,6 +97,33 @@ def test_each_file_is_opened_once(tmp_path, dn, monkeypatch):
     opened.clear()
     open_scene(folder, wanted=BANDS)
     assert sorted(opened) == sorted(f"{name}.tif" for name in BANDS)
+
+
+class TestRounding:
+    """Transforms as programs round them: taken for what they mean, everywhere."""
+
+    TURNED = rasterio.Affine(10, 1e-12, 500_000, -1e-12, -10, 8_900_000)
+
+    def test_a_rotation_of_a_raster(self, tmp_path, dn):
+        path = write_raster(tmp_path / "a.tif", dn, transform=self.TURNED)
+        with rasterio.open(path) as source:
+            assert source.transform.b != 0
+        assert open_scene(path, wanted=BANDS).transform == synthetic.TRANSFORM
+
+    @pytest.mark.parametrize("width", [10 + 2e-12, 9.9999999998])
+    def test_the_pixels_of_one_band(self, tmp_path, dn, width):
+        transform = rasterio.Affine(width, 0, 500_000, 0, -10, 8_900_000)
+        folder = folder_of_bands(tmp_path, dn, B08={"transform": transform})
+        assert open_scene(folder, wanted=BANDS).transform == synthetic.TRANSFORM
+
+    def test_the_classification(self, tmp_path, dn):
+        folder = folder_of_bands(tmp_path, dn)
+        layer = np.full((1, 20, 25), 4, np.uint8)
+        transform = self.TURNED @ rasterio.Affine.scale(2)
+        write_raster(folder / "SCL.tif", layer, descriptions=None, transform=transform)
+        scene, clouds = cloud_mask(open_scene(folder, wanted=BANDS))
+        assert clouds is not None
+        assert (clouds.source.read_codes(Window(0, 0, *scene.shape)) == CLEAR).all()
 
 
 class TestValidity:
@@ -220,8 +249,9 @@ class TestRefused:
 
     def test_two_files_for_a_band(self, tmp_path, dn):
         folder = folder_of_bands(tmp_path, dn)
+        (folder / "B08.tif").rename(folder / "T20LMR_B08_10m.tif")
         write_raster(folder / "T20LMR_B08_20m.tif", dn[:1], descriptions=None)
-        self.refused(folder, r"2 files for band B08: B08.tif, T20LMR_B08_20m.tif")
+        self.refused(folder, r"2 files for band B08: T20LMR_B08_10m.tif, T20LMR_B08_20m.tif")
 
     @pytest.mark.parametrize(
         "change",
@@ -251,14 +281,18 @@ class TestRefused:
         path = write_raster(tmp_path / "a.tif", dn, transform=transform)
         self.refused(path, "rotated or not north-up")
 
+    def test_a_fiftieth_of_a_pixel_is_rotated(self, tmp_path, dn):
+        transform = synthetic.TRANSFORM @ rasterio.Affine.shear(0, np.degrees(0.02 / 50))
+        self.refused(write_raster(tmp_path / "a.tif", dn, transform=transform), "rotated")
+
     def test_south_up(self, tmp_path, dn):
         transform = rasterio.Affine(10, 0, 0, 0, 10, 0)
         path = write_raster(tmp_path / "a.tif", dn, transform=transform)
         self.refused(path, "not north-up")
 
     def test_type(self, tmp_path, dn):
-        path = write_raster(tmp_path / "a.tif", dn.astype("int32"))
-        self.refused(path, "int32; one of uint8, uint16, int16, float32")
+        path = write_raster(tmp_path / "a.tif", dn.astype("complex64"))
+        self.refused(path, "band 1 is complex64; .* wanted .*gdal_translate -ot Float32")
 
     def test_scale_of_the_wrong_length(self, tmp_path, dn):
         with pytest.raises(SceneError, match="--scale gives 3 numbers"):

@@ -124,6 +124,61 @@ def as_vrt(path: Path) -> None:
     rasterio.shutil.copy(path.with_suffix(".source"), path, driver="VRT")
 
 
+class TestWhatFilesState:
+    """Tags and masks inside a chip mean what they mean in a scene."""
+
+    def image(self, data: Path, name: str = "0") -> Path:
+        return data / "train" / "images" / f"{name}.tif"
+
+    def test_an_internal_mask(self, data):
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True):
+            for kind, place in (("images", (3, 4)), ("masks", (5, 6))):
+                inside = np.full((64, 64), 255, np.uint8)
+                inside[place] = 0
+                with rasterio.open(data / "train" / kind / "0.tif", "r+") as target:
+                    target.write_mask(inside)
+        chip = read_split(data, "train", n_bands=4)[0]
+        assert np.argwhere(~chip.observed).tolist() == [[3, 4]]
+        assert np.argwhere(chip.mask == 255).tolist() == [[3, 4], [5, 6]]
+
+    @pytest.mark.parametrize(("scale", "offset"), [(1e-4, -0.1), (2.75e-5, -0.2)])
+    def test_scale_and_offset(self, data, scale, offset):
+        plain = read_split(data, "train", n_bands=4)
+        for chip in plain:
+            coded = np.round((chip.dn * 1e-4 - offset) / scale).astype("uint16")
+            rewrite(self.image(data, chip.name), coded)
+            with rasterio.open(self.image(data, chip.name), "r+") as target:
+                target.scales, target.offsets = [scale] * 4, [offset] * 4
+        for chip, wanted in zip(read_split(data, "train", n_bands=4), plain, strict=True):
+            assert chip.dn.dtype == np.float32
+            assert np.allclose(chip.dn, wanted.dn, atol=0.3)
+        in_percent = read_split(data, "train", n_bands=4, scale=0.01)[0]
+        assert np.allclose(in_percent.dn, plain[0].dn / 100, atol=0.003)
+
+    def test_tags_that_say_what_is_wanted_change_nothing(self, data):
+        with rasterio.open(self.image(data), "r+") as target:
+            target.scales = [1e-4] * 4
+        assert read_split(data, "train", n_bands=4)[0].dn.dtype == np.uint16
+
+    @pytest.mark.parametrize("kind", ["uint32", "int32", "float64"])
+    def test_wide_numbers(self, data, kind):
+        for chip in read_split(data, "train", n_bands=4):
+            rewrite(self.image(data, chip.name), chip.dn.astype(kind))
+        assert {chip.dn.dtype.name for chip in read_split(data, "train", n_bands=4)} == {"float32"}
+
+    def test_reflectance_itself_is_refused_unless_that_is_the_scale(self, data):
+        for chip in read_split(data, "train", n_bands=4):
+            rewrite(self.image(data, chip.name), (chip.dn / 1e4).astype("float32"))
+        with pytest.raises(DataError, match=r"0\.tif: its values are of the size of reflectance"):
+            read_split(data, "train", n_bands=4)
+        assert read_split(data, "train", n_bands=4, scale=1.0)[0].dn.max() < 1
+
+    def test_complex_numbers(self, data):
+        rewrite(self.image(data), np.ones((4, 64, 64), np.complex64))
+        with pytest.raises(DataError, match=r"0\.tif: is of complex64; .*gdal_translate"):
+            read_split(data, "train", n_bands=4)
+
+
 def test_georeference_is_read(data):
     path = data / "train" / "images" / "0.tif"
     raster = decode_raster(open_place(path), path.read_bytes())

@@ -169,14 +169,10 @@ def _check_together(
                 grids.append(GeoRef.of(source, one.probability))
         except RasterioIOError as error:
             raise InputError(f"{one.probability}: cannot be read ({error})") from error
-    if grids[0] != grids[1]:
-        shapes = [
-            f"{grid.shape[0]} x {grid.shape[1]} px at ({grid.transform.c:g}, {grid.transform.f:g})"
-            for grid in grids
-        ]
+    if not grids[1].is_grid_of(grids[0]):
         raise InputError(
-            f"{later.folder}: its grid ({shapes[1]}) is not that of {earlier.folder} "
-            f"({shapes[0]}); one grid was wanted"
+            f"{later.folder}: its grid ({grids[1]}) is not that of {earlier.folder} "
+            f"({grids[0]}); one grid was wanted"
         )
     if earlier.model != later.model and not mixed:
         raise InputError(

@@ -15,7 +15,7 @@ import rasterio
 import shapely
 from rasterio.errors import RasterioIOError
 
-from geoforest.arrays.georef import GeoRef
+from geoforest.arrays.georef import TOLERANCE_PX, GeoRef
 from geoforest.arrays.grid import Window
 from geoforest.arrays.zones import FALSE_NORTHING_M, Zone, ZoneGrid, common
 from geoforest.errors import InputError
@@ -35,8 +35,6 @@ TileOutline: TypeAlias = "Callable[[ZoneGrid, Window], bytes | None]"
 _Tile: TypeAlias = tuple[ZoneGrid, int, int]
 # Catalogues give the time of a tile or that of its datatake; orbits are 100 minutes apart.
 _ONE_PASS = timedelta(minutes=15)
-# Grids within this fraction of a pixel count as aligned.
-_HAIR_PX = 1e-3
 
 
 @dataclass(frozen=True)
@@ -171,26 +169,27 @@ def _place_on_grid(
     source: rasterio.DatasetReader, path: Path
 ) -> tuple[ZoneGrid, Window, tuple[float, float]]:
     zone = None if source.crs is None else Zone.of(source.crs)
-    t = source.transform
     if zone is None:
         found = "no CRS" if source.crs is None else source.crs.to_string()[:40]
         raise InputError(f"{path}: lies in {found}; a UTM zone of WGS 84 was wanted")
-    if t.a != -t.e:
-        raise InputError(f"{path}: pixels of {t.a:g} x {-t.e:g} m; square ones were wanted")
+    georef = GeoRef.of(source, path)
+    t, side = georef.transform, georef.square_side
+    if side is None:
+        raise InputError(f"{path}: pixels of {t.a!r} x {-t.e!r} m; square ones were wanted")
     top = t.f
     # North of the equator northings are above 0, and south of it below 10,000 km. Rasters of
     # Landsat have them below 0 there.
     if not zone.south and top <= 0:
         zone, top = zone.across, top + FALSE_NORTHING_M
-    elif zone.south and top - source.height * t.a >= FALSE_NORTHING_M:
+    elif zone.south and top - source.height * side >= FALSE_NORTHING_M:
         zone, top = zone.across, top - FALSE_NORTHING_M
-    col, row = t.c / t.a, -top / t.a
+    col, row = t.c / side, -top / side
     # Round half up, which is the same on every machine.
-    at = math.floor(col + 0.5 + _HAIR_PX), -math.floor(-row + 0.5 + _HAIR_PX)
-    shift = (at[0] - col) * t.a, (at[1] - row) * t.a
-    if max(map(abs, shift)) < _HAIR_PX * t.a:
+    at = math.floor(col + 0.5 + TOLERANCE_PX), -math.floor(-row + 0.5 + TOLERANCE_PX)
+    shift = (at[0] - col) * side, (at[1] - row) * side
+    if max(map(abs, shift)) < TOLERANCE_PX * side:
         shift = 0.0, 0.0
-    return ZoneGrid(zone, t.a), Window(at[1], at[0], *source.shape), shift
+    return ZoneGrid(zone, side), Window(at[1], at[0], *source.shape), shift
 
 
 def zone_georef(grid: ZoneGrid, window: Window) -> GeoRef:
@@ -230,8 +229,8 @@ def check_together(maps: Sequence[PlacedMap], *, threshold: float | None, mixed:
     for one in maps:
         if one.grid.size != first.grid.size:
             raise InputError(
-                f"{one.path}: pixels of {one.grid.size:g} m, those of {first.path} have "
-                f"{first.grid.size:g} m; one size was wanted"
+                f"{one.path}: pixels of {one.grid.size!r} m, those of {first.path} have "
+                f"{first.grid.size!r} m; one size was wanted"
             )
         if one.finished.model != first.finished.model and not mixed:
             raise InputError(

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from geoforest.scenes.scene import Scene
 
-_NAME: Final = re.compile(r"(?:^|.*_)SCL(?:_\d+m)?", re.IGNORECASE)
+_NAME: Final = re.compile(
+    r"(?:^|.*_)SCL(?:_\d+m)?|quality_scene_classification|scene_classification", re.IGNORECASE
+)
 _NO_DATA: Final = 0
 # Saturated or defective, cloud shadow, cloud of medium and of high probability, thin cirrus.
 _CLOUDS: Final = (1, 3, 8, 9, 10)
@@ -42,6 +44,8 @@ def is_scene_classification(stem: str) -> bool:
     --------
     >>> [is_scene_classification(name) for name in ("SCL", "T20LMR_x_SCL_20m", "MUSCLE")]
     [True, True, False]
+    >>> is_scene_classification("quality_scene_classification")  # of SNAP
+    True
     """
     return _NAME.fullmatch(stem) is not None
 

@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 
 from geoforest.errors import SceneError
+from geoforest.scenes.coding import Coding
+from geoforest.scenes.other_formats import kind_of_archive
 from geoforest.scenes.product import MAGIC, MAGIC_BYTES, Product
 from geoforest.scenes.safe.files import ProductFiles, folder_files, zip_files, zip_names
 from geoforest.scenes.safe.layers import find_layers
@@ -133,9 +135,10 @@ def read_safe(location: str) -> Product:
         product_id=place.name,
         location=location,
         bands=paths,
-        scale=dict.fromkeys(paths, 1 / metadata.quantification),
-        offset=_offsets(xml, paths, metadata),
-        nodata=metadata.nodata,
+        codings={
+            band: Coding(1 / metadata.quantification, offset, metadata.nodata)
+            for band, offset in _offsets(xml, paths, metadata).items()
+        },
         acquired=metadata.acquired,
         processing_level=metadata.level,
         scene_classification=scene_classification,
@@ -218,6 +221,8 @@ def _several_products(location: str, products: list[str]) -> str:
 
 
 def _no_metadata(location: str, names: frozenset[str]) -> str:
+    if (kind := kind_of_archive(names)) is not None:
+        return f"{location}: {kind}"
     if names >= _TILE_FILES:
         return (
             f"{location}: has the metadata of the tile, but not of its product, which alone tell "

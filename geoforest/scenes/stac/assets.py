@@ -77,6 +77,12 @@ def band_assets(item: pystac.Item, location: str) -> dict[str, RasterAsset]:
         name = _band_of(key, asset)
         if name is not None:
             found.setdefault(name, []).append(key)
+    if not found and any(map(_is_zarr, item.assets.values())):
+        raise SceneError(
+            f"{location}: its assets are Zarr (EOPF); an item whose bands are GeoTIFF or JPEG 2000 "
+            "was wanted, such as of Earth Search, the Planetary Computer or the Copernicus Data "
+            "Space"
+        )
     if not found:
         keys = ", ".join(sorted(item.assets)) or "none"
         raise SceneError(
@@ -101,7 +107,7 @@ def classification_asset(item: pystac.Item, location: str) -> RasterAsset | None
 def _band_of(key: str, asset: pystac.Asset) -> str | None:
     """Return the band of an asset by its description or else its key; None for other assets."""
     kind = asset.media_type or "image/"
-    if kind in _PICTURES or not kind.startswith("image/"):
+    if kind in _PICTURES or not kind.startswith("image/") or _is_zarr(asset):
         return None
     described = _entries(asset.extra_fields, "bands") or _entries(asset.extra_fields, "eo:bands")
     if len(described) > 1:
@@ -110,6 +116,11 @@ def _band_of(key: str, asset: pystac.Asset) -> str | None:
     names = [band.get(field) for band in described for field in fields]
     known = (band_name(name) for name in [*names, key] if isinstance(name, str))
     return next(filter(None, known), None)
+
+
+def _is_zarr(asset: pystac.Asset) -> bool:
+    is_inside = re.search(r"\.zarr(?:$|[/.])", asset.href.partition("?")[0], re.IGNORECASE)
+    return "zarr" in (asset.media_type or "") or is_inside is not None
 
 
 def _best(keys: list[str], item: pystac.Item, location: str) -> RasterAsset:

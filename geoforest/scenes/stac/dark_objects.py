@@ -15,13 +15,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import rasterio
-from rasterio.windows import Window as RasterioWindow
-
-from geoforest.arrays.grid import preview_lattice
-from geoforest.io.raster import open_raster
-from geoforest.io.remote import network_options
-from geoforest.scenes.read import GDAL_OPTIONS
 
 if TYPE_CHECKING:
     from geoforest.types import Array
@@ -38,9 +31,6 @@ _NOT_APPLIED_FROM: Final = 900
 _VEGETATED_DN: Final = 2000
 # With this share, vegetation is among the darkest hundredth.
 _VEGETATED_PERCENT: Final = 10
-_SAMPLE_PX: Final = 512
-_SMALL_PX: Final = 2048
-_BLOCKS: Final = 4
 _LEAST_PX: Final = 1000
 
 
@@ -74,40 +64,13 @@ class DarkObjects:
         )
 
 
-def sample_pixels(path: str) -> Array:
-    """Read some 260,000 pixels of a single-band raster, the same ones each time.
-
-    They come from an overview, or without overviews from sixteen blocks; rasters up to 2048 px are
-    decimated as a whole.
-
-    Raises
-    ------
-    rasterio.errors.RasterioIOError
-        When it cannot be opened or read.
-    """
-    with rasterio.Env(**GDAL_OPTIONS, **network_options()), open_raster(path) as source:
-        rows, cols = source.shape
-        if source.overviews(1) or max(rows, cols) <= _SMALL_PX:
-            lattice = preview_lattice((rows, cols), _SAMPLE_PX)
-            values: Array = source.read(1, out_shape=tuple(map(len, lattice)))
-            return values
-        side = _SAMPLE_PX // _BLOCKS
-        offsets = [[(2 * i + 1) * n // (2 * _BLOCKS) for i in range(_BLOCKS)] for n in (rows, cols)]
-        places = [(row, col) for row in offsets[0] for col in offsets[1]]
-        blocks = [
-            source.read(1, window=RasterioWindow(col, row, side, side)).ravel()
-            for row, col in places
-        ]
-        return np.concatenate(blocks)
-
-
 def dark_objects(red: Array, nir: Array, *, nodata: float | None) -> DarkObjects | None:
     """Compute statistics of red and near-infrared samples; None with too few observed pixels.
 
     Parameters
     ----------
     red, nir
-        Digital numbers of the same pixels, of any shape.
+        Digital numbers of the same pixels, of any shape; unobserved ones may be NaN.
     nodata
         Value of unobserved pixels.
     """

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin
 
+import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 
@@ -19,6 +20,7 @@ from geoforest.errors import FetchError, InputError, SceneError
 from geoforest.io.files import is_web, without_secrets
 from geoforest.io.raster import open_raster
 from geoforest.io.remote import network_options, reason, remote_start
+from geoforest.scenes.coding import Coding, sample_pixels, tags_of
 from geoforest.scenes.product import MAGIC, MAGIC_BYTES, Product
 from geoforest.scenes.read import GDAL_OPTIONS
 from geoforest.scenes.stac.acquisition import item_baseline, item_level, item_tile
@@ -26,10 +28,8 @@ from geoforest.scenes.stac.assets import RasterAsset, band_assets, classificatio
 from geoforest.scenes.stac.dark_objects import (
     ESA_OFFSET,
     ESA_SCALE,
-    DarkObjects,
     SettledOffset,
     dark_objects,
-    sample_pixels,
     settle_offset,
 )
 
@@ -38,8 +38,12 @@ if TYPE_CHECKING:
 
     import pystac
 
+    from geoforest.types import Array
+
 SIGN_VARIABLE: Final = "GEOFOREST_STAC_SIGN"
 _SUFFIXES: Final = (".json", ".geojson")
+# Catalogues that state no nodata hold pixels of ESA's products.
+_USUAL_NODATA: Final = 0.0
 _MAX_FACT: Final = 100
 _RELATIVE_ORBIT: Final = re.compile(r"_R(\d{3})_")
 
@@ -82,27 +86,19 @@ def read_item(location: str) -> Product:
         notes.append(f"{shown}: its rasters have no CRS; place and CRS are those of the item")
         bands = {name: _georeferenced(band, item, location) for name, band in bands.items()}
         classification = classification and _georeferenced(classification, item, location)
-    if any(band.scale is None for band in bands.values()):
-        notes.append(f"{shown}: states no scale for its bands; {ESA_SCALE:g} is used")
     facts = _facts(item)
-    settled = _settle_offset(bands, item, facts.get("processing_baseline"), location)
+    bands, settled = _settle_offset(bands, item, facts.get("processing_baseline"), location)
     if settled is not None:
         facts["offset_check"] = settled.facts
         notes += [f"{shown}: {settled.note}"] if settled.note else []
-        # The same holds for all bands that state the same offset as the red one.
-        stated = bands["B04"].offset
-        bands = {
-            name: replace(band, offset=settled.offset) if band.offset == stated else band
-            for name, band in bands.items()
-        }
-    nodata = [band.nodata for band in bands.values() if band.nodata is not None]
     return Product(
         product_id=item.id,
         location=shown,
         bands={name: band.path for name, band in bands.items()},
-        scale={name: ESA_SCALE if b.scale is None else b.scale for name, b in bands.items()},
-        offset={name: band.offset or 0.0 for name, band in bands.items()},
-        nodata=nodata[0] if nodata else 0.0,
+        codings={
+            name: Coding(band.scale, band.offset, band.nodata) for name, band in bands.items()
+        },
+        usual_nodata=_USUAL_NODATA,
         acquired=_acquired(item, location),
         processing_level=item_level(item.properties, item.collection_id, item.id),
         scene_classification=classification.path if classification else None,
@@ -254,26 +250,41 @@ def _numbers(values: Any, *counts: int) -> list[float] | None:
 
 
 def _settle_offset(
-    bands: Mapping[str, RasterAsset], item: pystac.Item, baseline: Any, location: str
-) -> SettledOffset | None:
-    """Choose ESA's offset or none by the pixels; None when the item has another scale or offset."""
+    bands: dict[str, RasterAsset], item: pystac.Item, baseline: Any, location: str
+) -> tuple[dict[str, RasterAsset], SettledOffset | None]:
+    """Choose ESA's offset or none by the pixels, for all bands that state that of the red one.
+
+    The choice is None, and the bands stay as they are, when they have another scale or offset.
+    """
     red, nir = bands.get("B04"), bands.get("B08")
-    if red is None or nir is None or not math.isclose(red.scale or ESA_SCALE, ESA_SCALE):
-        return None
-    if red.offset and not math.isclose(red.offset, ESA_OFFSET):
-        return None
-    seen = _sample_dark_objects(red, nir, location)
-    return settle_offset(red.offset, _offset_flag(item), baseline, seen)
+    if red is None or nir is None:
+        return bands, None
+    (red_values, known), (nir_values, _) = (_sample(band, location) for band in (red, nir))
+    if not math.isclose(ESA_SCALE if known.scale is None else known.scale, ESA_SCALE) or (
+        known.offset and not math.isclose(known.offset, ESA_OFFSET)
+    ):
+        return bands, None
+    seen = dark_objects(red_values, nir_values, nodata=None)
+    settled = settle_offset(known.offset, _offset_flag(item), baseline, seen)
+    if red.offset is None and settled.offset == known.offset:
+        # Each raster's own tag holds.
+        return bands, settled
+    return {
+        name: replace(band, offset=settled.offset) if band.offset == red.offset else band
+        for name, band in bands.items()
+    }, settled
 
 
-def _sample_dark_objects(red: RasterAsset, nir: RasterAsset, location: str) -> DarkObjects | None:
-    samples = []
-    for raster in (red, nir):
-        try:
-            samples.append(sample_pixels(raster.path))
-        except RasterioIOError as error:
-            raise _unreadable(raster, location, error) from error
-    return dark_objects(*samples, nodata=0.0 if red.nodata is None else red.nodata)
+def _sample(raster: RasterAsset, location: str) -> tuple[Array, Coding]:
+    """Return some pixels of a band, and its coding by the item or else by the raster's tags."""
+    try:
+        with rasterio.Env(**GDAL_OPTIONS, **network_options()), open_raster(raster.path) as source:
+            stated = Coding(raster.scale, raster.offset, raster.nodata)
+            known, values = stated.over(tags_of(source, 1)), sample_pixels(source)
+    except RasterioIOError as error:
+        raise _unreadable(raster, location, error) from error
+    values[values == (_USUAL_NODATA if known.nodata is None else known.nodata)] = np.nan
+    return values, known
 
 
 def _offset_flag(item: pystac.Item) -> bool | None:

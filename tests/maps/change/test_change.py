@@ -228,7 +228,13 @@ class TestMistakes:
     def test_another_grid(self, maps, tiny_bundle, tmp_path):
         ground = {**GROUND, "left": 500_010}
         other = write_map(tmp_path / "m", "x", tiny_bundle.path, [], acquired=AFTER, **ground)
-        self.refused(tmp_path, (maps[0], other), r"120 x 150 px at \(500010, 9.7e\+06\)")
+        told = r"120 x 150 px of 10.0 x 10.0 from \(500010.0, 9700000.0\)"
+        self.refused(tmp_path, (maps[0], other), told)
+
+    def test_a_grid_that_differs_by_rounding_is_the_same(self, maps, tiny_bundle, tmp_path):
+        ground = {**GROUND, "size": 10 + 2e-12}
+        other = write_map(tmp_path / "m", "x", tiny_bundle.path, [], acquired=AFTER, **ground)
+        assert map_change(maps[0], other, tmp_path / "change").summary
 
     def test_another_threshold(self, maps, tiny_bundle, tmp_path):
         other = write_map(

@@ -478,7 +478,16 @@ class TestMistakes:
 
     def test_other_sizes_of_pixels(self, one, tiny_bundle, tmp_path):
         other = self.write(tmp_path, tiny_bundle, "other", size=20.0)
-        self.refused(tmp_path, [one, other], "pixels of 20 m")
+        self.refused(tmp_path, [one, other], "pixels of 20.0 m")
+
+    def test_sizes_that_differ_by_rounding_are_one(self, one, tiny_bundle, tmp_path):
+        right = ALONE["left"] + SIZE_M * ALONE["shape"][1]
+        other = self.write(tmp_path, tiny_bundle, "other", size=SIZE_M - 2e-10, left=right)
+        made = mosaic([one, other], tmp_path / "mosaic")
+        assert not any("moved" in note for note in made.summary["notes"])
+        single = mosaic([one], tmp_path / "single")
+        seen = [run.summary["hectares"]["observed"] for run in (made, single)]
+        assert seen[0] == pytest.approx(2 * seen[1], rel=1e-3)
 
     def test_degrees(self, tiny_bundle, tmp_path):
         other = self.write(tmp_path, tiny_bundle, "d", epsg=4326, left=-60, top=-3, size=0.0001)

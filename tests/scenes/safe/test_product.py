@@ -101,7 +101,7 @@ class TestRead:
                 quantification="1000",
             )  # fmt: skip
             product = read_safe(str(root))
-            found = [product.offset[band] for band in bands]
+            found = [product.codings[band].offset for band in bands]
             assert found == pytest.approx([-0.3, -0.2, -0.1, -0.7, -0.8])
 
     def test_offset_by_the_xmls_own_band_ids(self, tmp_path, dn):

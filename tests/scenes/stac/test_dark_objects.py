@@ -8,10 +8,9 @@ import pytest
 from geoforest.scenes.stac.dark_objects import (
     DarkObjects,
     dark_objects,
-    sample_pixels,
     settle_offset,
 )
-from tests.helpers.synthetic import digital_numbers, write_raster
+from tests.helpers.synthetic import digital_numbers
 
 APPLIED = DarkObjects(darkest_red=150, vegetated_percent=50)
 NOT_APPLIED = DarkObjects(darkest_red=1150, vegetated_percent=50)
@@ -81,21 +80,3 @@ def test_who_is_believed(stated, flag, baseline, seen, offset, told):
     else:
         assert told in settled.note
         assert seen is None or f"DN {seen.darkest_red:.0f}" in settled.note
-
-
-def test_a_large_raster_is_read_in_few_places(tmp_path):
-    """Without overviews: the same few pixels each time, from all over the raster."""
-    values = np.arange(2100 * 2100, dtype="float32").reshape(1, 2100, 2100)
-    path = write_raster(tmp_path / "a.tif", values, descriptions=None, tiled=True)
-    picked = sample_pixels(str(path))
-    assert picked.size == 512 * 512
-    assert np.array_equal(picked, sample_pixels(str(path)))
-    rows, cols = np.divmod(picked, 2100)
-    for places in (rows, cols):
-        assert np.unique(places // 525).size == 4
-
-
-def test_a_small_raster_is_read_whole(tmp_path):
-    dn = digital_numbers((40, 50))[:1]
-    path = write_raster(tmp_path / "a.tif", dn, descriptions=None)
-    assert np.array_equal(sample_pixels(str(path)), dn[0])
