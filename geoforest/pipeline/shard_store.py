@@ -15,6 +15,7 @@ import rasterio
 from rasterio.io import MemoryFile
 
 from geoforest.arrays.reflectance import BandStatistics
+from geoforest.arrays.validity import ValueCounts
 from geoforest.errors import WriteError
 from geoforest.io.names import JOB_NAME, PROGRESS_NAME
 from geoforest.io.raster import open_raster
@@ -46,6 +47,8 @@ class Receipt:
         Observed pixels inside the area of interest that the cloud mask removes.
     statistics
         Statistics of the digital numbers over observed pixels inside the area of interest.
+    values
+        Counts of pixels inside the area of interest by what their values are.
     seconds
         Seconds per stage: read, predict, stitch, write.
     peak_memory_mb
@@ -60,6 +63,7 @@ class Receipt:
     histogram: list[int]
     cloud_px: int = 0
     statistics: BandStatistics = field(default_factory=BandStatistics)
+    values: ValueCounts = field(default_factory=ValueCounts)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     halved: bool = False
@@ -72,7 +76,8 @@ class Receipt:
     def from_json(cls, text: str) -> Receipt:
         """Parse the output of :meth:`to_json`."""
         raw = json.loads(text)
-        return cls(**{**raw, "statistics": BandStatistics(**raw["statistics"])})
+        statistics, values = BandStatistics(**raw["statistics"]), ValueCounts(**raw["values"])
+        return cls(**{**raw, "statistics": statistics, "values": values})
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ class Product:
         By band name: reflectance is ``dn * scale + offset``.
     nodata
         DN of unobserved pixels, before the offset.
+    saturated
+        DN of saturated detectors, or None.
     acquired
         Sensing time, UTC.
     processing_level
@@ -49,6 +51,7 @@ class Product:
     scale: Mapping[str, float]
     offset: Mapping[str, float]
     nodata: float | None = 0.0
+    saturated: float | None = None
     acquired: datetime | None = None
     processing_level: str | None = None
     scene_classification: str | None = None

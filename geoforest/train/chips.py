@@ -11,7 +11,8 @@ import numpy as np
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import MemoryFile
 
-from geoforest.arrays.reflectance import BandStatistics, observed
+from geoforest.arrays.reflectance import BandStatistics
+from geoforest.arrays.validity import ValueRules, clipped, observed
 from geoforest.errors import DataError
 from geoforest.io.files import Place, open_place, read_ahead
 from geoforest.io.storage import write_durably
@@ -38,7 +39,7 @@ class Chip:
     name
         Stem of its two files.
     dn
-        Stored values, ``(band, row, col)``.
+        Stored values within what reflectance can be, ``(band, row, col)``.
     mask
         uint8 ``(row, col)``: 0 other, 1 forest, 255 not labelled or not observed.
     observed
@@ -95,7 +96,9 @@ class Fault(NamedTuple):
     what: str
 
 
-def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
+def read_split(
+    data: str | Path, split: str, *, n_bands: int, bands: Sequence[str] = (), scale: float = 1e-4
+) -> list[Chip]:
     """Read all chips of ``data/split/{images,masks}``.
 
     Parameters
@@ -106,11 +109,17 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
         ``train``, ``validation`` or ``test``.
     n_bands
         Bands an image must have.
+    bands
+        Their names. Without them, what tells the edge of a swath from dark ground by the colour of
+        a pixel is not applied.
+    scale
+        Reflectance is ``dn * scale``.
 
     Returns
     -------
     list of Chip
-        Sorted by name. Pixels that were not observed (nodata, not finite) get mask code 255.
+        Sorted by name. Values are within what reflectance can be, as those that a network maps.
+        Pixels that were not observed, see :mod:`geoforest.arrays.validity`, get mask code 255.
 
     Raises
     ------
@@ -128,13 +137,28 @@ def read_split(data: str | Path, split: str, *, n_bands: int) -> list[Chip]:
         image = decode_raster(pair.image, image_data.result())
         mask = decode_raster(pair.mask, mask_data.result())
         raise_first_fault(pair_faults(pair, image, mask, n_bands=n_bands))
-        seen = observed(image.values, nodata=image.nodata)
-        chips.append(Chip(pair.image.stem, image.values, labelled_mask(mask, seen), seen))
+        rules = chip_rules(image, bands, scale)
+        seen = observed(image.values, rules)
+        dn = clipped(image.values, rules)
+        chips.append(Chip(pair.image.stem, dn, labelled_mask(mask, seen), seen))
         codes |= mask_codes(mask)
     raise_first_fault(
         split_faults(folder, dtypes={str(chip.dn.dtype) for chip in chips}, codes=codes)
     )
     return chips
+
+
+def chip_rules(image: Raster, bands: Sequence[str], scale: float = 1e-4) -> ValueRules:
+    """Return the rules that tell which pixels of a chip were observed: those of scenes."""
+    n_bands = len(image.values)
+    return ValueRules(
+        bands=tuple(bands) if len(bands) == n_bands else ("",) * n_bands,
+        nodata=image.nodata,
+        scale=(scale,) * n_bands,
+        offset=(0.0,) * n_bands,
+        zero_is_nodata=all(value is None for value in image.nodata)
+        and np.issubdtype(image.values.dtype, np.integer),
+    )
 
 
 def raise_first_fault(faults: Iterable[Fault]) -> None:

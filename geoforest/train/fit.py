@@ -57,12 +57,15 @@ class TrainingChips:
         Chips of ``train`` and ``validation``.
     statistics
         Mean and standard deviation per band over labelled pixels of ``train``.
+    scale
+        Reflectance is ``dn * scale``.
     """
 
     data: str | Path
     bands: tuple[str, ...]
     splits: dict[str, list[Chip]]
     statistics: BandStatistics
+    scale: float = 1e-4
 
 
 def train_model(
@@ -121,7 +124,7 @@ def train_model(
     out = Path(out)
     # Checked before the chips are read, which may take minutes.
     _refuse_other_content(out)
-    chips = read_chips(data, chosen.bands)
+    chips = read_chips(data, chosen.bands, chosen.scale)
     return train_chips(
         chips, out, chosen, name=name, about=about, on_epoch=on_epoch, tracker=tracker
     )
@@ -168,8 +171,10 @@ def train_chips(
     return card
 
 
-def read_chips(data: str | Path, bands: Sequence[str]) -> TrainingChips:
+def read_chips(data: str | Path, bands: Sequence[str], scale: float = 1e-4) -> TrainingChips:
     """Read the chips of a training, and compute the statistics of its ``train`` split.
+
+    Reflectance is ``dn * scale``.
 
     Raises
     ------
@@ -177,11 +182,12 @@ def read_chips(data: str | Path, bands: Sequence[str]) -> TrainingChips:
         When no settings could train on the chips.
     """
     splits = {
-        split: read_split(data, split, n_bands=len(bands)) for split in ("train", "validation")
+        split: read_split(data, split, n_bands=len(bands), bands=bands, scale=scale)
+        for split in ("train", "validation")
     }
     statistics = channel_statistics(splits["train"])
     _check_usable(data, splits, bands, statistics)
-    return TrainingChips(data, tuple(bands), splits, statistics)
+    return TrainingChips(data, tuple(bands), splits, statistics, scale)
 
 
 def lowest_loss(card: ModelCard) -> float:

@@ -77,7 +77,7 @@ def prepare_sweep(
         raise InputError(f"{twice[0]}: is given for all trials and varied by the sweep")
     values = {name: one.choices or (one.min,) for name, one in config.parameters.items()}
     first = checked(TrainSettings, {**fixed, **{name: some[0] for name, some in values.items()}})
-    chips = read_chips(data, first.bands)
+    chips = read_chips(data, first.bands, first.scale)
     identity = {
         "name": config.name,
         "method": config.method,
@@ -121,8 +121,8 @@ def train_trial(
     if (bundle / CARD_NAME).is_file():
         return lowest_loss(load_bundle(bundle).card)
     chosen = checked(TrainSettings, dict(settings))
-    if chosen.bands != chips.bands:
-        chips = read_chips(chips.data, chosen.bands)
+    if (chosen.bands, chosen.scale) != (chips.bands, chips.scale):
+        chips = read_chips(chips.data, chosen.bands, chosen.scale)
     return lowest_loss(train_chips(chips, bundle, chosen, tracker=tracker))
 
 

@@ -125,6 +125,7 @@ def read_safe(location: str) -> Product:
         scale=dict.fromkeys(paths, 1 / metadata.quantification),
         offset=_offsets(xml, paths, metadata),
         nodata=metadata.nodata,
+        saturated=metadata.saturated,
         acquired=metadata.acquired,
         processing_level=metadata.level,
         scene_classification=scene_classification,
