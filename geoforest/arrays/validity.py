@@ -440,7 +440,7 @@ def commonest(values: dict[str, int]) -> str | None:
 def _commonest(values: Array) -> dict[str, int]:
     found, numbers = np.unique(values, return_counts=True)
     order = np.lexsort((found, -numbers))[:_KEPT_VALUES]
-    return {f"{found[n].item():.9g}": int(numbers[n]) for n in order}
+    return {f"{found[n].item():.17g}": int(numbers[n]) for n in order}
 
 
 def _stored(
