@@ -47,14 +47,14 @@ class Receipt:
         Observed pixels inside the area of interest that the cloud mask removes.
     statistics
         Statistics of the digital numbers over observed pixels inside the area of interest.
-    values
-        Counts of pixels inside the area of interest by what their values are.
     seconds
         Seconds per stage: read, predict, stitch, write.
     peak_memory_mb
         Peak resident memory of the worker process so far, MB.
     halved
         Whether a device ran out of memory, so that batches were halved.
+    values
+        Counts of pixels inside the area of interest by what their values are.
     """
 
     shard: str
@@ -63,10 +63,10 @@ class Receipt:
     histogram: list[int]
     cloud_px: int = 0
     statistics: BandStatistics = field(default_factory=BandStatistics)
-    values: ValueCounts = field(default_factory=ValueCounts)
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     halved: bool = False
+    values: ValueCounts = field(default_factory=ValueCounts)
 
     def to_json(self) -> str:
         """Return compact JSON."""
