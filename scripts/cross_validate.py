@@ -173,7 +173,7 @@ def main() -> None:
         if not model.exists():
             train_model(fold, model, encoder_weights=str(weights), **SETTINGS)
         predictor = EightWays(load_model(model))
-        judged = evaluate(predictor, read_split(fold, "test", n_bands=len(BANDS)))
+        judged = evaluate(predictor, read_split(fold, "test", n_bands=len(BANDS), bands=BANDS))
         counts += judged.counts(THRESHOLD).values()
         print(f"fold {number}", report(counts[-len(held_out) :]), flush=True)
     print("all", report(counts))

@@ -49,6 +49,30 @@ class Window:
             slice(self.col_off, self.col_off + self.width),
         )
 
+    def slices_in(self, outer: Window) -> tuple[slice, slice]:
+        """Row and column slices into an array of a window that holds this one.
+
+        Examples
+        --------
+        >>> Window(5, 5, height=2, width=3).slices_in(Window(4, 2, height=9, width=9))
+        (slice(1, 3, None), slice(3, 6, None))
+        """
+        row, col = self.row_off - outer.row_off, self.col_off - outer.col_off
+        return slice(row, row + self.height), slice(col, col + self.width)
+
+    def widened(self, down: int, across: int, shape: Shape) -> Window:
+        """Return this window with more pixels on all sides, at most to the edges of the scene.
+
+        Examples
+        --------
+        >>> Window(1, 5, height=4, width=4).widened(2, 3, (9, 9))
+        Window(row_off=0, col_off=2, height=7, width=7)
+        """
+        top, left = max(0, self.row_off - down), max(0, self.col_off - across)
+        bottom = min(shape[0], self.row_off + self.height + down)
+        right = min(shape[1], self.col_off + self.width + across)
+        return Window(top, left, bottom - top, right - left)
+
     def cut(self, rows: NDArray[np.intp], cols: NDArray[np.intp]) -> tuple[slice, slice]:
         """Return slices of sorted row and column indices, of those inside the window.
 

@@ -1,4 +1,4 @@
-"""Validity, reflectance and normalisation of digital numbers, and a check of their distribution."""
+"""Reflectance and normalisation of digital numbers, and a check of their distribution."""
 
 from __future__ import annotations
 
@@ -14,49 +14,11 @@ if TYPE_CHECKING:
 
     from geoforest.types import Array, Valid
 
-# No instrument measures such a number: some tools write it for nodata, without a tag.
-_MAX_MAGNITUDE = 1e20
 # Warn when the mean is more than this many training standard deviations from the training mean.
 _MAX_SHIFT = 2.0
 # Warn when the spread is below this share of the training spread.
 _MIN_SPREAD = 0.1
 _STRIP_ROWS = 32
-
-
-def observed(dn: Array, *, nodata: Sequence[float | None], zero_is_nodata: bool = False) -> Valid:
-    """Find pixels where every band has a value: not nodata, finite, of magnitude below 1e20.
-
-    Parameters
-    ----------
-    dn
-        ``(band, row, col)``, stored values, before scale and offset.
-    nodata
-        One value, or None, per band.
-    zero_is_nodata
-        Treat 0 in *all* bands as unobserved: for integer data without a nodata tag.
-
-    Returns
-    -------
-    numpy.ndarray
-        bool ``(row, col)``.
-
-    Examples
-    --------
-    >>> dn = np.array([[[1, 0, 5]], [[2, 0, 0]]], np.uint16)
-    >>> observed(dn, nodata=[None, None], zero_is_nodata=True).tolist()
-    [[True, False, True]]
-    >>> observed(dn, nodata=[0, 0]).tolist()
-    [[True, False, False]]
-    """
-    valid = np.ones(dn.shape[1:], np.bool_)
-    for band, value in zip(dn, nodata, strict=True):
-        if np.issubdtype(dn.dtype, np.floating):
-            valid &= np.abs(band) < _MAX_MAGNITUDE  # False for NaN
-        if value is not None and not np.isnan(value):
-            valid &= band != value
-    if zero_is_nodata:
-        valid &= (dn != 0).any(axis=0)
-    return valid
 
 
 def ndvi(red: Array, nir: Array) -> NDArray[np.float64]:

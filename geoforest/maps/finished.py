@@ -256,6 +256,8 @@ def recorded_scene(finished: FinishedMap) -> Scene | None:
         bands = tuple(BandSource(*band) for band in identity["bands"])
         scale, offset = (tuple(map(float, identity[key])) for key in ("scale", "offset"))
         zero_is_nodata = bool(identity["zero_is_nodata"])
+        # Absent in maps of versions before 0.2.
+        _, saturated = identity.get("observed_rules", (1, None))
     except (KeyError, TypeError, ValueError):
         return None
     # For safety, open a path named in job.json only if it is the file that was mapped.
@@ -281,6 +283,7 @@ def recorded_scene(finished: FinishedMap) -> Scene | None:
         scale=scale,
         offset=offset,
         zero_is_nodata=zero_is_nodata,
+        saturated=saturated,
         files=files,
     )
 

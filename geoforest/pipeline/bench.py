@@ -24,7 +24,7 @@ from geoforest.models.unet import build_unet
 from geoforest.pipeline.run import map_scene
 from geoforest.pipeline.settings import MapOptions, MapSettings
 from geoforest.pipeline.setup import Setup
-from geoforest.scenes.read import read_window
+from geoforest.pipeline.shard import read_pixels
 from geoforest.scenes.synthetic import BANDS, make_scene
 from geoforest.types import Progress, quiet
 
@@ -143,11 +143,10 @@ def _batches(job: Job, predictor: Any) -> list[Any]:
     """Prepare batches of windows from all over the scene."""
     cores = [core for shard in job.plan() for core in job.grid.cores(shard.extent)]
     step = max(1, len(cores) // _SAMPLE)
-    windows = []
-    for core in cores[::step][:_SAMPLE]:
-        support = job.grid.support(core)
-        dn, valid = read_window(job.scene, support.window)
-        windows.append((support.expand(dn), support.expand(valid).astype(np.bool_)))
+    windows = [
+        read_pixels(job, job.grid.support(core)).for_network(job)
+        for core in cores[::step][:_SAMPLE]
+    ]
     size = job.runtime.batch_size
     batches = []
     for start in range(0, max(1, len(windows) - size + 1), size):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoforest.arrays.georef import check_grid
-from geoforest.arrays.grid import Grid, Shard, shard_cores
+from geoforest.arrays.grid import Grid, Shard, Window, shard_cores
 from geoforest.arrays.predict import Predictor, predict_shard
-from geoforest.arrays.reflectance import observed
 from geoforest.arrays.stitch import mask_from_probability
+from geoforest.arrays.validity import REACH_PX, ValueRules, clipped, observed
 from geoforest.errors import GeoforestWarning, InputError, checked
 from geoforest.io.names import FOREST_LABEL
 from geoforest.models.runtimes import load_predictor
@@ -84,8 +84,8 @@ def map_array(
         real numbers are of the size of reflectance; else 1e-4 and 0.
     nodata
         Value of unobserved pixels; by default the array's own, ``_FillValue`` or ``nodata``. NaN
-        is never observed. In integer arrays without a nodata value, 0 in all bands counts as
-        unobserved, with a warning.
+        is never observed. In arrays without a nodata value, 0 counts as it, with a warning. Which
+        pixels count as unobserved is the rule of :mod:`geoforest.arrays.validity`.
     window, halo, batch_size, device, runtime, precision
         As for :func:`map_scene`.
 
@@ -147,6 +147,7 @@ def map_array(
         offset=tuple(coding.offset or 0.0 for coding in codings),
         nodata=as_read(marker, bands.dtype.name),
         zero_is_nodata=marker is None and np.issubdtype(bands.dtype, np.integer),
+        was_integer=_is_masked_integer(da),
     )
     if work.zero_is_nodata:
         warnings.warn(
@@ -169,18 +170,43 @@ class _Work:
     offset: tuple[float, ...]
     nodata: float | None
     zero_is_nodata: bool
+    was_integer: bool
+
+    def rules(self, usual_scale: float) -> ValueRules:
+        """Return what is needed to tell which pixels were observed."""
+        bands = self.bundle.card.bands
+        return ValueRules(
+            bands=bands,
+            nodata=(0 if self.was_integer else self.nodata,) * len(bands),
+            scale=tuple(usual_scale if one is None else one for one in self.scale),
+            offset=self.offset,
+            zero_is_nodata=self.zero_is_nodata,
+            was_integer=self.was_integer,
+        )
+
+    def read(self, shard: Shard) -> Window:
+        """Return the pixels that :meth:`predict` needs: the windows', and those they depend on."""
+        support = self.grid.support(shard.extent).window
+        return support.widened(REACH_PX, REACH_PX, self.grid.shape)
 
     def predict(self, dn: Array, shard: Shard, usual_scale: float) -> StoredProbability:
-        """Predict a shard from the numbers of its windows; the scale is for bands without one."""
+        """Predict a shard from the numbers in the window that :meth:`read` returns.
+
+        ``usual_scale`` is for bands without a scale of their own.
+        """
         # xarray widens float32 to float64 when it masks or scales; float32 is exact enough.
         with np.errstate(over="ignore"):
             dn = dn.astype(read_type(dn.dtype.name), copy=False)
-        valid = observed(dn, nodata=[self.nodata] * len(dn), zero_is_nodata=self.zero_is_nodata)
-        support, extent = self.grid.support(shard.extent), shard.extent
-        row = extent.row_off - support.window.row_off
-        col = extent.col_off - support.window.col_off
-        wanted = valid[row : row + extent.height, col : col + extent.width]
-        dn, valid = support.expand(dn), support.expand(valid).astype(np.bool_, copy=False)
+        if self.was_integer:
+            # One dark band is no reason to lose a pixel, and NaN would hide what it was.
+            dn = np.where(np.isnan(dn), dn.dtype.type(0), dn)
+        rules = self.rules(usual_scale)
+        support, around = self.grid.support(shard.extent), self.read(shard)
+        valid = observed(dn, rules)
+        wanted = valid[shard.extent.slices_in(around)]
+        cut = support.window.slices_in(around)
+        dn = support.expand(clipped(dn[:, *cut], rules))
+        valid = support.expand(valid[cut]).astype(np.bool_, copy=False)
         # In a thread that ends: as long as a thread lives that has run such kernels, libgomp counts
         # its threads with those of others, and makes them sleep at every barrier.
         with _one_at_a_time, ThreadPoolExecutor(1) as thread:
@@ -241,7 +267,7 @@ def _stored(data: Any, work: _Work) -> Any:
         usual = (delayed(usual_scale) if lazy else usual_scale)(blocks, work.nodata)
     pieces: list[Any] = []
     for shard in work.grid.shards():
-        rows, cols = work.grid.support(shard.extent).window.slices
+        rows, cols = work.read(shard).slices
         block = data[:, rows, cols]
         if lazy:
             piece = delayed(work.predict)(block, shard, usual)
@@ -356,6 +382,15 @@ def _nodata(da: xarray.DataArray) -> float | None:
         # xarray has masked it: NaN has replaced the value.
         return None
     return None if marker is None or np.isnan(marker) else float(marker)
+
+
+def _is_masked_integer(da: xarray.DataArray) -> bool:
+    """Return whether an array holds digital numbers in which NaN has replaced a value of 0."""
+    encoding = da.encoding
+    unscaled = encoding.get("scale_factor", 1) == 1 and encoding.get("add_offset", 0) == 0
+    was_integer = np.issubdtype(encoding.get("dtype", da.dtype), np.integer)
+    is_masked = np.issubdtype(da.dtype, np.floating) and da.rio.encoded_nodata == 0
+    return bool(is_masked and was_integer and unscaled)
 
 
 def _factors(

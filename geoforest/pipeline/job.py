@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from geoforest.arrays.area import PixelTable
-from geoforest.arrays.grid import Grid, Shard, shard_cores, wider_halo
+from geoforest.arrays.grid import Grid, Shard, Window, shard_cores, wider_halo
+from geoforest.arrays.validity import RULES
 from geoforest.compute.cluster import SHARDS_AT_ONCE
 from geoforest.errors import InputError
 from geoforest.io.remote import shown
@@ -89,6 +90,8 @@ class Job:
             "scale": list(self.scene.scale),
             "offset": list(self.scene.offset),
             "zero_is_nodata": self.scene.zero_is_nodata,
+            # Shards of other rules are never mixed with these.
+            "observed_rules": [RULES, self.scene.saturated],
             "aoi": self.aoi.digest if self.aoi else None,
             "clouds": self.clouds.identity if self.clouds else None,
             "window": self.grid.window,
@@ -134,11 +137,11 @@ class Job:
             return np.ones(shard.extent.shape, np.bool_)
         return self.aoi.inside(self.grid, shard.extent)
 
-    def cloudy(self, shard: Shard) -> Valid:
-        """Return which pixels of a shard the cloud mask removes; none without one."""
+    def cloudy(self, window: Window) -> Valid:
+        """Return which pixels of a window of the scene the cloud mask removes; none without one."""
         if self.clouds is None:
-            return np.zeros(shard.extent.shape, np.bool_)
-        return self.clouds.masked(self.grid, shard.extent)
+            return np.zeros(window.shape, np.bool_)
+        return self.clouds.masked(window, self.scene.shape)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from geoforest.arrays.reflectance import BandStatistics
+from geoforest.arrays.validity import ValueCounts
 from geoforest.errors import IncompleteError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _FACTS = (
     "cloud_px",
     "histogram",
     "statistics",
+    "values",
     "n_shards",
     "gaps",
     "halved",
@@ -50,6 +52,8 @@ class Prediction:
         Number of pixels per stored value, 256 entries.
     statistics
         Statistics of the digital numbers over observed pixels.
+    values
+        Counts of pixels by what their values are.
     seconds
         Seconds per stage, summed over shards; shards overlap in time.
     n_shards, reused_shards
@@ -69,6 +73,7 @@ class Prediction:
     cloud_px: int = 0
     histogram: list[int] = field(default_factory=lambda: [0] * 256)
     statistics: BandStatistics = field(default_factory=BandStatistics)
+    values: ValueCounts = field(default_factory=ValueCounts)
     seconds: dict[str, float] = field(default_factory=dict)
     n_shards: int = 0
     reused_shards: int = 0
@@ -85,7 +90,8 @@ class Prediction:
     @classmethod
     def from_facts(cls, facts: dict[str, Any], raster: Path) -> Prediction:
         """Load a prediction that an earlier run finished."""
-        prediction = cls(**{**facts, "statistics": BandStatistics(**facts["statistics"])})
+        statistics, values = BandStatistics(**facts["statistics"]), ValueCounts(**facts["values"])
+        prediction = cls(**{**facts, "statistics": statistics, "values": values})
         prediction.reused_shards = prediction.n_shards
         prediction.finished = raster
         return prediction
@@ -98,6 +104,7 @@ class Prediction:
         self.cloud_px += receipt.cloud_px
         self.histogram = [a + b for a, b in zip(self.histogram, receipt.histogram, strict=True)]
         self.statistics += receipt.statistics
+        self.values += receipt.values
         self.halved |= receipt.halved
         self.peak_memory_mb = max(self.peak_memory_mb, receipt.peak_memory_mb)
         for stage, spent in receipt.seconds.items():

@@ -13,7 +13,7 @@ _WINDOW_BYTES_PER_PX = 1900
 # Per band: temporary copies, besides the values as read and as laid out for windows.
 _SHARD_BYTES_PER_VALUE = 6
 # Validity, area of interest, clouds, stored probability.
-_SHARD_BYTES_PER_PX = 8
+_SHARD_BYTES_PER_PX = 10
 _MB = 1_000_000
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoforest.arrays.grid import Grid, Shard, preview_lattice
+from geoforest.arrays.grid import Grid, Shard, Support, preview_lattice
 from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.reflectance import BandStatistics
+from geoforest.arrays.validity import MISSING, ValueCounts, clipped
 from geoforest.errors import IncompleteError
 from geoforest.pipeline.shard_store import Receipt, ShardStore
-from geoforest.scenes.read import read_window
+from geoforest.scenes.read import read_judged
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
+
+    from numpy.typing import NDArray
 
     from geoforest.pipeline.job import Job
     from geoforest.types import Array, StoredProbability, Valid
@@ -61,19 +64,18 @@ def run_shard(
     """
     start = time.perf_counter()
     inside = job.inside(shard)
-    support = job.grid.support(shard.extent)
-    dn, valid = read_window(job.scene, support.window)
-    seen = _cut(valid, shard, support.window) & inside
-    cloudy = seen & job.cloudy(shard)
+    pixels = read_pixels(job, job.grid.support(shard.extent))
+    own = shard.extent.slices_in(pixels.support.window)
+    dn, codes = pixels.dn[:, *own], pixels.codes[own]
+    seen = (codes < MISSING) & inside
+    cloudy = seen & pixels.cloudy[own]
     seen &= ~cloudy
-    own = _cut(dn, shard, support.window)
-    statistics = BandStatistics.of(own, seen)
+    statistics = BandStatistics.of(dn, seen)
+    values = ValueCounts.of(dn, codes, job.scene.rules, inside)
     store.write_preview(
-        shard,
-        _thinned(own, shard, job.grid),
-        _thinned(_cut(valid, shard, support.window), shard, job.grid),
+        shard, _thinned(dn, shard, job.grid), _thinned(codes < MISSING, shard, job.grid)
     )
-    dn, valid = support.expand(dn), support.expand(valid).astype(np.bool_, copy=False)
+    dn, valid = pixels.for_network(job)
     seconds = {"read": time.perf_counter() - start}
     prediction = thread.submit(
         _predict, job, predictor, dn, valid, seen, is_interrupted, on_windows
@@ -85,6 +87,7 @@ def run_shard(
         cloud_px=int(cloudy.sum()),
         histogram=np.bincount(prediction.stored.ravel(), minlength=256).tolist(),
         statistics=statistics,
+        values=values,
         seconds={**seconds, **prediction.seconds},
         halved=prediction.halved,
     )
@@ -92,6 +95,49 @@ def run_shard(
     store.write(shard, prediction.stored, receipt, georef=job.scene.georef)
     # The receipt is part of the file, so the seconds of writing come after it.
     return replace(receipt, seconds={**receipt.seconds, "write": time.perf_counter() - start})
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """The pixels that the windows of a shard need, halo included.
+
+    Attributes
+    ----------
+    support
+        Where they lie; the arrays hold its window.
+    dn
+        ``(band, row, col)``, stored values.
+    codes
+        uint8 ``(row, col)``, see :mod:`geoforest.arrays.validity`.
+    cloudy
+        bool ``(row, col)``: pixels that the cloud mask removes.
+    """
+
+    support: Support
+    dn: Array
+    codes: NDArray[np.uint8]
+    cloudy: Valid
+
+    def for_network(self, job: Job) -> tuple[Array, Valid]:
+        """Return values within what reflectance can be, and which of them the network sees.
+
+        A pixel under a cloud enters the network as one that was not observed, in the halo, too.
+        """
+        valid = (self.codes < MISSING) & ~self.cloudy
+        dn = clipped(self.dn, job.scene.rules)
+        return self.support.expand(dn), self.support.expand(valid).astype(np.bool_, copy=False)
+
+
+def read_pixels(job: Job, support: Support) -> Pixels:
+    """Read the pixels of a support, and find those that were not observed or are cloudy.
+
+    Raises
+    ------
+    ReadError
+        When pixels of the scene cannot be decoded.
+    """
+    dn, codes = read_judged(job.scene, support.window)
+    return Pixels(support, dn, codes, job.cloudy(support.window))
 
 
 @dataclass(frozen=True)
@@ -153,9 +199,3 @@ def _thinned(array: Array, shard: Shard, grid: Grid) -> Array:
     down, across = shard.extent.cut(rows, cols)
     picked = array[..., rows[down] - shard.extent.row_off, :]
     return picked[..., cols[across] - shard.extent.col_off]
-
-
-def _cut(array: Array, shard: Shard, window: Any) -> Array:
-    row = shard.extent.row_off - window.row_off
-    col = shard.extent.col_off - window.col_off
-    return array[..., row : row + shard.extent.height, col : col + shard.extent.width]

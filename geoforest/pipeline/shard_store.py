@@ -15,6 +15,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 
 from geoforest.arrays.reflectance import BandStatistics
+from geoforest.arrays.validity import ValueCounts
 from geoforest.errors import WriteError
 from geoforest.io.gdal import pinned
 from geoforest.io.names import JOB_NAME, PROGRESS_NAME
@@ -56,6 +57,8 @@ class Receipt:
         Peak resident memory of the worker process so far, MB.
     halved
         Whether a device ran out of memory, so that batches were halved.
+    values
+        Counts of pixels inside the area of interest by what their values are.
     """
 
     shard: str
@@ -67,6 +70,7 @@ class Receipt:
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory_mb: float = 0.0
     halved: bool = False
+    values: ValueCounts = field(default_factory=ValueCounts)
 
     def to_json(self) -> str:
         """Return compact JSON."""
@@ -76,7 +80,8 @@ class Receipt:
     def from_json(cls, text: str) -> Receipt:
         """Parse the output of :meth:`to_json`."""
         raw = json.loads(text)
-        return cls(**{**raw, "statistics": BandStatistics(**raw["statistics"])})
+        statistics, values = BandStatistics(**raw["statistics"]), ValueCounts(**raw["values"])
+        return cls(**{**raw, "statistics": statistics, "values": values})
 
 
 @dataclass(frozen=True)

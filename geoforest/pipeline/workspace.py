@@ -302,6 +302,8 @@ def open_workspace(destination: Destination, *, keep_work: bool) -> Iterator[Wor
 def _difference(document: dict[str, Any], record: dict[str, Any]) -> str:
     before, identity = document.get("identity", {}), record["identity"]
     names = [name for name in identity if before.get(name) != identity[name]]
+    if before and "observed_rules" not in before:
+        return ", made by an earlier version, whose rules for unobserved pixels were others"
     return f" (other {', '.join(names)})" if names else ""
 
 

@@ -162,6 +162,7 @@ def _with_metadata(scene: Scene, product: Product) -> Scene:
         processing_level=product.processing_level or scene.processing_level,
         files=tuple(sorted(stamps)),
         scene_classification=product.scene_classification,
+        saturated=product.saturated,
         facts={**scene.facts, **product.facts},
         notes=(*scene.notes, *product.notes),
     )

@@ -37,6 +37,8 @@ class Product:
         By band name, what the metadata state: scale, offset, and the DN of unobserved pixels.
     usual_nodata
         DN of unobserved pixels where neither the metadata nor the rasters mark any.
+    saturated
+        DN of saturated detectors, or None.
     acquired
         Sensing time, UTC.
     processing_level
@@ -57,6 +59,7 @@ class Product:
     bands: Mapping[str, str]
     codings: Mapping[str, Coding]
     usual_nodata: float | None = None
+    saturated: float | None = None
     acquired: datetime | None = None
     processing_level: str | None = None
     scene_classification: str | None = None

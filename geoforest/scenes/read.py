@@ -17,13 +17,15 @@ import rasterio
 from rasterio.windows import Window as RasterioWindow
 
 from geoforest.arrays.grid import Window, preview_lattice
-from geoforest.arrays.reflectance import observed
+from geoforest.arrays.validity import MISSING, REACH_PX, judge
 from geoforest.errors import ReadError
 from geoforest.io.raster import RASTER_ERRORS, open_raster
 from geoforest.io.remote import network_options, patiently, reason, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
     from geoforest.scenes.scene import BandSource, FileStamp, Scene
     from geoforest.types import Array, Shape, Valid
@@ -56,14 +58,49 @@ def read_window(scene: Scene, window: Window) -> tuple[Array, Valid]:
     dn : numpy.ndarray
         ``(band, row, col)``, the stored dtype.
     valid : numpy.ndarray
-        bool ``(row, col)``: True where observed and finite in every band.
+        bool ``(row, col)``: True where observed, see :mod:`geoforest.arrays.validity`.
 
     Raises
     ------
     ReadError
         When a block cannot be decoded; names the file.
     """
-    return _read_bands(scene, window, window.shape)
+    dn, codes = read_judged(scene, window)
+    return dn, codes < MISSING
+
+
+def read_judged(scene: Scene, window: Window) -> tuple[Array, NDArray[np.uint8]]:
+    """Read one window of all bands, with the codes of :mod:`geoforest.arrays.validity`.
+
+    A pixel's code does not depend on the window it is read in.
+
+    Parameters
+    ----------
+    scene, window
+        As for :func:`read_window`.
+
+    Returns
+    -------
+    dn : numpy.ndarray
+        ``(band, row, col)``, the stored dtype.
+    codes : numpy.ndarray
+        uint8 ``(row, col)``.
+
+    Raises
+    ------
+    ReadError
+        When a block cannot be decoded; names the file.
+    """
+    dn, hidden = _read_bands(scene, window, window.shape)
+    codes, is_open = judge(dn, scene.rules, hidden)
+    around = window.widened(REACH_PX, REACH_PX, scene.shape)
+    # Seldom: only beside the edge of a swath do the pixels around a window decide anything.
+    if is_open and around != window:
+        dn, hidden = _read_bands(scene, around, around.shape)
+        codes, _ = judge(dn, scene.rules, hidden)
+        cut = window.slices_in(around)
+        dn, codes = dn[:, *cut], codes[cut]
+    return dn, codes
 
 
 def read_band(path: str, scene: Scene, window: Window) -> Array:
@@ -109,7 +146,9 @@ def read_decimated(scene: Scene, max_side_px: int) -> tuple[Array, Valid]:
     rows, cols = preview_lattice(scene.shape, max_side_px)
     try:
         if _has_overviews(scene):
-            return _read_bands(scene, Window(0, 0, *scene.shape), (len(rows), len(cols)))
+            dn, hidden = _read_bands(scene, Window(0, 0, *scene.shape), (len(rows), len(cols)))
+            codes, _ = judge(dn, scene.rules, hidden, neighbours=False)
+            return dn, codes < MISSING
         # GDAL would read the whole file once per band, and decode all bands each time.
         dn = np.empty((len(scene.bands), len(rows), len(cols)), scene.dtype)
         valid = np.empty(dn.shape[1:], np.bool_)
@@ -156,23 +195,24 @@ def _dataset(path: str, scene: Scene) -> rasterio.DatasetReader:
     return _open[key]
 
 
-def _read_bands(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid]:
-    """Read a window of all bands, resampled to ``shape``."""
+def _read_bands(scene: Scene, window: Window, shape: Shape) -> tuple[Array, Valid | None]:
+    """Read a window of all bands, resampled to ``shape``, and which pixels masks hide.
+
+    None stands for files without a mask.
+    """
     dn = np.empty((len(scene.bands), *shape), scene.dtype)
-    valid = np.ones(shape, np.bool_)
+    has_mask = any(band.mask_index is not None for band in scene.bands)
+    seen = np.ones(shape, np.bool_)
     place = RasterioWindow(window.col_off, window.row_off, window.width, window.height)
     numbered = sorted(enumerate(scene.bands), key=lambda item: item[1].path)
     for path, group in groupby(numbered, key=lambda item: item[1].path):
         bands = list(group)
         try:
             # patiently() calls the lambda within this iteration.
-            patiently(lambda: _read_into(path, scene, bands, place, dn, valid), path)  # noqa: B023
+            patiently(lambda: _read_into(path, scene, bands, place, dn, seen), path)  # noqa: B023
         except RASTER_ERRORS as error:
             raise _unreadable(path, place, error) from _cause(path, error)
-    valid &= observed(
-        dn, nodata=[band.nodata for band in scene.bands], zero_is_nodata=scene.zero_is_nodata
-    )
-    return dn, valid
+    return dn, ~seen if has_mask else None
 
 
 def _read_into(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from geoforest.arrays.georef import GeoRef
+from geoforest.arrays.validity import ValueRules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,10 @@ class Scene:
     scale, offset
         Reflectance is ``dn * scale + offset``; one entry per band.
     zero_is_nodata
-        True for integer data without any nodata tag or mask: 0 in all bands is unobserved.
+        True for integer data without any nodata tag or mask: 0 counts as the nodata value of all
+        bands.
+    saturated
+        Stored value of saturated detectors, from the product's metadata, or None.
     acquired
         Time of acquisition, UTC, or None.
     processing_level
@@ -89,6 +93,7 @@ class Scene:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     zero_is_nodata: bool = False
+    saturated: float | None = None
     acquired: datetime | None = None
     processing_level: str | None = None
     files: tuple[FileStamp, ...] = ()
@@ -105,6 +110,18 @@ class Scene:
     def bounds(self) -> tuple[float, float, float, float]:
         """``(left, bottom, right, top)`` in the CRS."""
         return self.georef.bounds
+
+    @property
+    def rules(self) -> ValueRules:
+        """What is needed to tell which of its pixels were observed."""
+        return ValueRules(
+            bands=tuple(band.name for band in self.bands),
+            nodata=tuple(band.nodata for band in self.bands),
+            scale=self.scale,
+            offset=self.offset,
+            zero_is_nodata=self.zero_is_nodata,
+            saturated=self.saturated,
+        )
 
 
 # Common names of Sentinel-2 bands in catalogues and tools.

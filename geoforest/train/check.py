@@ -10,12 +10,15 @@ import numpy as np
 import shapely
 
 from geoforest.arrays.reflectance import BandStatistics
+from geoforest.arrays.validity import BEYOND, MISSING, ValueCounts, clipped, commonest, judge
 from geoforest.errors import DataError
 from geoforest.io.files import Place, open_place
+from geoforest.scenes.coding import USUAL_SCALE
 from geoforest.train.chips import (
     Fault,
     Pair,
     Raster,
+    chip_rules,
     count_kinds,
     decode_raster,
     find_pairs,
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
+
+    from numpy.typing import NDArray
 
 SPLITS: Final = ("train", "validation", "test")
 
@@ -212,10 +217,12 @@ def _check_pair(
     image = _decode_or_fail(split, pair.image, image_data)
     mask = _decode_or_fail(split, pair.mask, mask_data)
     if image is not None:
-        seen = image.observed()
-        values = image.values[:, seen]
-        split.images.append(_image_facts(split, pair, image, values))
-        split.warn(pair.image, *_odd_values(image, values, split.bands))
+        rules = chip_rules(image, split.bands)
+        judged, _ = judge(image.values, rules, ~image.inside)
+        seen = judged < MISSING
+        split.images.append(_image_facts(split, pair, image, image.values[:, seen]))
+        counts = ValueCounts.of(image.values, judged, rules, np.ones_like(seen))
+        split.warn(pair.image, *_odd_values(image, judged, counts, split.bands))
     if mask is not None:
         split.codes.add(mask.values)
     if image is None or mask is None:
@@ -227,7 +234,9 @@ def _check_pair(
     codes = labelled_mask(mask, seen)
     labelled = codes != NO_OBSERVATION
     if split.folder.name == "train":
-        split.statistics += BandStatistics.of(image.values, labelled)
+        split.statistics += BandStatistics.of(
+            image.in_units_of(USUAL_SCALE, clipped(image.values, rules)), labelled
+        )
     split.labelled_px += int(np.count_nonzero(labelled))
     split.forest_px += int(np.count_nonzero(codes == FOREST))
 
@@ -259,27 +268,36 @@ def _image_facts(split: _Split, pair: Pair, image: Raster, seen: Array) -> _Imag
     )
 
 
-def _odd_values(image: Raster, seen: Array, bands: Sequence[str]) -> Iterator[str]:
-    values = image.values
+def _odd_values(
+    image: Raster, codes: NDArray[np.uint8], counts: ValueCounts, bands: Sequence[str]
+) -> Iterator[str]:
+    values, seen = image.values, image.values[:, codes < MISSING]
     if np.issubdtype(values.dtype, np.floating):
         unknown = int(np.count_nonzero(~np.isfinite(values).all(axis=0)))
         if unknown:
             yield f"{unknown} px are NaN or infinite; they count as not observed"
+    if not values.any() and any(value != 0 for value in image.nodata):
+        yield "every pixel is 0"
+        return
+    if counts.beyond and values.dtype != np.uint16:
+        yield (
+            f"{counts.beyond} px have a value that no surface has, most often "
+            f"{commonest(counts.beyond_values)}; they count as not observed"
+        )
+    judged = values[:, (codes < MISSING) | (codes == BEYOND)]
+    if values.dtype == np.uint16 and judged.max(initial=0) > _MAX_UINT16:
+        beyond = f" ({counts.beyond} px count as not observed)" if counts.beyond else ""
+        yield (
+            f"values up to {judged.max()}; reflectance x 10000 seldom exceeds {_MAX_UINT16}: "
+            f"cloud, or a nodata value without its tag?{beyond}"
+        )
     if not seen.size:
         yield "not one observed pixel"
         return
-    if not seen.any():
-        yield "every pixel is 0"
-        return
-    lowest, highest = seen.min(axis=1), seen.max(axis=1)
-    for number in np.flatnonzero(lowest == highest):
+    lowest = seen.min(axis=1)
+    for number in np.flatnonzero(lowest == seen.max(axis=1)):
         name = bands[int(number)] if len(bands) == len(values) else number + 1
         yield f"band {name} is {lowest[number]} everywhere"
-    if values.dtype == np.uint16 and highest.max() > _MAX_UINT16:
-        yield (
-            f"values up to {highest.max()}; reflectance x 10000 seldom exceeds {_MAX_UINT16}: "
-            "cloud, or a nodata value without its tag?"
-        )
 
 
 def _is_misplaced(image: Raster, mask: Raster) -> bool:

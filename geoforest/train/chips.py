@@ -13,7 +13,8 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.io import MemoryFile
 
-from geoforest.arrays.reflectance import BandStatistics, observed
+from geoforest.arrays.reflectance import BandStatistics
+from geoforest.arrays.validity import ValueRules, clipped, observed
 from geoforest.errors import DataError, GeoforestWarning, SceneError
 from geoforest.io.files import Place, open_place, read_ahead
 from geoforest.io.gdal import pinned
@@ -44,7 +45,7 @@ class Chip:
     name
         Stem of its two files.
     dn
-        Stored values, ``(band, row, col)``.
+        Stored values within what reflectance can be, ``(band, row, col)``.
     mask
         uint8 ``(row, col)``: 0 other, 1 forest, 255 not labelled or not observed.
     observed
@@ -102,16 +103,12 @@ class Raster:
     bounds: tuple[float, float, float, float]
     lossy: str | None = None
 
-    def observed(self) -> Valid:
-        """Find the observed pixels, bool ``(row, col)``."""
-        return observed(self.values, nodata=self.nodata) & self.inside
-
-    def in_units_of(self, scale: float) -> Array:
-        """Return numbers ``(band, row, col)`` that times ``scale`` are reflectance.
+    def in_units_of(self, scale: float, stored: Array) -> Array:
+        """Convert stored values ``(band, row, col)`` to numbers x ``scale`` of reflectance.
 
         The tags say how; values without tags are such numbers.
         """
-        values = self.values.astype(read_type(self.values.dtype.name), copy=False)
+        values = stored.astype(read_type(stored.dtype.name), copy=False)
         stated = [
             (scale if coding.scale is None else coding.scale, coding.offset or 0.0)
             for coding in self.codings
@@ -132,7 +129,12 @@ class Fault(NamedTuple):
 
 
 def read_split(
-    data: str | Path, split: str, *, n_bands: int, scale: float = USUAL_SCALE
+    data: str | Path,
+    split: str,
+    *,
+    n_bands: int,
+    bands: Sequence[str] = (),
+    scale: float = USUAL_SCALE,
 ) -> list[Chip]:
     """Read all chips of ``data/split/{images,masks}``.
 
@@ -144,6 +146,9 @@ def read_split(
         ``train``, ``validation`` or ``test``.
     n_bands
         Bands an image must have.
+    bands
+        Their names. Without them, what tells the edge of a swath from dark ground by the colour of
+        a pixel is not applied.
     scale
         Reflectance is number x scale, in the chips returned: images whose own tags state another
         scale, or an offset, are converted to float32.
@@ -151,7 +156,8 @@ def read_split(
     Returns
     -------
     list of Chip
-        Sorted by name. Pixels that were not observed (nodata, not finite) get mask code 255.
+        Sorted by name. Values are within what reflectance can be, as those that a network maps.
+        Pixels that were not observed, see :mod:`geoforest.arrays.validity`, get mask code 255.
 
     Raises
     ------
@@ -169,8 +175,10 @@ def read_split(
         image = decode_raster(pair.image, image_data.result())
         mask = decode_raster(pair.mask, mask_data.result())
         raise_first_fault(pair_faults(pair, image, mask, n_bands=n_bands))
-        seen, dn = image.observed(), image.in_units_of(scale)
+        rules = chip_rules(image, bands, scale)
+        seen = observed(image.values, rules, ~image.inside)
         _refuse_reflectance(pair.image, image, seen, scale)
+        dn = image.in_units_of(scale, clipped(image.values, rules))
         chips.append(Chip(pair.image.stem, dn, labelled_mask(mask, seen), seen))
         codes.add(mask.values)
     raise_first_fault(
@@ -194,6 +202,23 @@ def _refuse_reflectance(place: Place, image: Raster, seen: Valid, scale: float) 
             f"{place}: its values are of the size of reflectance itself, and numbers that times "
             f"{scale:g} are reflectance were wanted; --scale 1 trains on the former"
         )
+
+
+def chip_rules(image: Raster, bands: Sequence[str], scale: float = USUAL_SCALE) -> ValueRules:
+    """Return the rules that tell which pixels of a chip were observed: those of scenes.
+
+    ``scale`` is that of bands whose tags state none.
+    """
+    n_bands = len(image.values)
+    return ValueRules(
+        bands=tuple(bands) if len(bands) == n_bands else ("",) * n_bands,
+        nodata=image.nodata,
+        scale=tuple(scale if one.scale is None else one.scale for one in image.codings),
+        offset=tuple(one.offset or 0.0 for one in image.codings),
+        zero_is_nodata=all(value is None for value in image.nodata)
+        and bool(image.inside.all())
+        and np.issubdtype(image.values.dtype, np.integer),
+    )
 
 
 def raise_first_fault(faults: Iterable[Fault]) -> None:

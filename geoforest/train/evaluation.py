@@ -137,7 +137,13 @@ def evaluate_model(
     with new_folder(Path(out), mark=METRICS_NAME, what="evaluation") as folder:
         for split in splits:
             progress(f"{split}: reading and predicting")
-            chips = read_split(data, split, n_bands=card.in_channels, scale=card.reflectance_scale)
+            chips = read_split(
+                data,
+                split,
+                n_bands=card.in_channels,
+                bands=card.bands,
+                scale=card.reflectance_scale,
+            )
             refuse_labels(data, split, chips, one_class_will_do=True)
             result = evaluate_split(split, predictor, card, chips, chosen, n_chips)
             _write_split(folder / split, result)

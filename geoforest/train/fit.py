@@ -175,13 +175,15 @@ def train_chips(
 def read_chips(data: str | Path, bands: Sequence[str], scale: float = USUAL_SCALE) -> TrainingChips:
     """Read the chips of a training, and compute the statistics of its ``train`` split.
 
+    Reflectance is number x scale.
+
     Raises
     ------
     DataError
         When no settings could train on the chips.
     """
     splits = {
-        split: read_split(data, split, n_bands=len(bands), scale=scale)
+        split: read_split(data, split, n_bands=len(bands), bands=bands, scale=scale)
         for split in ("train", "validation")
     }
     statistics = channel_statistics(splits["train"])

@@ -49,7 +49,7 @@ def test_the_mask_is_that_of_distances_whatever_the_shard(codes, buffer_m, pixel
     grid = Grid(codes.shape, window=window, halo=1, shard_cores=cores)
     masked = np.zeros(codes.shape, bool)
     for shard in grid.shards():
-        masked[shard.extent.slices] = mask.masked(grid, shard.extent)
+        masked[shard.extent.slices] = mask.masked(shard.extent, codes.shape)
     assert (masked == brute_force(codes, buffer_m, pixel_m)).all()
 
 

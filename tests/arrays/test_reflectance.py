@@ -1,4 +1,4 @@
-"""Validity before scale, one multiply-add, and the guard against foreign values."""
+"""One multiply-add, and the guard against foreign values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from geoforest.arrays.reflectance import (
     BandStatistics,
     distribution_warning,
     fold_normalisation,
-    observed,
 )
 
 TRAINING = {
@@ -41,14 +40,6 @@ def test_folding_equals_the_steps_one_by_one(scale, offset, dn):
     expected = (reflectance / 1e-4 - np.array(TRAINING["mean"])) / np.array(TRAINING["std"])
     got = dn * gain.astype(float) + bias
     assert got == pytest.approx(expected, rel=1e-5, abs=1e-3 * max(1.0, float(abs(bias).max())))
-
-
-def test_nodata_is_decided_on_stored_values_of_every_band():
-    dn = np.array([[[0, 5, 5, 5]], [[5, 5, 0, 5]]], np.int16)
-    assert observed(dn, nodata=[0, 0]).tolist() == [[False, True, False, True]]
-    assert observed(dn, nodata=[None, 0]).tolist() == [[True, True, False, True]]
-    nan = np.array([[[np.nan, 1.0]]], np.float32)
-    assert observed(nan, nodata=[float("nan")]).tolist() == [[False, True]]
 
 
 @given(cut=st.integers(1, 19), seed=st.integers(0, 5))

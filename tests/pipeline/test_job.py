@@ -1,8 +1,7 @@
-"""What stands on disk of a job: fingerprints and folders of earlier versions stay valid."""
+"""What stands on disk of a job: fingerprints, and folders of earlier versions."""
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import zipfile
@@ -13,8 +12,10 @@ import pytest
 from affine import Affine
 from rasterio.crs import CRS
 
-from geoforest import map_scene
+from geoforest import map_scene, verify
 from geoforest.arrays.grid import Grid
+from geoforest.errors import OutputError
+from geoforest.maps.finished import read_finished, recorded_scene
 from geoforest.models.bundle import Bundle
 from geoforest.pipeline.job import Job
 from geoforest.pipeline.runtime import Runtime
@@ -59,10 +60,10 @@ def fixed_job() -> Job:
     return Job(scene, Grid(scene.shape, 64, 8, 1), bundle, runtime)
 
 
-def test_a_job_has_the_fingerprint_it_always_had():
+def test_a_job_has_the_fingerprint_it_has_had_since_the_rules_for_unobserved_pixels():
     assert (
         fixed_job().fingerprint
-        == "ed534152965dbdbea38f394ec868da83bb8266121c7f344ee21365f0f11a92d9"
+        == "b4be355f5964f5cc67c348f574d84bf5719e366be766fe3f8be0daadfe4a15fa"
     )
 
 
@@ -78,17 +79,25 @@ def written() -> Iterator[Path]:
     shutil.rmtree(HOME)
 
 
-def test_a_finished_folder_of_0_1_0_is_already_done(written):
+def files(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.*") if path.is_file()}
+
+
+@pytest.mark.parametrize("run", ["finished", "half"])
+def test_a_folder_of_0_1_0_is_another_job_and_stays_as_it_is(written, run):
+    """Its shards were made by other rules of what was observed, and are never mixed with new."""
+    before = files(written / run)
+    with pytest.raises(OutputError, match="made by an earlier version, whose rules for unobserved"):
+        map_scene(written / "scene.tif", written / run, **OPTIONS)
+    assert {name: files(written / run).get(name) for name in before} == before
+    result = map_scene(written / "scene.tif", written / run, overwrite=True, **OPTIONS)
+    assert (result.summary["shards"], result.summary["reused_shards"]) == (4, 0)
+
+
+def test_a_finished_folder_of_0_1_0_can_be_used(written):
     folder = written / "finished" / "scene"
-    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-    result = map_scene(written / "scene.tif", written / "finished", **OPTIONS)
-    assert result.summary == json.loads((folder / "summary.json").read_text())
-    assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-
-
-def test_a_half_done_folder_of_0_1_0_goes_on_where_it_was(written):
-    result = map_scene(written / "scene.tif", written / "half", **OPTIONS)
-    assert (result.summary["shards"], result.summary["reused_shards"]) == (4, 3)
-    for name in ("forest_mask.tif", "forest_probability.tif"):
-        made, wanted = (written / run / "scene" / name for run in ("half", "finished"))
-        assert made.read_bytes() == wanted.read_bytes()
+    assert verify(folder) == []
+    finished = read_finished(folder)
+    scene = recorded_scene(finished)
+    assert scene is not None
+    assert scene.saturated is None

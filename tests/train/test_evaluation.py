@@ -156,8 +156,8 @@ def unlabelled(path: Path) -> None:
 
 
 def test_files_do_not_show_the_secrets_of_a_url(data, model, tmp_path, monkeypatch):
-    def read_here(url, split, **named):
-        return read_split(data, split, **named)
+    def read_here(url, split, **options):
+        return read_split(data, split, **options)
 
     monkeypatch.setattr("geoforest.train.evaluation.read_split", read_here)
     url = "memory://me:s3cr3t@judged/set?sig=s3cr3t"

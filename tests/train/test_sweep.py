@@ -386,9 +386,9 @@ def test_chips_are_read_once_a_sweep(data, tmp_path, monkeypatch):
     read, trained = [], []
     read_split = fit.read_split
 
-    def reading(data, split, **named):
+    def reading(data, split, **options):
         read.append(split)
-        return read_split(data, split, **named)
+        return read_split(data, split, **options)
 
     def train_chips(chips, bundle, settings, *, tracker):
         trained.append((settings.seed, chips.bands))

@@ -11,7 +11,8 @@ from geoforest.arrays.grid import Grid, Window, wider_halo
 from geoforest.arrays.predict import Predictor, predict_shard
 from geoforest.arrays.stitch import mask_from_probability
 from geoforest.io.raster import open_raster
-from geoforest.scenes.read import read_window, release
+from geoforest.pipeline.shard import read_pixels
+from geoforest.scenes.read import release
 from geoforest.types import NO_OBSERVATION, PROBABILITY_STEPS, StoredProbability
 
 if TYPE_CHECKING:
@@ -101,12 +102,11 @@ def check_halo(job: Job, predictor: Predictor, probability: Path, threshold: flo
 def _predict(
     job: Job, grid: Grid, predictor: Predictor, core: Window, before: StoredProbability
 ) -> StoredProbability:
-    support = grid.support(core)
-    dn, valid = read_window(job.scene, support.window)
+    dn, valid = read_pixels(job, grid.support(core)).for_network(job)
     stored, _ = predict_shard(
         predictor,
-        support.expand(dn),
-        support.expand(valid).astype(np.bool_, copy=False),
+        dn,
+        valid,
         before != NO_OBSERVATION,
         window=grid.window,
         halo=grid.halo,

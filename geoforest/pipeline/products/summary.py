@@ -13,6 +13,7 @@ from geoforest.arrays.reflectance import distribution_warning
 from geoforest.arrays.seams import SEAM_LIMIT
 from geoforest.compute.machine import peak_memory_mb
 from geoforest.io.names import FOREST_LABEL
+from geoforest.pipeline.products.values import value_figures, value_notes, value_warnings
 from geoforest.pipeline.products.verdicts import Verdict, judge
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 
@@ -50,6 +51,9 @@ class MapSummary(TypedDict):
         Share of the observed area; None when nothing was observed.
     observed_percent
         Observed pixels, of those inside the area of interest.
+    values
+        Pixels inside the area of interest that the values themselves decide on, see
+        :func:`geoforest.pipeline.products.values.value_figures`.
     cloud_mask
         Source of the cloud mask, and the buffer; None without a mask.
     cloud_masked_percent
@@ -100,6 +104,7 @@ class MapSummary(TypedDict):
     hectares: dict[str, float]
     forest_percent: float | None
     observed_percent: float
+    values: dict[str, Any]
     cloud_mask: dict[str, Any] | None
     cloud_masked_percent: float | None
     min_area_ha: float
@@ -154,6 +159,7 @@ def summarise(
         },
         forest_percent=round(100 * hectares[FOREST] / observed_ha, 3) if observed_px else None,
         observed_percent=observed_percent,
+        values=value_figures(prediction.values, scene.rules),
         cloud_mask=job.clouds.identity if job.clouds else None,
         cloud_masked_percent=_cloud_masked_percent(job, prediction, observed_px),
         min_area_ha=run.settings.min_area_ha,
@@ -265,6 +271,10 @@ def _remarks(
     scene_id, notes = job.scene.scene_id, [*job.scene.notes, *(job.aoi.notes if job.aoi else ())]
     warnings = [f"{scene_id}: {one.sentence}" for one in verdicts if one.passed is False]
     warnings += [f"{job.scene.scene_id}: {sentence}" for sentence in _mismatches(job)]
+    rules, inside_px = job.scene.rules, prediction.inside_px
+    for sentence in value_warnings(prediction.values, rules, job.scene.dtype, inside_px):
+        warnings.append(f"{scene_id}: {sentence}")
+    notes += [f"{scene_id}: {sentence}" for sentence in value_notes(prediction.values)]
     if prediction.gaps:
         warnings.append(
             f"{job.scene.scene_id}: {len(prediction.gaps)} of "

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
 from geoforest.arrays.area import PixelTable
 from geoforest.arrays.clouds import CLEAR, CLOUD, buffer_px, within
-from geoforest.arrays.grid import Grid, Window
+from geoforest.arrays.grid import Window
 from geoforest.errors import SceneError
 from geoforest.scenes.clouds.scl import open_classification
 from geoforest.scenes.stamps import stamp
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geoforest.scenes.scene import Scene
-    from geoforest.types import Valid
+    from geoforest.types import Shape, Valid
+
+_PART_PX: Final = 512
 
 CloudMaskKind = Literal["auto", "scl", "none", "ukis"]
 
@@ -67,18 +69,35 @@ class CloudMask:
         """Everything that the mask depends on, besides the scene's files, as plain JSON."""
         return {**self.source.identity, "buffer_m": self.buffer_m}
 
-    def masked(self, grid: Grid, extent: Window) -> Valid:
-        """Return a bool mask of ``extent``, True where masked; it is the same for any extent."""
+    def masked(self, window: Window, shape: Shape) -> Valid:
+        """Return which pixels of a window are masked, bool ``(row, col)``.
+
+        A pixel's value does not depend on the window it is asked for in.
+
+        Parameters
+        ----------
+        window
+            A window inside the scene.
+        shape
+            ``(rows, cols)`` of the scene.
+        """
         down, across = buffer_px(self.buffer_m, self.pixel_m)
-        around = _widened(extent, down, across, grid)
+        around = window.widened(down, across, shape)
         codes = self.source.read_codes(around)
-        masked = np.empty(extent.shape, np.bool_)
+        masked = np.empty(window.shape, np.bool_)
         # Distances need forty bytes per pixel, too much for a whole shard at once.
-        for core in grid.cores(extent):
-            ring = _widened(core, down, across, grid)
-            near = within(codes[_slices(ring, around)] == CLOUD, self.buffer_m, self.pixel_m)
-            unclear = codes[_slices(core, around)] != CLEAR
-            masked[_slices(core, extent)] = near[_slices(core, ring)] | unclear
+        for row in range(0, window.height, _PART_PX):
+            for col in range(0, window.width, _PART_PX):
+                part = Window(
+                    window.row_off + row,
+                    window.col_off + col,
+                    min(_PART_PX, window.height - row),
+                    min(_PART_PX, window.width - col),
+                )
+                ring = part.widened(down, across, shape)
+                near = within(codes[ring.slices_in(around)] == CLOUD, self.buffer_m, self.pixel_m)
+                unclear = codes[part.slices_in(around)] != CLEAR
+                masked[part.slices_in(window)] = near[part.slices_in(ring)] | unclear
         return masked
 
 
@@ -138,17 +157,3 @@ def cloud_mask(
         source = replace(source, scene=scene)
     table = PixelTable.build(scene.georef)
     return scene, CloudMask(source, buffer_m, table.pixel_size_m())
-
-
-def _widened(window: Window, down: int, across: int, grid: Grid) -> Window:
-    """Widen a window on all sides, at most to the edges of the scene."""
-    top, left = max(0, window.row_off - down), max(0, window.col_off - across)
-    bottom = min(grid.shape[0], window.row_off + window.height + down)
-    right = min(grid.shape[1], window.col_off + window.width + across)
-    return Window(top, left, bottom - top, right - left)
-
-
-def _slices(inner: Window, outer: Window) -> tuple[slice, slice]:
-    """Return the slices of an array of ``outer`` that cover ``inner``."""
-    row, col = inner.row_off - outer.row_off, inner.col_off - outer.col_off
-    return slice(row, row + inner.height), slice(col, col + inner.width)

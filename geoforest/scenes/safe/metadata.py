@@ -47,8 +47,8 @@ class ProductMetadata:
         Reflectance is ``(dn + add_offset) / quantification``.
     add_offset
         By band; 0 when the XML has no offsets, as before baseline 04.00.
-    nodata
-        The special value ``NODATA``, or None.
+    nodata, saturated
+        The special values ``NODATA`` and ``SATURATED``, or None.
     acquired
         Start of the datatake, UTC; also the first time in the product's name.
     product_id, processing_baseline, orbit, cloud_percent
@@ -63,6 +63,7 @@ class ProductMetadata:
     quantification: float
     add_offset: Mapping[str, float]
     nodata: float | None
+    saturated: float | None
     acquired: datetime | None
     product_id: str | None
     processing_baseline: str | None
@@ -115,7 +116,8 @@ def parse_product_metadata(xml: bytes, name: str) -> ProductMetadata:
         level=level,
         quantification=_quantification(name, level, text(*_QUANTIFICATION[level])),
         add_offset=_add_offset(name, elements.get(_OFFSET[level], ()), _band_ids(elements)),
-        nodata=_nodata(elements.get("Special_Values", ())),
+        nodata=_special_value("NODATA", elements.get("Special_Values", ())),
+        saturated=_special_value("SATURATED", elements.get("Special_Values", ())),
         acquired=_time(text("DATATAKE_SENSING_START")),
         product_id=product_id[1] if product_id else None,
         processing_baseline=baseline if _BASELINE.fullmatch(baseline or "") else None,
@@ -169,10 +171,10 @@ def _add_offset(name: str, offsets: Any, band_ids: Mapping[str, str]) -> dict[st
     return found or dict.fromkeys(_BANDS, 0.0)
 
 
-def _nodata(special: Any) -> float | None:
+def _special_value(name: str, special: Any) -> float | None:
     for element in special:
         texts = {_local_name(child): (child.text or "").strip() for child in element}
-        if texts.get("SPECIAL_VALUE_TEXT") == "NODATA":
+        if texts.get("SPECIAL_VALUE_TEXT") == name:
             return _number(texts.get("SPECIAL_VALUE_INDEX"))
     return None
 

@@ -139,6 +139,7 @@ def read_safe(location: str) -> Product:
             band: Coding(1 / metadata.quantification, offset, metadata.nodata)
             for band, offset in _offsets(xml, paths, metadata).items()
         },
+        saturated=metadata.saturated,
         acquired=metadata.acquired,
         processing_level=metadata.level,
         scene_classification=scene_classification,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from scipy.ndimage import binary_dilation
 
 import geoforest
 from geoforest.errors import InputError, OutputError, ReadError, SceneError
@@ -16,7 +17,14 @@ from geoforest.io.raster import open_raster
 from geoforest.scenes.open import open_scene
 from tests.helpers import synthetic
 from tests.helpers.distances import brute_force
-from tests.helpers.synthetic import BANDS, TRANSFORM, UTM_20S, digital_numbers, load_local_predictor
+from tests.helpers.synthetic import (
+    BANDS,
+    TRANSFORM,
+    UTM_20S,
+    LocalPredictor,
+    digital_numbers,
+    load_local_predictor,
+)
 
 SHAPE = (130, 190)
 # At the meridian of its zone a pixel of 10 m in UTM is this high and wide on the ground.
@@ -29,11 +37,13 @@ def write_scl(path: Path, classes: np.ndarray, gsd_m: float = 20, **changes) -> 
     return synthetic.write_raster(path, classes[None].astype("uint8"), **settings)
 
 
-def write_scene(folder: Path, *, beyond: bool = True) -> Path:
-    """One file a band, with a wedge beyond the swath."""
+def write_scene(folder: Path, *, beyond: bool = True, missing: np.ndarray | None = None) -> Path:
+    """One file a band, with a wedge beyond the swath, and other missing pixels."""
     dn = digital_numbers(SHAPE)
     if beyond:
         dn[:, :40, :30] = 0
+    if missing is not None:
+        dn[:, missing] = 0
     folder.mkdir()
     for name, band in zip(BANDS, dn, strict=True):
         path = folder / f"{name}.tif"
@@ -84,7 +94,7 @@ def scene(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("snow", [False, True])
 @pytest.mark.parametrize("buffer_m", [0, 35])
-def test_clouds_become_unobserved_and_nothing_else_changes(
+def test_cloudy_pixels_are_as_those_that_were_not_observed(
     scene, tmp_path, tiny_bundle, snow, buffer_m
 ):
     without = run(scene, tmp_path / "without", tiny_bundle, cloud_mask="none")
@@ -98,7 +108,13 @@ def test_clouds_become_unobserved_and_nothing_else_changes(
     codes[np.isin(classes, [1, 3, 8, 9, 10, *([11] if snow else [])])] = 2
     cloudy = brute_force(codes, buffer_m, PIXEL_M)
     before, after = read(without.probability), read(result.probability)
-    assert (after == np.where(cloudy, 255, before)).all()
+    # The network must not see them, either: the map is that of a scene that lacks them.
+    lacking = write_scene(tmp_path / "lacking", missing=cloudy)
+    without_them = run(lacking, tmp_path / "lacking-out", tiny_bundle, cloud_mask="none")
+    assert (after == read(without_them.probability)).all()
+    far = ~binary_dilation(cloudy, iterations=2 * LocalPredictor.radius)
+    assert (after == before)[far].all()
+    assert (after != before)[~far & ~cloudy].any()
     assert ((read(result.mask) == 255) == (after == 255)).all()
     seen = before != 255
     share = 100 * (cloudy & seen).sum() / seen.sum()
