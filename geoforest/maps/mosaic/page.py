@@ -237,9 +237,10 @@ def _paste_scene(path: Path, target: Bytes, georef: GeoRef) -> None:
     """Paste a scene in true colour into ``(row, col, 3)``, where its picture is opaque."""
     with open_raster(path) as source:
         at = GeoRef.of(source, path)
-        moved = np.zeros((source.count, *target.shape[:2]), np.uint8)
+        seen = source.dataset_mask()
+        moved = np.zeros((4, *target.shape[:2]), np.uint8)
         reproject(
-            source.read(),
+            np.concatenate([source.read([1, 2, 3]), seen[None]]),
             moved,
             src_transform=at.transform,
             src_crs=at.crs,
