@@ -88,12 +88,13 @@ def recorded_files(folder: Path, names: Iterable[str]) -> dict[str, dict[str, An
     }
 
 
-def is_recorded(path: Path, recorded: Mapping[str, Any]) -> bool:
+def is_recorded(path: Path, recorded: object) -> bool:
     """Check whether a file is there, and is the one that :func:`recorded_files` saw."""
     return (
-        path.is_file()
-        and path.stat().st_size == recorded["bytes"]
-        and file_sha256(path) == recorded["sha256"]
+        isinstance(recorded, dict)
+        and path.is_file()
+        and path.stat().st_size == recorded.get("bytes")
+        and file_sha256(path) == recorded.get("sha256")
     )
 
 
