@@ -364,7 +364,7 @@ def _unchanged_summary(
     return None
 
 
-def _is_there(path: Path, recorded: Mapping[str, Any]) -> bool:
+def _is_there(path: Path, recorded: object) -> bool:
     # Polygons may have been edited by hand: what is wrong with them is for `verify` to say.
     return path.is_file() if path.suffix == ".gpkg" else is_recorded(path, recorded)
 
