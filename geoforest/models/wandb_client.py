@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from geoforest.models.bundle import Bundle
 
 MODEL_TYPE = "model"
+_FREE_TEXTS = {"WANDB_NOTES", "WANDB_DESCRIPTION"}
 _NEEDS_EXTRA = "Weights & Biases needs an extra: pip install 'geoforest[wandb]'"
 # A URL's query, which may hold a signature.
 _SIGNATURE = re.compile(r"(?<=\w)\?\S*[=&]\S*")
@@ -64,7 +65,7 @@ def silence_wandb() -> None:
 def _refuse_strange_variables() -> None:
     """Refuse line breaks and outer blanks in WANDB_ variables, such as ``$(cat key)`` may leave."""
     for name, value in sorted(os.environ.items()):
-        if not name.startswith("WANDB_"):
+        if not name.startswith("WANDB_") or name in _FREE_TEXTS:
             continue
         if value != value.strip() or not value.isprintable():
             raise InputError(

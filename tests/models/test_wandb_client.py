@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from geoforest.errors import InputError
-from geoforest.models.wandb_client import silence_wandb
+from geoforest.models.wandb_client import _refuse_strange_variables, silence_wandb
 from tests.helpers.commands import in_a_process, refused
 from tests.helpers.wandb_server import KEY
 
@@ -56,6 +56,11 @@ def test_settings_that_are_mistyped(monkeypatch, name, value, sentence):
     pytest.importorskip("wandb")
     monkeypatch.setenv(name, value)
     refused(in_a_process("model", "list", "wandb:ours/forest"), sentence, 2)
+
+
+def test_notes_may_have_several_lines(monkeypatch):
+    monkeypatch.setenv("WANDB_NOTES", "one\ntwo\n")
+    _refuse_strange_variables()
 
 
 @pytest.mark.parametrize("value", [KEY + "\n", "\t" + KEY, KEY[:20] + "\n" + KEY[20:]])
