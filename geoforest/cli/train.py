@@ -11,17 +11,16 @@ from geoforest.cli._shared import (
     AsJson,
     Wandb,
     print_json,
-    say,
     split_project,
     warnings_said,
     words,
 )
+from geoforest.cli._training import training_feedback
 from geoforest.errors import InputError
 from geoforest.train.descriptions import TRAIN_SETTINGS
 
 if TYPE_CHECKING:
     from geoforest.models.bundle import ModelCard
-    from geoforest.train.loop import Epoch
 
 
 def register(app: typer.Typer) -> None:
@@ -121,21 +120,20 @@ def train_command(
         "window": window,
         "scale": scale,
     }
-    with warnings_said():
-        card = train_model(data, out, on_epoch=say_epoch, tracker=tracker, **settings)
+    with warnings_said(), training_feedback(epochs) as feedback:
+        card = train_model(
+            data,
+            out,
+            on_epoch=feedback.epoch,
+            on_batch=feedback.batch,
+            tracker=tracker,
+            **settings,
+        )
     if as_json:
         print_json({"out": str(out), **card.model_dump(mode="json")})
     else:
         print(f"{out}: threshold {card.threshold:g}, temperature {card.temperature:g}")
         print_metrics(card)
-
-
-def say_epoch(epoch: Epoch) -> None:
-    """Print the losses of an epoch on stderr."""
-    say(
-        f"epoch {epoch['epoch'] + 1}: training loss {epoch['train_loss']:.4f}, "
-        f"validation loss {epoch['val_loss']:.4f}"
-    )
 
 
 def print_metrics(card: ModelCard) -> None:

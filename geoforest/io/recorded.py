@@ -67,9 +67,7 @@ def recorded_files(folder: Path, names: Iterable[str]) -> dict[str, dict[str, An
 
 def is_recorded(path: Path, recorded: object) -> bool:
     """Check whether a file is there and has the content that :func:`record_of` saw."""
-    return (
-        isinstance(recorded, dict) and path.is_file() and state_of(path, recorded) != "changed"
-    )
+    return isinstance(recorded, dict) and path.is_file() and state_of(path, recorded) != "changed"
 
 
 def replace_if_other(path: Path, write: Callable[[Path], None]) -> bool:

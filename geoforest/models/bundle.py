@@ -17,13 +17,14 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from geoforest.arrays.reflectance import fold_normalisation
 from geoforest.errors import BundleError
 from geoforest.io.publication import new_folder
+from geoforest.models.architectures import Encoder
 from geoforest.models.weights import (
     PREFIX_BYTES,
     Header,
@@ -43,10 +44,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geoforest.types import Factor
-
-Architecture = Literal["Unet", "UnetFullResolution"]
-Encoder = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$", max_length=100)]
-"""Name of an encoder in smp, without ``:`` and ``/``, which would load from hubs and folders."""
 
 FORMAT_VERSION: Final = 1
 WEIGHTS_NAME: Final = "model.safetensors"
@@ -460,7 +457,8 @@ def _checked_weights(path: Path, stream: IO[bytes], size: int, card: ModelCard) 
     if size > _LARGE_WEIGHTS_BYTES:
         from geoforest.models.unet import network_shapes
 
-        _refuse_other_shapes(path, card, header, network_shapes(card))
+        wanted = network_shapes(card.encoder, card.in_channels, card.architecture)
+        _refuse_other_shapes(path, card, header, wanted)
     digest = hashlib.sha256(header.data)
     wrong = read_numbers(header, stream, digest.update)
     if wrong is not None:

@@ -162,6 +162,9 @@ def _compile_model(model: Any, precision: str, threads: int) -> Any:
     return _core().compile_model(model, "CPU", options)
 
 
+_NEEDS_EXTRA: Final = 'runtime openvino: pip install "geoforest[openvino]"'
+
+
 def import_openvino() -> Any:
     """Import OpenVINO without its telemetry, which would report each import to its developers.
 
@@ -174,7 +177,10 @@ def import_openvino() -> Any:
         with _without_telemetry():
             import openvino
     except ImportError as error:
-        raise InputError('runtime openvino: pip install "geoforest[openvino]"') from error
+        raise InputError(_NEEDS_EXTRA) from error
+    if not hasattr(openvino, "Core"):
+        # `python -m` takes a folder of that name, such as one of exported models, for the package.
+        raise InputError(f"{_NEEDS_EXTRA} ({openvino.__path__[0]} is not that package)")
     return openvino
 
 

@@ -164,11 +164,7 @@ def load_network(bundle: Bundle) -> torch.nn.Module:
         When the weights do not fit the architecture on the card.
     """
     card = bundle.card
-    network = build_unet(
-        card.encoder,
-        card.in_channels,
-        card.architecture,  # type: ignore[arg-type]  # build_unet checks the value
-    )
+    network = build_unet(card.encoder, card.in_channels, card.architecture)
     # Before gigabytes are read that do not fit.
     bundle.check_shapes(shapes_of(network))
     network.load_state_dict(bundle.state_dict())

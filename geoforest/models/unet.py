@@ -9,12 +9,11 @@ import torch
 from torch import nn
 
 from geoforest.errors import BundleError
-from geoforest.models.bundle import Architecture
+from geoforest.models.architectures import Architecture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from geoforest.models.bundle import ModelCard
     from geoforest.models.weights import Shapes
 
 
@@ -76,9 +75,7 @@ def encoder_of(network: nn.Module) -> nn.Module:
     return network.get_submodule("encoder")
 
 
-def build_unet(
-    encoder: str, in_channels: int, architecture: Architecture = "Unet"
-) -> torch.nn.Module:
+def build_unet(encoder: str, in_channels: int, architecture: str = "Unet") -> torch.nn.Module:
     """Build a network with random weights.
 
     Parameters
@@ -120,8 +117,8 @@ def build_unet(
     return unet
 
 
-def network_shapes(card: ModelCard) -> Shapes:
-    """Return the shape of each tensor of the network that a card names, without making weights.
+def network_shapes(encoder: str, in_channels: int, architecture: str) -> Shapes:
+    """Return the shape of each tensor of a network, without making weights.
 
     Raises
     ------
@@ -130,17 +127,10 @@ def network_shapes(card: ModelCard) -> Shapes:
     """
     try:
         with torch.device("meta"):
-            return shapes_of(_network_of(card))
+            network = build_unet(encoder, in_channels, architecture)
     except BundleError:  # a few encoders need real numbers while they are built
-        return shapes_of(_network_of(card))
-
-
-def _network_of(card: ModelCard) -> nn.Module:
-    return build_unet(
-        card.encoder,
-        card.in_channels,
-        card.architecture,  # type: ignore[arg-type]  # build_unet checks the value
-    )
+        network = build_unet(encoder, in_channels, architecture)
+    return shapes_of(network)
 
 
 def shapes_of(network: nn.Module) -> Shapes:

@@ -6,12 +6,15 @@ variable only to remove the key from messages.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from geoforest.errors import BundleError, GeoforestError, InputError, RegistryError
 from geoforest.io.storage import is_of_our_disk
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from geoforest.models.bundle import Bundle
 
 MODEL_TYPE = "model"
+_FREE_TEXTS = {"WANDB_NOTES", "WANDB_DESCRIPTION"}
+_NEEDS_EXTRA = "Weights & Biases needs an extra: pip install 'geoforest[wandb]'"
 # A URL's query, which may hold a signature.
 _SIGNATURE = re.compile(r"(?<=\w)\?\S*[=&]\S*")
 _LONGEST_MESSAGE = 300
@@ -40,15 +45,63 @@ def silence_wandb() -> None:
     Raises
     ------
     InputError
-        When wandb is not installed.
+        When wandb is not installed, something else has its name, or one of its settings in the
+        environment cannot be used.
     """
+    _refuse_strange_variables()
+    _refuse_other_modules()
     try:
         import wandb
+
+        wandb.setup(settings=wandb.Settings(silent=True))
     except ImportError as error:
+        raise InputError(_NEEDS_EXTRA) from error
+    except ValidationError as error:
+        raise InputError(_setting_fault(error)) from error
+    except Exception as error:  # wandb raises many kinds of errors
+        raise InputError(f"W&B cannot start: {error_text(error)}") from error
+
+
+def _refuse_strange_variables() -> None:
+    """Refuse line breaks and outer blanks in WANDB_ variables, such as ``$(cat key)`` may leave."""
+    for name, value in sorted(os.environ.items()):
+        if not name.startswith("WANDB_") or name in _FREE_TEXTS:
+            continue
+        if value != value.strip() or not value.isprintable():
+            raise InputError(
+                f"{name}: holds a line break, a control character or a blank at an end; the value "
+                "alone was wanted"
+            )
+
+
+def _refuse_other_modules() -> None:
+    """Refuse a file or folder named wandb that Python would take for the package.
+
+    ``python -m`` looks into the current folder first, where earlier runs leave a folder ``wandb``.
+    """
+    try:
+        spec = importlib.util.find_spec("wandb")
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        raise InputError(_NEEDS_EXTRA)
+    folders = spec.submodule_search_locations
+    if folders is None:
         raise InputError(
-            "Weights & Biases needs an extra: pip install 'geoforest[wandb]'"
-        ) from error
-    wandb.setup(settings=wandb.Settings(silent=True))
+            f"{spec.origin}: Python takes this file for the package wandb; rename it, or start "
+            "geoforest in another folder"
+        )
+    if spec.origin is None:
+        raise InputError(f"{_NEEDS_EXTRA} (the folder {next(iter(folders))} is not that package)")
+
+
+def _setting_fault(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = f"WANDB_{'_'.join(map(str, first['loc'])).upper()}"
+    value = os.environ.get(name)
+    # A key in a message might be kept in a log.
+    found = "" if value is None or "KEY" in name else f" = {value[:100]!r}"
+    return f"{name}{found}: {first['msg']}"
 
 
 def is_offline() -> bool:
@@ -157,7 +210,7 @@ def wandb_errors(what: str) -> Iterator[None]:
     Raises
     ------
     InputError
-        When the key is missing.
+        When the key is missing, or cannot be one.
     BundleError
         When the server has no such project, model or version.
     RegistryError
@@ -172,6 +225,9 @@ def wandb_errors(what: str) -> Iterator[None]:
     except wandb.errors.UsageError as error:
         raise InputError(f"{what}: {error_text(error)}; or set WANDB_API_KEY") from error
     except wandb.errors.AuthenticationError as error:
+        if "WANDB_API_KEY invalid" in str(error):
+            # It never reached the server.
+            raise InputError(f"{what}: {error_text(error)}") from error
         raise RegistryError(
             f"{what}: the server refuses the key or cannot be reached ({error_text(error)})"
         ) from error

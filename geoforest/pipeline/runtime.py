@@ -56,12 +56,10 @@ class Runtime:
         What ``auto`` would choose today does not count: it may differ from the day of the map.
         """
         # The runtime torch alone asks for its reference, see choose_runtime.
-        precision = settings.precision
-        if precision is None and settings.runtime == "torch":
-            precision = reference_precision(self.device)  # type: ignore[assignment]
+        reference = reference_precision(self.device) if settings.runtime == "torch" else None
         return (
             settings.runtime in ("auto", self.name)
-            and precision in (None, self.precision)
+            and (settings.precision or reference) in (None, self.precision)
             and settings.device.partition(":")[0] in ("auto", self.device.partition(":")[0])
             and settings.batch_size in (None, self.batch_size)
         )

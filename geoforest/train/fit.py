@@ -28,7 +28,7 @@ from geoforest.train.chips import (
     write_statistics,
 )
 from geoforest.train.initial import initial_network
-from geoforest.train.loop import Epoch, OnEpoch, fit
+from geoforest.train.loop import Epoch, OnBatch, OnEpoch, fit
 from geoforest.train.resume import open_training, training_identity
 from geoforest.train.settings import TrainOptions, TrainSettings
 from geoforest.train.thresholds import fit_threshold
@@ -76,6 +76,7 @@ def train_model(
     name: str | None = None,
     about: Mapping[str, Any] | None = None,
     on_epoch: OnEpoch = lambda _epoch: None,
+    on_batch: OnBatch | None = None,
     tracker: Tracker | None = None,
     **settings: Unpack[TrainOptions],
 ) -> ModelCard:
@@ -97,6 +98,9 @@ def train_model(
         Further fields of the card: ``training_data``, ``license``, ``notes``.
     on_epoch
         Called with each epoch as it ends.
+    on_batch
+        Called with each batch that has been trained on, as
+        :class:`geoforest.train.loop.Batch`; not with several devices.
     tracker
         Records settings, epochs, scores and the bundle, as
         :class:`geoforest.train.tracking.WandbTracker` does.
@@ -127,7 +131,14 @@ def train_model(
     _refuse_other_content(out)
     chips = read_chips(data, chosen.bands, chosen.scale)
     return train_chips(
-        chips, out, chosen, name=name, about=about, on_epoch=on_epoch, tracker=tracker
+        chips,
+        out,
+        chosen,
+        name=name,
+        about=about,
+        on_epoch=on_epoch,
+        on_batch=on_batch,
+        tracker=tracker,
     )
 
 
@@ -139,6 +150,7 @@ def train_chips(
     name: str | None = None,
     about: Mapping[str, Any] | None = None,
     on_epoch: OnEpoch = lambda _epoch: None,
+    on_batch: OnBatch | None = None,
     tracker: Tracker | None = None,
 ) -> ModelCard:
     """Train on chips that were read before; otherwise as :func:`train`."""
@@ -158,7 +170,7 @@ def train_chips(
         open_training(out, training_identity(settings, chips.splits)) as work,
         tracked(recorder, settings.model_dump(mode="json"), name=name),
     ):
-        history = fit(network, chips.splits, chips.statistics, settings, work, report)
+        history = fit(network, chips.splits, chips.statistics, settings, work, report, on_batch)
         card = _with_history(card, history)
         bundle = save_bundle(work / "bundle", _weights_to_store(network, half=settings.half), card)
         validation = chips.splits["validation"]

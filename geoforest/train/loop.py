@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import pytorch_lightning as pl
@@ -29,6 +29,7 @@ from geoforest.train.checkpoints import (
     load_checkpoint,
     recover,
 )
+from geoforest.train.loaders import batch_bytes, deaths_explained, require_shared_memory
 from geoforest.train.module import SegmentationModule
 from geoforest.types import NO_OBSERVATION
 
@@ -46,17 +47,37 @@ class Epoch(TypedDict):
     """Losses of one epoch, and the learning rate at its end.
 
     ``train_loss`` is the mean over chips of their batches' losses, while the weights changed;
-    ``val_loss`` is the loss of all validation pixels at once. ``epoch`` counts from 0.
+    ``val_loss`` is the loss of all validation pixels at once, and ``val_f1`` their F1 score of
+    forest at a probability of 0.5. ``epoch`` counts from 0.
     """
 
     epoch: int
     train_loss: float
     val_loss: float
+    val_f1: float
     learning_rate: float
 
 
 OnEpoch = Callable[[Epoch], None]
 """Called with each epoch as it ends, but not with epochs that an earlier run finished."""
+
+
+class Batch(NamedTuple):
+    """How far a training is: ``done`` of the ``batches`` of an epoch, which counts from 0."""
+
+    epoch: int
+    epochs: int
+    done: int
+    batches: int
+
+    @property
+    def share(self) -> float:
+        """Share of all epochs that is done, 0 to 1."""
+        return (self.epoch + self.done / self.batches) / self.epochs
+
+
+OnBatch = Callable[[Batch], None]
+"""Called with each batch that has been trained on; not with several devices."""
 
 
 def fit(
@@ -66,6 +87,7 @@ def fit(
     settings: TrainSettings,
     folder: Path,
     on_epoch: OnEpoch,
+    on_batch: OnBatch | None = None,
 ) -> list[Epoch]:
     """Train ``network`` in place and leave the weights of the best epoch in it.
 
@@ -83,6 +105,8 @@ def fit(
         Folder of checkpoints; training resumes from one that is there.
     on_epoch
         Called with each epoch as it ends.
+    on_batch
+        Called with each batch.
 
     Returns
     -------
@@ -93,6 +117,7 @@ def fit(
     ------
     GeoforestError
         When the training diverged: no validation loss is finite. The last checkpoint is removed.
+        Or when a process that loads chips died; checkpoints are kept.
     """
     pl.seed_everything(settings.seed, workers=True, verbose=False)
     module = SegmentationModule(
@@ -106,7 +131,7 @@ def fit(
     )
     last = folder / LAST_NAME
     recover(folder, _History.__qualname__)
-    history = _History(settings.seed, on_epoch, last)
+    history = _History(settings.seed, on_epoch, last, on_batch)
     if not _is_over(history.epochs, settings):
         _train(module, chips, statistics, settings, folder, history)
         if settings.devices > 1:
@@ -154,9 +179,10 @@ def _train(
         _loader(split, chips[split], statistics, settings, first_epoch)
         for split in ("train", "validation")
     )
+    require_shared_memory(train.num_workers * settings.devices, batch_bytes(chips, settings))
     with _silenced_lightning():
         trainer = _trainer(settings, folder, history)
-        with _interruptible(trainer), _loaders_answer():
+        with _interruptible(trainer), deaths_explained(), _loaders_answer():
             trainer.fit(
                 module,
                 train,
@@ -260,8 +286,15 @@ class _History(pl.Callback):
     was interrupted.
     """
 
-    def __init__(self, seed: int, on_epoch: OnEpoch, checkpoint: Path) -> None:
+    def __init__(
+        self,
+        seed: int,
+        on_epoch: OnEpoch,
+        checkpoint: Path,
+        on_batch: OnBatch | None = None,
+    ) -> None:
         self.epochs: list[Epoch] = []
+        self._on_batch = on_batch
         self._seed = seed
         self._on_epoch: OnEpoch | None = on_epoch
         self.restore(checkpoint)
@@ -271,6 +304,13 @@ class _History(pl.Callback):
         step = trainer.fit_loop.total_batch_idx
         torch.manual_seed(int(np.random.SeedSequence([self._seed, step]).generate_state(1)[0]))
 
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, _module: Any, _outputs: Any, _batch: Any, index: int
+    ) -> None:
+        if self._on_batch is not None:
+            epochs, batches = trainer.max_epochs or 1, int(trainer.num_training_batches)
+            self._on_batch(Batch(trainer.current_epoch, epochs, index + 1, batches))
+
     def on_train_epoch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         metrics = trainer.callback_metrics
         self.epochs.append(
@@ -278,6 +318,7 @@ class _History(pl.Callback):
                 epoch=trainer.current_epoch,
                 train_loss=float(metrics["train_loss"]),
                 val_loss=float(metrics["val_loss"]),
+                val_f1=float(metrics["val_f1"]),
                 learning_rate=float(trainer.optimizers[0].param_groups[0]["lr"]),
             )
         )
@@ -302,8 +343,8 @@ class _History(pl.Callback):
         self.epochs = state_dict["epochs"]
 
     def __getstate__(self) -> dict[str, Any]:
-        # The callback belongs to this process; those of other devices do not call it.
-        return {**self.__dict__, "_on_epoch": None}
+        # The callbacks belong to this process; those of other devices do not call them.
+        return {**self.__dict__, "_on_epoch": None, "_on_batch": None}
 
 
 @contextmanager

@@ -70,6 +70,7 @@ class SegmentationModule(pl.LightningModule):
             "binary", from_logits=True, smooth=_SMOOTH, ignore_index=NO_OBSERVATION
         )
         self.validation_loss = EpochLoss(loss)
+        self.validation_f1 = EpochF1()
         self._features = _FeatureCache()
         self._features_are_constant = freeze_encoder and encoder_bn == "frozen"
         if freeze_encoder:
@@ -116,7 +117,9 @@ class SegmentationModule(pl.LightningModule):
         else:
             logits = self(images)
         self.validation_loss.update(logits, masks)
+        self.validation_f1.update(logits, masks)
         self.log("val_loss", self.validation_loss, on_step=False, on_epoch=True)
+        self.log("val_f1", self.validation_f1, on_step=False, on_epoch=True)
 
     def loss(self, logits: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Compute the loss of logits ``(n, 1, row, col)``; pixels of mask code 255 do not count."""
@@ -187,6 +190,29 @@ class EpochLoss(Metric):
         overlap, total, entropy, pixels = self.sums
         dice: torch.Tensor = 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
         return dice + entropy / pixels.clamp(min=1) if self._loss == "dice+bce" else dice
+
+
+class EpochF1(Metric):
+    """F1 score of forest at a probability of 0.5, of all pixels of an epoch at once."""
+
+    # Three counts: forest in both, forest predicted, forest in truth.
+    counts: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("counts", torch.zeros(3, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, logits: torch.Tensor, masks: torch.Tensor) -> None:
+        """Add a batch: logits ``(n, 1, row, col)``, masks ``(n, row, col)``; 255 is left out."""
+        predicted = (logits[:, 0] >= 0) & (masks != NO_OBSERVATION)
+        truth = masks == FOREST
+        self.counts += torch.stack([(predicted & truth).sum(), predicted.sum(), truth.sum()])
+
+    def compute(self) -> torch.Tensor:
+        """Compute the score of all batches that were added; 0 where there is no forest at all."""
+        both, predicted, truth = self.counts
+        score: torch.Tensor = 2 * both / (predicted + truth).clamp(min=1)
+        return score
 
 
 def _entropy(logits: torch.Tensor, masks: torch.Tensor, labelled: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from geoforest.models.bundle import Architecture, Encoder
+from geoforest.models.architectures import Architecture, Encoder
 from geoforest.train.descriptions import TRAIN_SETTINGS
 
 if TYPE_CHECKING:

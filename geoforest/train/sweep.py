@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
 
-from geoforest.errors import GeoforestError
+from geoforest.errors import GeoforestError, OutputError
 from geoforest.train.resume import setting_effect
 from geoforest.train.trials import (
     DATABASE_NAME,
@@ -118,15 +118,48 @@ def _effects_by_parameter(config: SweepConfig) -> _Effects:
 
 @contextmanager
 def _open_storage(out: Path) -> Iterator[optuna.storages.RDBStorage]:
-    """Open the database of a folder, and close its connections, which Optuna does not do."""
-    import optuna
+    """Open the database of a folder, and close its connections, which Optuna does not do.
 
-    storage = optuna.storages.RDBStorage(f"sqlite:///{out / DATABASE_NAME}")
+    Raises
+    ------
+    OutputError
+        When the database is damaged or cannot be written to.
+    GeoforestError
+        When it fails later: a full disk, a lock of another program.
+    """
+    import optuna
+    import sqlalchemy.exc
+
+    path = out / DATABASE_NAME
+    storage = None
     try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
         yield storage
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        raise _storage_error(path, error) from error
+    except (AssertionError, KeyError, RuntimeError) as error:
+        # How Optuna and its migrations report tables of another kind.
+        if storage is None:
+            raise _storage_error(path, error) from error
+        raise
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        if storage is not None:
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _storage_error(path: Path, error: Exception) -> GeoforestError:
+    """Return our error for one of the database: damage can be mended by hand, other causes pass."""
+    # The text of SQLAlchemy's own errors holds the statement; that of SQLite's is one phrase.
+    cause = getattr(error, "orig", None) or error.__cause__ or error
+    cause = getattr(cause, "orig", None) or cause
+    reason = " ".join(str(cause).split())[:200] or type(cause).__name__
+    if any(word in reason for word in ("full", "locked", "disk I/O")):
+        return GeoforestError(f"{path}: cannot be used now ({reason}); trained trials are kept")
+    return OutputError(
+        f"{path}: cannot be used as the database of a sweep ({reason}); make it writable, or move "
+        "it away: trials that are trained are found again"
+    )
 
 
 def _open_study(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ from geoforest.errors import DataError, GeoforestError, InputError, OutputError
 from geoforest.io.locks import exclusive_lock
 from geoforest.models.bundle import save_bundle
 from geoforest.models.references import checked_name
-from geoforest.train import fit
+from geoforest.train import fit, sweep
 from geoforest.train.settings import TrainSettings
 from geoforest.train.sweep import run_sweep
 from geoforest.train.sweep_config import SweepConfig, read_sweep
@@ -317,6 +318,31 @@ def test_an_interrupted_sweep_of_ranges_has_the_values_of_a_whole_one(
     trainings.errors = {}
     run_sweep(config, data, tmp_path / "cut")
     assert trainings.seen == [*whole[:2], *whole[1:]]
+
+
+def test_a_damaged_database_is_one_sentence(data, tmp_path, seeds, trainings):
+    out = tmp_path / "out"
+    run_sweep(seeds, data, out)
+    (out / "sweep.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(
+        OutputError, match=r"sweep\.db: cannot be used as the database of a sweep"
+    ) as c:
+        run_sweep(seeds, data, out)
+    assert "file is not a database" in str(c.value)
+    assert "\n" not in str(c.value)
+    (out / "sweep.db").unlink()
+    (out / "sweep.db").mkdir()
+    with pytest.raises(OutputError, match="unable to open database file"):
+        run_sweep(seeds, data, out)
+    (out / "sweep.db").rmdir()
+    assert len(run_sweep(seeds, data, out).trials) == 3
+
+
+def test_a_database_that_is_in_use_is_no_damage(tmp_path):
+    locked = sqlite3.OperationalError("database is locked")
+    error = sweep._storage_error(tmp_path / "sweep.db", locked)
+    assert error.exit_code == 1
+    assert "cannot be used now (database is locked)" in str(error)
 
 
 def test_other_data_are_another_sweep(tmp_path, seeds, trainings):
