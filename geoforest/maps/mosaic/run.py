@@ -48,7 +48,6 @@ from geoforest.maps.mosaic.overview import write_overview
 from geoforest.maps.mosaic.page import write_report
 from geoforest.maps.mosaic.pieces import ZoneRasters
 from geoforest.maps.mosaic.plan import (
-    PlacedMap,
     TileJob,
     TileOutline,
     check_together,
@@ -71,6 +70,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from geoforest.arrays.grid import Window
+    from geoforest.maps.mosaic.placed import PlacedMap
 
 FRACTION_NAME = "forest_fraction.tif"
 OVERVIEW_NAME = "overview.gpkg"
