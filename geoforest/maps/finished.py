@@ -142,9 +142,14 @@ def _product_of(scene_id: str, source: dict[str, Any]) -> tuple[str, str]:
     """Return MGRS tile and processing baseline, from the product's metadata or its name."""
     named = _PRODUCT.search(scene_id)
     tile = source.get("mgrs_tile") or (named[2] if named else "")
-    baseline = source.get("processing_baseline") or (named[1] if named else "")
-    digits = str(baseline).replace(".", "")
-    return str(tile).removeprefix("T"), f"{digits[:2]}.{digits[2:]}" if digits else ""
+    stated = source.get("processing_baseline")
+    if not stated:
+        stated = int(named[1]) / 100 if named else None
+    try:
+        baseline = "" if stated is None else f"{float(stated):05.2f}"
+    except ValueError:
+        baseline = ""
+    return str(tile).removeprefix("T"), baseline
 
 
 def _warnings_of(scene_id: str, summary: dict[str, Any]) -> tuple[str, ...]:

@@ -31,6 +31,16 @@ def test_mosaic(geoforest, tiny_bundle, tmp_path):
     assert f", {100 * forest.mean():.1f} % of observed" in done.stdout
     assert "1 tiles in zones 20S, 1 of them made now" in done.stdout
     assert "1 patches of at least 0.5 ha, 0 of them across zones" in done.stdout
+    # Union and sum of the ground of both maps.
+    ground = again["ground"]
+    line = (
+        f"{told['observed']:,.1f} ha of ground observed; its maps observed "
+        f"{ground['union_ha']:,.1f} ha, in sum {ground['sum_ha']:,.1f} ha with overlaps"
+    )
+    assert ground["sum_ha"] == pytest.approx(2 * told["observed"])
+    assert line in done.stdout
+    assert line in geoforest("verify", tmp_path / "basin").stdout
+    assert "clouds are not masked" in done.stderr
 
 
 def test_no_maps(geoforest, tmp_path):

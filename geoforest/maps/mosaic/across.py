@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geoforest.arrays.zones import Floats, ZoneGrid
-    from geoforest.maps.mosaic.plan import PlacedMap
+    from geoforest.maps.mosaic.placed import PlacedMap
     from geoforest.types import Shape, StoredProbability
 
     _Observation = tuple[slice, slice, StoredProbability]

@@ -23,7 +23,7 @@ from geoforest.arrays.grid import Window
 from geoforest.arrays.zones import ZoneGrid, common
 from geoforest.io.remote import network_options
 from geoforest.maps.mosaic.across import degrees_around, outline_in, overlap, read_across
-from geoforest.maps.mosaic.plan import PlacedMap, TileOutline, tile_box, zone_georef
+from geoforest.maps.mosaic.plan import TileOutline, tile_box, zone_georef
 from geoforest.maps.mosaic.tiles import STRIP_ROWS, open_probability, read_piece
 from geoforest.scenes.read import GDAL_OPTIONS
 from geoforest.types import NO_OBSERVATION
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geoforest.arrays.zones import Floats, Zone
+    from geoforest.maps.mosaic.placed import PlacedMap
 
     _Sources = list[tuple[PlacedMap, rasterio.DatasetReader]]
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -21,8 +21,9 @@ from geoforest.arrays.zones import FALSE_NORTHING_M, Zone, ZoneGrid, common
 from geoforest.errors import InputError
 from geoforest.io.names import JOB_NAME
 from geoforest.io.raster import open_raster
-from geoforest.maps.finished import FinishedMap, read_finished
+from geoforest.maps.finished import read_finished
 from geoforest.maps.mosaic.across import outline_in, zones_reached
+from geoforest.maps.mosaic.placed import PlacedMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -35,44 +36,6 @@ TileOutline: TypeAlias = "Callable[[ZoneGrid, Window], bytes | None]"
 _Tile: TypeAlias = tuple[ZoneGrid, int, int]
 # Catalogues give the time of a tile or that of its datatake; orbits are 100 minutes apart.
 _ONE_PASS = timedelta(minutes=15)
-
-
-@dataclass(frozen=True)
-class PlacedMap:
-    """Finished map on the grid of its zone.
-
-    Attributes
-    ----------
-    finished
-        The map.
-    grid
-        Grid of its zone.
-    window
-        Its pixels in the grid.
-    shift_m
-        Metres by which it was moved, right and down, to fit the grid; usually (0, 0).
-    """
-
-    finished: FinishedMap
-    grid: ZoneGrid
-    window: Window
-    shift_m: tuple[float, float]
-
-    @property
-    def scene_id(self) -> str:
-        """Id of the scene."""
-        return self.finished.scene_id
-
-    @property
-    def path(self) -> Path:
-        """Path of its stored probability."""
-        return self.finished.probability
-
-    @property
-    def identity(self) -> list[str | int]:
-        """Scene, checksum and place: everything of it that decides a pixel of a mosaic."""
-        place = self.window.row_off, self.window.col_off
-        return [self.scene_id, self.finished.sha256, self.grid.zone.name, *place]
 
 
 @dataclass(frozen=True)
@@ -269,9 +232,8 @@ def newest_of_each(maps: Sequence[PlacedMap]) -> tuple[list[PlacedMap], list[str
     for some in by_tile.values():
         some.sort(key=lambda one: (one.finished.baseline, one.scene_id), reverse=True)
         for place, one in enumerate(some):
-            time = datetime.fromisoformat(one.finished.acquired)
             for best in some[:place]:
-                apart = abs(datetime.fromisoformat(best.finished.acquired) - time)
+                apart = abs(_acquired(best) - _acquired(one))
                 if apart < _ONE_PASS and best.finished.baseline != one.finished.baseline:
                     newer.setdefault(one.scene_id, best)
     notes = [
@@ -280,6 +242,11 @@ def newest_of_each(maps: Sequence[PlacedMap]) -> tuple[list[PlacedMap], list[str
         for scene_id, best in sorted(newer.items())
     ]
     return [one for one in maps if one.scene_id not in newer], notes
+
+
+def _acquired(one: PlacedMap) -> datetime:
+    time = datetime.fromisoformat(one.finished.acquired)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
 def plan_tiles(

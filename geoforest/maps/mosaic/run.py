@@ -59,7 +59,6 @@ from geoforest.maps.mosaic.overview import write_overview
 from geoforest.maps.mosaic.page import write_report
 from geoforest.maps.mosaic.pieces import PIECES_NAME, TABLE_NAME, ZoneRasters
 from geoforest.maps.mosaic.plan import (
-    PlacedMap,
     TileJob,
     TileOutline,
     check_together,
@@ -82,6 +81,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from geoforest.arrays.grid import Window
+    from geoforest.maps.mosaic.placed import PlacedMap
     from geoforest.report.language import LanguageCode
 
 FRACTION_NAME = "forest_fraction.tif"

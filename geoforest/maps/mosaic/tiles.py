@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import rasterio
     from numpy.typing import NDArray
 
-    from geoforest.maps.mosaic.plan import PlacedMap
+    from geoforest.maps.mosaic.placed import PlacedMap
 
 RECORD_NAME = "tile.json"
 # One row of blocks of the maps, few enough to hold their sums in memory.

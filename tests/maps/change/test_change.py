@@ -134,6 +134,19 @@ def test_the_report_stands_alone(made):
     assert 'src="h' not in page
 
 
+def test_what_users_of_the_maps_were_told_reaches_users_of_the_comparison(maps, tmp_path):
+    """Neither map has a cloud mask; and one has a warning of its own."""
+    copies = [Path(shutil.copytree(one, tmp_path / one.name)) for one in maps]
+    summary = json.loads((copies[1] / "summary.json").read_text())
+    summary["warnings"] = [f"{summary['scene_id']}: seams show"]
+    (copies[1] / "summary.json").write_text(json.dumps(summary))
+    told = map_change(*copies, tmp_path / "change")
+    assert f"{summary['scene_id']}: seams show" in told.summary["warnings"]
+    for one in copies:
+        assert [w for w in told.summary["warnings"] if one.name in w and "not masked" in w]
+    assert "seams show" in (told.folder / "report.html").read_text()
+
+
 def test_what_flickers_near_the_threshold_is_kept_apart(tiny_bundle, tmp_path):
     out = tmp_path / "maps"
     early = write_map(out, "a", tiny_bundle.path, [FOREST], levels=(20, 130), **GROUND)
