@@ -104,7 +104,7 @@ def set_aside_edited(path: Path) -> None:
 
     It is copied beside it, with what its journals hold, and a warning says so.
     """
-    if path.is_file() and _was_edited(path):
+    if path.is_file() and was_edited(path):
         kept = name_for_edited(path, {one.name for one in path.parent.iterdir()})
         keep_copy(path, path.with_name(kept))
         warnings.warn(edited_note(path, kept), GeoforestWarning, stacklevel=2)
@@ -141,7 +141,7 @@ def edited_note(path: object, kept: str) -> str:
     return f"{path}: was edited since it was made; the edited file was kept as {kept}"
 
 
-def _was_edited(path: Path) -> bool:
+def was_edited(path: Path) -> bool:
     """Check whether a program changed features of a GeoPackage of ours: GDAL notes the time."""
     try:
         with read_database(path) as database:

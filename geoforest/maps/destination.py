@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from geoforest.errors import DataError, OutputError, WriteError
 from geoforest.io.cache import cache_digest, cache_folder
 from geoforest.io.files import Place, open_place, version_in
-from geoforest.io.names import JOB_NAME, WORK_NAME
-from geoforest.io.recorded import keep_copy, state_of
+from geoforest.io.names import JOB_NAME, POLYGONS_NAME, WORK_NAME
+from geoforest.io.recorded import keep_copy, state_of, was_edited
 from geoforest.io.remote import is_url, shown
 from geoforest.io.storage import file_sha256, read_json, write_durably
 
@@ -126,7 +126,7 @@ class _Folder:
         return path if path.is_file() and state_of(path, recorded) != "changed" else None
 
     def edited(self, outputs: Mapping[str, dict[str, Any]]) -> list[str]:
-        return [
+        found = [
             name
             for name, recorded in outputs.items()
             if (path := self.location / name).is_file()
@@ -134,6 +134,11 @@ class _Folder:
             and not name.endswith(_STATISTICS)
             and state_of(path, recorded) == "changed"
         ]
+        polygons = self.location / POLYGONS_NAME
+        # Of a run that was killed while it published, no record is left.
+        if POLYGONS_NAME not in outputs and polygons.is_file() and was_edited(polygons):
+            found.append(POLYGONS_NAME)
+        return found
 
     def keep_edited(self, name: str, kept: str) -> None:
         keep_copy(self.location / name, self.location / kept)

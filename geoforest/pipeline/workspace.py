@@ -180,10 +180,10 @@ class Workspace:
             for name, one in (recorded if isinstance(recorded, dict) else {}).items()
             if name == Path(name).name and isinstance(one, dict)
         }
-        taken, kept = self.destination.names(), {}
-        for name in self.destination.edited(outputs):
-            kept[name] = name_for_edited(Path(name), taken)
-        return kept
+        taken = self.destination.names()
+        return {
+            name: name_for_edited(Path(name), taken) for name in self.destination.edited(outputs)
+        }
 
     def publish(self, document: dict[str, Any], edited: Mapping[str, str]) -> None:
         """Replace the products by the staged ones; ``job.json`` comes last and marks completion.

@@ -125,9 +125,12 @@ def test_a_product_that_was_changed_is_made_again(s3, scene_path, tiny_bundle):
         "s3://maps/amazon/scene/forest_mask.tif",
         "s3://maps/amazon/scene/forest.gpkg",
     }
-    run(scene_path, OUT, tiny_bundle)
+    result = run(scene_path, OUT, tiny_bundle)
     assert content(s3, "amazon/scene/forest_mask.tif") == mask
     assert verify(OUT) == []
+    # What lay there may be somebody's work.
+    assert content(s3, "amazon/scene/forest_mask_edited.tif") == mask[:-1]
+    assert any("kept as forest_mask_edited.tif" in note for note in result.summary["notes"])
 
 
 def test_another_threshold_predicts_nothing(s3, scene_path, tiny_bundle):

@@ -77,6 +77,17 @@ def test_an_edited_geopackage_is_kept(scene, tiny_bundle, out, change):
             change(path, EDIT)
 
 
+def test_an_edit_beside_a_record_that_is_lost(scene, tiny_bundle, out):
+    folder = out / "scene"
+    (folder / "job.json").unlink()
+    run(scene, out, tiny_bundle, overwrite=True)
+    assert not list(folder.glob("*_edited*"))
+    (folder / "job.json").unlink()
+    edit(folder / "forest.gpkg", EDIT, "UPDATE gpkg_contents SET last_change = '2026-01-01'")
+    run(scene, out, tiny_bundle, overwrite=True)
+    assert "checked by hand" in models(folder / "forest_edited.gpkg")
+
+
 def test_a_project_and_a_page_that_were_edited_are_kept(scene, tiny_bundle, out):
     folder = out / "scene"
     for name in ("forest.qgz", "report.html"):

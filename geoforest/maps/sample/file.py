@@ -220,7 +220,7 @@ def _tables(path: Path) -> tuple[geopandas.GeoDataFrame, pd.DataFrame, pd.DataFr
         )
     if lost := [name for name in _COLUMNS if name not in points]:
         raise InputError(f"{path}: its layer {POINTS} has no column {lost[0]}, which was wanted")
-    return points, *others, note
+    return points, others[0], others[1], note
 
 
 def _rows(path: Path, name: str, table: pd.DataFrame, kind: type) -> list[dict[str, Any]]:

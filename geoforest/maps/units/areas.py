@@ -55,7 +55,6 @@ COLUMNS: Final = (
 )
 # A share of a unit's area: below it, area outside the map or in two units is rounding.
 _ROUNDING = 1e-6
-_NAMED_UNITS = 5
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ def areas_on(rasters: Sequence[MaskRaster], units: Units) -> UnitAreas:
     UnitAreas
     """
     touched, hectares, overlapping = _hectares(rasters, units, CODES)
-    notes = [*units.notes, *_notes(units, touched, f"by {units.by}")]
+    notes = [*units.notes, *_notes(touched, f"by {units.by}")]
     if not touched.any():
         where = where_they_are(units.frame.geometry, _boxes(rasters), "the map")
         notes.append(f"{units.path}: no unit touches the map, so there is no table of units")
@@ -243,7 +242,7 @@ def hectares_by_unit(
     touched, hectares, overlapping = _hectares(rasters, units, codes)
     if not touched.any():
         raise _beside(units, rasters)
-    notes = [*units.notes, *_notes(units, touched, units.path)]
+    notes = [*units.notes, *_notes(touched, units.path)]
     if overlapping:
         notes.append(_overlap_note(units.path))
     return touched, hectares, notes
@@ -282,13 +281,12 @@ def _boxes(rasters: Sequence[MaskRaster]) -> list[tuple[shapely.Polygon, CRS]]:
     return [(raster.box, raster.georef.crs) for raster in rasters]
 
 
-def _notes(units: Units, touched: NDArray[np.bool_], what: object) -> list[str]:
+def _notes(touched: NDArray[np.bool_], what: object) -> list[str]:
     """Return a note on the units beside the map, when some lie there and some do not."""
-    names = units.frame["unit"][~touched].tolist()
-    if not names or not touched.any():
+    beside = int((~touched).sum())
+    if not beside or not touched.any():
         return []
-    some = ", ".join(names[:_NAMED_UNITS]) + (", ..." if len(names) > _NAMED_UNITS else "")
-    return [f"{what}: {len(names):,} units beside the map are left out: {some}"]
+    return [f"{what}: {beside:,} units beside the map are left out"]
 
 
 def _hectares(

@@ -162,7 +162,7 @@ def _chosen_layer(source: VectorFile, by: str, layer: str | None) -> tuple[str, 
 
 
 def _dissolved(
-    names: pd.Series, geometry: NDArray[np.object_], crs: pyproj.CRS
+    names: pd.DataFrame, geometry: NDArray[np.object_], crs: pyproj.CRS
 ) -> geopandas.GeoDataFrame:
     """Merge the polygons of each name to one row; single ones keep their exact edges."""
     import geopandas
