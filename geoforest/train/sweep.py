@@ -6,8 +6,10 @@ import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
+from urllib.parse import quote
 
 from geoforest.errors import GeoforestError
+from geoforest.io.locks import locks_records
 from geoforest.train.resume import setting_effect
 from geoforest.train.trials import (
     DATABASE_NAME,
@@ -121,12 +123,19 @@ def _open_storage(out: Path) -> Iterator[optuna.storages.RDBStorage]:
     """Open the database of a folder, and close its connections, which Optuna does not do."""
     import optuna
 
-    storage = optuna.storages.RDBStorage(f"sqlite:///{out / DATABASE_NAME}")
+    storage = optuna.storages.RDBStorage(_database_url(out))
     try:
         yield storage
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _database_url(out: Path) -> str:
+    if locks_records(out):
+        return f"sqlite:///{out / DATABASE_NAME}"
+    # The folder itself is locked, so nobody else writes there.
+    return f"sqlite:///file:{quote(str((out / DATABASE_NAME).absolute()))}?nolock=1&uri=true"
 
 
 def _open_study(
