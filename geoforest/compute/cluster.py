@@ -192,7 +192,12 @@ def check_versions(client: Client, workers: Iterable[str] | None = None) -> None
     wanted = "geoforest:__version__"
     asked = None if workers is None else list(workers)
     answers = client.run(pkgutil.resolve_name, wanted, workers=asked, on_error="return")
-    found = {f"worker {address}": _version_in(answer) for address, answer in answers.items()}
+    found = {
+        f"worker {address}": _version_in(answer)
+        for address, answer in answers.items()
+        # A worker that has just died has no version.
+        if not isinstance(answer, OSError)
+    }
     if workers is None:
         try:
             answer = client.run_on_scheduler(pkgutil.resolve_name, wanted)

@@ -272,7 +272,6 @@ class Pool:
         if self._client is None:
             self._client = self._stack.enter_context(self.cluster.client())
             self._client.subscribe_topic(_TOPIC, self._hear)
-            self._checked = set(gpu_workers(self._client))
             self._register(_WorkerPlugin(self._name))
         return self._client
 
@@ -299,6 +298,8 @@ class Pool:
             except GeoforestError:
                 raise
             except Exception as error:  # the setup on a worker may fail in any way
+                if self.cluster.scheduler is None:
+                    raise
                 check_versions(client, gpu_workers(client))
                 reason = " ".join(str(error).split())
                 raise InputError(f"a worker cannot be set up for the run ({reason})") from error

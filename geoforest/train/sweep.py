@@ -6,8 +6,10 @@ import json
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Unpack
+from urllib.parse import quote
 
 from geoforest.errors import GeoforestError, OutputError
+from geoforest.io.locks import locks_records
 from geoforest.train.resume import setting_effect
 from geoforest.train.trials import (
     DATABASE_NAME,
@@ -133,7 +135,7 @@ def _open_storage(out: Path) -> Iterator[optuna.storages.RDBStorage]:
     path = out / DATABASE_NAME
     storage = None
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+        storage = optuna.storages.RDBStorage(_database_url(out))
         yield storage
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.OptunaError) as error:
         raise _storage_error(path, error) from error
@@ -160,6 +162,13 @@ def _storage_error(path: Path, error: Exception) -> GeoforestError:
         f"{path}: cannot be used as the database of a sweep ({reason}); make it writable, or move "
         "it away: trials that are trained are found again"
     )
+
+
+def _database_url(out: Path) -> str:
+    if locks_records(out):
+        return f"sqlite:///{out / DATABASE_NAME}"
+    # The folder itself is locked, so nobody else writes there.
+    return f"sqlite:///file:{quote(str((out / DATABASE_NAME).absolute()))}?nolock=1&uri=true"
 
 
 def _open_study(

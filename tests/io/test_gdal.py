@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -19,6 +20,7 @@ import rasterio
 from rasterio.env import get_gdal_config
 from rasterio.errors import RasterioIOError
 
+import geoforest
 from geoforest.errors import InputError
 from geoforest.io.gdal import VECTORS, check_installation, pinned_vectors
 from geoforest.io.polygon_files import read_polygons
@@ -246,7 +248,19 @@ def test_proj_of_another_installation(
     assert done.stdout.count("\n") == 1
 
 
-def test_a_format_that_is_switched_off(tmp_path: Path) -> None:
+def test_rasters_are_read_through_open_raster_only() -> None:
+    """rasterio.open reads with the settings of the environment; it may only write."""
+    package = Path(geoforest.__file__).parent
+    for path in package.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+                continue
+            if ast.unparse(call.func) == "rasterio.open":
+                assert len(call.args) > 1, f"{path}:{call.lineno}"
+                assert ast.unparse(call.args[1]) == "'w'", f"{path}:{call.lineno}"
+
+
+def test_a_format_that_is_switched_off() -> None:
     code = "from geoforest.io.gdal import check_installation; check_installation()"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -27,6 +27,7 @@ from geoforest.train.wandb_sweeps import run_wandb_sweep
 from tests.helpers import synthetic
 from tests.helpers.synthetic import write_chips
 from tests.helpers.trainings import FIXED
+from tests.helpers.unlockable import without_locks
 
 GRID = """
 name: encoders
@@ -464,3 +465,23 @@ def test_bundles_that_were_trained_one_by_one_are_ranked(tmp_path):
         ]
     with pytest.raises(GeoforestError, match="no trial"):
         rank_bundles([], tmp_path, ["encoder"])
+
+
+@pytest.mark.slow
+def test_a_share_that_cannot_lock(data, tmp_path):
+    out = tmp_path / "share" / "a sweep"
+    out.parent.mkdir()
+    config = write(tmp_path, RANGE.format("{values: [1]}").replace("run_cap: 2", "run_cap: 1"))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(config), str(data), str(out)],
+        env={**os.environ, **without_locks(tmp_path, out.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "this file system cannot lock" in done.stderr
+    assert (out / "sweep.db").stat().st_size > 0
+    with (out / "trials.csv").open() as table:
+        assert [row["seed"] for row in csv.DictReader(table)] == ["1"]
