@@ -129,7 +129,8 @@ def certificate_problem(error: BaseException) -> str | None:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield the errors behind an error, the innermost first, and the error itself last."""
-    waiting, found = [error], []
+    waiting: list[BaseException] = [error]
+    found: list[BaseException] = []
     while waiting and len(found) < 20:
         one = waiting.pop()
         found.append(one)

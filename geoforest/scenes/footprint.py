@@ -141,7 +141,7 @@ def _unrolled(polygon: BaseGeometry) -> BaseGeometry | None:
 
 
 def _unrolled_ring(ring: BaseGeometry) -> Array:
-    points = shapely.get_coordinates(ring)
+    points: Array = shapely.get_coordinates(ring)
     points[:, 0] = np.unwrap(points[:, 0], period=_TURN)
     if abs(points[-1, 0] - points[0, 0]) > _TURN / 2:
         # It goes round a pole, which is part of the polygon.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from geoforest.scenes.acquisition import Acquisition
 
-_Location = TypeVar("_Location", bound="str | os.PathLike[str]")
+_Location = TypeVar("_Location", str, Path, str | Path)
 
 _MAX_ITEM_BYTES: Final = 4 << 20
 # Tile and day in the ids of catalogues, such as S2B_20LMR_20230813_0_L2A.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urljoin, urlsplit
 
-from geoforest.errors import SceneError
+from geoforest.errors import InputError, SceneError
 from geoforest.io.endpoint import is_http
 from geoforest.io.files import is_web
 from geoforest.io.reach import refuse_inward
@@ -209,7 +209,10 @@ def _gdal_path(href: str, location: str, what: str) -> str:
     if is_web(target):
         if not is_http(target):
             raise SceneError(f"{what} is at {href[:200]}, which is no URL")
-        refuse_inward(target, location)
+        try:
+            refuse_inward(target, location)
+        except InputError as error:
+            raise SceneError(f"{what}: {error}") from error
     if prefix := _GDAL_PREFIXES.get(parts.scheme):
         return prefix + (target if prefix == "/vsicurl/" else parts.netloc + parts.path)
     if on_the_web or parts.scheme not in {"", "file"} or parts.netloc not in {"", "localhost"}:

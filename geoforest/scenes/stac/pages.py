@@ -125,7 +125,8 @@ def _next_request(
     here, there = urlsplit(request.url), urlsplit(url)
     if (here.scheme, here.netloc) != (there.scheme, there.netloc):
         url = here._replace(query=there.query).geturl()
-    body = link.get("body") if isinstance(link.get("body"), dict) else {}
+    stated = link.get("body")
+    body: dict[str, Any] = stated if isinstance(stated, dict) else {}
     if link.get("merge"):
         first = parameters.body if method == "POST" else parameters.query
         earlier = request.parameters if request.method == method else None
