@@ -235,7 +235,8 @@ class VectorFile:
                 return pd.Series(frame.index.to_numpy())
             if self._in_bytes(layer):
                 options["encoding"] = _BYTES
-            values = pyogrio.read_dataframe(self.source, columns=[stored], **options)[stored]
+            frame = pyogrio.read_dataframe(self.source, columns=[stored], **options)
+        values: pd.Series = frame[stored]
         info = self._info(layer)
         kind = dict(zip(info["fields"], info["dtypes"], strict=True))[stored]
         if values.dtype.kind == "f" and kind.startswith(("int", "uint")):
@@ -291,7 +292,7 @@ class VectorFile:
     def _in_bytes(self, layer: str) -> bool:
         """Return whether texts are read as bytes, since their stated encoding may be wrong."""
         info = self._info(layer)
-        return info["driver"] == "ESRI Shapefile" or info["encoding"] != "UTF-8"
+        return bool(info["driver"] == "ESRI Shapefile" or info["encoding"] != "UTF-8")
 
     def _info(self, layer: str) -> dict[str, Any]:
         import pyogrio
