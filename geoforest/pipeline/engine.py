@@ -228,9 +228,9 @@ class Pool:
             try:
                 item = self._done.get(timeout=1.0)
             except Empty:
-                self._check_newcomers()
                 if self._lost or self._connected().status not in {"running", "connecting"}:
                     raise _lost() from None
+                self._check_newcomers()
                 # Workers may have joined meanwhile.
                 self._fill()
                 continue
@@ -246,8 +246,8 @@ class Pool:
         if self.cluster.scheduler is None:
             return
         client = self._connected()
-        # `get` reports a connection that is lost now.
-        with suppress(OSError):
+        # `get` reports a connection that is lost now; a lost client knows no workers.
+        with suppress(OSError, KeyError):
             new = gpu_workers(client).keys() - self._checked
             if new:
                 check_versions(client, new)
