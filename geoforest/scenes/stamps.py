@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _TIFFS = {".tif", ".tiff"}
 _RASTERS = _TIFFS | {".vrt"}
 _VIRTUAL_RASTER = "vrt://"
-_SERVERS = re.compile(r"(?:/vsi(?:zip|tar|gzip)/\{?)*/vsi(?:curl|s3|gs)/")
+_SERVERS = re.compile(r"(?:/vsi(?:zip|tar|gzip)(?:/\{)?/?(?=/vsi))*/vsi(?:curl|s3|gs)/")
 # GDAL leaves absolute names as they are, and looks for paths in those with a colon.
 _RELATIVE = re.compile(r"[^/:][^:]*")
 # Formats of GDAL that hold addresses instead of pixels.
