@@ -29,7 +29,7 @@ _RASTERS = _TIFFS | {".vrt"}
 # Offset and size of a block, at least two bytes each.
 _BLOCK_ENTRY_BYTES = 4
 _VIRTUAL_RASTER = "vrt://"
-_SERVERS = re.compile(r"(?:/vsi(?:zip|tar|gzip)/\{?)*/vsi(?:curl|s3|gs)/")
+_SERVERS = re.compile(r"(?:/vsi(?:zip|tar|gzip)(?:/\{)?/?(?=/vsi))*/vsi(?:curl|s3|gs)/")
 # GDAL leaves absolute names as they are, and looks for paths in those with a colon.
 _RELATIVE = re.compile(r"[^/:][^:]*")
 # Formats of GDAL that hold addresses instead of pixels.

@@ -162,6 +162,7 @@ class TestVirtualRasters:
         [
             *("{}", "vrt://{}?bands=1,2,3,4", "GTIFF_DIR:1:{}", "/vsizip/{}.zip/a.tif"),
             *("/vsisubfile/0_9999,{}", "/vsicached?file={}", "file://{}"),
+            "/vsizip/{}/vsicurl/a.zip/a.tif",
         ],
     )
     @pytest.mark.parametrize("relative", [0, 1])
