@@ -393,9 +393,10 @@ def _opened(
             raise BundleError(f"{path}: {name} is missing")
         info = archive.getinfo(member_name)
         if info.compress_type not in _COMPRESSIONS:
-            kind = zipfile.compressor_names.get(info.compress_type, info.compress_type)
+            kind = {zipfile.ZIP_BZIP2: "bzip2", zipfile.ZIP_LZMA: "lzma"}.get(info.compress_type)
             raise BundleError(
-                f"{path}: {name} is compressed by {kind}; stored or deflated was wanted"
+                f"{path}: {name} is compressed by {kind or info.compress_type}; stored or "
+                "deflated was wanted"
             )
         size = _checked_size(path, name, info.file_size, limit)
         with archive.open(info) as stream:

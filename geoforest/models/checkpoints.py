@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # Weights, and twice as much for an optimizer, with room to spare.
 _MAX_BYTES: Final = 16 << 30
 # Only data, no code of their own; training scripts keep their options in them.
-_PLAIN_TYPES: Final = [argparse.Namespace]
+_PLAIN_TYPES: Final[list[Any]] = [argparse.Namespace]
 _MAX_DEPTH: Final = 3
 # What wrappers put before the names of a network's tensors, or between them.
 _COMPILED: Final = "_orig_mod"

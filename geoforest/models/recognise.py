@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import segmentation_models_pytorch as smp
@@ -76,7 +77,7 @@ def matching_encoder(found: Shapes) -> str | None:
         return None
     for name in smp.encoders.encoders:
         shapes = _shapes_on_no_device(
-            lambda name=name: smp.encoders.get_encoder(name, in_channels=3, weights=None)
+            partial(smp.encoders.get_encoder, name, in_channels=3, weights=None)
         )
         if shapes is not None and _are_same(of_encoder, shapes):
             return str(name)
@@ -88,15 +89,13 @@ def _network_of(found: Shapes, encoder: str) -> str | None:
     actual = matching_encoder(found) or encoder
     for name in _ARCHITECTURES:
         shapes = _shapes_on_no_device(
-            lambda name=name: getattr(smp, name)(
-                actual, encoder_weights=None, in_channels=3, classes=1
-            )
+            partial(getattr(smp, name), actual, encoder_weights=None, in_channels=3, classes=1)
         )
         if shapes is not None and _are_same(found, shapes):
             if name != "Unet":
                 return f"a {name} of {actual}, and a Unet was wanted"
             return f"a Unet of {actual}; give --encoder {actual}"
-    shapes = _shapes_on_no_device(lambda: UnetFullResolution(actual, 3))
+    shapes = _shapes_on_no_device(partial(UnetFullResolution, actual, 3))
     if shapes is not None and _are_same(found, shapes):
         return f"a UnetFullResolution of {actual}, and a Unet was wanted"
     if actual != encoder:

@@ -102,7 +102,7 @@ def deaths_explained() -> Iterator[None]:
 
 def _texts(error: BaseException) -> str:
     """Return the messages of an error and of those that led to it; torch names the signal there."""
-    texts = []
+    texts: list[str] = []
     one: BaseException | None = error
     while one is not None and len(texts) < 9:
         texts.append(str(one))
