@@ -82,6 +82,7 @@ class TestScaleAndOffset:
         path = tag(write_raster(tmp_path / "a.tif", dn), *numbers)
         with pytest.raises(SceneError, match=r"a\.tif: the tags of band 1 state scale .* offset"):
             open_scene(path, wanted=BANDS)
+        assert open_scene(path, wanted=BANDS, scale=1e-4, offset=0).scale == (1e-4,) * 4
 
     @pytest.mark.parametrize("stored", ["float32", "float64"])
     def test_reflectance_itself_is_recognised(self, tmp_path, dn, stored):
