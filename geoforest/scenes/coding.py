@@ -18,7 +18,6 @@ from rasterio.windows import Window as RasterioWindow
 from geoforest.arrays.grid import preview_lattice
 from geoforest.errors import SceneError
 from geoforest.io.remote import shown
-from geoforest.scenes.stac.dark_objects import ESA_OFFSET, ESA_SCALE, dark_objects
 from geoforest.scenes.stamps import absolute
 
 if TYPE_CHECKING:
@@ -175,7 +174,6 @@ def settle_coding(
     }
     if stated is None:
         notes += _tags_used(path, settled, given, tags)
-        notes += _applied_twice(path, bands, opened, settled)
     else:
         notes += _contradictions(path, given, stated, tags)
     for band in bands:
@@ -323,33 +321,6 @@ def _tags_used(
         formulas.setdefault(text + ("" if name in used else " (no tags)"), []).append(name)
     whole = "; ".join(f"{', '.join(names)}: {text}" for text, names in formulas.items())
     yield f"{path}: reflectance is by the scale and offset that its tags state ({whole})"
-
-
-def _applied_twice(
-    path: str,
-    bands: Sequence[BandSource],
-    opened: Mapping[str, rasterio.DatasetReader],
-    settled: Mapping[str, tuple[float, float]],
-) -> Iterator[str]:
-    """Yield a note when ESA's offset is to be applied, and pixels show that it was already."""
-    by_name = {band.name: band for band in bands}
-    if not {"B04", "B08"} <= by_name.keys():
-        return
-    if not all(map(math.isclose, settled["B04"], (ESA_SCALE, ESA_OFFSET))):
-        return
-    try:
-        red, nir = (
-            sample_pixels(opened[by_name[name].path], by_name[name].index)
-            for name in ("B04", "B08")
-        )
-    except RasterioIOError:
-        return
-    seen = dark_objects(red, nir, nodata=0.0)
-    if seen is not None and seen.offset_applied:
-        yield (
-            f"{path}: offset {ESA_OFFSET:g} is applied, but its pixels look as if it had been "
-            f"applied before ({seen}); if so, give --offset 0"
-        )
 
 
 def _contradictions(
