@@ -118,7 +118,7 @@ def tags_of(source: rasterio.DatasetReader, index: int) -> Coding:
     if scale == 0 or not (math.isfinite(scale) and math.isfinite(offset)):
         raise SceneError(
             f"{shown(source.name)}: the tags of band {index} state scale {scale:g} and offset "
-            f"{offset:g}; real numbers were wanted (gdal_edit.py -scale -offset changes them)"
+            f"{offset:g}; real numbers were wanted, or --scale and --offset in their place"
         )
     return Coding(scale, offset, nodata)
 
@@ -154,11 +154,9 @@ def settle_coding(
     SceneError
         When tags cannot be applied, or float32 would be too coarse for the offset.
     """
-    tags = {band.name: tags_of(opened[band.path], band.index) for band in bands}
-    known = {
-        name: given[name].over((stated or {}).get(name, Coding())).over(tag)
-        for name, tag in tags.items()
-    }
+    before = {name: one.over((stated or {}).get(name, Coding())) for name, one in given.items()}
+    tags = {band.name: _tags_beside(before[band.name], opened[band.path], band) for band in bands}
+    known = {name: before[name].over(tag) for name, tag in tags.items()}
     notes: list[str] = []
     open_ones = [band for band in bands if known[band.name].scale is None]
     usual = USUAL_SCALE
@@ -182,15 +180,14 @@ def settle_coding(
         _check_precision(opened[band.path], band, settled[band.name][1])
     described = []
     for band in bands:
-        source = opened[band.path]
+        source, tag = opened[band.path], tags[band.name].nodata
         mask_index = _mask_index(band, source, bands)
-        of_metadata = (stated or {}).get(band.name, Coding()).nodata
         nodata = known[band.name].nodata
         if nodata is None and mask_index is None:
             nodata = usual_nodata
-        elif given[band.name].nodata is None and _differ(of_metadata, tags[band.name].nodata):
+        elif given[band.name].nodata is None and mask_index is None and _differ(nodata, tag):
             # GDAL's mask is of the tag: pixels of either value are unobserved.
-            mask_index = 0 if mask_index is None else mask_index
+            mask_index = 0
         described.append(
             replace(
                 band,
@@ -202,6 +199,16 @@ def settle_coding(
         )
     scales, offsets = zip(*(settled[band.name] for band in bands), strict=True)
     return CodedBands(tuple(described), scales, offsets, tuple(notes))
+
+
+def _tags_beside(before: Coding, source: rasterio.DatasetReader, band: BandSource) -> Coding:
+    """Return a band's tags; those that cannot be applied do not matter where others come before."""
+    try:
+        return tags_of(source, band.index)
+    except SceneError:
+        if before.scale is None or before.offset is None:
+            raise
+        return Coding(nodata=source.nodatavals[band.index - 1])
 
 
 def check_type(source: rasterio.DatasetReader, band: BandSource, first: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -31,7 +32,14 @@ from geoforest.scenes.bands import (
     raster_bands,
     single_bands,
 )
-from geoforest.scenes.coding import Coding, check_type, read_type, settle_coding
+from geoforest.scenes.coding import (
+    CodedBands,
+    Coding,
+    check_type,
+    read_type,
+    sample_pixels,
+    settle_coding,
+)
 from geoforest.scenes.other_formats import (
     check_has_bands,
     inner_file,
@@ -40,8 +48,9 @@ from geoforest.scenes.other_formats import (
 )
 from geoforest.scenes.safe.product import is_safe, read_safe, safe_name
 from geoforest.scenes.scene import BandSource, Scene, processing_level, sensing_time
+from geoforest.scenes.stac.dark_objects import ESA_OFFSET, ESA_SCALE, dark_objects
 from geoforest.scenes.stac.item import is_item, read_item
-from geoforest.scenes.stamps import files_behind, is_virtual, stamp
+from geoforest.scenes.stamps import absolute, files_behind, is_virtual, stamp
 from geoforest.scenes.theia import is_theia, read_theia
 
 if TYPE_CHECKING:
@@ -257,7 +266,7 @@ def _describe(
     )
     untagged = all(band.nodata is None and band.mask_index is None for band in coded.bands)
     zero_is_nodata = untagged and all(np.issubdtype(kind, np.integer) for kind in stored)
-    notes = coded.notes
+    notes = coded.notes if product else (*coded.notes, *_applied_twice(path, coded, opened))
     if zero_is_nodata:
         notes += (
             f"{path}: no nodata tag or mask: pixels that are 0 in all bands count as unobserved",
@@ -279,6 +288,35 @@ def _describe(
         facts={"synthetic": True} if first.tags().get("SYNTHETIC") == "YES" else {},
         notes=notes,
     )
+
+
+def _applied_twice(
+    path: str, coded: CodedBands, opened: Mapping[str, rasterio.DatasetReader]
+) -> Iterator[str]:
+    """Yield a note when ESA's offset is to be applied, and pixels show that it was already."""
+    names = [band.name for band in coded.bands]
+    if not {"B04", "B08"} <= set(names):
+        return
+    red = names.index("B04")
+    if not (
+        math.isclose(coded.scale[red], ESA_SCALE) and math.isclose(coded.offset[red], ESA_OFFSET)
+    ):
+        return
+    # The sources of coded bands have absolute paths, the opened files those that were given.
+    by_path = {absolute(name): source for name, source in opened.items()}
+    pair = [coded.bands[names.index(name)] for name in ("B04", "B08")]
+    try:
+        seen = dark_objects(
+            *(sample_pixels(by_path[band.path], band.index) for band in pair), nodata=0.0
+        )
+    except RasterioIOError:
+        # The run itself names the block that cannot be read.
+        return
+    if seen is not None and seen.offset_applied:
+        yield (
+            f"{path}: offset {ESA_OFFSET:g} is applied, but its pixels look as if it had been "
+            f"applied before ({seen}); if so, give --offset 0"
+        )
 
 
 def _check_grid(source: rasterio.DatasetReader, first: rasterio.DatasetReader) -> None:

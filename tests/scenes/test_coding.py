@@ -70,11 +70,19 @@ class TestScaleAndOffset:
         assert (scene.scale, scene.offset) == ((1e-4,) * 4, (0, 1, 2, 3))
         assert not any("tags" in note and "scale" in note for note in scene.notes)
 
+    def test_an_offset_that_pixels_show_applied_is_said(self, tmp_path, dn):
+        for name, values, told in (("a.tif", dn, True), ("b.tif", dn + 1000, False)):
+            path = tag(write_raster(tmp_path / name, values), 1e-4, -0.1)
+            scene = open_scene(path, wanted=BANDS)
+            assert scene.offset == (-0.1,) * 4
+            assert told == any("look as if it had been applied before" in n for n in scene.notes)
+
     @pytest.mark.parametrize("numbers", [(0.0, 5.0), (float("nan"), 0.0), (1.0, float("inf"))])
     def test_tags_that_mean_nothing_are_refused(self, tmp_path, dn, numbers):
         path = tag(write_raster(tmp_path / "a.tif", dn), *numbers)
         with pytest.raises(SceneError, match=r"a\.tif: the tags of band 1 state scale .* offset"):
             open_scene(path, wanted=BANDS)
+        assert open_scene(path, wanted=BANDS, scale=1e-4, offset=0).scale == (1e-4,) * 4
 
     @pytest.mark.parametrize("stored", ["float32", "float64"])
     def test_reflectance_itself_is_recognised(self, tmp_path, dn, stored):

@@ -16,6 +16,7 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 
+from geoforest.arrays.georef import TOLERANCE_PX
 from geoforest.errors import FetchError, InputError, SceneError
 from geoforest.io.files import is_web, without_secrets
 from geoforest.io.raster import open_raster
@@ -237,7 +238,10 @@ def _bounds(fields: Mapping[str, Any]) -> tuple[float, float, float, float] | No
     shape = _numbers(fields.get("proj:shape"), 2)
     if transform and shape:
         a, b, left, d, e, top = transform[:6]
-        return None if b or d else (left, top + e * shape[0], left + a * shape[1], top)
+        turned = abs(b) * shape[0] > TOLERANCE_PX * abs(a) or abs(d) * shape[
+            1
+        ] > TOLERANCE_PX * abs(e)
+        return None if turned else (left, top + e * shape[0], left + a * shape[1], top)
     if box := _numbers(fields.get("proj:bbox"), 4):
         return box[0], box[1], box[2], box[3]
     return None
