@@ -29,7 +29,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from scipy.ndimage import maximum_filter, minimum_filter
@@ -117,17 +117,17 @@ class ValueRules:
         """Whether an offset is still to be added to the stored values."""
         return any(self.offset)
 
-    def limits(self, dtype: np.dtype[np.generic]) -> list[tuple[float, float]]:
+    def limits(self, dtype: np.dtype[Any]) -> list[tuple[float, float]]:
         """Return per band the lowest and highest stored value that a surface can have."""
         reach = (LOWEST_REFLECTANCE, HIGHEST_REFLECTANCE)
         factors = zip(self.scale, self.offset, strict=True)
         return [_stored(reach, scale, offset, dtype) for scale, offset in factors]
 
-    def at_most(self, reflectance: float, dtype: np.dtype[np.generic]) -> list[float]:
+    def at_most(self, reflectance: float, dtype: np.dtype[Any]) -> list[float]:
         """Return per band the highest stored value up to a reflectance, without an offset."""
         return [_stored((0.0, reflectance), scale, 0.0, dtype)[1] for scale in self.scale]
 
-    def at_least(self, reflectance: float, dtype: np.dtype[np.generic]) -> list[float]:
+    def at_least(self, reflectance: float, dtype: np.dtype[Any]) -> list[float]:
         """Return per band the lowest stored value from a reflectance on, without an offset."""
         return [_stored((reflectance, 1.0), scale, 0.0, dtype)[0] for scale in self.scale]
 
@@ -179,7 +179,7 @@ def judge(
     is_open : bool
         Whether pixels beyond the sides of ``dn``, up to :data:`REACH_PX` away, could change a code.
     """
-    codes = np.zeros(dn.shape[1:], np.uint8)
+    codes: NDArray[np.uint8] = np.zeros(dn.shape[1:], np.uint8)
     asked = np.zeros(dn.shape[1:], np.bool_)
     strips = _Strips(dn, rules)
     for row in range(0, dn.shape[1], _STRIP_ROWS):
@@ -193,7 +193,7 @@ def judge(
     codes[near & (codes == DARK)] = EDGE
     codes[near & asked & (codes == OBSERVED)] = STRIPE
     inner = asked[REACH_PX:-REACH_PX, REACH_PX:-REACH_PX]
-    return codes, np.count_nonzero(inner) < np.count_nonzero(asked)
+    return codes, bool(np.count_nonzero(inner) < np.count_nonzero(asked))
 
 
 class _Strips:
@@ -287,9 +287,9 @@ class _Strips:
     def _judge_zeros(self, dn: Array, zeros: Valid, codes: NDArray[np.uint8], asked: Valid) -> None:
         """Write the codes where 0 marks missing pixels."""
         some = zeros.any(axis=0)
-        nothing = np.logical_and.reduce(
-            [band <= limit for band, limit in zip(dn, self.no_ground, strict=True)]
-        )
+        nothing = np.ones(codes.shape, np.bool_)
+        for band, limit in zip(dn, self.no_ground, strict=True):
+            nothing &= band <= limit
         if self.rules.offset_to_come:
             codes[some] = EDGE
         else:
@@ -444,7 +444,7 @@ def _commonest(values: Array) -> dict[str, int]:
 
 
 def _stored(
-    reflectance: tuple[float, float], scale: float, offset: float, dtype: np.dtype[np.generic]
+    reflectance: tuple[float, float], scale: float, offset: float, dtype: np.dtype[Any]
 ) -> tuple[float, float]:
     """Return the stored values of a range of reflectance, lowest first; whole for integers."""
     if not scale:
@@ -456,7 +456,7 @@ def _stored(
     return low - slack, high + slack
 
 
-def _fitting(value: float, dtype: np.dtype[np.generic]) -> float | None:
+def _fitting(value: float, dtype: np.dtype[Any]) -> float | None:
     """Return a value as the type stores it; None when no pixel can have it."""
     if np.issubdtype(dtype, np.integer):
         info = np.iinfo(dtype)
@@ -464,7 +464,7 @@ def _fitting(value: float, dtype: np.dtype[np.generic]) -> float | None:
     return float(dtype.type(value))
 
 
-def _in_range(value: float, dtype: np.dtype[np.generic]) -> float:
+def _in_range(value: float, dtype: np.dtype[Any]) -> float:
     if np.issubdtype(dtype, np.integer):
         info = np.iinfo(dtype)
         return min(max(value, info.min), info.max)

@@ -96,6 +96,33 @@ def test_a_split_without_forest_can_be_read(data):
     assert not read_split(data, "validation", n_bands=4)[0].mask.any()
 
 
+@pytest.mark.parametrize("nodata", [0, None])
+def test_chips_are_judged_as_scenes_are(data, nodata):
+    dn = synthetic.digital_numbers((64, 64))
+    dn[:, :, :20] = 0
+    dn[:, :, 18:20], dn[0, :, 20:23] = 1, 0  # a fringe, and a smaller footprint
+    dn[:, 40, 50] = 20, 30, 0, 40  # water
+    dn[1, 50, 50], dn[:, 10, 60] = 65_535, 12_000
+    rewrite(data / "train" / "images" / "0.tif", dn, nodata=nodata)
+    chip = read_split(data, "train", n_bands=4, bands=synthetic.BANDS)[0]
+    expected = np.ones((64, 64), bool)
+    expected[:, :23] = expected[50, 50] = False
+    assert (chip.observed == expected).all()
+    assert (chip.mask[~expected] == 255).all()
+    assert chip.dn[:, 10, 60].tolist() == [10_000] * 4
+    assert chip.dn.max() == 10_000
+
+
+def test_the_scale_of_chips_is_heeded(data):
+    reflectance = synthetic.digital_numbers((64, 64), dtype="float32")
+    reflectance[:, 5, 5], reflectance[:, 6, 6] = 1.5, -9999
+    for path in (data / "train" / "images").iterdir():
+        rewrite(path, reflectance)
+    chip = read_split(data, "train", n_bands=4, scale=1.0)[0]
+    assert np.argwhere(~chip.observed).tolist() == [[6, 6]]
+    assert chip.dn[:, 5, 5] == pytest.approx(1, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
