@@ -51,7 +51,7 @@ def main() -> None:
         new = Catalog(path.stem, fuzzy=False)
         for text, files in texts().items():
             known = old.get(text)
-            new.add(text, known.string if known else "", [(file, None) for file in files])
+            new.add(text, known.string if known else "", [(file, 0) for file in files])
         entries = io.BytesIO()
         write_po(entries, new, width=100, omit_header=True)
         path.write_bytes(_HEADER.format(code=path.stem).encode() + entries.getvalue())

@@ -303,8 +303,7 @@ class _Strips:
 
     @staticmethod
     def _any_zero(zeros: Valid, numbers: list[int]) -> Valid:
-        found: Valid = zeros[numbers].any(axis=0)
-        return found
+        return np.asarray(zeros[numbers].any(axis=0))
 
     def _any_above(self, dn: Array, limits: list[float]) -> Valid:
         found = np.zeros(dn.shape[1:], np.bool_)

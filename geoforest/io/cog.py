@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from xml.sax.saxutils import escape
 
 import rasterio
@@ -31,7 +31,7 @@ CATEGORIES = {OTHER: "other", FOREST: "forest", NO_OBSERVATION: "no observation"
 _BLOCK_PX = 512
 # SystemError is rasterio's for failures that GDAL does not explain.
 _ERRORS = (OSError, RasterioError, CPLE_BaseError, SystemError)
-_OPTIONS = {
+_OPTIONS: Final[dict[str, str | float]] = {
     # Holds a row of shards of two rasters of 80,000 columns; GDAL's default depends on the machine.
     "GDAL_CACHEMAX": 256 << 20,
     "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE": "SIBLING_OR_CHILD_OF_VRT_PATH",

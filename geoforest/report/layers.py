@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _QUALITIES = (85, 70, 50, 30, 10)
 _MOST_BYTES = 1_000_000
-_OUTLINE = matplotlib.colors.to_hex([value / 255 for value in OUTLINE])
+_OUTLINE = "#{:02x}{:02x}{:02x}".format(*OUTLINE)
 _NDVI_RANGE = (-0.2, 1.0)
 
 

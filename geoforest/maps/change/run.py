@@ -41,6 +41,7 @@ from geoforest.maps.change.codes import (
 from geoforest.maps.change.page import write_report
 from geoforest.maps.finished import FinishedMap, read_finished, remarks_of
 from geoforest.maps.units.read import Units, asked_units
+from geoforest.report.language import message
 from geoforest.types import FOREST, NO_OBSERVATION, OTHER
 
 if TYPE_CHECKING:
@@ -340,7 +341,7 @@ def _summary(
     return {
         "geoforest": __version__,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "label": "change of forest cover (model)",
+        "label": message("change of forest cover (model)"),
         **{
             date: {
                 "scene_id": one.scene_id,
