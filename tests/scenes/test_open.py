@@ -13,6 +13,7 @@ from rasterio.enums import ColorInterp
 from geoforest.arrays.clouds import CLEAR
 from geoforest.arrays.grid import Window, preview_lattice
 from geoforest.errors import ReadError, SceneError
+from geoforest.io import raster
 from geoforest.scenes.clouds.mask import cloud_mask
 from geoforest.scenes.open import open_scene
 from geoforest.scenes.read import read_decimated, read_window
@@ -82,13 +83,13 @@ def test_each_file_is_opened_once(tmp_path, dn, monkeypatch):
     plain = write_raster(tmp_path / "a.tif", dn)
     rasterio.shutil.copy(plain, tmp_path / "a.vrt", driver="VRT")
     folder = folder_of_bands(tmp_path, dn)
-    rasterio_open, opened = rasterio.open, []
+    reader, opened = raster._Reader, []
 
     def counted(path, *arguments, **named):
         opened.append(Path(path).name)
-        return rasterio_open(path, *arguments, **named)
+        return reader(path, *arguments, **named)
 
-    monkeypatch.setattr(rasterio, "open", counted)
+    monkeypatch.setattr(raster, "_Reader", counted)
     open_scene(plain, wanted=BANDS)
     assert opened == ["a.tif"]
     opened.clear()
