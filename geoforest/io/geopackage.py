@@ -9,7 +9,7 @@ import shutil
 import sqlite3
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyogrio
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import geopandas
 
 LAYER: Final = "forest_cover"
+
+# "GPKG", and version 1.2.
+_APPLICATION_ID: Final = 0x47504B47
+_USER_VERSION: Final = 10200
 
 # The table that QGIS creates.
 _STYLE_TABLE = """
@@ -101,19 +105,40 @@ def write_geopackage(
 
 
 def _check_read_back(path: Path, database: sqlite3.Connection, layer: str, count: int) -> None:
-    """Check that all features are there: GDAL does not report each failure at its end."""
-    found = [row[0] for row in database.execute("PRAGMA quick_check")]
-    column = database.execute(
-        "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", (layer,)
-    ).fetchone()[0]
-    n_rows, n_indexed = (
-        database.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]
-        for table in (layer, f"rtree_{layer}_{column}")
-    )
-    if found != ["ok"] or n_rows != count or n_indexed != count:
+    """Check that all is there: GDAL does not report each failure, neither midway nor at its end."""
+
+    def one(query: str, *values: object) -> Any:
+        row = database.execute(query, values).fetchone()
+        return None if row is None else row[0]
+
+    column = one("SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?", layer)
+    triggers = [f"rtree_{layer}_{column}_{what}" for what in ("insert", "delete")]
+    triggers += [f"trigger_{what}_feature_count_{layer}" for what in ("insert", "delete")]
+    there = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+    checks = {
+        "pages": one("PRAGMA quick_check") == "ok",
+        "kind": one("PRAGMA application_id") == _APPLICATION_ID,
+        "version": one("PRAGMA user_version") == _USER_VERSION,
+        "features": one(f'SELECT count(*) FROM "{layer}"') == count,
+        "index": one(f'SELECT count(*) FROM "rtree_{layer}_{column}"') == count,
+        "triggers": there.issuperset(triggers),
+        "CRS": one(
+            "SELECT count(*) FROM gpkg_geometry_columns JOIN gpkg_spatial_ref_sys USING (srs_id) "
+            "WHERE table_name = ?",
+            layer,
+        )
+        == 1,
+        "extent": not count
+        or one("SELECT min_x FROM gpkg_contents WHERE table_name = ?", layer) is not None,
+        "number of features": one(
+            "SELECT feature_count FROM gpkg_ogr_contents WHERE table_name = ?", layer
+        )
+        == count,
+    }
+    if lost := [name for name, sound in checks.items() if not sound]:
         raise WriteError(
-            f"{path}: does not read back as it was written ({n_rows} of {count} features, "
-            f"{n_indexed} in the index, {found[0]}); was the disk full for a moment?"
+            f"{path}: does not read back as it was written (not as they should be: "
+            f"{', '.join(lost)}); was the disk full for a moment?"
         )
 
 
