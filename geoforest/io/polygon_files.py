@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -363,15 +364,18 @@ def open_vectors(path: str | Path, option: str) -> Iterator[VectorFile]:
 
 @contextmanager
 def without_marks(path: Path) -> Iterator[Path]:
-    """Give a file a path without exclamation marks, which pyogrio reads as borders of archives."""
-    if "!" not in str(path.absolute()):
+    """Give a file a path without the marks that pyogrio takes for those of archives and URLs.
+
+    They are exclamation marks and, in its name, semicolons.
+    """
+    if "!" not in str(path.absolute()) and ";" not in path.name:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="geoforest-") as folder:
-        plain = Path(folder) / path.name.replace("!", "_")
+        plain = Path(folder) / re.sub("[!;]", "_", path.name)
         for one in path.absolute().parent.iterdir():
             if one.name.startswith(path.stem):
-                (Path(folder) / one.name.replace("!", "_")).symlink_to(one)
+                (Path(folder) / re.sub("[!;]", "_", one.name)).symlink_to(one)
         yield plain
 
 

@@ -85,15 +85,20 @@ def recover(folder: Path, history_key: str) -> None:
                 if found != folder / name:
                     found.replace(folder / name)
             return
-    for name in (LAST_NAME, BEST_NAME):
-        for path in _both(folder / name):
-            path.unlink(missing_ok=True)
+    remove_checkpoints(folder)
     if had:
         warnings.warn(
             f"{folder}: its checkpoints are damaged, so the training begins again",
             GeoforestWarning,
             stacklevel=2,
         )
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints of a folder."""
+    for name in (LAST_NAME, BEST_NAME):
+        for path in _both(folder / name):
+            path.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

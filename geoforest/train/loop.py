@@ -28,6 +28,7 @@ from geoforest.train.checkpoints import (
     CheckpointFiles,
     load_checkpoint,
     recover,
+    remove_checkpoints,
 )
 from geoforest.train.loaders import batch_bytes, deaths_explained, require_shared_memory
 from geoforest.train.module import SegmentationModule
@@ -116,7 +117,7 @@ def fit(
     Raises
     ------
     GeoforestError
-        When the training diverged: no validation loss is finite. The last checkpoint is removed.
+        When the training diverged: no validation loss is finite. The checkpoints are removed.
         Or when a process that loads chips died; checkpoints are kept.
     """
     pl.seed_everything(settings.seed, workers=True, verbose=False)
@@ -139,8 +140,8 @@ def fit(
             history.restore(last)
             history.report()
     if not any(np.isfinite(epoch["val_loss"]) for epoch in history.epochs):
-        # A run that resumed from it would diverge again.
-        last.unlink()
+        # A run that resumed from them would diverge again.
+        remove_checkpoints(folder)
         raise GeoforestError(
             "training diverged: the validation loss was no number after any epoch; a lower "
             f"learning rate than {settings.learning_rate:g} or clipped gradients may help"

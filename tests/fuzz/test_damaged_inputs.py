@@ -12,7 +12,7 @@ import rasterio
 import shapely
 
 from geoforest.arrays.grid import Window
-from geoforest.io.polygon_files import read_polygons
+from geoforest.io.polygon_files import read_outline
 from geoforest.maps.finished import read_finished
 from geoforest.maps.status import status
 from geoforest.maps.units.read import read_units
@@ -70,7 +70,7 @@ def zones(folder: Path) -> Target:
     frame.to_file(path)
 
     def read() -> None:
-        read_polygons(path)
+        read_outline(path)
         read_units(path, "name")
 
     return Target(path, read, slice(0, None))

@@ -23,7 +23,7 @@ from rasterio.errors import RasterioIOError
 import geoforest
 from geoforest.errors import InputError
 from geoforest.io.gdal import VECTORS, check_installation, pinned_vectors
-from geoforest.io.polygon_files import read_polygons
+from geoforest.io.polygon_files import read_outline
 from geoforest.io.raster import open_raster
 from tests.helpers import synthetic
 
@@ -182,9 +182,9 @@ def test_no_variable_changes_polygons(tmp_path: Path, monkeypatch: pytest.Monkey
         "geometry": {"type": "Polygon", "coordinates": square},
     }
     path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    wanted = read_polygons(path).to_wkt().tolist()
+    wanted = read_outline(path).polygons.to_wkt().tolist()
     monkeypatch.setenv("GEOMETRY_AS_COLLECTION", "YES")
-    assert read_polygons(path).to_wkt().tolist() == wanted
+    assert read_outline(path).polygons.to_wkt().tolist() == wanted
     assert pyogrio.get_gdal_config_option("GEOMETRY_AS_COLLECTION") == "YES"  # the user's again
 
 

@@ -263,7 +263,8 @@ class TestRefused:
 
     def test_a_key_that_is_none(self, attempts, monkeypatch):
         monkeypatch.setenv("WANDB_API_KEY", "s3cret")
-        for told in attempts(RegistryError, 1):
+        for told in attempts(InputError, 2):
+            assert "40+ characters" in told
             assert "s3cret" not in told
 
     def test_offline(self, registry, server, monkeypatch):

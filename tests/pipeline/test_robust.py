@@ -21,7 +21,8 @@ from affine import Affine
 
 import geoforest
 from geoforest.errors import GeoforestError, InputError, OutputError, SceneError
-from geoforest.io.geopackage import journals, layers
+from geoforest.io.geopackage import layers
+from geoforest.io.sqlite import journals
 from geoforest.models.bundle import Bundle, save_bundle
 from tests.helpers import synthetic
 from tests.helpers.jobs import products, read, run, run_without_model

@@ -393,8 +393,9 @@ def test_far_values_are_reported(tmp_path, tiny_bundle):
     assert mended.summary["warnings"] == []
     unit = synthetic.digital_numbers((70, 70), dtype="float32")
     scene = synthetic.write_raster(tmp_path / "unit.tif", unit)
-    (warning,) = run(scene, tmp_path / "out", tiny_bundle).summary["warnings"]
-    assert "--scale 1" in warning
+    taken = run(scene, tmp_path / "out", tiny_bundle).summary
+    assert taken["warnings"] == []
+    assert "of the size of reflectance, so scale 1 is taken" in taken["notes"][0]
 
 
 def test_a_scene_the_model_was_not_trained_for_is_reported(tmp_path, tiny_bundle):

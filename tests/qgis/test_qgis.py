@@ -115,7 +115,7 @@ class TestProject:
         assert seen["read"]
         assert seen["error"] == ""
         assert seen["messages"] == []
-        assert seen["title"] == demo.result.scene_id
+        assert seen["title"] == f"{demo.result.scene_id} (synthetic scene)"
         assert [layer["source"] for layer in seen["layers"]] == [
             f"{folder}/forest.gpkg|layername=forest_cover",
             f"{folder}/forest_mask.tif",
@@ -124,7 +124,7 @@ class TestProject:
         ]
         assert [layer["shown"] for layer in seen["layers"]] == [True, False, False, True]
         assert [layer["name"] for layer in seen["layers"]] == [
-            f"{name}, {demo.result.scene_id}"
+            f"{name}, {demo.result.scene_id} (synthetic scene)"
             for name in (
                 "Forest cover (model)",
                 "Forest mask (model)",

@@ -371,7 +371,7 @@ def _is_there(path: Path, recorded: object) -> bool:
 
 def _outputs(mosaic: _Mosaic, zones: Iterable[Zone], *, units: bool) -> dict[str, dict[str, Any]]:
     """Return size and SHA-256 of all files of a mosaic but those that a tile lists itself."""
-    names = [TABLE_NAME, FRACTION_NAME, OVERVIEW_NAME, CATALOGUE_NAME, REPORT_NAME]
+    names = [TABLE_NAME, FRACTION_NAME, OVERVIEW_NAME, CATALOGUE_NAME, REPORT_NAME, GROUND_NAME]
     names += [UNITS_NAME] if units else []
     for zone in zones:
         names.append(f"forest_{zone.name}.gpkg")

@@ -177,7 +177,11 @@ def _ground(folder: Path, summary: dict[str, Any], observed_ha: float) -> Iterat
             folder / GROUND_NAME, "missing or damaged, and belongs to the mosaic", "files"
         )
         return
-    ground = add_up(surveyed["tiles"])
+    try:
+        ground = add_up(surveyed["tiles"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        yield Problem(folder / GROUND_NAME, f"damaged: lacks something ({error!r:.80})", "files")
+        return
     for name, value in ground.items():
         if abs(value - summary["ground"][name]) > _ROUNDING * value:
             what = f"says {name} is {summary['ground'][name]:,.4f}, {GROUND_NAME} {value:,.4f}"

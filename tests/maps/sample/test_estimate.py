@@ -203,8 +203,8 @@ class TestResult:
             found.overall_accuracy.value, rel=1e-5
         )
         assert whole["area_ha"] == forest["overall_accuracy"] == ""
-        with pytest.raises(OutputError, match=r"none/area.csv: cannot be written"):
-            found.write_csv(tmp_path / "none" / "area.csv")
+        with pytest.raises(OutputError, match=r"area.csv/area.csv: cannot be written"):
+            found.write_csv(tmp_path / "area.csv" / "area.csv")
 
     def test_the_sample_is_never_written_over(self, truth, sample):
         label(sample, truth)

@@ -440,4 +440,5 @@ def test_the_real_items(real_data, item_id, darkest, top):
     assert tuple(scene.transform)[:6] == (120, 0, 499_980, 0, -120, top)
     dn, valid = read_window(scene, Window(0, 0, 915, 915))
     assert valid.mean() > 0.5
-    assert dn[0][valid].min() > 0
+    # Dark water and shadow may have 0 in a band; the edge of the swath has no such pixels.
+    assert (dn[0][valid] == 0).mean() < 1e-4
