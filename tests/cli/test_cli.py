@@ -86,6 +86,7 @@ def test_version_and_completion(geoforest):
     assert done.stdout.split() == ["vectorize", "verify"]
 
 
+@pytest.mark.slow
 def test_map_and_its_json(geoforest, mapped, tmp_path):
     done = geoforest(*mapped, "--runtime", "auto", "--json")
     assert done.returncode == 0, done.stderr
@@ -96,6 +97,7 @@ def test_map_and_its_json(geoforest, mapped, tmp_path):
     assert "\r" not in done.stderr  # no progress bar without a terminal
 
 
+@pytest.mark.slow
 def test_bars_on_a_terminal_leave_stdout_to_the_results(mapped, tmp_path):
     """Two scenes, results into a pipe: bars go to the terminal, lines of JSON to the pipe."""
     other = tmp_path / "other.tif"
@@ -192,6 +194,7 @@ def test_several_scenes_a_bad_one_does_not_stop_the_others(geoforest, mapped, tm
     assert not (tmp_path / "out" / "bad").exists()
 
 
+@pytest.mark.slow
 def test_vectorize_needs_no_torch(geoforest, mapped, tmp_path):
     assert geoforest(*mapped, "--threshold", 0.45).returncode == 0
     folder = tmp_path / "out" / "scene"
@@ -425,7 +428,8 @@ class TestManyScenes:
     def test_a_list(self, geoforest, folder, tiny_bundle):
         listed = folder / "scenes.txt"
         listed.write_text(f"{folder / 's0.tif'}\n\n  {folder / 's1.tif'}\n")
-        done = geoforest("map", f"@{listed}", "--out", folder / "out", "--dry-run")
+        torch = ("--runtime", "torch")
+        done = geoforest("map", f"@{listed}", "--out", folder / "out", "--dry-run", *torch)
         assert done.returncode == 0, done.stderr
         assert "s0: 1 windows" in done.stdout
         assert "s1: 1 windows" in done.stdout

@@ -113,6 +113,7 @@ def test_list_without_a_registry(model):
     assert line.startswith("bundled\t")
 
 
+@pytest.mark.slow
 def test_a_model_through_wandb(model, server, small):
     name = "wandb:ours/forest/unet"
     done = model("push", small.path, name, "--alias", "best_model")

@@ -11,6 +11,7 @@ from tests.helpers.maps import write_map
 from tests.helpers.samples import CLEARED, FOREST, GROUND, LATER
 
 
+@pytest.mark.slow
 def test_mosaic(geoforest, tiny_bundle, tmp_path):
     maps = tmp_path / "maps"
     write_map(maps, "one", tiny_bundle.path, [FOREST], **GROUND)

@@ -66,6 +66,7 @@ def test_a_share_that_cannot_lock(tmp_path: Path, share: Path) -> None:
     assert found["files"] == ["forest.gpkg", "lock"]
 
 
+@pytest.mark.slow
 def test_a_map_on_a_share_that_cannot_lock(tmp_path: Path, share: Path, tiny_bundle) -> None:
     scene = synthetic.write_raster(
         tmp_path / "scene.tif", synthetic.digital_numbers((64, 64)), nodata=0

@@ -66,6 +66,7 @@ def work(tmp_path: Path) -> list[Path]:
     return [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
 def test_the_bytes_are_those_of_a_map_on_disk(s3, server, scene_path, tmp_path, tiny_bundle):
     local = run(scene_path, tmp_path / "out", tiny_bundle)
@@ -87,6 +88,7 @@ def test_the_bytes_are_those_of_a_map_on_disk(s3, server, scene_path, tmp_path, 
     assert (one.folder, one.state) == ("s3://maps/amazon/scene", "done")
 
 
+@pytest.mark.slow
 def test_from_a_bucket_into_a_bucket(s3, scene_path, tmp_path, tiny_bundle):
     s3.upload_file(str(scene_path), "maps", "scene.tif")
     local = run(scene_path, tmp_path / "out", tiny_bundle)
@@ -114,6 +116,7 @@ def test_an_unchanged_map_is_left_alone(s3, server, scene_path, tiny_bundle):
     assert not any(name.startswith(".") for name in keys(s3))
 
 
+@pytest.mark.slow
 def test_a_product_that_was_changed_is_made_again(s3, scene_path, tiny_bundle):
     run(scene_path, OUT, tiny_bundle)
     mask = content(s3, "amazon/scene/forest_mask.tif")
@@ -156,6 +159,7 @@ def test_a_large_product_goes_in_parts(s3, server, tmp_path):
     assert s3.head_object(Bucket="maps", Key="large")["ContentLength"] == len(data)
 
 
+@pytest.mark.slow
 def test_a_busy_store_is_asked_again(s3, server, scene_path, tiny_bundle):
     server.busy = 3
     run(scene_path, OUT, tiny_bundle)
@@ -163,6 +167,7 @@ def test_a_busy_store_is_asked_again(s3, server, scene_path, tiny_bundle):
     assert verify(OUT) == []
 
 
+@pytest.mark.slow
 def test_an_upload_that_fails_is_made_again(s3, server, scene_path, tmp_path, tiny_bundle):
     server.denied = "forest_mask.tif"
     with pytest.raises(WriteError) as caught:

@@ -165,6 +165,7 @@ def of(architecture: str, encoder: str = ENCODER, **chosen: Any) -> Tensors:
     return network.state_dict()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "match"),
     [

@@ -204,6 +204,7 @@ def test_without_openvino_asked_for(asked):
     assert 'pip install "geoforest[openvino]"' in run.stderr
 
 
+@pytest.mark.slow
 def test_real_runtimes(tiny_bundle):
     pytest.importorskip("openvino")
     choice = choose_runtime(tiny_bundle, runtime="openvino", precision="float32", threads=1)
@@ -215,6 +216,7 @@ def test_real_runtimes(tiny_bundle):
     assert auto.precision != "int8"
 
 
+@pytest.mark.slow
 def test_a_job_records_its_runtime(tiny_bundle, scene_path):
     plain_settings = MapSettings(halo=8, device="cpu", runtime="torch")
 
@@ -280,6 +282,7 @@ def test_torch_alone_asks_for_its_reference(tiny_bundle):
     assert not Runtime("torch", "cpu", "bfloat16", 1, 1).answers(settings)
 
 
+@pytest.mark.slow
 def test_another_threshold_on_a_map_of_another_choice(tiny_bundle, scene_path, tmp_path):
     """The first run names its runtime, as the demonstration does; the second leaves it open."""
     pytest.importorskip("openvino")

@@ -74,6 +74,7 @@ def test_bytes_are_those_of_map_scene(scene, by_network, settings, chunks, monke
     assert set(np.unique(made.mask)) == {0, 1, 255}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shard_px", [48, 1792])
 @pytest.mark.parametrize("chunks", [None, {"band": 2, "x": 190, "y": 1}, {"x": 61, "y": 150}])
 def test_no_chunk_and_no_shard_shows(scene, wanted, settings, chunks, shard_px, monkeypatch):

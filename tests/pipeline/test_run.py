@@ -33,6 +33,7 @@ from tests.helpers.jobs import PRODUCTS, products, read, run, run_without_model
 from tests.helpers.synthetic import LocalPredictor, load_local_predictor
 
 
+@pytest.mark.slow
 def test_same_bytes_for_every_shard_size_and_order_of_runs(scene_path, tmp_path, tiny_bundle):
     made = [
         products(run(scene_path, tmp_path / f"out{shard}", tiny_bundle, shard=shard))
@@ -43,6 +44,7 @@ def test_same_bytes_for_every_shard_size_and_order_of_runs(scene_path, tmp_path,
     assert again == made[0]
 
 
+@pytest.mark.slow
 def test_network_gives_the_same_bytes_for_every_shard_size(scene_path, tmp_path, tiny_bundle):
     made = [
         products(

@@ -235,6 +235,7 @@ def test_the_cloud_mask_and_the_area_of_interest_count_alone(tmp_path, tiny_bund
     assert summary["values"]["beyond"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_saturated_pixels_in_a_real_crop_change_as_much_as_missing_ones(real_data, tmp_path):
     (folder,) = (real_data / "scenes" / "major-tom").iterdir()

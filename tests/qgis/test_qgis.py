@@ -111,6 +111,7 @@ def assert_styled(layer: dict) -> None:
 
 
 class TestProject:
+    @pytest.mark.slow
     def test_it_opens_whole_where_it_was_moved_to(self, seen, folder, demo):
         assert seen["read"]
         assert seen["error"] == ""
@@ -337,6 +338,7 @@ class TestPolygonsAlone:
         line = (255 + np.array([255, 217, 47])) / 2
         assert (np.abs(drawn[..., :3] - line).max(axis=-1) <= 2).sum() > 1000
 
+    @pytest.mark.slow
     def test_small_clearings_show_on_a_map_of_a_whole_scene(self, look, tmp_path):
         mask = np.ones((1000, 1000), np.uint8)
         rows, cols = np.random.default_rng(2).integers(2, 996, (2, 11_000))

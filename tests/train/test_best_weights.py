@@ -15,6 +15,7 @@ from geoforest.train.module import SegmentationModule
 from tests.helpers.synthetic import write_chips
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("averaging", [None, 0.5])
 def test_the_stored_weights_have_the_best_validation_loss(tmp_path, averaging):
     data = write_chips(tmp_path / "chips", {"train": 6, "validation": 3})

@@ -381,6 +381,7 @@ class TestS3:
             check_data("s3://chips/set")
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_sets(real_data):
     europe = check_data(real_data / "labelled" / "europe-rgbn")

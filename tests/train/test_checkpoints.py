@@ -108,6 +108,7 @@ class Saving:
         assert epochs(self.home) == (1, 1)
 
 
+@pytest.mark.slow
 def test_killed_at_any_step_one_is_whole(tmp_path):
     (tmp_path / "home").mkdir()
     assert survive_each_kill(Saving, tmp_path / "home") >= 6
@@ -125,5 +126,6 @@ class OnFullDisk:
         return (folder / "last.ckpt").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path):
     assert survive_full_disks(OnFullDisk, tmp_path) > 0

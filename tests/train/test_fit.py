@@ -83,6 +83,7 @@ def test_it_learns_and_says_what_it_learnt(data, tmp_path):
     assert card.std == pytest.approx(pixels.std(axis=1))
 
 
+@pytest.mark.slow
 def test_one_seed_gives_one_model(data, tmp_path):
     first, second, other = (
         train(data, tmp_path / name, **SHORT, seed=seed, augmentation="strong")
@@ -109,6 +110,7 @@ def test_a_model_appears_with_its_statistics_or_not_at_all(data, tmp_path, monke
     assert names == {"model.json", "model.safetensors", "channel_statistics.csv"}
 
 
+@pytest.mark.slow
 def test_loader_processes_change_no_weight(data, tmp_path):
     for name, workers in (("none", 0), ("two", 2)):
         train(data, tmp_path / name, **SHORT, augmentation="strong", workers=workers)
@@ -167,6 +169,7 @@ def test_statistics_of_the_encoder_move_or_stay_and_its_loss_is_that_of_the_weig
     assert validation_loss(data, tmp_path / "m") == pytest.approx(lowest_loss(card), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_training_stops_early_and_keeps_the_best_epoch(data, tmp_path):
     # A rate this high cannot improve for long.
     card = train(data, tmp_path / "m", **{**SHORT, "epochs": 30}, learning_rate=0.3, patience=2)

@@ -332,6 +332,7 @@ def test_drawn_masks_agree_with_the_oracle(name, mmu_px, max_vertices, strip_row
     check(drawn(SHAPES[name]), mmu_px, max_vertices, cut_px=1024, strip_rows=strip_rows)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(
     masks(),
@@ -382,6 +383,7 @@ def test_nothing_depends_on_strips(mask, mmu_px, max_vertices, strip_rows, corne
     assert whole.frame.to_wkb().equals(cut.frame.to_wkb())
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     masks(),

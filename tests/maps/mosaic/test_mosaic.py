@@ -100,6 +100,7 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_total_area_is_the_true_one(made):
     """In both zones together, each piece of ground once."""
     found = summary(made)["hectares"]
@@ -272,6 +273,7 @@ def test_pictures_of_the_report_are_of_one_place_and_true_to_it(made):
     )
 
 
+@pytest.mark.slow
 def test_failed_checks_of_maps_are_told(maps, tmp_path):
     copy = Path(shutil.copytree(maps, tmp_path / "maps"))
     path = sorted(copy.iterdir())[0] / "summary.json"
@@ -283,6 +285,7 @@ def test_failed_checks_of_maps_are_told(maps, tmp_path):
     assert "squares" in (made.folder / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_order_of_maps_does_not_matter(maps, made, tmp_path):
     folders = sorted(maps.iterdir(), reverse=True)
     other = mosaic(folders, tmp_path / "mosaic").folder
@@ -299,6 +302,7 @@ def test_the_same_again_does_nothing(maps, made):
     assert result.summary["hectares"] == summary(made)["hectares"]
 
 
+@pytest.mark.slow
 def test_a_seventh_scene_touches_its_own_tile_alone(maps, made, tiny_bundle, tmp_path):
     folder = Path(shutil.copytree(made, tmp_path / "mosaic"))
     seventh = write_map(
@@ -392,6 +396,7 @@ def test_across_the_equator(tiny_bundle, tmp_path):
     assert result.summary["hectares"]["observed"] == pytest.approx(observed, rel=2e-3)
 
 
+@pytest.mark.slow
 def test_across_the_antimeridian(tiny_bundle, tmp_path):
     y = 8_100_000
     move = pyproj.Transformer.from_crs(32760, 4326, always_xy=True)

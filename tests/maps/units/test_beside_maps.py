@@ -200,6 +200,7 @@ def test_bad_units_are_refused_before_the_work(
     assert sorted(tmp_path.iterdir()) == there
 
 
+@pytest.mark.slow
 def test_a_mosaic(scene_path, tiny_bundle, zones, tmp_path):
     mapped(scene_path, tmp_path / "maps", tiny_bundle)
     bare = mosaic_maps([tmp_path / "maps"], tmp_path / "basin")
@@ -223,6 +224,7 @@ def test_a_mosaic(scene_path, tiny_bundle, zones, tmp_path):
     assert [name for name in after if after[name] != before[name]] == ["mosaic.json"]
 
 
+@pytest.mark.slow
 def test_a_mosaic_that_is_cut_off_is_not_taken_for_another(
     scene_path, tiny_bundle, zones, tmp_path, monkeypatch
 ):

@@ -60,6 +60,7 @@ def rewrite(path: Path, code: int, pixels: int) -> None:
         target.write(values, 1, window=window)
 
 
+@pytest.mark.slow
 def test_what_was_left_alone(folders):
     for folder in folders:
         assert found(folder) == []

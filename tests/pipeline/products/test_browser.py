@@ -77,6 +77,7 @@ def pages(tmp_path_factory, tiny_bundle) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PAGES)
 def test_a_page_on_a_desk_and_on_a_phone(pages, kind):
     with open_chromium() as browser:
@@ -95,6 +96,7 @@ def test_a_page_on_a_desk_and_on_a_phone(pages, kind):
             assert watched.images_that_fail() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WITH_SLIDER)
 def test_the_slider_by_keyboard(pages, kind):
     with open_chromium() as browser:
@@ -115,6 +117,7 @@ def test_the_slider_by_keyboard(pages, kind):
             assert len({box["width"] for box in boxes if box}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WITH_SLIDER)
 def test_layers_under_the_slider_are_chosen_by_keyboard(pages, kind):
     with open_chromium() as browser:
@@ -134,6 +137,7 @@ def test_layers_under_the_slider_are_chosen_by_keyboard(pages, kind):
             assert len(seen) == len(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WITH_SLIDER)
 def test_without_a_script_the_pictures_stand_one_by_one(pages, kind):
     with open_chromium() as browser:
@@ -145,6 +149,7 @@ def test_without_a_script_the_pictures_stand_one_by_one(pages, kind):
         assert all(figure.is_visible() for figure in figures)
 
 
+@pytest.mark.slow
 def test_both_dates_of_a_comparison_stand_side_by_side(pages):
     with open_chromium() as browser:
         page = watch(browser, pages["change"]).page

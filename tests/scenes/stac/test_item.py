@@ -365,6 +365,7 @@ class TestSigned:
         shown = [str(scene), str(scene.files), str(scene.notes), str(scene.facts)]
         assert not any(stac.KEY in text for text in shown)
 
+    @pytest.mark.slow
     def test_nor_does_a_block_that_cannot_be_read(self, tmp_path, monkeypatch):
         """Workers log the whole of an error, with what caused it."""
         stac.write_rasters(tmp_path, dn=digital_numbers((1000, 1000)))
