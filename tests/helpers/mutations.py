@@ -112,7 +112,7 @@ def values_of(document: object, rng: random.Random) -> bytes:
 
     walk(copy)
     holder, key = rng.choice(places)
-    strange = (None, True, -1, 1e308, 10**30, "", "x", "\0", [], {}, [[]], [1, "a"])
+    strange = (None, True, -1, 1e308, 10**30, "", "x", "http://[", "\0", [], {}, [[]], [1, "a"])
     holder[key] = rng.choice(strange)  # type: ignore[index]
     return json.dumps(copy).encode()
 
