@@ -52,7 +52,7 @@ class _TerminalBars(Bars):
                 shown[stage] = self._rich.add_task(
                     f"{title}: {_STAGES.get(stage, stage)}", rated=stage == "predict"
                 )
-            # Of a stage that is one step nobody knows how far it is: its bar moves to and fro.
+            # Nobody knows how far a stage of one step is: its bar pulses.
             known = total if total > 1 or done else None
             self._rich.update(shown[stage], completed=done, total=known)
 
