@@ -54,7 +54,8 @@ def main() -> None:
             new.add(text, known.string if known else "", [(file, 0) for file in files])
         entries = io.BytesIO()
         write_po(entries, new, width=100, omit_header=True)
-        path.write_bytes(_HEADER.format(code=path.stem).encode() + entries.getvalue().rstrip() + b"\n")
+        body = entries.getvalue().rstrip() + b"\n"
+        path.write_bytes(_HEADER.format(code=path.stem).encode() + body)
 
 
 _HEADER = """\
