@@ -172,20 +172,25 @@ def remarks_of(maps: Sequence[FinishedMap]) -> list[str]:
     """
     found: list[str] = []
     for kind in ("warnings", "notes"):
-        scenes: dict[str, list[str]] = {}
+        scenes: dict[str, dict[str, str]] = {}
         for one in maps:
             for sentence in getattr(one, kind):
-                said = sentence.removeprefix(f"{one.scene_id}: ")
-                # Without this prefix, it names the file that it is about.
-                scenes.setdefault(said, []).append(one.scene_id if said != sentence else "")
-        for said, names in sorted(scenes.items()):
-            ordered = sorted(set(names))
-            if len(ordered) > _NAMED_SCENES:
-                some = ", ".join(ordered[:_NAMED_SCENES])
-                found.append(f"{len(ordered):,} maps ({some}, ...): {said}")
+                scenes.setdefault(_without_subject(sentence, one.scene_id), {})[one.scene_id] = (
+                    sentence
+                )
+        for said, sentences in sorted(scenes.items()):
+            if len(sentences) > _NAMED_SCENES:
+                some = ", ".join(sorted(sentences)[:_NAMED_SCENES])
+                found.append(f"{len(sentences):,} maps ({some}, ...): {said}")
             else:
-                found += [f"{name}: {said}" if name else said for name in ordered]
+                found += sorted(set(sentences.values()))
     return found
+
+
+def _without_subject(sentence: str, scene_id: str) -> str:
+    """Return a sentence without the scene or file that it begins with."""
+    subject, _, said = sentence.partition(": ")
+    return said if said and (subject == scene_id or "/" in subject) else sentence
 
 
 def fetch_map(place: Place, folder: Path) -> None:

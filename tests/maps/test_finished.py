@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import shapely
 
 from geoforest.errors import InputError
 from geoforest.io.files import open_place
-from geoforest.maps.finished import fetch_map, read_finished
+from geoforest.maps.finished import fetch_map, read_finished, remarks_of
 from geoforest.maps.verify.run import verify
 from tests.helpers.maps import write_map
 
@@ -54,3 +55,22 @@ def test_what_was_cut_off_is_no_map(there, tmp_path):
     (there / "forest_mask.tif").mkdir()
     fetch_map(open_place(str(there)), here)
     assert any("forest_mask.tif" in str(problem) for problem in verify(here))
+
+
+def test_what_many_maps_have_in_common_is_one_sentence():
+    """Also where each sentence begins with the path of its own scene."""
+    maps = [
+        SimpleNamespace(
+            scene_id=name, warnings=[f"{name}: far from the training"],
+            notes=[f"in/{name}.tif: no nodata tag", f"{name}: its own number {name}"],
+        )
+        for name in "dcab"
+    ]  # fmt: skip
+    assert remarks_of(maps) == [
+        "4 maps (a, b, c, ...): far from the training",
+        *[f"{name}: its own number {name}" for name in "abcd"],
+        "4 maps (a, b, c, ...): no nodata tag",
+    ]
+    assert remarks_of(maps[:1]) == [
+        "d: far from the training", "d: its own number d", "in/d.tif: no nodata tag",
+    ]  # fmt: skip
