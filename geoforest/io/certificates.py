@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from geoforest.errors import InputError
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
 
 OPENSSL: Final = ("SSL_CERT_FILE",)
@@ -66,6 +66,9 @@ def tls_context() -> ssl.SSLContext:
     InputError
         See :func:`chosen_authorities`.
     """
+    # The command line imports this module at its start, which ssl would slow down.
+    import ssl
+
     chosen = chosen_authorities(OPENSSL)
     return ssl.create_default_context() if chosen is None else _load(chosen.path)
 
@@ -129,6 +132,8 @@ def certificate_problem(error: BaseException) -> str | None:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """Yield the errors behind an error, the innermost first, and the error itself last."""
+    import ssl
+
     waiting: list[BaseException] = [error]
     found: list[BaseException] = []
     while waiting and len(found) < 20:
@@ -161,6 +166,8 @@ def _loads(path: str, _modified_ns: int) -> None:
 
 
 def _load(path: str) -> ssl.SSLContext:
+    import ssl
+
     if Path(path).is_dir():
         return ssl.create_default_context(capath=path)
     return ssl.create_default_context(cafile=path)
