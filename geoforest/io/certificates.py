@@ -48,14 +48,19 @@ def chosen_authorities(own: tuple[str, ...]) -> Authorities | None:
     InputError
         When a variable names no file, or one without certificates.
     """
-    named = [
+    named = _named(own)
+    for one in named:
+        _check(one)
+    return named[0] if named else None
+
+
+def _named(own: tuple[str, ...]) -> list[Authorities]:
+    """Return what the variables name, in the order in which a client takes them."""
+    return [
         Authorities(variable, path)
         for variable in dict.fromkeys((*own, *_FOR_ALL))
         if (path := os.environ.get(variable)) and not _is_of_rasterio(variable, path)
     ]
-    for one in named:
-        _check(one)
-    return named[0] if named else None
 
 
 def tls_context() -> ssl.SSLContext:
@@ -94,22 +99,28 @@ def gdal_certificates(own: tuple[str, ...] = CURL) -> dict[str, str]:
 def exported_authorities() -> Iterator[None]:
     """Set the variables of all clients, for the block and its processes, where one is set.
 
-    A variable that names no file is left for :func:`chosen_authorities` to refuse, when a server is
-    asked for something.
+    A variable that names no file, or one without certificates, is left for
+    :func:`chosen_authorities` to refuse, when a server is asked for something. Certificates are not
+    loaded here: that takes longer than all else at the start of a command.
     """
-    try:
-        chosen = chosen_authorities(OPENSSL)
-    except InputError:
-        chosen = None
+    named = _named(OPENSSL)
     added = []
-    if chosen is not None and Path(chosen.path).is_file():
+    if named and all(_looks_right(one.path) for one in named):
         added = [variable for variable in _EXPORTED if not os.environ.get(variable)]
-        os.environ |= dict.fromkeys(added, chosen.path)
+        os.environ |= dict.fromkeys(added, named[0].path)
     try:
         yield
     finally:
         for variable in added:
             os.environ.pop(variable, None)
+
+
+def _looks_right(path: str) -> bool:
+    """Return whether a file holds certificates in PEM, without loading them."""
+    try:
+        return b"-----BEGIN" in Path(path).read_bytes()
+    except OSError:
+        return False
 
 
 def certificate_problem(error: BaseException) -> str | None:

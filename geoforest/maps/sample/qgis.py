@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 # Pixels on each side of a point that a page and a bookmark show.
 _REACH_PX = 25
+_TO_LABEL, _COLOUR, _ABOUT = (
+    message("Points to label"),
+    message("True colour"),
+    message("about the points"),
+)
 
 
 def sample_project(
@@ -78,17 +83,9 @@ def sample_project(
         Content of the ``.qgz`` file.
     """
     title, key, chosen = plain_title(title), layer_key(title), language(code)
-    to_label, colour, about = (
-        chosen(text)
-        for text in (
-            message("Points to label"),
-            message("True colour"),
-            message("about the points"),
-        )
-    )
     points = {
         "id": f"sample_{key}",
-        "name": f"{to_label}, {title}",
+        "name": f"{chosen(_TO_LABEL)}, {title}",
         "source": f"{relative_source(sample, path)}|layername=sample",
         "is_vector": True,
         "geometry": "Point",
@@ -101,8 +98,8 @@ def sample_project(
         own = [
             {
                 "id": f"picture{number}{place}_{key}",
-                "name": f"{colour}, {plain_title(name)}"
-                + f", {about}" * (place < len(rasters) - 1),
+                "name": f"{chosen(_COLOUR)}, {plain_title(name)}"
+                + f", {chosen(_ABOUT)}" * (place < len(rasters) - 1),
                 "source": relative_source(raster, path),
                 "is_vector": False,
                 "shown": number == 0,
