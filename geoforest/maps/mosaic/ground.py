@@ -6,8 +6,6 @@ that a mosaic loses, or counts twice, shows.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +21,7 @@ from geoforest.arrays.grid import Window
 from geoforest.arrays.zones import ZoneGrid, common
 from geoforest.io.remote import network_options
 from geoforest.maps.mosaic.across import degrees_around, outline_in, overlap, read_across
+from geoforest.maps.mosaic.placed import PlacedMap, digest_of, tile_name
 from geoforest.maps.mosaic.plan import TileOutline, tile_box, zone_georef
 from geoforest.maps.mosaic.tiles import STRIP_ROWS, open_probability, read_piece
 from geoforest.scenes.read import GDAL_OPTIONS
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geoforest.arrays.zones import Floats, Zone
-    from geoforest.maps.mosaic.placed import PlacedMap
 
     _Sources = list[tuple[PlacedMap, rasterio.DatasetReader]]
 
@@ -71,21 +69,18 @@ class Survey:
 
     @property
     def name(self) -> str:
-        """Name, such as ``20S_E05_N90``."""
-        return f"{self.grid.zone.name}_E{self.across:02d}_N{self.up:02d}"
+        """See :func:`geoforest.maps.mosaic.placed.tile_name`."""
+        return tile_name(self.grid, self.across, self.up)
 
     @cached_property
     def digest(self) -> str:
         """Hash of everything that decides what is measured."""
         facts = {
             "format": _FORMAT_VERSION,
-            "size": self.grid.size,
-            "tile": self.name,
             "maps": [one.identity for one in self.maps],
             "earlier": [one.identity for one in self.earlier],
-            "aoi": hashlib.sha256(self.aoi).hexdigest() if self.aoi else None,
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return digest_of(self.grid, self.name, self.aoi, facts)
 
 
 def plan_surveys(maps: Sequence[PlacedMap], aoi: TileOutline | None = None) -> list[Survey]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,3 +51,19 @@ class PlacedMap:
         """Scene, checksum and place: everything of it that decides a pixel of a mosaic."""
         place = self.window.row_off, self.window.col_off
         return [self.scene_id, self.finished.sha256, self.grid.zone.name, *place]
+
+
+def tile_name(grid: ZoneGrid, across: int, up: int) -> str:
+    """Return a name such as ``20S_E05_N90``: zone, and lower left corner in units of 100 km."""
+    return f"{grid.zone.name}_E{across:02d}_N{up:02d}"
+
+
+def digest_of(grid: ZoneGrid, name: str, aoi: bytes | None, facts: dict[str, Any]) -> str:
+    """Return the hash of everything that decides a tile: its place, area of interest, and facts."""
+    facts = {
+        **facts,
+        "size": grid.size,
+        "tile": name,
+        "aoi": hashlib.sha256(aoi).hexdigest() if aoi else None,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +21,7 @@ from geoforest.io.names import JOB_NAME
 from geoforest.io.raster import open_raster
 from geoforest.maps.finished import read_finished
 from geoforest.maps.mosaic.across import outline_in, zones_reached
-from geoforest.maps.mosaic.placed import PlacedMap
+from geoforest.maps.mosaic.placed import PlacedMap, digest_of, tile_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -84,24 +82,21 @@ class TileJob:
 
     @property
     def name(self) -> str:
-        """Name such as ``20S_E05_N90``: zone, and lower left corner in units of 100 km."""
-        return f"{self.grid.zone.name}_E{self.across:02d}_N{self.up:02d}"
+        """See :func:`geoforest.maps.mosaic.placed.tile_name`."""
+        return tile_name(self.grid, self.across, self.up)
 
     @cached_property
     def digest(self) -> str:
         """Hash of everything that decides a pixel of the tile."""
         facts = {
             "format": FORMAT_VERSION,
-            "size": self.grid.size,
-            "tile": self.name,
             "maps": [one.identity for one in self.maps],
             "beyond": [one.identity for one in self.beyond],
             "rule": self.rule,
             "threshold": self.threshold,
             "model": self.model,
-            "aoi": hashlib.sha256(self.aoi).hexdigest() if self.aoi else None,
         }
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return digest_of(self.grid, self.name, self.aoi, facts)
 
 
 def map_folders(path: str | Path) -> list[Path]:

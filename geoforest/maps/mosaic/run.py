@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections import deque
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ import shapely
 from distributed import Client, as_completed
 from distributed.scheduler import KilledWorker
 
-from geoforest._version import __version__
 from geoforest.arrays.polygons.polygons import check_rules
 from geoforest.arrays.zones import Zone, ZoneGrid, hull
 from geoforest.compute.cluster import Cluster, gpu_workers
@@ -22,18 +20,16 @@ from geoforest.errors import GeoforestError, IncompleteError, InputError, Output
 from geoforest.io.locks import exclusive_lock
 from geoforest.io.names import (
     COUNT_NAME,
-    FOREST_LABEL,
     MASK_NAME,
     MOSAIC_NAME,
     PROBABILITY_NAME,
-    QUICKLOOK_NAME,
-    REPORT_NAME,
     UNITS_NAME,
     style_name,
 )
 from geoforest.io.polygon_files import Outline, read_outline, where_they_are
-from geoforest.io.recorded import is_recorded, recorded_files
+from geoforest.io.recorded import is_recorded
 from geoforest.io.storage import (
+    is_sealed,
     is_unchanged,
     read_json,
     sealed,
@@ -42,22 +38,14 @@ from geoforest.io.storage import (
     write_json,
 )
 from geoforest.io.styles import read_style
-from geoforest.io.tables import csv_text
 from geoforest.io.vrt import write_vrt
-from geoforest.maps.finished import remarks_of
-from geoforest.maps.mosaic.catalogue import CATALOGUE_NAME, ITEM_NAME, write_catalogue
-from geoforest.maps.mosaic.cells import CELLS_NAME, write_fraction
 from geoforest.maps.mosaic.ground import (
     GROUND_NAME,
-    Survey,
     add_up,
-    disagreement,
     measure,
     plan_surveys,
 )
-from geoforest.maps.mosaic.overview import write_overview
-from geoforest.maps.mosaic.page import write_report
-from geoforest.maps.mosaic.pieces import PIECES_NAME, TABLE_NAME, ZoneRasters
+from geoforest.maps.mosaic.pieces import PIECES_NAME, ZoneRasters
 from geoforest.maps.mosaic.plan import (
     TileJob,
     TileOutline,
@@ -69,12 +57,12 @@ from geoforest.maps.mosaic.plan import (
     zone_georef,
 )
 from geoforest.maps.mosaic.polygons import PatchRules, Rewritten, make_polygons
+from geoforest.maps.mosaic.products import summarise, write_overviews, write_texts
+from geoforest.maps.mosaic.request import FRACTION_NAME, TILES_NAME, Mosaic
 from geoforest.maps.mosaic.rule import MosaicRule
 from geoforest.maps.mosaic.tiles import finished_record, make_tile
-from geoforest.maps.units.areas import areas_on, check_touched
-from geoforest.maps.units.page import UnitTable, unit_table
-from geoforest.maps.units.read import Units, asked_units
-from geoforest.maps.units.zonal import open_mask
+from geoforest.maps.units.areas import check_touched
+from geoforest.maps.units.read import asked_units
 from geoforest.types import Progress, quiet
 
 if TYPE_CHECKING:
@@ -84,9 +72,6 @@ if TYPE_CHECKING:
     from geoforest.maps.mosaic.placed import PlacedMap
     from geoforest.report.language import LanguageCode
 
-FRACTION_NAME = "forest_fraction.tif"
-OVERVIEW_NAME = "overview.gpkg"
-TILES_NAME = "tiles"
 _SHOWN_NAMES = 5
 _LEFTOVERS = (
     ".*.partial",
@@ -207,7 +192,7 @@ def mosaic_maps(
     with exclusive_lock(folder):
         _remove_leftovers(folder)
         attributes = {"model": model, "threshold": chosen, "rule": rule}
-        mosaic = _Mosaic(
+        mosaic = Mosaic(
             maps=read,
             jobs=jobs,
             surveys=plan_surveys(read, by_tile),
@@ -220,49 +205,6 @@ def mosaic_maps(
         )
         summary = _write_mosaic(mosaic, Cluster(workers, scheduler))
     return MosaicResult(folder, summary)
-
-
-@dataclass(frozen=True)
-class _Mosaic:
-    """Mosaic to make: what from, where, by which rules, and for whom."""
-
-    maps: list[PlacedMap]
-    jobs: list[TileJob]
-    surveys: list[Survey]
-    folder: Path
-    rules: PatchRules
-    units: Units | None
-    notes: list[str]
-    progress: Progress
-    language: LanguageCode
-
-    @property
-    def question(self) -> dict[str, Any]:
-        """Everything that decides the products, as ``mosaic.json`` records it."""
-        return {
-            "tiles": {job.name: job.digest for job in self.jobs},
-            "min_area_ha": self.rules.min_area_ha,
-            "max_vertices": self.rules.max_vertices,
-            "units": None if self.units is None else self.units.digest,
-            "remarks": hashlib.sha256("\n".join(self.remarks).encode()).hexdigest(),
-            "geoforest": __version__,
-            # Version 0.1.0 had English alone, and recorded no language.
-            **({} if self.language == "en" else {"language": self.language}),
-        }
-
-    @property
-    def remarks(self) -> list[str]:
-        """What its maps' users were told, and then its own notes."""
-        return [*self.warnings, *self.notes]
-
-    @property
-    def warnings(self) -> list[str]:
-        """Warnings and notes of its maps."""
-        return remarks_of([one.finished for one in self.maps])
-
-    def tile(self, job: TileJob) -> Path:
-        """Return the folder of a tile."""
-        return self.folder / TILES_NAME / job.name
 
 
 def _beside(maps: list[PlacedMap], jobs: list[TileJob], aoi: str | Path | None) -> list[str]:
@@ -319,7 +261,7 @@ def _outline_by_tile(outline: Outline) -> TileOutline:
     return of_tile
 
 
-def _write_mosaic(mosaic: _Mosaic, cluster: Cluster) -> dict[str, Any]:
+def _write_mosaic(mosaic: Mosaic, cluster: Cluster) -> dict[str, Any]:
     """Make what is missing of a mosaic; return the content of ``mosaic.json``."""
     folder, jobs = mosaic.folder, mosaic.jobs
     finished = {job.name: finished_record(job, mosaic.tile(job)) for job in jobs}
@@ -335,15 +277,15 @@ def _write_mosaic(mosaic: _Mosaic, cluster: Cluster) -> dict[str, Any]:
         zones, folder, mosaic.rules, lambda zone: folder / f"forest_{zone.name}.gpkg"
     )
     mosaic.progress("polygons", 1, 1)
-    _write_overviews(mosaic, records)
-    summary = _summary(mosaic, records, counts, ground)
+    write_overviews(mosaic, records)
+    summary = summarise(mosaic, records, counts, ground)
     summary["rewritten"] = _rewritten_files(made, removed, rewritten)
-    _write_texts(mosaic, zones, records, summary)
+    write_texts(mosaic, zones, records, summary)
     return summary
 
 
 def _unchanged_summary(
-    mosaic: _Mosaic, finished: Mapping[str, dict[str, Any] | None]
+    mosaic: Mosaic, finished: Mapping[str, dict[str, Any] | None]
 ) -> dict[str, Any] | None:
     """Return ``mosaic.json`` if it answers the same question and has all files; else delete it."""
     folder = mosaic.folder
@@ -367,82 +309,6 @@ def _unchanged_summary(
 def _is_there(path: Path, recorded: object) -> bool:
     # Polygons may have been edited by hand: what is wrong with them is for `verify` to say.
     return path.is_file() if path.suffix == ".gpkg" else is_recorded(path, recorded)
-
-
-def _outputs(mosaic: _Mosaic, zones: Iterable[Zone], *, units: bool) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of all files of a mosaic but those that a tile lists itself."""
-    names = [TABLE_NAME, FRACTION_NAME, OVERVIEW_NAME, CATALOGUE_NAME, REPORT_NAME, GROUND_NAME]
-    names += [UNITS_NAME] if units else []
-    for zone in zones:
-        names.append(f"forest_{zone.name}.gpkg")
-        names += [
-            f"{Path(name).stem}_{zone.name}.vrt"
-            for name in (MASK_NAME, PROBABILITY_NAME, COUNT_NAME)
-        ]
-    for job in mosaic.jobs:
-        names += [f"{PIECES_NAME}/{job.name}.parquet", f"{TILES_NAME}/{job.name}/{ITEM_NAME}"]
-    return recorded_files(mosaic.folder, sorted(names))
-
-
-def _write_overviews(mosaic: _Mosaic, records: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write forest fraction, generalised outlines and STAC catalogue."""
-    folder = mosaic.folder
-    mosaic.progress("overview", 0, 1)
-    write_fraction(folder / FRACTION_NAME, [mosaic.tile(job) / CELLS_NAME for job in mosaic.jobs])
-    write_overview(folder / OVERVIEW_NAME, folder / FRACTION_NAME, mosaic.rules.attributes)
-    tiles = {job.name: (job, mosaic.tile(job), records[job.name]) for job in mosaic.jobs}
-    write_catalogue(folder, tiles, f"{FOREST_LABEL.capitalize()} of {len(mosaic.maps)} scenes")
-    mosaic.progress("overview", 1, 1)
-
-
-def _write_texts(
-    mosaic: _Mosaic,
-    zones: Mapping[Zone, ZoneRasters],
-    records: Mapping[str, Mapping[str, Any]],
-    summary: dict[str, Any],
-) -> None:
-    """Measure units, and write page, table of units and ``mosaic.json``, which comes last."""
-    folder = mosaic.folder
-    mosaic.progress("units", 0, 1)
-    table = _measure_units(mosaic.units, zones, summary)
-    mosaic.progress("units", 1, 1)
-    write_report(
-        folder / REPORT_NAME,
-        fraction=folder / FRACTION_NAME,
-        probability=[zone.probability for zone in zones.values()],
-        counts=[folder / f"{Path(COUNT_NAME).stem}_{zone.name}.vrt" for zone in zones],
-        scenes=_pictures(mosaic.maps),
-        dates={one.scene_id: one.finished.acquired[:10] for one in mosaic.maps},
-        summary=summary,
-        zones=_hectares_by_zone(mosaic.jobs, records),
-        units=table,
-        code=mosaic.language,
-    )
-    if summary["units"]:
-        write_durably(folder / UNITS_NAME, csv_text(summary["units"]).encode())
-    summary["question"] = mosaic.question
-    summary["outputs"] = _outputs(mosaic, zones, units=bool(summary["units"]))
-    write_json(folder / MOSAIC_NAME, sealed(summary))
-
-
-def _pictures(maps: list[PlacedMap]) -> list[Path]:
-    """Return the scenes' pictures in true colour, the latest first; maps may have none."""
-    latest = sorted(maps, key=lambda one: one.finished.acquired, reverse=True)
-    paths = [one.finished.folder / QUICKLOOK_NAME for one in latest]
-    return [path for path in paths if path.is_file()]
-
-
-def _measure_units(
-    units: Units | None,
-    zones: Mapping[Zone, ZoneRasters],
-    summary: dict[str, Any],
-) -> UnitTable | None:
-    """Add hectares by unit to the summary; return the table for the page."""
-    if units is None:
-        return None
-    areas = areas_on([open_mask(zone.mask, owned=True) for zone in zones.values()], units)
-    summary["units"], summary["notes"] = areas.rows(), [*summary["notes"], *areas.notes]
-    return unit_table(units, areas)
 
 
 def _rewritten_files(made: list[str], removed: list[str], polygons: Rewritten) -> dict[str, Any]:
@@ -491,11 +357,12 @@ def _make_missing_tiles(
     return records, [job.name for job in missing]
 
 
-def _measure_ground(mosaic: _Mosaic, cluster: Cluster) -> dict[str, float]:
+def _measure_ground(mosaic: Mosaic, cluster: Cluster) -> dict[str, float]:
     """Measure the ground that the maps observed, and keep what was measured for the next run."""
     path = mosaic.folder / GROUND_NAME
     known = read_json(path) or {}
-    before = known.get("tiles", {})
+    # Figures whose checksum is wrong, or missing, are measured again.
+    before = known["tiles"] if is_sealed(known) and is_unchanged(known) else {}
     surveys = {survey.name: survey for survey in mosaic.surveys}
     records = {
         name: before[name]
@@ -513,7 +380,7 @@ def _measure_ground(mosaic: _Mosaic, cluster: Cluster) -> dict[str, float]:
     # In one order, so that sums are the same to the last bit.
     records = dict(sorted(records.items()))
     ground = add_up(records)
-    if known != (found := {**ground, "tiles": records}):
+    if known != (found := sealed({**ground, "tiles": records})):
         write_json(path, found)
     return ground
 
@@ -601,50 +468,3 @@ def _write_zone_rasters(jobs: list[TileJob], folder: Path) -> dict[Zone, ZoneRas
             {job.name: job.window for job in own},
         )
     return found
-
-
-def _hectares_by_zone(
-    jobs: list[TileJob], records: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, float]]:
-    """Return hectares of forest and other per zone."""
-    found: dict[str, dict[str, float]] = {}
-    for job in jobs:
-        zone = found.setdefault(job.grid.zone.name, {"forest": 0.0, "other": 0.0})
-        for name in zone:
-            zone[name] += records[job.name]["hectares"][name]
-    return found
-
-
-def _summary(
-    mosaic: _Mosaic,
-    records: Mapping[str, Mapping[str, Any]],
-    counts: Mapping[str, int],
-    ground: Mapping[str, float],
-) -> dict[str, Any]:
-    maps, jobs, rules, notes = mosaic.maps, mosaic.jobs, mosaic.rules, mosaic.notes
-    hectares = {
-        name: sum(records[job.name]["hectares"][name] for job in jobs)
-        for name in ("forest", "other")
-    }
-    observed = sum(hectares.values())
-    wrong = disagreement(observed, ground)
-    return {
-        "geoforest": __version__,
-        "label": FOREST_LABEL,
-        **rules.attributes,
-        "min_area_ha": rules.min_area_ha,
-        "scenes": sorted(one.scene_id for one in maps),
-        "zones": sorted({job.grid.zone.name for job in jobs}),
-        "tiles": len(jobs),
-        "pixels": {
-            name: sum(records[job.name]["pixels"][name] for job in jobs)
-            for name in ("forest", "other", "no_observation")
-        },
-        "hectares": {**hectares, "observed": observed},
-        "ground": dict(ground),
-        "forest_percent": 100 * hectares["forest"] / observed if observed else None,
-        "polygons": dict(counts),
-        "units": None,
-        "warnings": [*([] if wrong is None else [wrong]), *mosaic.warnings],
-        "notes": notes,
-    }

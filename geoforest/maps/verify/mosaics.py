@@ -30,11 +30,11 @@ from geoforest.io.raster import open_raster
 from geoforest.io.sqlite import read_database
 from geoforest.io.storage import is_unchanged, read_json
 from geoforest.maps.change import codes as change
-from geoforest.maps.mosaic import run as mosaic
 from geoforest.maps.mosaic.catalogue import CATALOGUE_NAME, ITEM_NAME
 from geoforest.maps.mosaic.cells import CELLS_NAME
 from geoforest.maps.mosaic.ground import GROUND_NAME, add_up, disagreement
 from geoforest.maps.mosaic.pieces import PIECES_NAME, TABLE_NAME
+from geoforest.maps.mosaic.request import FRACTION_NAME, OVERVIEW_NAME, TILES_NAME
 from geoforest.maps.mosaic.tiles import RECORD_NAME
 from geoforest.maps.verify.checks import (
     CHANGED_RECORD,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 _TILE_FILES: Final = (MASK_NAME, PROBABILITY_NAME, COUNT_NAME, CELLS_NAME, ITEM_NAME)
 _MOSAIC_FILES: Final = (
-    TABLE_NAME, mosaic.FRACTION_NAME, mosaic.OVERVIEW_NAME, CATALOGUE_NAME, REPORT_NAME,
+    TABLE_NAME, FRACTION_NAME, OVERVIEW_NAME, CATALOGUE_NAME, REPORT_NAME,
 )  # fmt: skip
 # A share of the ground: rounding of sums.
 _ROUNDING: Final = 1e-9
@@ -71,7 +71,7 @@ def verify_mosaic_or_change(folder: Path) -> list[Problem] | None:
         check, record = _change, change.SUMMARY_NAME
     elif (folder / MOSAIC_NAME).exists():
         check, record = _mosaic, MOSAIC_NAME
-    elif (tiles := folder / mosaic.TILES_NAME).is_dir() and not (tiles / JOB_NAME).exists():
+    elif (tiles := folder / TILES_NAME).is_dir() and not (tiles / JOB_NAME).exists():
         what = "unfinished: the same command of geoforest mosaic goes on from what is done"
         return [Problem(folder, what, "files")]
     else:
@@ -103,7 +103,7 @@ def _mosaic(folder: Path, summary: dict[str, Any]) -> Iterator[Problem]:
     sums = dict.fromkeys(summary["pixels"], 0)
     observed_ha: dict[str, float] = {}
     for name, digest in summary["question"]["tiles"].items():
-        tile = folder / mosaic.TILES_NAME / name
+        tile = folder / TILES_NAME / name
         record = read_json(tile / RECORD_NAME)
         if record is None or record.get("digest") != digest:
             what = f"is missing, or not the tile that {MOSAIC_NAME} is of"

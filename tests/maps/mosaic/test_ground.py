@@ -243,6 +243,27 @@ def test_what_disagrees():
     assert disagreement(110.0, ground).startswith("10.0 ha too many are in the mosaic")
 
 
+@pytest.mark.parametrize("damage", ["digit", "kind", "checksum"])
+def test_damaged_figures_of_the_ground_are_measured_again(made, damage):
+    result = made(INSIDE, ACROSS)
+    path = result.folder / "ground.json"
+    good = path.read_text()
+    document = json.loads(good)
+    (first, *_) = document["tiles"]
+    if damage == "digit":
+        document["tiles"][first]["union_ha"] += 100
+    elif damage == "kind":
+        document["tiles"] = [1]
+    else:
+        del document["checksum"]
+        document["tiles"][first]["union_ha"] += 100
+    path.write_text(json.dumps(document))
+    assert any("ground.json" in str(problem) for problem in verify(result.folder))
+    again = made(INSIDE, ACROSS)
+    assert path.read_text() == good
+    assert again.summary["ground"] == result.summary["ground"]
+
+
 def test_a_mosaic_of_an_earlier_version_is_made_anew(made):
     result = made(INSIDE, ACROSS)
     path = result.folder / "mosaic.json"

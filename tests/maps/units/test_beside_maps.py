@@ -238,7 +238,7 @@ def test_a_mosaic_that_is_cut_off_is_not_taken_for_another(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("geoforest.maps.mosaic.run.write_json", fail)
+        patch.setattr("geoforest.maps.mosaic.products.write_json", fail)
         with pytest.raises(KeyboardInterrupt):
             mosaic_maps([tmp_path / "maps"], folder, zones=other, by="name")
     assert (folder / "units.csv").read_text() != table
