@@ -13,7 +13,8 @@ edge of a swath has more than zeros: JPEG 2000 leaves noise of a few digital num
 footprints of the bands end some pixels apart. So, for values that no offset is still to be added
 to, a pixel is unobserved if
 
-- all its bands are at most 0.001 (in bytes, which are no reflectance: 0);
+- all its bands are from 0 to 0.001 (in bytes, which are no reflectance: 0), as negative values of
+  signed numbers are dark water, over-corrected;
 - or a visible band is 0 and another one at least 0.05, if 0 is the stated nodata value;
 - or near infrared is 0 and a visible band at least 0.15, likewise;
 - or any band is 0, within 16 px of a square of 3 x 3 px of missing pixels.
@@ -54,7 +55,7 @@ STRIPE: Final = 2
 BLANK: Final = 3
 """Observed, though 0 in all bands: fractions, of which nothing says what marks missing pixels."""
 MISSING: Final = 4
-"""Masked, nodata or no number; or 0.001 at most in all bands, where 0 marks missing pixels."""
+"""Masked, nodata or no number; or 0 to 0.001 in all bands, where 0 marks missing pixels."""
 EDGE: Final = 5
 """Unobserved, though not all bands are 0: the edge of a swath, where 0 marks missing pixels."""
 BEYOND: Final = 6
@@ -289,7 +290,7 @@ class _Strips:
         some = zeros.any(axis=0)
         nothing = np.ones(codes.shape, np.bool_)
         for band, limit in zip(dn, self.no_ground, strict=True):
-            nothing &= band <= limit
+            nothing &= (band >= 0) & (band <= limit)
         if self.rules.offset_to_come:
             codes[some] = EDGE
         else:

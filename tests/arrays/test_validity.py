@@ -299,3 +299,17 @@ def test_floats_that_were_integers_are_judged_as_those():
     dn[:, :, :20], dn[:, 40, 40], dn[0, 50, 50] = 0, 9, 0
     rules = replace(ZERO, was_integer=True)
     assert (judge(dn.astype("float32"), rules)[0] == judge(dn, ZERO)[0]).all()
+
+
+@pytest.mark.parametrize("rules", [{"nodata": (0,) * 4}, {"zero_is_nodata": True}])
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_slightly_negative_water_is_observed(rules, dtype):
+    """Products with their offset applied have such values; only 0 and remains of it are missing."""
+    dn = np.full((4, 40, 60), 800, dtype)
+    dn[:, 10:20, 10:20] = -20
+    dn[:, :, 40:] = 0
+    dn[:, :, 38:40] = 5
+    usual = {"bands": BANDS, "nodata": (None,) * 4, "scale": (1e-4,) * 4, "offset": (0.0,) * 4}
+    seen = observed(dn, ValueRules(**{**usual, **rules, "was_integer": dtype == "float32"}))
+    assert seen[:, :38].all()
+    assert not seen[:, 38:].any()

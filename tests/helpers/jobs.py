@@ -18,6 +18,11 @@ def run(scene: Path, out: Path, bundle, **settings) -> geoforest.MapResult:
     return geoforest.map_scene(scene, out, load_predictor=load_local_predictor, **chosen)
 
 
+def run_rasters(scene: Path, out: Path, bundle, **settings) -> geoforest.MapResult:
+    """Run for mask and probability alone."""
+    return run(scene, out, bundle, **{"products": "mask,probability", **settings})
+
+
 def products(result: geoforest.MapResult) -> dict[str, bytes]:
     return {name: (result.folder / name).read_bytes() for name in PRODUCTS}
 

@@ -17,8 +17,10 @@ from geoforest.arrays.grid import Window
 from geoforest.scenes.open import open_scene
 from geoforest.scenes.read import read_judged, read_window
 from tests.helpers import synthetic
+from tests.helpers.jobs import read
+from tests.helpers.jobs import run_rasters as run
 from tests.helpers.safe import make_safe
-from tests.helpers.synthetic import BANDS, LocalPredictor, digital_numbers, load_local_predictor
+from tests.helpers.synthetic import BANDS, LocalPredictor, digital_numbers
 
 # rioxarray multiplies transforms in the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
@@ -26,17 +28,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecatio
 SHAPE = (150, 190)
 # Rows and columns that the values under test take.
 SPOT = (slice(60, 70), slice(80, 90))
-
-
-def run(scene: Path, out: Path, bundle, **settings) -> geoforest.MapResult:
-    usual = {"halo": 8, "shard": 96, "products": frozenset({"mask", "probability"})}
-    chosen = {"model": str(bundle.path), **usual, **settings}
-    return geoforest.map_scene(scene, out, load_predictor=load_local_predictor, **chosen)
-
-
-def read(path: Path) -> np.ndarray:
-    with rasterio.open(path) as source:
-        return source.read(1)
 
 
 def swath() -> np.ndarray:

@@ -11,19 +11,19 @@ import rasterio
 from affine import Affine
 from scipy.ndimage import binary_dilation
 
-import geoforest
 from geoforest.errors import InputError, OutputError, ReadError, SceneError
 from geoforest.io.raster import open_raster
 from geoforest.scenes.open import open_scene
 from tests.helpers import synthetic
 from tests.helpers.distances import brute_force
+from tests.helpers.jobs import read
+from tests.helpers.jobs import run_rasters as run
 from tests.helpers.synthetic import (
     BANDS,
     TRANSFORM,
     UTM_20S,
     LocalPredictor,
     digital_numbers,
-    load_local_predictor,
 )
 
 SHAPE = (130, 190)
@@ -72,17 +72,6 @@ def cloudy_classes() -> np.ndarray:
 
 def fine(classes: np.ndarray) -> np.ndarray:
     return classes.repeat(2, axis=0).repeat(2, axis=1)
-
-
-def run(scene: Path, out: Path, bundle, **settings) -> geoforest.MapResult:
-    usual = {"halo": 8, "shard": 96, "products": frozenset({"mask", "probability"})}
-    chosen = {"model": str(bundle.path), **usual, **settings}
-    return geoforest.map_scene(scene, out, load_predictor=load_local_predictor, **chosen)
-
-
-def read(path: Path) -> np.ndarray:
-    with rasterio.open(path) as source:
-        return source.read(1)
 
 
 @pytest.fixture
