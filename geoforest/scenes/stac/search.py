@@ -14,7 +14,7 @@ from urllib.parse import quote, urljoin, urlsplit
 import shapely
 from pystac.utils import make_absolute_href
 
-from geoforest.errors import GeoforestWarning, InputError
+from geoforest.errors import GeoforestError, GeoforestWarning, InputError
 from geoforest.io.endpoint import is_http
 from geoforest.io.files import is_web, without_secrets
 from geoforest.io.polygon_files import mended, polygons_in, read_outline
@@ -309,7 +309,7 @@ def _where(url: str, question: Question) -> str:
     other = replace(question, area=swapped)
     try:
         found = any(other.fits(one) for _, one in _item_documents(CatalogueIO(), url, other))
-    except Exception:  # noqa: BLE001 - the search itself succeeded, and this is a hint
+    except (GeoforestError, *_MALFORMED):  # the search itself succeeded, and this is a hint
         return told
     return f"{told}; with x and y swapped, items would fit" if found else told
 
